@@ -1,0 +1,21 @@
+// Module initialisation: one AddonState an environment, and the exported classes and functions.
+#include <napi.h>
+
+#include "addon_state.h"
+#include "file_ring.h"
+#include "files.h"
+#include "packet_socket.h"
+
+namespace {
+
+Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new aoe::AddonState());
+  aoe::PacketSocket::Register(env, exports);
+  aoe::FileRing::Register(env, exports);
+  aoe::RegisterFiles(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(aoe_native, Initialise)

@@ -1,0 +1,254 @@
+#include "file_ring.h"
+
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace aoe {
+
+namespace {
+
+constexpr uint32_t kRowLength = 8;
+constexpr uint32_t kUringEntries = 256;
+
+// Buffered writes of one file serialise on its inode lock, so a second thread only lets a flush
+// run beside them. Without io_uring the threads also carry reads, which profit from depth.
+constexpr uint32_t kThreadsPerFile = 2;
+constexpr uint32_t kThreadsPerFileWithoutUring = 8;
+
+template <typename T>
+T* Elements(Napi::Object options, const char* name) {
+  return options.Get(name).As<Napi::TypedArrayOf<T>>().Data();
+}
+
+}  // namespace
+
+void FileRing::Register(Napi::Env env, Napi::Object exports) {
+  exports.Set("FileRing", DefineClass(env, "FileRing",
+                                      {
+                                          InstanceMethod<&FileRing::RegisterMemory>("registerMemory"),
+                                          InstanceMethod<&FileRing::AddFile>("addFile"),
+                                          InstanceMethod<&FileRing::Kick>("kick"),
+                                          InstanceMethod<&FileRing::Reap>("reap"),
+                                          InstanceMethod<&FileRing::Close>("close"),
+                                      }));
+}
+
+FileRing::FileRing(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  Napi::Env env = info.Env();
+  auto options = info[0].As<Napi::Object>();
+  const uint32_t request_count = options.Get("requestCount").As<Napi::Number>();
+  operations_.resize(request_count);
+  rows_ = Elements<int32_t>(options, "rows");
+  offsets_ = Elements<double>(options, "offsets");
+  completions_ = Elements<int32_t>(options, "completions");
+  kept_alive_ = Napi::Persistent(options);
+  buffers_ = Napi::Persistent(Napi::Array::New(env).As<Napi::Object>());
+  event_fd_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!event_fd_.is_open()) {
+    ThrowSystemError(env, {errno, "eventfd"});
+    return;
+  }
+  if (options.Get("uring").As<Napi::Boolean>()) OpenUring(request_count);
+  pool_ = std::make_unique<WorkerPool>(event_fd_.get(),
+                                       has_uring_ ? kThreadsPerFile : kThreadsPerFileWithoutUring);
+  info.This().As<Napi::Object>().Set("engine",
+                                     Napi::String::New(env, has_uring_ ? "io_uring" : "threads"));
+  watch_ = PollWatch::Start(env, event_fd_.get(), info[1].As<Napi::Function>());
+  AddonState::Of(env).sources.push_back(this);
+}
+
+FileRing::~FileRing() {
+  if (watch_ == nullptr) return;
+  AddonState::Of(Env()).Remove(this);
+  watch_->Stop();
+  CloseEngines();
+}
+
+// io_uring may be missing or forbidden (sysctl, seccomp); the worker pool then does its part.
+void FileRing::OpenUring(uint32_t request_count) {
+  io_uring_params params{};
+  params.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
+  params.cq_entries = 2 * request_count;
+  if (io_uring_queue_init_params(kUringEntries, &uring_, &params) < 0) return;
+  if (io_uring_register_eventfd(&uring_, event_fd_.get()) < 0) {
+    io_uring_queue_exit(&uring_);
+    return;
+  }
+  has_uring_ = true;
+}
+
+void FileRing::CloseEngines() {
+  pool_.reset();
+  if (!has_uring_) return;
+  while (uring_in_flight_ > 0) {
+    io_uring_submit_and_wait(&uring_, 1);
+    completion_count_ = 0;
+    CollectUring();
+  }
+  io_uring_queue_exit(&uring_);
+  has_uring_ = false;
+}
+
+Napi::Value FileRing::RegisterMemory(const Napi::CallbackInfo& info) {
+  auto buffer = info[0].As<Napi::ArrayBuffer>();
+  buffers_.Set(static_cast<uint32_t>(regions_.size()), buffer);
+  regions_.push_back(static_cast<std::byte*>(buffer.Data()));
+  return Napi::Number::New(info.Env(), static_cast<double>(regions_.size() - 1));
+}
+
+Napi::Value FileRing::AddFile(const Napi::CallbackInfo& info) {
+  const int32_t mode = info[1].As<Napi::Number>();
+  files_.push_back({.fd = info[0].As<Napi::Number>(), .mode = static_cast<FileMode>(mode)});
+  return Napi::Number::New(info.Env(), static_cast<double>(files_.size() - 1));
+}
+
+Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
+  const uint32_t count = info[0].As<Napi::Number>();
+  completion_count_ = 0;
+  if (watch_ == nullptr) return Napi::Number::New(info.Env(), 0);
+  for (uint32_t i = 0; i < count; i++) {
+    const int32_t* row = rows_ + static_cast<size_t>(i) * kRowLength;
+    const File& file = files_[static_cast<size_t>(row[1])];
+    Operation* operation = &operations_[static_cast<size_t>(row[7])];
+    *operation = {
+        .op = static_cast<FileOp>(row[0]),
+        .fd = file.fd,
+        .file = row[1],
+        .data = regions_[static_cast<size_t>(row[2])] + row[3],
+        .length = static_cast<size_t>(row[4]),
+        .offset = static_cast<off_t>(offsets_[i]),
+    };
+    if (TryNow(operation, file.mode)) {
+      Report(operation);
+    } else {
+      StartLater(operation, row);
+    }
+  }
+  SubmitRuns();
+  if (has_uring_ && io_uring_sq_ready(&uring_) > 0) io_uring_submit(&uring_);
+  return Napi::Number::New(info.Env(), completion_count_);
+}
+
+// Does the operation now if that cannot block. Returns false when it must be started instead;
+// `done` then tells how much is already there.
+bool FileRing::TryNow(Operation* operation, FileMode mode) {
+  const bool moves = operation->op == FileOp::kRead || operation->op == FileOp::kWrite;
+  if (mode == FileMode::kMemory) {
+    Execute(operation);
+    return true;
+  }
+  if (mode == FileMode::kDirect || !moves || operation->op == FileOp::kWrite) return false;
+  iovec vector{.iov_base = operation->data, .iov_len = operation->length};
+  const ssize_t moved = preadv2(operation->fd, &vector, 1, operation->offset, RWF_NOWAIT);
+  if (moved > 0) operation->done = static_cast<size_t>(moved);
+  return operation->done == operation->length;
+}
+
+void FileRing::StartLater(Operation* operation, const int32_t* row) {
+  const File& file = files_[static_cast<size_t>(operation->file)];
+  if (operation->op == FileOp::kWrite) {
+    std::byte* stash = regions_[static_cast<size_t>(row[5])] + row[6];
+    if (stash != operation->data) std::memcpy(stash, operation->data, operation->length);
+    operation->data = stash;
+  }
+  const bool buffered_read = operation->op == FileOp::kRead && file.mode == FileMode::kBuffered;
+  const bool direct = file.mode == FileMode::kDirect &&
+                      (operation->op == FileOp::kRead || operation->op == FileOp::kWrite);
+  if (has_uring_ && (buffered_read || direct)) {
+    QueueUring(operation);
+    return;
+  }
+  auto& run = files_[static_cast<size_t>(operation->file)].run;
+  if (run.empty()) files_with_runs_.push_back(operation->file);
+  run.push_back(operation);
+}
+
+void FileRing::SubmitRuns() {
+  for (const int32_t file : files_with_runs_) {
+    auto& run = files_[static_cast<size_t>(file)].run;
+    if (has_uring_) {
+      pool_->Submit(file, std::move(run));
+    } else {
+      // Spread over the file's threads: reads of a disk profit from depth.
+      for (Operation* operation : run) pool_->Submit(file, {operation});
+    }
+    run.clear();
+  }
+  files_with_runs_.clear();
+}
+
+void FileRing::QueueUring(Operation* operation) {
+  io_uring_sqe* entry = io_uring_get_sqe(&uring_);
+  if (entry == nullptr) {
+    io_uring_submit(&uring_);
+    entry = io_uring_get_sqe(&uring_);
+  }
+  std::byte* data = operation->data + operation->done;
+  const auto left = static_cast<unsigned>(operation->length - operation->done);
+  const auto offset = static_cast<uint64_t>(operation->offset) + operation->done;
+  if (operation->op == FileOp::kRead) {
+    io_uring_prep_read(entry, operation->fd, data, left, offset);
+  } else {
+    io_uring_prep_write(entry, operation->fd, data, left, offset);
+  }
+  io_uring_sqe_set_data(entry, operation);
+  uring_in_flight_++;
+}
+
+void FileRing::CollectUring() {
+  io_uring_cqe* entry = nullptr;
+  while (io_uring_peek_cqe(&uring_, &entry) == 0) {
+    auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(entry));
+    const int32_t moved = entry->res;
+    io_uring_cqe_seen(&uring_, entry);
+    uring_in_flight_--;
+    if (moved > 0) operation->done += static_cast<size_t>(moved);
+    const bool again = moved == -EINTR || moved == -EAGAIN || moved > 0;
+    if (again && operation->done < operation->length) {
+      QueueUring(operation);
+      continue;
+    }
+    operation->error = moved < 0 ? -moved : moved == 0 ? EIO : 0;
+    Report(operation);
+  }
+  if (io_uring_sq_ready(&uring_) > 0) io_uring_submit(&uring_);
+}
+
+Napi::Value FileRing::Reap(const Napi::CallbackInfo& info) {
+  completion_count_ = 0;
+  if (watch_ == nullptr) return Napi::Number::New(info.Env(), 0);
+  // The counter is cleared before looking, so that what ends meanwhile signals again.
+  uint64_t signals = 0;
+  while (read(event_fd_.get(), &signals, sizeof signals) < 0 && errno == EINTR) {
+  }
+  if (has_uring_) CollectUring();
+  pool_->TakeDone(&done_);
+  for (const Operation* operation : done_) Report(operation);
+  done_.clear();
+  return Napi::Number::New(info.Env(), completion_count_);
+}
+
+void FileRing::Report(const Operation* operation) {
+  completions_[2 * completion_count_] = static_cast<int32_t>(operation - operations_.data());
+  completions_[2 * completion_count_ + 1] = operation->error;
+  completion_count_++;
+}
+
+bool FileRing::Ready() const {
+  return pool_->HasDone() || (has_uring_ && io_uring_cq_ready(&uring_) > 0);
+}
+
+void FileRing::Close(const Napi::CallbackInfo& info) {
+  if (watch_ == nullptr) return;
+  AddonState::Of(info.Env()).Remove(this);
+  watch_->Stop();
+  watch_ = nullptr;
+  CloseEngines();
+  kept_alive_.Reset();
+  buffers_.Reset();
+}
+
+}  // namespace aoe

@@ -1,0 +1,95 @@
+// Batched file I/O as a JavaScript object: rows in, completions out.
+//
+//   new FileRing({requestCount, rows, offsets, completions, uring}, onCompletions)
+//   .engine               "io_uring" or "threads"
+//   .registerMemory(arrayBuffer)  returns a region number; the buffer is kept alive until close
+//   .addFile(fd, mode)    returns a file number; mode: see FileMode. The caller keeps owning fd
+//                         and closes it only after its last operation completed
+//   .kick(rowCount)       runs or starts the first rowCount rows. Returns how many completions
+//                         of operations that ended at once it wrote
+//   .reap()               writes completions of operations that ended since; returns how many
+//   .close()              waits for operations in flight, drops their completions; idempotent
+//
+// Rows: Int32Array, 8 a row: op, file, region, memory offset, length, stash region, stash offset,
+// request; offsets: Float64Array, the file offset of each row; completions: Int32Array pairs of
+// (request, errno), room for requestCount. A request has at most one operation in flight, and
+// operations of one kick() do not overlap in the file.
+//
+// Memory: write data outside the stash may be reused when kick() returns: an operation that did
+// not end at once was copied to its stash. All other memory must stay put until completion.
+//
+// What never blocks is done at once on the calling thread: it is twice as fast as handing it
+// over. What might block goes to io_uring (reads, direct I/O) or, where that would run on a
+// kernel thread anyway (buffered writes, flush, trim) or io_uring is forbidden, to threads.
+#pragma once
+
+#include <liburing.h>
+#include <napi.h>
+
+#include <memory>
+#include <vector>
+
+#include "addon_state.h"
+#include "poll_watch.h"
+#include "system_error.h"
+#include "unique_fd.h"
+#include "worker_pool.h"
+
+namespace aoe {
+
+enum class FileMode : int32_t {
+  kMemory = 0,    // tmpfs or memfd: reads and writes never block
+  kBuffered = 1,  // page cache: reads of cached pages never block
+  kDirect = 2,    // O_DIRECT: everything may block
+};
+
+class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
+ public:
+  static void Register(Napi::Env env, Napi::Object exports);
+
+  explicit FileRing(const Napi::CallbackInfo& info);
+  ~FileRing() override;
+
+ private:
+  struct File {
+    int fd;
+    FileMode mode;
+    std::vector<Operation*> run;  // gathered for the worker pool during one kick
+  };
+
+  Napi::Value RegisterMemory(const Napi::CallbackInfo& info);
+  Napi::Value AddFile(const Napi::CallbackInfo& info);
+  Napi::Value Kick(const Napi::CallbackInfo& info);
+  Napi::Value Reap(const Napi::CallbackInfo& info);
+  void Close(const Napi::CallbackInfo& info);
+
+  bool Ready() const override;
+  void OpenUring(uint32_t request_count);
+  void CloseEngines();
+  bool TryNow(Operation* operation, FileMode mode);
+  void StartLater(Operation* operation, const int32_t* row);
+  void SubmitRuns();
+  void QueueUring(Operation* operation);
+  void CollectUring();
+  void Report(const Operation* operation);
+
+  std::vector<Operation> operations_;  // by request
+  std::vector<File> files_;
+  std::vector<std::byte*> regions_;
+  std::vector<int32_t> files_with_runs_;
+  std::vector<Operation*> done_;
+  Napi::ObjectReference kept_alive_;
+  Napi::ObjectReference buffers_;
+  const int32_t* rows_ = nullptr;
+  const double* offsets_ = nullptr;
+  int32_t* completions_ = nullptr;
+  uint32_t completion_count_ = 0;
+  UniqueFd event_fd_;
+  PollWatch* watch_ = nullptr;
+  std::unique_ptr<WorkerPool> pool_;
+  io_uring uring_{};
+  bool has_uring_ = false;
+  uint32_t uring_in_flight_ = 0;
+};
+
+}  // namespace aoe

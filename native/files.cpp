@@ -1,0 +1,100 @@
+#include "files.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <cerrno>
+#include <string>
+
+#include "system_error.h"
+
+namespace aoe {
+
+namespace {
+
+int FdOf(const Napi::CallbackInfo& info) { return info[0].As<Napi::Number>(); }
+
+Napi::Value Fail(Napi::Env env, const char* syscall) {
+  ThrowSystemError(env, {errno, syscall});
+  return env.Undefined();
+}
+
+Napi::Value AllocateSlab(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto size = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
+  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return Fail(env, "mmap");
+  return Napi::ArrayBuffer::New(env, memory, size,
+                                [size](Napi::Env, void* data) { munmap(data, size); });
+}
+
+Napi::Value CreateMemoryFile(const Napi::CallbackInfo& info) {
+  const std::string name = info[0].As<Napi::String>();
+  const int fd = memfd_create(name.c_str(), MFD_CLOEXEC);
+  if (fd < 0) return Fail(info.Env(), "memfd_create");
+  return Napi::Number::New(info.Env(), fd);
+}
+
+Napi::Value IsMemoryFile(const Napi::CallbackInfo& info) {
+  struct statfs stats {};
+  if (fstatfs(FdOf(info), &stats) < 0) return Fail(info.Env(), "fstatfs");
+  return Napi::Boolean::New(info.Env(), stats.f_type == TMPFS_MAGIC);
+}
+
+Napi::Value LockFile(const Napi::CallbackInfo& info) {
+  if (flock(FdOf(info), LOCK_EX | LOCK_NB) == 0) return Napi::Boolean::New(info.Env(), true);
+  if (errno == EWOULDBLOCK) return Napi::Boolean::New(info.Env(), false);
+  return Fail(info.Env(), "flock");
+}
+
+Napi::Value BlockDeviceSize(const Napi::CallbackInfo& info) {
+  uint64_t size = 0;
+  if (ioctl(FdOf(info), BLKGETSIZE64, &size) < 0) return Fail(info.Env(), "ioctl(BLKGETSIZE64)");
+  return Napi::Number::New(info.Env(), static_cast<double>(size));
+}
+
+Napi::Value LogicalBlockSize(const Napi::CallbackInfo& info) {
+  struct stat stats {};
+  if (fstat(FdOf(info), &stats) < 0) return Fail(info.Env(), "fstat");
+  if (!S_ISBLK(stats.st_mode)) {
+    struct statx extended {};
+    if (statx(FdOf(info), "", AT_EMPTY_PATH, STATX_DIOALIGN, &extended) < 0) {
+      return Fail(info.Env(), "statx");
+    }
+    const bool known = (extended.stx_mask & STATX_DIOALIGN) != 0;
+    return Napi::Number::New(info.Env(), known ? extended.stx_dio_offset_align : 512);
+  }
+  int size = 0;
+  if (ioctl(FdOf(info), BLKSSZGET, &size) < 0) return Fail(info.Env(), "ioctl(BLKSSZGET)");
+  return Napi::Number::New(info.Env(), size);
+}
+
+Napi::Value CanPunchHole(const Napi::CallbackInfo& info) {
+  struct stat stats {};
+  if (fstat(FdOf(info), &stats) < 0) return Fail(info.Env(), "fstat");
+  // Beyond the end there is nothing to lose, so trying is safe.
+  constexpr off_t kBlock = 4096;
+  const off_t beyond = (stats.st_size / kBlock + 1) * kBlock;
+  const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  return Napi::Boolean::New(info.Env(), fallocate(FdOf(info), mode, beyond, kBlock) == 0);
+}
+
+}  // namespace
+
+void RegisterFiles(Napi::Env env, Napi::Object exports) {
+  exports.Set("allocateSlab", Napi::Function::New<AllocateSlab>(env));
+  exports.Set("createMemoryFile", Napi::Function::New<CreateMemoryFile>(env));
+  exports.Set("isMemoryFile", Napi::Function::New<IsMemoryFile>(env));
+  exports.Set("lockFile", Napi::Function::New<LockFile>(env));
+  exports.Set("canPunchHole", Napi::Function::New<CanPunchHole>(env));
+  exports.Set("blockDeviceSize", Napi::Function::New<BlockDeviceSize>(env));
+  exports.Set("logicalBlockSize", Napi::Function::New<LogicalBlockSize>(env));
+}
+
+}  // namespace aoe

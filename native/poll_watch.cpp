@@ -1,0 +1,64 @@
+#include "poll_watch.h"
+
+#include "system_error.h"
+
+namespace aoe {
+
+PollWatch::PollWatch(Napi::Env env, Napi::Function callback)
+    : env_(env), callback_(Napi::Persistent(callback)), context_(env, "aoe:poll") {
+  handle_.data = this;
+}
+
+PollWatch* PollWatch::Start(Napi::Env env, int fd, Napi::Function callback) {
+  uv_loop_t* loop = nullptr;
+  napi_get_uv_event_loop(env, &loop);
+  auto* watch = new PollWatch(env, callback);
+  if (const int error = uv_poll_init(loop, &watch->handle_, fd)) {
+    delete watch;
+    ThrowSystemError(env, {-error, "uv_poll_init"});
+    return nullptr;
+  }
+  uv_poll_start(&watch->handle_, UV_READABLE, OnReadable);
+  napi_add_async_cleanup_hook(env, OnCleanup, watch, &watch->cleanup_);
+  return watch;
+}
+
+void PollWatch::Stop() {
+  if (closing_) return;
+  closing_ = true;
+  callback_.Reset();
+  uv_close(reinterpret_cast<uv_handle_t*>(&handle_), OnClosed);
+}
+
+void PollWatch::Ref(bool keep_alive) {
+  auto* handle = reinterpret_cast<uv_handle_t*>(&handle_);
+  if (keep_alive) {
+    uv_ref(handle);
+  } else {
+    uv_unref(handle);
+  }
+}
+
+void PollWatch::OnReadable(uv_poll_t* handle, int status, int) {
+  auto* watch = static_cast<PollWatch*>(handle->data);
+  if (watch->closing_) return;
+  Napi::Env env = watch->env_;
+  Napi::HandleScope scope(env);
+  watch->callback_.MakeCallback(env.Global(), {Napi::Number::New(env, -status)}, watch->context_);
+  // With C++ exceptions off nobody else looks: left pending, it would silence every later call.
+  if (env.IsExceptionPending()) {
+    napi_fatal_exception(env, env.GetAndClearPendingException().Value());
+  }
+}
+
+void PollWatch::OnClosed(uv_handle_t* handle) {
+  auto* watch = static_cast<PollWatch*>(handle->data);
+  napi_remove_async_cleanup_hook(watch->cleanup_);
+  delete watch;
+}
+
+void PollWatch::OnCleanup(napi_async_cleanup_hook_handle, void* self) {
+  static_cast<PollWatch*>(self)->Stop();
+}
+
+}  // namespace aoe

@@ -1,0 +1,118 @@
+#include "worker_pool.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace aoe {
+
+namespace {
+
+int Move(Operation* operation) {
+  while (operation->done < operation->length) {
+    std::byte* data = operation->data + operation->done;
+    const size_t left = operation->length - operation->done;
+    const off_t offset = operation->offset + static_cast<off_t>(operation->done);
+    const ssize_t moved = operation->op == FileOp::kRead
+                              ? pread(operation->fd, data, left, offset)
+                              : pwrite(operation->fd, data, left, offset);
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved < 0) return errno;
+    if (moved == 0) return EIO;  // the file is shorter than the device it backs
+    operation->done += static_cast<size_t>(moved);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void Execute(Operation* operation) {
+  switch (operation->op) {
+    case FileOp::kRead:
+    case FileOp::kWrite:
+      operation->error = Move(operation);
+      return;
+    case FileOp::kFlush:
+      operation->error = fdatasync(operation->fd) < 0 ? errno : 0;
+      return;
+    case FileOp::kTrim:
+      operation->error = fallocate(operation->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                   operation->offset, static_cast<off_t>(operation->length)) < 0
+                             ? errno
+                             : 0;
+      return;
+  }
+}
+
+WorkerPool::~WorkerPool() {
+  {
+    std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  work_.notify_all();
+  for (auto& thread : threads_) thread.join();
+}
+
+void WorkerPool::Submit(int32_t file, std::vector<Operation*> run) {
+  {
+    std::lock_guard lock(mutex_);
+    const auto index = static_cast<size_t>(file);
+    while (lanes_.size() <= index) lanes_.push_back(std::make_unique<Lane>());
+    Lane* lane = lanes_[index].get();
+    lane->waiting.push_back(std::move(run));
+    Schedule(lane);
+    if (idle_ < runnable_.size() && threads_.size() < threads_per_file_ * lanes_.size()) {
+      threads_.emplace_back([this] { Work(); });
+    }
+  }
+  work_.notify_one();
+}
+
+void WorkerPool::Schedule(Lane* lane) {
+  if (lane->scheduled == lane->waiting.size()) return;
+  if (lane->scheduled + lane->running == threads_per_file_) return;
+  lane->scheduled++;
+  runnable_.push_back(lane);
+}
+
+bool WorkerPool::NextRun(std::vector<Operation*>* run, Lane** lane) {
+  std::unique_lock lock(mutex_);
+  idle_++;
+  work_.wait(lock, [this] { return !runnable_.empty() || ending_; });
+  idle_--;
+  if (runnable_.empty()) return false;
+  *lane = runnable_.front();
+  runnable_.pop_front();
+  *run = std::move((*lane)->waiting.front());
+  (*lane)->waiting.pop_front();
+  (*lane)->scheduled--;
+  (*lane)->running++;
+  return true;
+}
+
+void WorkerPool::Work() {
+  std::vector<Operation*> run;
+  Lane* lane = nullptr;
+  while (NextRun(&run, &lane)) {
+    for (Operation* operation : run) Execute(operation);
+    {
+      std::lock_guard lock(mutex_);
+      done_.insert(done_.end(), run.begin(), run.end());
+      has_done_.store(true, std::memory_order_release);
+      lane->running--;
+      Schedule(lane);
+    }
+    const uint64_t one = 1;
+    if (write(event_fd_, &one, sizeof one) < 0) continue;  // saturated: a signal is pending anyway
+  }
+}
+
+void WorkerPool::TakeDone(std::vector<Operation*>* done) {
+  std::lock_guard lock(mutex_);
+  done->insert(done->end(), done_.begin(), done_.end());
+  done_.clear();
+  has_done_.store(false, std::memory_order_release);
+}
+
+}  // namespace aoe

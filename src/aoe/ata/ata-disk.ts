@@ -1,0 +1,274 @@
+/**
+ * An ATA disk over a block device: executes the ATA commands that arrive in AoE frames.
+ *
+ * Each command ends in exactly one response, or in none for a request that must be resent.
+ * Commands that are unknown, or whose registers contradict each other, are aborted; a request is
+ * never executed in part.
+ */
+import { type BlockDevice, BlockOp, type Completer, SECTOR_SIZE } from '../../core/block-device.ts';
+import { BlockStatus } from '../../core/block-error.ts';
+import { Ata, AtaCommand, AtaFlag, readLba28, readLba48, writeAtaResponse } from '../codec/ata.ts';
+import type { Exchange } from '../exchange.ts';
+import { buildIdentifyData, type IdentifyFields } from './identify.ts';
+import { type SmartHealth, SmartState } from './smart.ts';
+import { type AtaOutcome, AtaOutcome as Outcome, ataOutcomeOf } from './status.ts';
+import { nextTrim, prepareTrim } from './trim.ts';
+
+/** The volatile write cache of the device below, as ATA sees it. */
+export interface WriteCache {
+  /** Did the operator allow it? */
+  readonly supported: boolean;
+  enabled: boolean;
+}
+
+export interface DiskIdentity {
+  readonly serial: string;
+  readonly firmware: string;
+  readonly model: string;
+}
+
+/** READ VERIFY reads this much at a time: it fits in a slot. */
+const VERIFY_STEP_BYTES = 8192;
+const POWER_MODE_ACTIVE = 0xff;
+const FEATURE_WRITE_CACHE_ON = 0x02;
+const FEATURE_WRITE_CACHE_OFF = 0x82;
+const FEATURE_TRIM = 0x01;
+
+/** Most sectors whose data fits in one frame of a link. */
+export function sectorsPerFrame(mtu: number): number {
+  return Math.floor((mtu - Ata.headerSize) / SECTOR_SIZE);
+}
+
+export class AtaDisk implements Completer {
+  readonly #device: BlockDevice;
+  readonly #identity: DiskIdentity;
+  readonly #writeCache: WriteCache;
+  readonly #smart: SmartState;
+  readonly #onGrown: () => void;
+
+  /** @param onGrown called when IDENTIFY finds that the device has grown */
+  constructor(
+    device: BlockDevice,
+    identity: DiskIdentity,
+    writeCache: WriteCache,
+    health: SmartHealth,
+    onGrown: () => void,
+  ) {
+    this.#device = device;
+    this.#identity = identity;
+    this.#writeCache = writeCache;
+    this.#smart = new SmartState(health);
+    this.#onGrown = onGrown;
+  }
+
+  /**
+   * Executes the ATA command in the frame at `ring[at]`.
+   *
+   * @param exchange carries the response; its header up to the ATA argument is written
+   * @param size of the whole frame, in bytes, at least {@link Ata.headerSize}
+   */
+  execute(exchange: Exchange, at: number, size: number): void {
+    const frame = exchange.link.ringView;
+    const opcode = frame.getUint8(at + Ata.commandStatus);
+    exchange.opcode = opcode;
+    exchange.responseDataBytes = 0;
+    exchange.nextStep = 0;
+    exchange.endStep = 0;
+    switch (opcode) {
+      case AtaCommand.readSectorsExt:
+        this.#read(exchange, frame, at, readLba48(frame, at));
+        break;
+      case AtaCommand.writeSectorsExt:
+        this.#write(exchange, frame, at, size, readLba48(frame, at));
+        break;
+      case AtaCommand.readSectors:
+        this.#read(exchange, frame, at, readLba28(frame, at));
+        break;
+      case AtaCommand.writeSectors:
+        this.#write(exchange, frame, at, size, readLba28(frame, at));
+        break;
+      case AtaCommand.readVerifyExt:
+        this.#verify(exchange, frame, at, readLba48(frame, at));
+        break;
+      case AtaCommand.readVerify:
+        this.#verify(exchange, frame, at, readLba28(frame, at));
+        break;
+      default:
+        this.#executeRare(exchange, frame, at, size);
+    }
+  }
+
+  /** Takes a block request back and answers, or goes on with the next part of its command. */
+  completed(exchange: Exchange): void {
+    const { status } = exchange;
+    if (status === BlockStatus.stale || status === BlockStatus.busy) {
+      exchange.drop();
+      return;
+    }
+    if (status === BlockStatus.ok && exchange.nextStep < exchange.endStep) {
+      this.#continue(exchange);
+      return;
+    }
+    this.#respond(exchange, ataOutcomeOf(status, exchange.op));
+  }
+
+  #read(exchange: Exchange, frame: DataView, at: number, lba: number): void {
+    const sectorCount = frame.getUint8(at + Ata.sectorCount);
+    const writes = (frame.getUint8(at + Ata.aflags) & AtaFlag.write) !== 0;
+    if (writes || sectorCount === 0 || sectorCount > sectorsPerFrame(exchange.link.mtu)) {
+      this.#respond(exchange, Outcome.aborted);
+      return;
+    }
+    const length = sectorCount * SECTOR_SIZE;
+    exchange.responseDataBytes = length;
+    exchange.prepare(BlockOp.read, lba * SECTOR_SIZE, length, this);
+    this.#device.submit(exchange);
+  }
+
+  #write(exchange: Exchange, frame: DataView, at: number, size: number, lba: number): void {
+    const sectorCount = frame.getUint8(at + Ata.sectorCount);
+    const writes = (frame.getUint8(at + Ata.aflags) & AtaFlag.write) !== 0;
+    if (!writes || sectorCount === 0) {
+      this.#respond(exchange, Outcome.aborted);
+      return;
+    }
+    const length = sectorCount * SECTOR_SIZE;
+    if (Ata.headerSize + length > size) {
+      // Cut short on the way: a resend may be whole.
+      exchange.drop();
+      return;
+    }
+    exchange.prepareWrite(lba * SECTOR_SIZE, length, at + Ata.headerSize, this);
+    this.#device.submit(exchange);
+  }
+
+  /** READ VERIFY reads like READ, slot by slot, and throws the data away. */
+  #verify(exchange: Exchange, frame: DataView, at: number, lba: number): void {
+    const sectorCount = frame.getUint8(at + Ata.sectorCount);
+    if (sectorCount === 0) {
+      this.#respond(exchange, Outcome.aborted);
+      return;
+    }
+    exchange.nextStep = lba * SECTOR_SIZE;
+    exchange.endStep = exchange.nextStep + sectorCount * SECTOR_SIZE;
+    this.#continue(exchange);
+  }
+
+  #continue(exchange: Exchange): void {
+    if (exchange.opcode === AtaCommand.dataSetManagement) {
+      nextTrim(exchange, this);
+    } else {
+      const length = Math.min(exchange.endStep - exchange.nextStep, VERIFY_STEP_BYTES);
+      exchange.prepare(BlockOp.read, exchange.nextStep, length, this);
+      exchange.nextStep += length;
+    }
+    this.#device.submit(exchange);
+  }
+
+  #executeRare(exchange: Exchange, frame: DataView, at: number, size: number): void {
+    switch (exchange.opcode) {
+      case AtaCommand.identifyDevice:
+        this.#identify(exchange);
+        break;
+      case AtaCommand.flushCache:
+      case AtaCommand.flushCacheExt:
+      case AtaCommand.standbyImmediate:
+      case AtaCommand.standby:
+      case AtaCommand.sleep:
+        // A disk that is told to rest writes back what it holds first. It has no other rest.
+        this.#flush(exchange);
+        break;
+      case AtaCommand.idleImmediate:
+      case AtaCommand.idle:
+        this.#respond(exchange, Outcome.success);
+        break;
+      case AtaCommand.checkPowerMode:
+        this.#checkPowerMode(exchange);
+        break;
+      case AtaCommand.setFeatures:
+        this.#setFeatures(exchange, frame.getUint8(at + Ata.errorFeature));
+        break;
+      case AtaCommand.smart:
+        this.#executeSmart(exchange, frame, at);
+        break;
+      case AtaCommand.dataSetManagement:
+        this.#trim(exchange, frame, at, size);
+        break;
+      default:
+        this.#respond(exchange, Outcome.aborted);
+    }
+  }
+
+  #identify(exchange: Exchange): void {
+    if (this.#device.refresh()) this.#onGrown();
+    const { capabilities, sizeBytes } = this.#device;
+    const fields: IdentifyFields = {
+      ...this.#identity,
+      sizeSectors: sizeBytes / SECTOR_SIZE,
+      trim: capabilities.trim,
+      trimZeroes: capabilities.trimZeroes,
+      writeCacheSupported: this.#writeCache.supported,
+      writeCacheEnabled: this.#writeCache.enabled,
+      smartEnabled: this.#smart.enabled,
+    };
+    this.#respondData(exchange, buildIdentifyData(fields));
+  }
+
+  #flush(exchange: Exchange): void {
+    exchange.prepare(BlockOp.flush, 0, 0, this);
+    this.#device.submit(exchange);
+  }
+
+  #checkPowerMode(exchange: Exchange): void {
+    writeAtaResponse(exchange.view, exchange.frameOffset, Outcome.success, 0);
+    exchange.view.setUint8(exchange.frameOffset + Ata.sectorCount, POWER_MODE_ACTIVE);
+    exchange.respond(Ata.headerSize);
+  }
+
+  #setFeatures(exchange: Exchange, feature: number): void {
+    if (feature === FEATURE_WRITE_CACHE_OFF) {
+      this.#writeCache.enabled = false;
+      this.#flush(exchange);
+    } else if (feature === FEATURE_WRITE_CACHE_ON && this.#writeCache.supported) {
+      this.#writeCache.enabled = true;
+      this.#respond(exchange, Outcome.success);
+    } else {
+      this.#respond(exchange, Outcome.aborted);
+    }
+  }
+
+  #trim(exchange: Exchange, frame: DataView, at: number, size: number): void {
+    const sectorCount = frame.getUint8(at + Ata.sectorCount);
+    const writes = (frame.getUint8(at + Ata.aflags) & AtaFlag.write) !== 0;
+    const trims = frame.getUint8(at + Ata.errorFeature) === FEATURE_TRIM;
+    const length = sectorCount * SECTOR_SIZE;
+    if (!writes || !trims || sectorCount === 0 || !this.#device.capabilities.trim) {
+      this.#respond(exchange, Outcome.aborted);
+      return;
+    }
+    if (Ata.headerSize + length > size) {
+      exchange.drop();
+      return;
+    }
+    exchange.prepareWrite(0, length, at + Ata.headerSize, this);
+    if (!prepareTrim(exchange, this.#device.sizeBytes / SECTOR_SIZE)) {
+      this.#respond(exchange, Outcome.outOfRange);
+    } else if (exchange.nextStep === exchange.endStep) {
+      this.#respond(exchange, Outcome.success);
+    } else {
+      this.#continue(exchange);
+    }
+  }
+
+  #respondData(exchange: Exchange, data: Uint8Array): void {
+    exchange.stash.bytes.set(data, exchange.stashOffset);
+    exchange.responseDataBytes = data.length;
+    this.#respond(exchange, Outcome.success);
+  }
+
+  #respond(exchange: Exchange, outcome: AtaOutcome): void {
+    const dataBytes = outcome === Outcome.success ? exchange.responseDataBytes : 0;
+    writeAtaResponse(exchange.view, exchange.frameOffset, outcome & 0xff, outcome >> 8);
+    exchange.respond(Ata.headerSize + dataBytes);
+  }
+}

@@ -1,0 +1,19 @@
+/** What the server counts about frames that it does not answer, and about its own limits. */
+export interface FrameCounters {
+  /** Requests that were taken up, whatever became of them. */
+  requests: number;
+  /** Shorter than its command's argument, or contradicting itself. */
+  malformed: number;
+  /** From an address that no single station has, or from ourselves. */
+  badSource: number;
+  /** For an address that is not served here. */
+  notOurs: number;
+  /** From an initiator that is not allowed, by configuration or MAC mask list. */
+  denied: number;
+  /** Dropped because too many requests were in flight. */
+  overload: number;
+}
+
+export function newFrameCounters(): FrameCounters {
+  return { requests: 0, malformed: 0, badSource: 0, notOurs: 0, denied: 0, overload: 0 };
+}

@@ -1,0 +1,102 @@
+/**
+ * One request of an initiator and the response to it: a block request with a slot of the slab,
+ * in which the response frame is built.
+ *
+ * Invariants: an exchange is out of its pool from the frame's arrival until the response has
+ * left or the frame was dropped. The slot's headers lie just before the data, which is at a page
+ * boundary. Each byte of a response is written by this exchange: nothing of an earlier one leaks.
+ */
+import { BlockOp, BlockRequest, type Completer } from '../core/block-device.ts';
+import { Limits } from '../core/limits.ts';
+import type { Memory } from '../core/memory.ts';
+import { type RequestPool, slotOffset } from '../core/request-pool.ts';
+import type { Link, OutgoingFrame } from '../net/link.ts';
+import { Ata } from './codec/ata.ts';
+import { FRAME_SIZE_MIN } from './codec/header.ts';
+
+/** Who keeps count of exchanges in flight: a target. */
+export interface ExchangeOwner {
+  inFlight: number;
+}
+
+export class Exchange extends BlockRequest implements OutgoingFrame {
+  readonly frameOffset: number;
+  frameSize = 0;
+  /** The whole slab; the response starts at {@link frameOffset}. */
+  readonly view: DataView;
+  readonly #pool: RequestPool<Exchange>;
+  #link: Link | undefined;
+  #owner: ExchangeOwner | undefined;
+  /** The ATA command being executed. */
+  opcode = 0;
+  /** Data bytes that the response will carry. */
+  responseDataBytes = 0;
+  /** Commands that take several block requests: what is still to do, in bytes or entries. */
+  nextStep = 0;
+  endStep = 0;
+
+  constructor(index: number, slab: Memory, view: DataView, pool: RequestPool<Exchange>) {
+    const dataOffset = slotOffset(index, Limits.requestSlotBytes);
+    super(index, slab, dataOffset);
+    this.frameOffset = dataOffset - Ata.headerSize;
+    this.view = view;
+    this.#pool = pool;
+  }
+
+  /** Begins an exchange on `link` for `owner`. */
+  begin(link: Link, owner: ExchangeOwner): void {
+    this.#link = link;
+    this.#owner = owner;
+    owner.inFlight++;
+  }
+
+  /** The link that the request came in on, and that the response leaves on. */
+  get link(): Link {
+    return this.#link as Link;
+  }
+
+  /** Prepares a block request whose data is in this slot. */
+  prepare(op: BlockOp, offset: number, length: number, completer: Completer): void {
+    this.op = op;
+    this.offset = offset;
+    this.length = length;
+    this.data = this.stash;
+    this.dataOffset = this.stashOffset;
+    this.completer = completer;
+  }
+
+  /** Prepares a write of data that lies in the receive ring. */
+  prepareWrite(offset: number, length: number, dataOffset: number, completer: Completer): void {
+    this.op = BlockOp.write;
+    this.offset = offset;
+    this.length = length;
+    this.data = this.link.ring;
+    this.dataOffset = dataOffset;
+    this.completer = completer;
+  }
+
+  /** Zeroes the first `size` bytes of the response, for whoever does not write each of them. */
+  clear(size: number): void {
+    this.stash.bytes.fill(0, this.frameOffset, this.frameOffset + Math.max(size, FRAME_SIZE_MIN));
+  }
+
+  /** Sends the response: `size` bytes are written, padding is added here. */
+  respond(size: number): void {
+    for (let at = size; at < FRAME_SIZE_MIN; at += 4) this.view.setUint32(this.frameOffset + at, 0);
+    this.frameSize = Math.max(size, FRAME_SIZE_MIN);
+    this.link.send(this);
+  }
+
+  /** Ends the exchange without a response. */
+  drop(): void {
+    (this.#owner as ExchangeOwner).inFlight--;
+    this.#owner = undefined;
+    this.#link = undefined;
+    this.#pool.give(this);
+  }
+
+  /** The response has left. */
+  sent(): void {
+    this.drop();
+  }
+}

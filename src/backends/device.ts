@@ -1,0 +1,87 @@
+/** The `device` backend: a block device of this host, opened for nobody else. */
+import { constants, closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { SECTOR_SIZE } from '../core/block-device.ts';
+import { StartupError } from '../core/startup-error.ts';
+import { native } from '../native.ts';
+import { FileDevice } from './file-device.ts';
+import { type FileIo, FileMode } from './file-io.ts';
+
+export interface HostDevice {
+  readonly path: string;
+  readonly direct: boolean;
+}
+
+/**
+ * Opens a block device exclusively: not while it is mounted or otherwise claimed on this host.
+ *
+ * @throws {StartupError} what is wrong with the device, and the remedy
+ */
+export function openHostDevice(io: FileIo, device: HostDevice, readOnly: boolean): FileDevice {
+  const fd = openExclusively(device, readOnly);
+  try {
+    const stats = fstatSync(fd);
+    if (!stats.isBlockDevice()) {
+      throw new StartupError(
+        `${device.path} is not a block device`,
+        'name a block device such as /dev/sdb, or use backend = "file" for an image',
+      );
+    }
+    requireSectorAlignment(fd, device);
+    const trim = !readOnly && canWriteZeroes(stats.rdev);
+    return new FileDevice(io, {
+      fd,
+      mode: device.direct ? FileMode.direct : FileMode.buffered,
+      offsetBytes: 0,
+      capabilities: { readOnly, trim, trimZeroes: trim },
+      measure: () => native.blockDeviceSize(fd),
+    });
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+function openExclusively(device: HostDevice, readOnly: boolean): number {
+  const { O_RDONLY, O_RDWR, O_EXCL, O_DIRECT } = constants;
+  const flags = (readOnly ? O_RDONLY : O_RDWR) | O_EXCL | (device.direct ? O_DIRECT : 0);
+  try {
+    return openSync(device.path, flags);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const remedies: Record<string, string> = {
+      EBUSY: 'it is mounted or in use on this host: unmount it, or take it out of its array',
+      ENOENT: 'see with lsblk what this host calls it; prefer a name under /dev/disk/by-id',
+      EACCES: 'run as root, or give the user that runs aoe-server access to it',
+    };
+    throw new StartupError(
+      `cannot open ${device.path}: ${message}`,
+      remedies[code ?? ''] ?? 'see what the message says about the device',
+      { cause: error },
+    );
+  }
+}
+
+function requireSectorAlignment(fd: number, device: HostDevice): void {
+  const alignment = native.logicalBlockSize(fd);
+  if (!device.direct || alignment <= SECTOR_SIZE) return;
+  throw new StartupError(
+    `${device.path} has blocks of ${alignment} bytes, direct I/O by sectors is impossible`,
+    'remove direct = true',
+  );
+}
+
+/** Trimming punches holes, which a device does only if it can write zeroes by itself. */
+function canWriteZeroes(rdev: number): boolean {
+  const major = (rdev >> 8) & 0xfff;
+  const minor = (rdev & 0xff) | ((rdev >> 12) & 0xfff00);
+  try {
+    const limit = readFileSync(
+      `/sys/dev/block/${major}:${minor}/queue/write_zeroes_max_bytes`,
+      'utf8',
+    );
+    return Number(limit) > 0;
+  } catch {
+    // A partition has no queue of its own; without the figure nothing is promised.
+    return false;
+  }
+}

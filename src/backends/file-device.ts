@@ -1,0 +1,67 @@
+/**
+ * A block device over an open file: an image, a host's block device, or memory. What makes them
+ * different is only how they are opened; see the modules beside this one.
+ */
+import { closeSync } from 'node:fs';
+import type { BlockCapabilities, BlockDevice, BlockRequest } from '../core/block-device.ts';
+import { SECTOR_SIZE } from '../core/block-device.ts';
+import type { FileIo, FileMode } from './file-io.ts';
+
+export interface OpenFile {
+  /** The open file; the device owns and closes it. */
+  readonly fd: number;
+  readonly mode: FileMode;
+  /** Where the device starts in the file, in bytes. */
+  readonly offsetBytes: number;
+  readonly capabilities: BlockCapabilities;
+  /** Bytes from `offsetBytes` on that the file offers now. */
+  measure(): number;
+}
+
+export class FileDevice implements BlockDevice {
+  readonly capabilities: BlockCapabilities;
+  readonly #io: FileIo;
+  readonly #open: OpenFile;
+  readonly #file: number;
+  readonly #offsetBytes: number;
+  #sizeBytes: number;
+  #closed = false;
+
+  constructor(io: FileIo, open: OpenFile) {
+    this.#io = io;
+    this.#open = open;
+    this.#offsetBytes = open.offsetBytes;
+    this.capabilities = open.capabilities;
+    this.#file = io.addFile(open.fd, open.mode);
+    this.#sizeBytes = wholeSectors(open.measure());
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  submit(request: BlockRequest): void {
+    this.#io.submit(this.#file, request, this.#offsetBytes + request.offset);
+  }
+
+  kick(): void {
+    this.#io.kick();
+  }
+
+  refresh(): boolean {
+    const sizeBytes = wholeSectors(this.#open.measure());
+    if (sizeBytes <= this.#sizeBytes) return false;
+    this.#sizeBytes = sizeBytes;
+    return true;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    closeSync(this.#open.fd);
+  }
+}
+
+function wholeSectors(bytes: number): number {
+  return bytes - (bytes % SECTOR_SIZE);
+}

@@ -1,0 +1,165 @@
+/** The `file` backend: an image, or a part of one, in a file system. */
+import { constants, closeSync, fstatSync, fsyncSync, ftruncateSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { SECTOR_SIZE } from '../core/block-device.ts';
+import { StartupError } from '../core/startup-error.ts';
+import { native } from '../native.ts';
+import { FileDevice, type OpenFile } from './file-device.ts';
+import { type FileIo, FileMode } from './file-io.ts';
+import { lockImage } from './file-lock.ts';
+
+/** Which part of which file, and how to access it. */
+export interface FileImage {
+  readonly path: string;
+  /** Size of the whole image; it is created, or grown, to this. */
+  readonly sizeBytes: number | undefined;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number | undefined;
+  readonly direct: boolean;
+}
+
+/**
+ * Opens an image; creates it, sparse, when it is missing and a size is given. The last component
+ * of the path must not be a symbolic link: whoever can write its folder could swap the file.
+ *
+ * @throws {StartupError} what is wrong with the file, and the remedy
+ */
+export function openFileDevice(io: FileIo, image: FileImage, readOnly: boolean): FileDevice {
+  const fd = openImage(image, readOnly);
+  try {
+    return openOnFd(io, fd, image, readOnly);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): FileDevice {
+  if (!fstatSync(fd).isFile()) {
+    throw new StartupError(
+      `${image.path} is not a regular file`,
+      'name an image file, or use backend = "device" for a block device',
+    );
+  }
+  const release = lockImage(fd, image.path);
+  try {
+    if (!readOnly) resize(fd, image);
+    requireSectorAlignment(fd, image);
+    return new LockedFileDevice(io, describe(fd, image, readOnly), release);
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+class LockedFileDevice extends FileDevice {
+  readonly #release: () => void;
+  #released = false;
+
+  constructor(io: FileIo, open: OpenFile, release: () => void) {
+    super(io, open);
+    this.#release = release;
+  }
+
+  override async close(): Promise<void> {
+    await super.close();
+    if (!this.#released) this.#release();
+    this.#released = true;
+  }
+}
+
+function describe(fd: number, image: FileImage, readOnly: boolean): OpenFile {
+  const { offsetBytes, lengthBytes } = image;
+  const trim = !readOnly && native.canPunchHole(fd);
+  const measure = () => {
+    const available = fstatSync(fd).size - offsetBytes;
+    return Math.max(0, Math.min(available, lengthBytes ?? available));
+  };
+  if (measure() < (lengthBytes ?? SECTOR_SIZE)) {
+    throw new StartupError(
+      `${image.path} ends before the target does`,
+      'set a larger size, or a smaller offset or length',
+    );
+  }
+  return {
+    fd,
+    mode: modeOf(fd, image.direct),
+    offsetBytes,
+    capabilities: { readOnly, trim, trimZeroes: trim },
+    measure,
+  };
+}
+
+function modeOf(fd: number, direct: boolean): FileMode {
+  if (native.isMemoryFile(fd)) return FileMode.memory;
+  return direct ? FileMode.direct : FileMode.buffered;
+}
+
+function openImage(image: FileImage, readOnly: boolean): number {
+  const { O_RDONLY, O_RDWR, O_CREAT, O_NOFOLLOW, O_DIRECT } = constants;
+  const create = image.sizeBytes !== undefined && !readOnly ? O_CREAT : 0;
+  const flags = readOnly ? O_RDONLY : O_RDWR | create;
+  try {
+    return openSync(image.path, flags | O_NOFOLLOW | (image.direct ? O_DIRECT : 0), 0o600);
+  } catch (error) {
+    throw explainOpenFailure(error as NodeJS.ErrnoException, image);
+  }
+}
+
+function explainOpenFailure(error: NodeJS.ErrnoException, image: FileImage): StartupError {
+  const remedies: Record<string, string> = {
+    ENOENT: 'give a size, so that the image is created, and see that its folder exists',
+    ELOOP: 'the path is a symbolic link: name the file that it points to',
+    EACCES: 'let the user that runs aoe-server read and write it',
+    EINVAL: 'its file system cannot do direct I/O: remove direct = true',
+    EISDIR: 'name an image file, not a folder',
+  };
+  return new StartupError(
+    `cannot open ${image.path}: ${error.message}`,
+    remedies[error.code ?? ''] ?? 'see what the message says about the path',
+    { cause: error },
+  );
+}
+
+function resize(fd: number, image: FileImage): void {
+  if (image.sizeBytes === undefined) return;
+  const { size } = fstatSync(fd);
+  if (size > image.sizeBytes) {
+    throw new StartupError(
+      `${image.path} has ${size} bytes, more than the size of ${image.sizeBytes} bytes`,
+      `initiators must never see a disk shrink: set size = ${size}, or name another file`,
+    );
+  }
+  if (size === image.sizeBytes) return;
+  try {
+    ftruncateSync(fd, image.sizeBytes);
+    fsyncSync(fd);
+    syncFolder(dirname(image.path));
+  } catch (cause) {
+    throw new StartupError(
+      `cannot give ${image.path} its size of ${image.sizeBytes} bytes`,
+      'see that its file system has room for it and allows files of that size',
+      { cause },
+    );
+  }
+}
+
+/** A new file is only durable once its entry in the folder is. */
+function syncFolder(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function requireSectorAlignment(fd: number, image: FileImage): void {
+  if (!image.direct) return;
+  const alignment = native.logicalBlockSize(fd);
+  if (alignment <= SECTOR_SIZE) return;
+  throw new StartupError(
+    `${image.path}: direct I/O must be aligned to ${alignment} bytes here, sectors have ${SECTOR_SIZE}`,
+    'remove direct = true',
+  );
+}

@@ -1,0 +1,106 @@
+/**
+ * The seam between frontends and storage: one operation table, requests instead of promises.
+ *
+ * A request is pooled and is handed down a chain of devices like a block layer's bio. It may be
+ * complete before `submit` returns, during `kick`, or later from the event loop.
+ *
+ * Invariants:
+ * - A request has one owner: its submitter until `submit`, the device until `completed` is
+ *   called, then its submitter again.
+ * - Each submitted request is completed exactly once.
+ * - `data` of a write may be read only until the `kick` that follows its submission returns: it
+ *   lies in memory that a receive ring reuses. A device that needs it longer calls
+ *   {@link BlockRequest.stashData} first. `data` of a read stays valid until completion.
+ */
+import type { BlockStatus } from './block-error.ts';
+import type { Memory } from './memory.ts';
+
+export const BlockOp = { read: 0, write: 1, flush: 2, trim: 3 } as const;
+export type BlockOp = (typeof BlockOp)[keyof typeof BlockOp];
+
+/** Smallest unit of addressing and of atomicity, in bytes. */
+export const SECTOR_SIZE = 512;
+
+/** One read, write, flush or trim. Fields are plain and mutable: requests are reused. */
+export class BlockRequest {
+  /** Place in its pool, 0-based. Layers keep their notes about a request in arrays by it. */
+  readonly index: number;
+  op: BlockOp = BlockOp.read;
+  /** First byte on the device, a multiple of {@link SECTOR_SIZE}. Unused by flush. */
+  offset = 0;
+  /** Bytes to move or trim, a multiple of {@link SECTOR_SIZE}. Unused by flush. */
+  length = 0;
+  /** Where read data goes and write data comes from, `length` bytes from `dataOffset`. */
+  data: Memory;
+  dataOffset: number;
+  /** Memory that belongs to this request for good: room for one frame's data. */
+  readonly stash: Memory;
+  readonly stashOffset: number;
+  /** When the initiator's request reached this machine, in microseconds since the epoch. */
+  arrivalUs = 0;
+  /** The outcome; valid once completed. */
+  status: BlockStatus = 0;
+  /** Who is told about completion. Layers put themselves here on the way down. */
+  completer: Completer = NOBODY;
+
+  constructor(index: number, stash: Memory, stashOffset: number) {
+    this.index = index;
+    this.stash = stash;
+    this.stashOffset = stashOffset;
+    this.data = stash;
+    this.dataOffset = stashOffset;
+  }
+
+  /** Moves write data into the request's own memory, so that it outlives the receive ring. */
+  stashData(): void {
+    if (this.data === this.stash) return;
+    this.data.bytes.copy(
+      this.stash.bytes,
+      this.stashOffset,
+      this.dataOffset,
+      this.dataOffset + this.length,
+    );
+    this.data = this.stash;
+    this.dataOffset = this.stashOffset;
+  }
+
+  /** Ends the request with `status` and gives it back to whoever submitted it. */
+  complete(status: BlockStatus): void {
+    this.status = status;
+    this.completer.completed(this);
+  }
+}
+
+export interface Completer {
+  /** Takes a request back. May submit further requests, to any device, without a `kick`. */
+  completed(request: BlockRequest): void;
+}
+
+const NOBODY: Completer = {
+  completed() {
+    throw new Error('a request without a completer was completed');
+  },
+};
+
+/** What a device can do; fixed once it is open. */
+export interface BlockCapabilities {
+  readonly readOnly: boolean;
+  /** Trimmed ranges can be given back to the storage below. */
+  readonly trim: boolean;
+  /** Trimmed ranges read as zeroes from then on. */
+  readonly trimZeroes: boolean;
+}
+
+export interface BlockDevice {
+  /** Bytes, a multiple of {@link SECTOR_SIZE}; grows only, and only in `refresh`. */
+  readonly sizeBytes: number;
+  readonly capabilities: BlockCapabilities;
+  /** Takes a request. It may be gathered until `kick`. */
+  submit(request: BlockRequest): void;
+  /** Starts everything gathered. Call once after a batch of submissions. */
+  kick(): void;
+  /** Looks whether the storage below has grown. @returns true when `sizeBytes` changed */
+  refresh(): boolean;
+  /** Releases the storage. No request may be in flight. Idempotent. */
+  close(): Promise<void>;
+}

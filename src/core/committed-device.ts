@@ -1,0 +1,119 @@
+/**
+ * The ack rule: a write or trim is complete only when it is on stable storage. Concurrent writes
+ * share one flush (group commit).
+ *
+ * Invariants:
+ * - A write that came back from below waits in `#waiting` until a flush that *started after* it
+ *   came back has succeeded. At most one such flush is in flight; it covers `#committing`.
+ * - When `writeCache` is on, writes pass through at once; flushes always go down.
+ * - After a failed flush nothing is promised any more: the storage may have dropped what it
+ *   could not write. The device stays failed until it is opened anew; it can still be read.
+ */
+import { type BlockDevice, BlockOp, BlockRequest, type Completer } from './block-device.ts';
+import { BlockStatus } from './block-error.ts';
+import { CompleterTable, DeviceLayer } from './layer.ts';
+import type { Memory } from './memory.ts';
+
+const NO_MEMORY: Memory = { bytes: Buffer.alloc(0), region: 0 };
+
+export class CommittedDevice extends DeviceLayer implements Completer {
+  /** Acknowledge writes before they are durable. */
+  writeCache: boolean;
+  /** Writes that one flush made durable, of the last flush: shows how well grouping works. */
+  lastGroupCount = 0;
+  readonly #above = new CompleterTable();
+  readonly #flush: BlockRequest;
+  readonly #onFailed: () => void;
+  #waiting: BlockRequest[] = [];
+  #committing: BlockRequest[] = [];
+  #flushing = false;
+  #failed = false;
+
+  /**
+   * @param flushIndex a request index that nobody else uses: this layer's own flush request
+   * @param onFailed called once, when the device enters the failed state
+   */
+  constructor(
+    below: BlockDevice,
+    writeCache: boolean,
+    flushIndex: number,
+    onFailed: () => void,
+  ) {
+    super(below);
+    this.writeCache = writeCache;
+    this.#onFailed = onFailed;
+    this.#flush = new BlockRequest(flushIndex, NO_MEMORY, 0);
+    this.#flush.op = BlockOp.flush;
+    this.#flush.completer = { completed: (request) => this.#flushed(request.status) };
+  }
+
+  get failed(): boolean {
+    return this.#failed;
+  }
+
+  submit(request: BlockRequest): void {
+    if (request.op === BlockOp.read) {
+      this.below.submit(request);
+    } else if (this.#failed) {
+      request.complete(BlockStatus.failed);
+    } else {
+      this.#above.intercept(request, this);
+      if (request.op === BlockOp.flush) this.#await(request);
+      else this.below.submit(request);
+    }
+  }
+
+  /** A write or trim took effect below; now it must become durable. */
+  completed(request: BlockRequest): void {
+    if (request.status === BlockStatus.ok && !this.writeCache && !this.#failed) {
+      this.#await(request);
+      return;
+    }
+    const lost = request.status === BlockStatus.ok && this.#failed;
+    this.#above.restore(request);
+    request.complete(lost ? BlockStatus.failed : request.status);
+  }
+
+  override kick(): void {
+    this.below.kick();
+    this.#commit();
+  }
+
+  #await(request: BlockRequest): void {
+    // Completions come in batches; the group closes when the batch has been handed up.
+    if (this.#waiting.push(request) === 1) queueMicrotask(this.#commit);
+  }
+
+  readonly #commit = (): void => {
+    if (this.#flushing || this.#waiting.length === 0) return;
+    const group = this.#waiting;
+    this.#waiting = this.#committing;
+    this.#committing = group;
+    this.#flushing = true;
+    this.below.submit(this.#flush);
+    this.below.kick();
+  };
+
+  #flushed(status: BlockStatus): void {
+    this.#flushing = false;
+    this.lastGroupCount = this.#committing.length;
+    if (status !== BlockStatus.ok) this.#fail();
+    this.#finish(this.#committing, status);
+    if (this.#failed) this.#finish(this.#waiting, BlockStatus.failed);
+    else if (this.#waiting.length > 0) queueMicrotask(this.#commit);
+  }
+
+  #finish(group: BlockRequest[], status: BlockStatus): void {
+    for (const request of group) {
+      this.#above.restore(request);
+      request.complete(status);
+    }
+    group.length = 0;
+  }
+
+  #fail(): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    this.#onFailed();
+  }
+}

@@ -1,0 +1,76 @@
+/** Counts what goes through a device: requests and bytes by operation, and how they ended. */
+import { type BlockDevice, BlockOp, type BlockRequest, type Completer } from './block-device.ts';
+import { BlockStatus } from './block-error.ts';
+import { CompleterTable, DeviceLayer } from './layer.ts';
+
+export interface DeviceCounters {
+  reads: number;
+  writes: number;
+  flushes: number;
+  trims: number;
+  readBytes: number;
+  writtenBytes: number;
+  /** Requests that failed because of the storage. */
+  failures: number;
+  /** Writes that were overtaken by newer ones and not executed. */
+  stale: number;
+}
+
+export class CountedDevice extends DeviceLayer implements Completer {
+  readonly counters: DeviceCounters = {
+    reads: 0,
+    writes: 0,
+    flushes: 0,
+    trims: 0,
+    readBytes: 0,
+    writtenBytes: 0,
+    failures: 0,
+    stale: 0,
+  };
+  readonly #above = new CompleterTable();
+
+  submit(request: BlockRequest): void {
+    this.#above.intercept(request, this);
+    this.below.submit(request);
+  }
+
+  completed(request: BlockRequest): void {
+    this.#count(request);
+    this.#above.restore(request);
+    request.complete(request.status);
+  }
+
+  #count(request: BlockRequest): void {
+    const { counters } = this;
+    switch (request.status) {
+      case BlockStatus.ok:
+        break;
+      case BlockStatus.stale:
+        counters.stale++;
+        return;
+      case BlockStatus.ioError:
+      case BlockStatus.noSpace:
+      case BlockStatus.failed:
+        counters.failures++;
+        return;
+      default:
+        return;
+    }
+    switch (request.op) {
+      case BlockOp.read:
+        counters.reads++;
+        counters.readBytes += request.length;
+        break;
+      case BlockOp.write:
+        counters.writes++;
+        counters.writtenBytes += request.length;
+        break;
+      case BlockOp.flush:
+        counters.flushes++;
+        break;
+      case BlockOp.trim:
+        counters.trims++;
+        break;
+    }
+  }
+}

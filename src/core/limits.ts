@@ -1,0 +1,22 @@
+/** Every fixed maximum of the data path, with its reason. */
+export const Limits = {
+  /**
+   * Largest MTU that is used, in bytes. Jumbo frames of 9000 carry 8 KiB and a header; more
+   * brings nothing measurable and would make every request slot bigger.
+   */
+  mtuMax: 9216,
+  /** Bytes of memory a request owns: the data of one frame, in whole pages for direct I/O. */
+  requestSlotBytes: 12_288,
+  /** Requests in flight over all targets: what bounds memory when storage stalls. */
+  requestCount: 1024,
+  /** Targets of one server. */
+  targetCount: 1024,
+  /** Requests in flight on one target: a stalled one leaves room for the others. */
+  requestsPerTarget: 256,
+  /** Receive ring of one interface, in bytes: 16 initiators with 64 jumbo frames each. */
+  receiveRingBytes: 16 << 20,
+  /** Frames taken from a ring in one step. */
+  batchFrames: 64,
+  /** A write that waited longer than this is not executed: its initiator has resent it. */
+  writeAgeMsMax: 2000,
+} as const;

@@ -1,0 +1,171 @@
+/**
+ * The order rule: requests that overlap, and of which one writes, take effect in the order of
+ * their arrival. Requests that do not overlap run in parallel.
+ *
+ * Invariants:
+ * - No two requests in `#running` conflict. A request in `#waiting` conflicts with a running one
+ *   or with an earlier waiting one; its write data is stashed.
+ * - `#touching` and `#writing` count, for each bucket of addresses, the running and waiting
+ *   requests that touch and that write it. A bucket with no count proves that there is no
+ *   conflict; anything else is decided by comparing ranges.
+ * - `#lastWriteUs` holds, for each bucket, the arrival of the newest write or trim let through.
+ *   An older write is stale: its initiator has resent it since, by another way, and may have
+ *   written newer data. It is not executed.
+ */
+import { type BlockDevice, BlockOp, type BlockRequest, type Completer } from './block-device.ts';
+import { BlockStatus } from './block-error.ts';
+import { CompleterTable, DeviceLayer } from './layer.ts';
+import { Limits } from './limits.ts';
+
+const BUCKET_BYTES = 4096;
+const BUCKET_COUNT = 1 << 14;
+const BUCKET_MASK = BUCKET_COUNT - 1;
+/** Wider requests (trims) are not counted in buckets; while one is in flight ranges decide. */
+const COUNTED_BYTES_MAX = 64 * BUCKET_BYTES;
+/** Nothing waits this long in a receive ring: a bigger gap means that the clock was set. */
+const CLOCK_STEP_US = 10_000_000;
+
+export class OrderedDevice extends DeviceLayer implements Completer {
+  readonly #above = new CompleterTable();
+  readonly #touching = new Uint16Array(BUCKET_COUNT);
+  readonly #writing = new Uint16Array(BUCKET_COUNT);
+  readonly #lastWriteUs = new Float64Array(BUCKET_COUNT);
+  readonly #running: BlockRequest[] = [];
+  readonly #place = new Uint32Array(Limits.requestCount);
+  readonly #waiting: BlockRequest[] = [];
+  readonly #nowUs: () => number;
+  #wideCount = 0;
+
+  /** @param nowUs the clock that stamps arrivals, in microseconds since the epoch */
+  constructor(below: BlockDevice, nowUs: () => number) {
+    super(below);
+    this.#nowUs = nowUs;
+  }
+
+  submit(request: BlockRequest): void {
+    if (request.op === BlockOp.flush) {
+      this.below.submit(request);
+      return;
+    }
+    if (changesData(request) && this.#isStale(request)) {
+      request.complete(BlockStatus.stale);
+      return;
+    }
+    this.#above.intercept(request, this);
+    const mustWait = this.#mayConflict(request) && this.#conflicts(request, this.#waiting.length);
+    this.#count(request, 1);
+    if (mustWait) {
+      if (request.op === BlockOp.write) request.stashData();
+      this.#waiting.push(request);
+    } else {
+      this.#run(request);
+    }
+  }
+
+  completed(request: BlockRequest): void {
+    const last = this.#running.pop() as BlockRequest;
+    if (last !== request) {
+      const place = this.#place[request.index] as number;
+      this.#running[place] = last;
+      this.#place[last.index] = place;
+    }
+    this.#count(request, -1);
+    this.#above.restore(request);
+    request.complete(request.status);
+    if (this.#waiting.length > 0) this.#runWaiting();
+  }
+
+  #run(request: BlockRequest): void {
+    this.#place[request.index] = this.#running.push(request) - 1;
+    this.below.submit(request);
+  }
+
+  #runWaiting(): void {
+    let index = 0;
+    while (index < this.#waiting.length) {
+      const request = this.#waiting[index] as BlockRequest;
+      if (this.#conflicts(request, index)) {
+        index++;
+      } else {
+        this.#waiting.splice(index, 1);
+        this.#run(request);
+      }
+    }
+  }
+
+  #isStale(request: BlockRequest): boolean {
+    const { arrivalUs } = request;
+    if (arrivalUs === 0) return false;
+    if (this.#nowUs() - arrivalUs > Limits.writeAgeMsMax * 1000) return true;
+    const first = firstBucket(request);
+    const last = first + bucketSpan(request);
+    for (let bucket = first; bucket <= last; bucket++) {
+      const lead = (this.#lastWriteUs[bucket & BUCKET_MASK] as number) - arrivalUs;
+      if (lead > 0 && lead < CLOCK_STEP_US) return true;
+    }
+    for (let bucket = first; bucket <= last; bucket++) {
+      this.#lastWriteUs[bucket & BUCKET_MASK] = arrivalUs;
+    }
+    return false;
+  }
+
+  #mayConflict(request: BlockRequest): boolean {
+    if (this.#wideCount > 0 || request.length > COUNTED_BYTES_MAX) return true;
+    const counts = changesData(request) ? this.#touching : this.#writing;
+    const first = firstBucket(request);
+    const last = first + bucketSpan(request);
+    for (let bucket = first; bucket <= last; bucket++) {
+      if (counts[bucket & BUCKET_MASK] !== 0) return true;
+    }
+    return false;
+  }
+
+  /** Does `request` conflict with a running request, or with one of the first `waitingCount`? */
+  #conflicts(request: BlockRequest, waitingCount: number): boolean {
+    for (const other of this.#running) {
+      if (conflict(request, other)) return true;
+    }
+    for (let index = 0; index < waitingCount; index++) {
+      if (conflict(request, this.#waiting[index] as BlockRequest)) return true;
+    }
+    return false;
+  }
+
+  #count(request: BlockRequest, change: 1 | -1): void {
+    if (request.length > COUNTED_BYTES_MAX) {
+      this.#wideCount += change;
+      return;
+    }
+    const writes = changesData(request);
+    const first = firstBucket(request);
+    const last = first + bucketSpan(request);
+    for (let bucket = first; bucket <= last; bucket++) {
+      const place = bucket & BUCKET_MASK;
+      this.#touching[place] = (this.#touching[place] as number) + change;
+      if (writes) this.#writing[place] = (this.#writing[place] as number) + change;
+    }
+  }
+}
+
+function changesData(request: BlockRequest): boolean {
+  return request.op !== BlockOp.read;
+}
+
+function conflict(a: BlockRequest, b: BlockRequest): boolean {
+  return (
+    a.offset < b.offset + b.length &&
+    b.offset < a.offset + a.length &&
+    (changesData(a) || changesData(b))
+  );
+}
+
+/** The bucket of the first byte; later ones follow it and wrap around. */
+function firstBucket(request: BlockRequest): number {
+  return (request.offset / BUCKET_BYTES) & BUCKET_MASK;
+}
+
+/** How many buckets after the first one the request reaches into; at most once around. */
+function bucketSpan(request: BlockRequest): number {
+  const head = request.offset % BUCKET_BYTES;
+  return Math.min(BUCKET_MASK, ((head + request.length - 1) / BUCKET_BYTES) | 0);
+}

@@ -1,0 +1,48 @@
+/**
+ * The requests of one thread, made once. A pool bounds what can be in flight and with it all
+ * memory of the data path: when it is empty, a frame is dropped and its initiator resends.
+ */
+
+/** Something with a fixed place in its pool. */
+export interface Pooled {
+  readonly index: number;
+}
+
+export class RequestPool<Request extends Pooled> {
+  readonly #free: Request[] = [];
+  readonly capacity: number;
+
+  /** @param make makes the request with the given index; called `capacity` times, here */
+  constructor(capacity: number, make: (index: number) => Request) {
+    this.capacity = capacity;
+    for (let index = capacity - 1; index >= 0; index--) this.#free.push(make(index));
+  }
+
+  get inFlight(): number {
+    return this.capacity - this.#free.length;
+  }
+
+  /** Takes a request out; it belongs to the caller until {@link give}. */
+  take(): Request | undefined {
+    return this.#free.pop();
+  }
+
+  give(request: Request): void {
+    this.#free.push(request);
+  }
+}
+
+/**
+ * Where the slot of request `index` starts in a slab of request slots. Data lies at a page
+ * boundary, so that direct I/O works; a frame's headers stand before it, in the unused end of
+ * the page before.
+ */
+export function slotOffset(index: number, slotBytes: number): number {
+  return (index + 1) * slotBytes;
+}
+
+/** The size of a slab with `count` slots, in bytes. */
+export function slabBytes(count: number, slotBytes: number): number {
+  return (count + 1) * slotBytes;
+}
+

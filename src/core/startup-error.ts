@@ -1,0 +1,14 @@
+/**
+ * The server cannot start, or cannot take up a target or interface, as it was told to. The
+ * operator reads `message` (what is wrong, with names) and `remedy` (what to do about it).
+ */
+export class StartupError extends Error {
+  readonly code = 'AOE_STARTUP';
+  readonly remedy: string;
+
+  constructor(message: string, remedy: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'StartupError';
+    this.remedy = remedy;
+  }
+}

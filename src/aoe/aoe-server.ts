@@ -10,7 +10,7 @@ import type { RequestPool } from '../core/request-pool.ts';
 import { BROADCAST_MAC } from '../net/ethernet.ts';
 import type { FrameBatch, Link } from '../net/link.ts';
 import type { AoeTarget } from './aoe-target.ts';
-import { Ata } from './codec/ata.ts';
+import { Ata, isIdentify } from './codec/ata.ts';
 import {
   AOE_VERSION,
   Aoe,
@@ -18,6 +18,7 @@ import {
   AoeError,
   aoeAddress,
   aoeVersion,
+  FRAME_SIZE_MIN,
   isWildcard,
   readMac,
   setAoeError,
@@ -67,12 +68,7 @@ export class AoeServer {
 
   #handleBatch(link: Link, batch: FrameBatch): void {
     for (let index = 0; index < batch.count; index++) {
-      this.#handleFrame(
-        link,
-        batch.offsetOf(index),
-        batch.sizeOf(index),
-        batch.arrivalUsOf(index),
-      );
+      this.#handleFrame(link, batch.offsetOf(index), batch.sizeOf(index), batch.arrivalUsOf(index));
     }
     const touched = this.#touched;
     for (const target of touched) {
@@ -155,14 +151,7 @@ export class AoeServer {
     this.counters.requests++;
     const frame = link.ringView;
     exchange.arrivalUs = arrivalUs;
-    writeResponseHeader(
-      exchange.view,
-      exchange.frameOffset,
-      frame,
-      at,
-      link.mac,
-      target.address,
-    );
+    writeResponseHeader(exchange.view, exchange.frameOffset, frame, at, link.mac, target.address);
     if (aoeVersion(frame, at) !== AOE_VERSION) {
       this.#refuse(exchange, AoeError.unsupportedVersion);
       return;
@@ -181,7 +170,13 @@ export class AoeServer {
     }
   }
 
-  #handleAta(exchange: Exchange, target: AoeTarget, at: number, size: number, source: number): void {
+  #handleAta(
+    exchange: Exchange,
+    target: AoeTarget,
+    at: number,
+    size: number,
+    source: number,
+  ): void {
     if (size < Ata.headerSize) {
       this.counters.malformed++;
       exchange.drop();
@@ -199,8 +194,7 @@ export class AoeServer {
 
   /** Takes an exchange, if the bounds on requests in flight allow it. */
   #take(link: Link, target: AoeTarget): Exchange | undefined {
-    const exchange =
-      target.inFlight < Limits.requestsPerTarget ? this.#pool.take() : undefined;
+    const exchange = target.inFlight < Limits.requestsPerTarget ? this.#pool.take() : undefined;
     if (exchange === undefined) {
       this.counters.overload++;
       return undefined;
@@ -224,6 +218,7 @@ export class AoeServer {
       command: AoeCommand.config,
       tag: 0,
     });
+    exchange.clearArgument(FRAME_SIZE_MIN);
     target.describe(exchange);
   }
 }

@@ -12,7 +12,7 @@ import type { Memory } from '../core/memory.ts';
 import { type RequestPool, slotOffset } from '../core/request-pool.ts';
 import type { Link, OutgoingFrame } from '../net/link.ts';
 import { Ata } from './codec/ata.ts';
-import { FRAME_SIZE_MIN } from './codec/header.ts';
+import { Aoe, FRAME_SIZE_MIN } from './codec/header.ts';
 
 /** Who keeps count of exchanges in flight: a target. */
 export interface ExchangeOwner {
@@ -75,9 +75,10 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
     this.completer = completer;
   }
 
-  /** Zeroes the first `size` bytes of the response, for whoever does not write each of them. */
-  clear(size: number): void {
-    this.stash.bytes.fill(0, this.frameOffset, this.frameOffset + Math.max(size, FRAME_SIZE_MIN));
+  /** Zeroes the response after its common header, up to `size` bytes of the frame. */
+  clearArgument(size: number): void {
+    const { bytes } = this.stash;
+    bytes.fill(0, this.frameOffset + Aoe.headerSize, this.frameOffset + size);
   }
 
   /** Sends the response: `size` bytes are written, padding is added here. */

@@ -5,6 +5,10 @@ import { addressMatches } from './codec/header.ts';
 export class TargetTable implements Iterable<AoeTarget> {
   readonly #targets = new Map<number, AoeTarget>();
 
+  get count(): number {
+    return this.#targets.size;
+  }
+
   /** Adds a target. Its address must be free. */
   add(target: AoeTarget): void {
     if (this.#targets.has(target.address)) throw new Error(`${target.name} is taken`);

@@ -1,5 +1,5 @@
 /** The `device` backend: a block device of this host, opened for nobody else. */
-import { constants, closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';
 import { native } from '../native.ts';

@@ -33,12 +33,7 @@ export class CommittedDevice extends DeviceLayer implements Completer {
    * @param flushIndex a request index that nobody else uses: this layer's own flush request
    * @param onFailed called once, when the device enters the failed state
    */
-  constructor(
-    below: BlockDevice,
-    writeCache: boolean,
-    flushIndex: number,
-    onFailed: () => void,
-  ) {
+  constructor(below: BlockDevice, writeCache: boolean, flushIndex: number, onFailed: () => void) {
     super(below);
     this.writeCache = writeCache;
     this.#onFailed = onFailed;

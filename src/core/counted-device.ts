@@ -1,5 +1,5 @@
 /** Counts what goes through a device: requests and bytes by operation, and how they ended. */
-import { type BlockDevice, BlockOp, type BlockRequest, type Completer } from './block-device.ts';
+import { BlockOp, type BlockRequest, type Completer } from './block-device.ts';
 import { BlockStatus } from './block-error.ts';
 import { CompleterTable, DeviceLayer } from './layer.ts';
 

@@ -13,9 +13,9 @@ export class RequestPool<Request extends Pooled> {
   readonly capacity: number;
 
   /** @param make makes the request with the given index; called `capacity` times, here */
-  constructor(capacity: number, make: (index: number) => Request) {
+  constructor(capacity: number, make: (index: number, pool: RequestPool<Request>) => Request) {
     this.capacity = capacity;
-    for (let index = capacity - 1; index >= 0; index--) this.#free.push(make(index));
+    for (let index = capacity - 1; index >= 0; index--) this.#free.push(make(index, this));
   }
 
   get inFlight(): number {
@@ -45,4 +45,3 @@ export function slotOffset(index: number, slotBytes: number): number {
 export function slabBytes(count: number, slotBytes: number): number {
   return (count + 1) * slotBytes;
 }
-

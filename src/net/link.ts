@@ -56,6 +56,8 @@ export interface Link extends AsyncIterable<FrameBatch> {
   /** Queues a frame; it leaves at the end of the present batch or turn. */
   send(frame: OutgoingFrame): void;
   counters(): LinkCounters;
-  /** Ends the iteration. Queued frames are sent first. Idempotent. */
+  /** Ends the iteration; frames can still be sent. Idempotent. */
+  stopReceiving(): void;
+  /** Closes the link. Queued frames are sent first. Idempotent. */
   close(): void;
 }

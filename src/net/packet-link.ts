@@ -79,6 +79,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   #state: 'running' | 'breathing' | 'asleep' | 'closed' = 'breathing';
   #wake: ((step: Step) => void) | undefined;
   #lastBreathMs = 0;
+  #receiving = true;
   #sendScheduled = false;
   #sentCount = 0;
   #unsentCount = 0;
@@ -101,7 +102,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   }
 
   next(): Promise<Step> {
-    if (this.#state === 'closed') return Promise.resolve(END);
+    if (!this.#receiving) return this.#end();
     if (performance.now() - this.#lastBreathMs > BREATH_MS) return this.#breathe();
     this.#state = 'running';
     if (this.#step(this.#spin.nextUs()) > 0) return this.#full;
@@ -111,9 +112,8 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
     });
   }
 
-  async return(): Promise<Step> {
-    this.close();
-    return END;
+  return(): Promise<Step> {
+    return this.#end();
   }
 
   send(frame: OutgoingFrame): void {
@@ -131,13 +131,19 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
     return { received, dropped, truncated, sent: this.#sentCount, unsent: this.#unsentCount };
   }
 
+  stopReceiving(): void {
+    if (this.#state === 'closed') return;
+    this.#receiving = false;
+    if (this.#state === 'asleep') this.#wake?.(END);
+  }
+
   close(): void {
     if (this.#state === 'closed') return;
+    this.stopReceiving();
     this.#sendQueued();
     this.#state = 'closed';
     this.#abandonQueue(this.#queue.length);
     this.#socket.close();
-    this.#wake?.(END);
   }
 
   #open(options: PacketLinkOptions): PacketSocket {
@@ -159,6 +165,14 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
     } catch (error) {
       throw explainOpenFailure(error as SystemError, options.interface);
     }
+  }
+
+  /** The reader is gone: responses that are still to come leave by microtasks. */
+  #end(): Promise<Step> {
+    this.stopReceiving();
+    this.#sendQueued();
+    if (this.#state !== 'closed') this.#state = 'breathing';
+    return Promise.resolve(END);
   }
 
   #breathe(): Promise<Step> {
@@ -184,7 +198,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   #readable(errno: number): void {
     // A link that goes down or away shows here; reading the error clears it.
     if (errno !== 0) this.#socket.takeError();
-    if (this.#state !== 'asleep') return;
+    if (this.#state !== 'asleep' || !this.#receiving) return;
     this.#lastBreathMs = performance.now();
     if (this.#step(0) === 0) return;
     this.#state = 'running';
@@ -234,10 +248,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
 
 function explainOpenFailure(error: SystemError, name: string): StartupError {
   const explanations: Record<string, readonly [problem: string, remedy: string]> = {
-    EPERM: [
-      'raw Ethernet access is not permitted',
-      'run as root, or give the program CAP_NET_RAW',
-    ],
+    EPERM: ['raw Ethernet access is not permitted', 'run as root, or give the program CAP_NET_RAW'],
     ENODEV: [`there is no interface ${name}`, 'see the names with: ip link'],
     ENETDOWN: [`interface ${name} is down`, `bring it up with: ip link set ${name} up`],
     EPROTONOSUPPORT: [

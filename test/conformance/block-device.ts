@@ -1,10 +1,10 @@
 /** What every block device must do; run on each backend and on each stack of layers. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type BlockDevice, SECTOR_SIZE } from '../../src/core/block-device.ts';
-import { DeviceClient } from '../../src/core/device-client.ts';
-import { CheckedDevice } from '../../src/core/checked-device.ts';
 import type { FileIo } from '../../src/backends/file-io.ts';
 import { FileIo as FileIoImpl } from '../../src/backends/file-io.ts';
+import { type BlockDevice, SECTOR_SIZE } from '../../src/core/block-device.ts';
+import { CheckedDevice } from '../../src/core/checked-device.ts';
+import { DeviceClient } from '../../src/core/device-client.ts';
 import { native } from '../../src/native.ts';
 
 export const REQUEST_COUNT = 64;

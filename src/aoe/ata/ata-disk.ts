@@ -10,8 +10,15 @@ import { BlockStatus } from '../../core/block-error.ts';
 import { Ata, AtaCommand, AtaFlag, readLba28, readLba48, writeAtaResponse } from '../codec/ata.ts';
 import type { Exchange } from '../exchange.ts';
 import { buildIdentifyData, type IdentifyFields } from './identify.ts';
-import { type SmartHealth, SmartState } from './smart.ts';
-import { type AtaOutcome, AtaOutcome as Outcome, ataOutcomeOf } from './status.ts';
+import {
+  buildSmartData,
+  buildSmartThresholds,
+  SMART_FAILING,
+  SMART_SIGNATURE,
+  SmartFeature,
+  type SmartHealth,
+} from './smart.ts';
+import { AtaOutcome, ataOutcomeOf } from './status.ts';
 import { nextTrim, prepareTrim } from './trim.ts';
 
 /** The volatile write cache of the device below, as ATA sees it. */
@@ -39,26 +46,25 @@ export function sectorsPerFrame(mtu: number): number {
   return Math.floor((mtu - Ata.headerSize) / SECTOR_SIZE);
 }
 
+export interface AtaDiskOptions {
+  readonly device: BlockDevice;
+  readonly identity: DiskIdentity;
+  readonly writeCache: WriteCache;
+  health(): SmartHealth;
+  /** Called when IDENTIFY finds that the device has grown. */
+  onGrown(): void;
+}
+
 export class AtaDisk implements Completer {
   readonly #device: BlockDevice;
-  readonly #identity: DiskIdentity;
+  readonly #options: AtaDiskOptions;
   readonly #writeCache: WriteCache;
-  readonly #smart: SmartState;
-  readonly #onGrown: () => void;
+  #smartEnabled = true;
 
-  /** @param onGrown called when IDENTIFY finds that the device has grown */
-  constructor(
-    device: BlockDevice,
-    identity: DiskIdentity,
-    writeCache: WriteCache,
-    health: SmartHealth,
-    onGrown: () => void,
-  ) {
-    this.#device = device;
-    this.#identity = identity;
-    this.#writeCache = writeCache;
-    this.#smart = new SmartState(health);
-    this.#onGrown = onGrown;
+  constructor(options: AtaDiskOptions) {
+    this.#device = options.device;
+    this.#writeCache = options.writeCache;
+    this.#options = options;
   }
 
   /**
@@ -116,7 +122,7 @@ export class AtaDisk implements Completer {
     const sectorCount = frame.getUint8(at + Ata.sectorCount);
     const writes = (frame.getUint8(at + Ata.aflags) & AtaFlag.write) !== 0;
     if (writes || sectorCount === 0 || sectorCount > sectorsPerFrame(exchange.link.mtu)) {
-      this.#respond(exchange, Outcome.aborted);
+      this.#respond(exchange, AtaOutcome.aborted);
       return;
     }
     const length = sectorCount * SECTOR_SIZE;
@@ -129,7 +135,7 @@ export class AtaDisk implements Completer {
     const sectorCount = frame.getUint8(at + Ata.sectorCount);
     const writes = (frame.getUint8(at + Ata.aflags) & AtaFlag.write) !== 0;
     if (!writes || sectorCount === 0) {
-      this.#respond(exchange, Outcome.aborted);
+      this.#respond(exchange, AtaOutcome.aborted);
       return;
     }
     const length = sectorCount * SECTOR_SIZE;
@@ -146,7 +152,7 @@ export class AtaDisk implements Completer {
   #verify(exchange: Exchange, frame: DataView, at: number, lba: number): void {
     const sectorCount = frame.getUint8(at + Ata.sectorCount);
     if (sectorCount === 0) {
-      this.#respond(exchange, Outcome.aborted);
+      this.#respond(exchange, AtaOutcome.aborted);
       return;
     }
     exchange.nextStep = lba * SECTOR_SIZE;
@@ -180,7 +186,7 @@ export class AtaDisk implements Completer {
         break;
       case AtaCommand.idleImmediate:
       case AtaCommand.idle:
-        this.#respond(exchange, Outcome.success);
+        this.#respond(exchange, AtaOutcome.success);
         break;
       case AtaCommand.checkPowerMode:
         this.#checkPowerMode(exchange);
@@ -195,21 +201,21 @@ export class AtaDisk implements Completer {
         this.#trim(exchange, frame, at, size);
         break;
       default:
-        this.#respond(exchange, Outcome.aborted);
+        this.#respond(exchange, AtaOutcome.aborted);
     }
   }
 
   #identify(exchange: Exchange): void {
-    if (this.#device.refresh()) this.#onGrown();
+    if (this.#device.refresh()) this.#options.onGrown();
     const { capabilities, sizeBytes } = this.#device;
     const fields: IdentifyFields = {
-      ...this.#identity,
+      ...this.#options.identity,
       sizeSectors: sizeBytes / SECTOR_SIZE,
       trim: capabilities.trim,
       trimZeroes: capabilities.trimZeroes,
       writeCacheSupported: this.#writeCache.supported,
       writeCacheEnabled: this.#writeCache.enabled,
-      smartEnabled: this.#smart.enabled,
+      smartEnabled: this.#smartEnabled,
     };
     this.#respondData(exchange, buildIdentifyData(fields));
   }
@@ -220,7 +226,7 @@ export class AtaDisk implements Completer {
   }
 
   #checkPowerMode(exchange: Exchange): void {
-    writeAtaResponse(exchange.view, exchange.frameOffset, Outcome.success, 0);
+    writeAtaResponse(exchange.view, exchange.frameOffset, AtaOutcome.success, 0);
     exchange.view.setUint8(exchange.frameOffset + Ata.sectorCount, POWER_MODE_ACTIVE);
     exchange.respond(Ata.headerSize);
   }
@@ -231,10 +237,46 @@ export class AtaDisk implements Completer {
       this.#flush(exchange);
     } else if (feature === FEATURE_WRITE_CACHE_ON && this.#writeCache.supported) {
       this.#writeCache.enabled = true;
-      this.#respond(exchange, Outcome.success);
+      this.#respond(exchange, AtaOutcome.success);
     } else {
-      this.#respond(exchange, Outcome.aborted);
+      this.#respond(exchange, AtaOutcome.aborted);
     }
+  }
+
+  #executeSmart(exchange: Exchange, frame: DataView, at: number): void {
+    const feature = frame.getUint8(at + Ata.errorFeature);
+    const signature = frame.getUint16(at + Ata.lba + 1, true);
+    const permitted = this.#smartEnabled || feature === SmartFeature.enable;
+    if (signature !== SMART_SIGNATURE || !permitted) {
+      this.#respond(exchange, AtaOutcome.aborted);
+      return;
+    }
+    switch (feature) {
+      case SmartFeature.readData:
+        this.#respondData(exchange, buildSmartData(this.#options.health()));
+        break;
+      case SmartFeature.readThresholds:
+        this.#respondData(exchange, buildSmartThresholds());
+        break;
+      case SmartFeature.enable:
+      case SmartFeature.disable:
+        this.#smartEnabled = feature === SmartFeature.enable;
+        this.#respond(exchange, AtaOutcome.success);
+        break;
+      case SmartFeature.returnStatus:
+        this.#reportHealth(exchange);
+        break;
+      default:
+        this.#respond(exchange, AtaOutcome.aborted);
+    }
+  }
+
+  #reportHealth(exchange: Exchange): void {
+    const { view, frameOffset } = exchange;
+    writeAtaResponse(view, frameOffset, AtaOutcome.success, 0);
+    const code = this.#options.health().failed ? SMART_FAILING : SMART_SIGNATURE;
+    view.setUint16(frameOffset + Ata.lba + 1, code, true);
+    exchange.respond(Ata.headerSize);
   }
 
   #trim(exchange: Exchange, frame: DataView, at: number, size: number): void {
@@ -243,7 +285,7 @@ export class AtaDisk implements Completer {
     const trims = frame.getUint8(at + Ata.errorFeature) === FEATURE_TRIM;
     const length = sectorCount * SECTOR_SIZE;
     if (!writes || !trims || sectorCount === 0 || !this.#device.capabilities.trim) {
-      this.#respond(exchange, Outcome.aborted);
+      this.#respond(exchange, AtaOutcome.aborted);
       return;
     }
     if (Ata.headerSize + length > size) {
@@ -252,9 +294,9 @@ export class AtaDisk implements Completer {
     }
     exchange.prepareWrite(0, length, at + Ata.headerSize, this);
     if (!prepareTrim(exchange, this.#device.sizeBytes / SECTOR_SIZE)) {
-      this.#respond(exchange, Outcome.outOfRange);
+      this.#respond(exchange, AtaOutcome.outOfRange);
     } else if (exchange.nextStep === exchange.endStep) {
-      this.#respond(exchange, Outcome.success);
+      this.#respond(exchange, AtaOutcome.success);
     } else {
       this.#continue(exchange);
     }
@@ -263,11 +305,11 @@ export class AtaDisk implements Completer {
   #respondData(exchange: Exchange, data: Uint8Array): void {
     exchange.stash.bytes.set(data, exchange.stashOffset);
     exchange.responseDataBytes = data.length;
-    this.#respond(exchange, Outcome.success);
+    this.#respond(exchange, AtaOutcome.success);
   }
 
   #respond(exchange: Exchange, outcome: AtaOutcome): void {
-    const dataBytes = outcome === Outcome.success ? exchange.responseDataBytes : 0;
+    const dataBytes = outcome === AtaOutcome.success ? exchange.responseDataBytes : 0;
     writeAtaResponse(exchange.view, exchange.frameOffset, outcome & 0xff, outcome >> 8);
     exchange.respond(Ata.headerSize + dataBytes);
   }

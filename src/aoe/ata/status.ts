@@ -15,10 +15,7 @@ export const AtaOutcome = {
   aborted: outcome(AtaStatus.ready | AtaStatus.error, AtaError.abort),
   outOfRange: outcome(AtaStatus.ready | AtaStatus.error, AtaError.idNotFound),
   unreadable: outcome(AtaStatus.ready | AtaStatus.error, AtaError.uncorrectable),
-  deviceFault: outcome(
-    AtaStatus.ready | AtaStatus.deviceFault | AtaStatus.error,
-    AtaError.abort,
-  ),
+  deviceFault: outcome(AtaStatus.ready | AtaStatus.deviceFault | AtaStatus.error, AtaError.abort),
 } as const;
 
 /**

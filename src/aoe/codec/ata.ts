@@ -42,6 +42,13 @@ export const AtaCommand = {
   setFeatures: 0xef,
 } as const;
 
+/** Does the frame of `size` bytes at `at` carry IDENTIFY DEVICE, which harms nobody? */
+export function isIdentify(frame: DataView, at: number, size: number): boolean {
+  return (
+    size >= Ata.headerSize && frame.getUint8(at + Ata.commandStatus) === AtaCommand.identifyDevice
+  );
+}
+
 const LBA28_MASK = 0x0fff_ffff;
 
 /** The 48-bit LBA, exact: it is below 2^53. */

@@ -153,7 +153,12 @@ export function writeRequestHeader(frame: DataView, at: number, fields: HeaderFi
   writeHeader(frame, at, ETHERTYPE_AND_REQUEST_FLAGS, fields);
 }
 
-function writeHeader(frame: DataView, at: number, typeAndFlags: number, fields: HeaderFields): void {
+function writeHeader(
+  frame: DataView,
+  at: number,
+  typeAndFlags: number,
+  fields: HeaderFields,
+): void {
   writeMac(frame, at + Aoe.destination, fields.destination);
   writeMac(frame, at + Aoe.source, fields.source);
   frame.setUint32(at + Aoe.etherType, typeAndFlags);

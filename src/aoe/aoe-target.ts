@@ -1,0 +1,214 @@
+/**
+ * A target: an ATA disk with an address, and the protocol state around it.
+ *
+ * Invariants:
+ * - `#state` is what is durable. A command that changes it yields a next state, which takes its
+ *   place when it has been saved; only then is the command answered.
+ * - While a state is being saved, commands that change it are dropped: initiators resend them.
+ */
+import type { Logger } from 'pino';
+import type { BlockDevice } from '../core/block-device.ts';
+import { type AtaDisk, sectorsPerFrame } from './ata/ata-disk.ts';
+import {
+  ConfigCommand,
+  type ConfigFields,
+  executeConfig,
+  writeConfigReply,
+} from './codec/config-query.ts';
+import { Aoe, AoeCommand, AoeError, setAoeError } from './codec/header.ts';
+import { executeMacMask } from './codec/mac-mask.ts';
+import { executeReserve, isReservedAgainst } from './codec/reserve-release.ts';
+import type { Exchange, ExchangeOwner } from './exchange.ts';
+import type { SavedTarget } from './state-store.ts';
+import type { ControlFrame, ControlResponse, TargetState } from './target-state.ts';
+
+const ETHERNET_HEADER_BYTES = 14;
+const FIRMWARE_VERSION = 1;
+/** A frame's data area in whole pages suits initiators: their blocks are not torn. */
+const ALIGNED_SECTOR_COUNTS = [16, 8];
+
+export interface AoeTargetOptions {
+  readonly name: string;
+  readonly shelf: number;
+  readonly slot: number;
+  readonly device: BlockDevice;
+  readonly disk: AtaDisk;
+  readonly state: TargetState;
+  /** Initiators that are answered; empty for any. */
+  readonly allow: ReadonlySet<number>;
+  readonly bufferCount: number;
+  /** Most sectors in one frame to announce; undefined to choose from the MTU. */
+  readonly maxSectors: number | undefined;
+  /** Makes a state durable. */
+  save(saved: SavedTarget): Promise<void>;
+  /** Tells all initiators that the target has changed. */
+  announce(target: AoeTarget): void;
+  readonly log: Logger;
+}
+
+export class AoeTarget implements ExchangeOwner {
+  readonly name: string;
+  readonly shelf: number;
+  readonly slot: number;
+  /** shelf * 256 + slot */
+  readonly address: number;
+  readonly device: BlockDevice;
+  readonly disk: AtaDisk;
+  /** Exchanges that are not answered yet. */
+  inFlight = 0;
+  /** Has work been gathered for it in the present batch? */
+  touched = false;
+  /** ATA commands refused because another initiator holds the reservation. */
+  reservationConflicts = 0;
+  readonly #options: AoeTargetOptions;
+  #state: TargetState;
+  #saving = 0;
+  #lastSave: Promise<void> = Promise.resolve();
+
+  constructor(options: AoeTargetOptions) {
+    this.name = options.name;
+    this.shelf = options.shelf;
+    this.slot = options.slot;
+    this.address = (options.shelf << 8) | options.slot;
+    this.device = options.device;
+    this.disk = options.disk;
+    this.#options = options;
+    this.#state = options.state;
+  }
+
+  get state(): TargetState {
+    return this.#state;
+  }
+
+  /** Is the initiator at `source` answered at all? */
+  admits(source: number): boolean {
+    const { allow } = this.#options;
+    const { maskList } = this.#state;
+    return (
+      (allow.size === 0 || allow.has(source)) &&
+      (maskList.length === 0 || maskList.includes(source))
+    );
+  }
+
+  isReservedAgainst(source: number): boolean {
+    return isReservedAgainst(this.#state, source);
+  }
+
+  /** Answers an ATA command of an initiator without the reservation. */
+  refuseReserved(exchange: Exchange): void {
+    this.reservationConflicts++;
+    setAoeError(exchange.view, exchange.frameOffset, AoeError.targetReserved);
+    exchange.respond(Aoe.headerSize);
+  }
+
+  /**
+   * Executes the config, MAC mask or reserve command in the frame at `at`.
+   *
+   * @param exchange carries the response; its common header is written
+   * @param size of the whole frame, in bytes
+   */
+  control(exchange: Exchange, at: number, size: number): void {
+    const { link, view, frameOffset } = exchange;
+    const responseSizeMax = ETHERNET_HEADER_BYTES + link.mtu;
+    exchange.clearArgument(responseSizeMax);
+    const response = this.#execute(exchange, {
+      request: link.ringView,
+      requestAt: at,
+      requestSize: size,
+      response: view,
+      responseAt: frameOffset,
+      responseSizeMax,
+    });
+    if (response === undefined) exchange.drop();
+    else if (response.next === undefined) respond(exchange, response);
+    else this.#change(exchange, response, response.next);
+  }
+
+  /** Writes and sends a config response that nobody asked for. */
+  describe(exchange: Exchange): void {
+    const size = writeConfigReply(
+      exchange.view,
+      exchange.frameOffset,
+      ConfigCommand.read,
+      this.#configFields(exchange),
+      this.#state.configString,
+    );
+    exchange.respond(size);
+  }
+
+  /** The device has grown: initiators hear of it once the new size is remembered. */
+  grown(): void {
+    const { sizeBytes } = this.device;
+    this.#options.log.info({ sizeBytes }, 'the target has grown');
+    this.remember().then(
+      () => this.#options.announce(this),
+      (error: Error) => this.#options.log.error(error, 'the new size could not be saved'),
+    );
+  }
+
+  /** Makes size and state durable as they are: initiators will see this size. */
+  remember(): Promise<void> {
+    return this.#save(() => this.#state);
+  }
+
+  /** Releases the storage. No exchange may be in flight. */
+  close(): Promise<void> {
+    return this.device.close();
+  }
+
+  #execute(exchange: Exchange, frame: ControlFrame): ControlResponse | undefined {
+    switch (frame.request.getUint8(frame.requestAt + Aoe.command)) {
+      case AoeCommand.config:
+        return executeConfig(this.#state, this.#configFields(exchange), frame);
+      case AoeCommand.macMask:
+        return executeMacMask(this.#state, frame);
+      default:
+        return executeReserve(this.#state, frame);
+    }
+  }
+
+  #change(exchange: Exchange, response: ControlResponse, next: TargetState): void {
+    if (this.#saving > 0) {
+      exchange.drop();
+      return;
+    }
+    this.#save(() => next).then(
+      () => respond(exchange, response),
+      (error: Error) => {
+        this.#options.log.error(error, 'a change could not be saved and is refused');
+        respond(exchange, { size: Aoe.headerSize, error: AoeError.deviceUnavailable });
+      },
+    );
+  }
+
+  /** Saves one state after the other; `choose` sees what the saves before it left. */
+  #save(choose: () => TargetState): Promise<void> {
+    const saved = this.#lastSave.then(async () => {
+      const next = choose();
+      await this.#options.save({ ...next, sizeBytes: this.device.sizeBytes });
+      this.#state = next;
+    });
+    this.#saving++;
+    this.#lastSave = saved
+      .catch(() => {})
+      .then(() => {
+        this.#saving--;
+      });
+    return saved;
+  }
+
+  #configFields({ link }: Exchange): ConfigFields {
+    const fitting = Math.min(255, sectorsPerFrame(link.mtu));
+    const aligned = ALIGNED_SECTOR_COUNTS.find((count) => count <= fitting) ?? fitting;
+    return {
+      bufferCount: this.#options.bufferCount,
+      firmwareVersion: FIRMWARE_VERSION,
+      sectorCount: Math.min(fitting, this.#options.maxSectors ?? aligned),
+    };
+  }
+}
+
+function respond(exchange: Exchange, { size, error }: ControlResponse): void {
+  if (error !== undefined) setAoeError(exchange.view, exchange.frameOffset, error);
+  exchange.respond(size);
+}

@@ -1,0 +1,159 @@
+/**
+ * Keeps what targets must remember, durably: one JSON file a target in the state directory.
+ *
+ * Invariants:
+ * - A file under its final name is whole: it is written under another name, synced, and renamed;
+ *   the directory is synced before a save counts.
+ * - The directory is locked: two servers never share one.
+ */
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { StartupError } from '../core/startup-error.ts';
+import { formatMacAddress, parseMacAddress } from '../net/ethernet.ts';
+import { CONFIG_STRING_BYTES_MAX, LIST_LENGTH_MAX, type TargetState } from './target-state.ts';
+
+/** What is kept of a target. */
+export interface SavedTarget extends TargetState {
+  /** The largest size that initiators have seen. */
+  readonly sizeBytes: number;
+}
+
+const LOCK_FILE = 'lock';
+const TEMPORARY_SUFFIX = '.tmp';
+
+const macSchema = z.string().transform((text, context) => {
+  const mac = parseMacAddress(text);
+  if (mac !== undefined) return mac;
+  context.addIssue({ code: 'custom', message: `${text} is not a MAC address` });
+  return z.NEVER;
+});
+
+const fileSchema = z.strictObject({
+  version: z.literal(1),
+  sizeBytes: z.number().int().nonnegative(),
+  /** Base64: a config string may hold any bytes. */
+  configString: z
+    .base64()
+    .transform((text) => new Uint8Array(Buffer.from(text, 'base64')))
+    .refine((bytes) => bytes.length <= CONFIG_STRING_BYTES_MAX, 'longer than 1024 bytes'),
+  maskList: z.array(macSchema).max(LIST_LENGTH_MAX),
+  reserveList: z.array(macSchema).max(LIST_LENGTH_MAX),
+});
+
+export class StateStore {
+  readonly #path: string;
+  readonly #lock: FileHandle;
+
+  private constructor(path: string, lock: FileHandle) {
+    this.#path = path;
+    this.#lock = lock;
+  }
+
+  /**
+   * Opens the directory, which is made when it is missing, and locks it.
+   *
+   * @param lockFile takes an exclusive lock on an open file; false when another process holds it
+   * @throws {StartupError} it cannot be made or written, or another server uses it
+   */
+  static async open(path: string, lockFile: (fd: number) => boolean): Promise<StateStore> {
+    let lock: FileHandle;
+    try {
+      await mkdir(path, { recursive: true, mode: 0o700 });
+      lock = await open(join(path, LOCK_FILE), 'a', 0o600);
+    } catch (cause) {
+      throw new StartupError(
+        `cannot use the state directory ${path}: ${(cause as Error).message}`,
+        'set state_dir to a directory that this user can write',
+        { cause },
+      );
+    }
+    if (lockFile(lock.fd)) {
+      await removeLeftovers(path);
+      return new StateStore(path, lock);
+    }
+    await lock.close();
+    throw new StartupError(
+      `the state directory ${path} is in use by another server`,
+      'stop that server, or give this one a state_dir of its own',
+    );
+  }
+
+  /**
+   * What is kept of the target `name`; undefined when nothing is.
+   *
+   * @throws {StartupError} its file cannot be read, or is damaged; it is left as it is
+   */
+  async load(name: string): Promise<SavedTarget | undefined> {
+    const path = this.#fileOf(name);
+    try {
+      return fileSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      const problem = cause instanceof z.ZodError ? z.prettifyError(cause) : String(cause);
+      throw new StartupError(
+        `the state file ${path} is damaged: ${problem}`,
+        'restore it from a backup; or move it away to start with the configured config string ' +
+          'and without mask and reserve lists',
+        { cause },
+      );
+    }
+  }
+
+  /**
+   * Makes `target` durable. When this throws, what was kept before is still whole.
+   *
+   * @throws the file system's error
+   */
+  async save(name: string, target: SavedTarget): Promise<void> {
+    const path = this.#fileOf(name);
+    const text = JSON.stringify(
+      {
+        version: 1,
+        sizeBytes: target.sizeBytes,
+        configString: Buffer.from(target.configString).toString('base64'),
+        maskList: target.maskList.map(formatMacAddress),
+        reserveList: target.reserveList.map(formatMacAddress),
+      },
+      undefined,
+      2,
+    );
+    await writeDurably(path + TEMPORARY_SUFFIX, `${text}\n`);
+    await rename(path + TEMPORARY_SUFFIX, path);
+    await syncDirectory(this.#path);
+  }
+
+  /** Gives the lock back. Idempotent. */
+  async close(): Promise<void> {
+    await this.#lock.close();
+  }
+
+  #fileOf(name: string): string {
+    return join(this.#path, `${name}.json`);
+  }
+}
+
+async function removeLeftovers(path: string): Promise<void> {
+  const names = await readdir(path);
+  const leftovers = names.filter((name) => name.endsWith(TEMPORARY_SUFFIX));
+  await Promise.all(leftovers.map((name) => rm(join(path, name))));
+}
+
+async function writeDurably(path: string, text: string): Promise<void> {
+  const file = await open(path, 'w', 0o600);
+  try {
+    await file.writeFile(text);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}

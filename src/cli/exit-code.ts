@@ -1,0 +1,11 @@
+/** What the program's exit says to scripts and service managers. */
+export const ExitCode = {
+  ok: 0,
+  /** Starting or serving failed: an interface, storage, a permission. */
+  failure: 1,
+  /** The command line is wrong. */
+  usage: 2,
+  /** The configuration is wrong. */
+  config: 3,
+} as const;
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];

@@ -1,0 +1,45 @@
+import { Command } from 'commander';
+import { VERSION } from '../version.ts';
+import { check } from './check.ts';
+import { discoverCommand } from './discover.ts';
+import { ExitCode } from './exit-code.ts';
+
+const AFTER_HELP = `
+Examples:
+  aoe-server /etc/aoe-server.toml          serve until SIGTERM or SIGINT
+  aoe-server check /etc/aoe-server.toml    show what would be served
+  aoe-server discover eth0                 list the targets that answer on eth0
+
+Exit codes:
+  ${ExitCode.ok}         success; for a server, stopped by a signal
+  ${ExitCode.failure}         starting or serving failed
+  ${ExitCode.usage}         wrong usage
+  ${ExitCode.config}         wrong configuration
+  130, 143  ended by a second SIGINT or SIGTERM, without closing the targets
+`;
+
+/** The command line. Its actions throw; nothing in it ends the process on an error. */
+export function createProgram(): Command {
+  const program = new Command('aoe-server')
+    .description('Serves files, devices and content-addressed disks over ATA over Ethernet.')
+    .version(VERSION)
+    .addHelpText('after', AFTER_HELP)
+    .showHelpAfterError('Try: aoe-server --help')
+    .exitOverride();
+  program
+    .command('serve', { isDefault: true })
+    .description('serve the targets of a configuration file (the default command)')
+    .argument('<config>', 'configuration file')
+    .action(async (path: string) => {
+      // Loaded on demand: the other commands work where the native addon does not.
+      const { serve } = await import('./serve.ts');
+      await serve(path);
+    });
+  program
+    .command('check')
+    .description('check a configuration file and show what would be served')
+    .argument('<config>', 'configuration file')
+    .action(check);
+  program.addCommand(discoverCommand().copyInheritedSettings(program));
+  return program;
+}

@@ -1,0 +1,41 @@
+import { constants } from 'node:os';
+import type { Logger } from 'pino';
+import { loadConfig } from '../config/load.ts';
+import { createLogger } from '../log.ts';
+import { startServer } from '../server.ts';
+
+/**
+ * Serves until SIGTERM or SIGINT, then closes the targets and returns.
+ *
+ * @throws {ConfigError} the configuration is wrong
+ * @throws the server's error when it cannot start or cannot go on
+ */
+export async function serve(path: string): Promise<void> {
+  const config = loadConfig(path);
+  const log = createLogger(config.server.logLevel);
+  for (const { line, key, message, remedy } of config.warnings) {
+    log.warn({ line, remedy }, `${key} ${message}`);
+  }
+  const stopped = stopSignal(log);
+  const server = await startServer(config, log);
+  const failure = await Promise.race([stopped, server.failed]);
+  await server.close();
+  if (failure !== undefined) throw failure;
+}
+
+/** Resolves on the first stop signal; a second one ends the process at once. */
+function stopSignal(log: Logger): Promise<undefined> {
+  // Reserved. Without a handler it would end the server when its terminal closes.
+  process.on('SIGHUP', () => {});
+  return new Promise((resolve) => {
+    let isStopping = false;
+    const stop = (signal: 'SIGINT' | 'SIGTERM') => {
+      if (isStopping) process.exit(128 + constants.signals[signal]);
+      isStopping = true;
+      log.info({ signal }, 'stopping');
+      resolve(undefined);
+    };
+    process.on('SIGINT', stop);
+    process.on('SIGTERM', stop);
+  });
+}

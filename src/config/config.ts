@@ -1,0 +1,169 @@
+/** The checked configuration, as the rest of the program sees it. */
+import assert from 'node:assert';
+import { resolve } from 'node:path';
+import type { MacAddress } from '../net/ethernet.ts';
+import { CAS_BLOCK_SIZE } from './backend-schema.ts';
+import type { ConfigProblem } from './problem.ts';
+import type { ConfigDocument, LogLevel, TargetTable } from './schema.ts';
+
+export interface Config {
+  /** The file it was read from, absolute. */
+  readonly path: string;
+  readonly server: ServerConfig;
+  /** In the order of the file; never empty, addresses are unique. */
+  readonly targets: readonly TargetConfig[];
+  /** What works, but hardly as meant. */
+  readonly warnings: readonly ConfigProblem[];
+}
+
+export interface ServerConfig {
+  /** Names of network interfaces: at least one, all different. */
+  readonly interfaces: readonly string[];
+  readonly logLevel: LogLevel;
+  /** Absolute. */
+  readonly stateDir: string;
+  /** Requests that one initiator may have in flight to one target. */
+  readonly bufferCount: number;
+  /** Most sectors in one frame; undefined to choose from the MTU. */
+  readonly maxSectors: number | undefined;
+  /** Initiators that are answered at all; empty for any. */
+  readonly allow: readonly MacAddress[];
+  /** Microseconds to look for the next frame before sleeping; 0 for never. */
+  readonly spinUs: number;
+}
+
+export interface TargetConfig {
+  /** What Linux initiators call it: `e<shelf>.<slot>`. */
+  readonly name: string;
+  readonly shelf: number;
+  readonly slot: number;
+  /** At most 1024 bytes in UTF-8. */
+  readonly configString: string;
+  readonly readOnly: boolean;
+  readonly writeCache: boolean;
+  /** Initiators that are answered, of those that the server allows; empty for all of them. */
+  readonly allow: readonly MacAddress[];
+  readonly backend: BackendConfig;
+}
+
+export type BackendConfig =
+  | FileBackendConfig
+  | DeviceBackendConfig
+  | MemoryBackendConfig
+  | CasBackendConfig;
+
+export interface FileBackendConfig {
+  readonly type: 'file';
+  /** Absolute. */
+  readonly path: string;
+  /** Size of the whole image; undefined to take it as it is. */
+  readonly sizeBytes: number | undefined;
+  /** First byte of the target in the image. */
+  readonly offsetBytes: number;
+  /** Bytes of the target; undefined for all up to the end of the image. */
+  readonly lengthBytes: number | undefined;
+  readonly direct: boolean;
+}
+
+export interface DeviceBackendConfig {
+  readonly type: 'device';
+  /** Absolute. */
+  readonly path: string;
+  readonly direct: boolean;
+}
+
+export interface MemoryBackendConfig {
+  readonly type: 'memory';
+  readonly sizeBytes: number;
+}
+
+export interface CasBackendConfig {
+  readonly type: 'cas';
+  readonly blockSizeBytes: number;
+  readonly sizeBytes: number;
+  /** `path` is absolute. */
+  readonly blobStore: { readonly type: 'file'; readonly path: string };
+}
+
+/** The environment variables that a configuration depends on. */
+export interface ConfigEnvironment {
+  /** Set by systemd for a unit with StateDirectory=; directories separated by colons. */
+  readonly STATE_DIRECTORY?: string | undefined;
+}
+
+const STATE_DIR_DEFAULT = '/var/lib/aoe-server';
+
+/** @param directory what relative paths are relative to */
+export function toServerConfig(
+  server: ConfigDocument['server'],
+  directory: string,
+  environment: ConfigEnvironment,
+): ServerConfig {
+  const [systemdStateDir] = environment.STATE_DIRECTORY?.split(':') ?? [];
+  const stateDir = server.state_dir ?? (systemdStateDir || STATE_DIR_DEFAULT);
+  const interfaces = server.interfaces ?? [server.interface];
+  return {
+    interfaces: interfaces.filter((name) => name !== undefined),
+    logLevel: server.log_level,
+    stateDir: resolve(directory, stateDir),
+    bufferCount: server.buffer_count,
+    maxSectors: server.max_sectors,
+    allow: server.allow,
+    spinUs: server.spin_us,
+  };
+}
+
+/** @param directory what relative paths are relative to */
+export function toTargetConfig(target: TargetTable, directory: string): TargetConfig {
+  return {
+    name: targetName(target.shelf, target.slot),
+    shelf: target.shelf,
+    slot: target.slot,
+    configString: target.config_string,
+    readOnly: target.read_only,
+    writeCache: target.write_cache,
+    allow: target.allow,
+    backend: toBackendConfig(target, directory),
+  };
+}
+
+export function targetName(shelf: number, slot: number): string {
+  return `e${shelf}.${slot}`;
+}
+
+/** The schema has seen to it that the table of the chosen backend is there. */
+function toBackendConfig(target: TargetTable, directory: string): BackendConfig {
+  switch (target.backend) {
+    case 'file': {
+      assert(target.file);
+      const { path, size, offset, length, direct } = target.file;
+      return {
+        type: 'file',
+        path: resolve(directory, path),
+        sizeBytes: size,
+        offsetBytes: offset,
+        lengthBytes: length,
+        direct,
+      };
+    }
+    case 'device': {
+      assert(target.device);
+      const { path, direct } = target.device;
+      return { type: 'device', path: resolve(directory, path), direct };
+    }
+    case 'memory': {
+      assert(target.memory);
+      return { type: 'memory', sizeBytes: target.memory.size };
+    }
+    case 'cas': {
+      assert(target.cas);
+      const { total_sectors = 0, size, blob_store } = target.cas;
+      return {
+        type: 'cas',
+        blockSizeBytes: CAS_BLOCK_SIZE,
+        sizeBytes: size ?? total_sectors * CAS_BLOCK_SIZE,
+        blobStore: { type: 'file', path: resolve(directory, blob_store.path) },
+      };
+    }
+  }
+}

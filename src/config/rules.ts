@@ -1,0 +1,164 @@
+/** What holds between targets, and what is unwise though it works. */
+import { realpathSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { formatMacAddress } from '../net/ethernet.ts';
+import { type BackendConfig, type TargetConfig, targetName } from './config.ts';
+import { valueAt } from './explain.ts';
+import type { KeyPath } from './locator.ts';
+import type { Finding } from './problem.ts';
+import type { ConfigDocument } from './schema.ts';
+import { formatSize } from './size.ts';
+
+/** A target and its place among the [[target]] tables of the file, 0-based. */
+export interface PlacedTarget {
+  readonly index: number;
+  readonly target: TargetConfig;
+}
+
+/** Two targets with one address: an initiator would take them for two paths to one disk. */
+export function findSharedAddresses(targetTables: readonly unknown[]): Finding[] {
+  const indexByName = new Map<string, number>();
+  return targetTables.flatMap((table, index) => {
+    const shelf = valueAt(table, ['shelf']);
+    const slot = valueAt(table, ['slot']);
+    if (typeof shelf !== 'number' || typeof slot !== 'number') return [];
+    const name = targetName(shelf, slot);
+    const first = indexByName.get(name);
+    if (first === undefined) {
+      indexByName.set(name, index);
+      return [];
+    }
+    return {
+      path: ['target', index, 'slot'],
+      message: `gives the address ${name} a second time`,
+      remedy: `target[${first}] has it already. Choose another slot or shelf.`,
+    };
+  });
+}
+
+/** Two targets on one stretch of storage, of which at least one writes. */
+export function findSharedStorage(targets: readonly PlacedTarget[]): Finding[] {
+  const extents = targets.flatMap(extentOf);
+  return extents.flatMap((extent, position) => {
+    const other = extents.slice(0, position).find((earlier) => collide(earlier, extent));
+    if (other === undefined) return [];
+    return {
+      path: extent.path,
+      message: `holds data of target ${other.name} too`,
+      remedy:
+        'Give each target storage of its own, or ranges that do not overlap (offset and length), ' +
+        'or make all of them read_only.',
+    };
+  });
+}
+
+/** What works, but hardly as meant. */
+export function findWarnings(
+  document: ConfigDocument,
+  targets: readonly PlacedTarget[],
+): Finding[] {
+  const serverAllow = document.server.allow;
+  return targets.flatMap(({ index, target }) => [
+    ...warnOfShelf(index, target),
+    ...warnOfAlignment(index, target.backend),
+    ...target.allow.flatMap((mac, position) => {
+      if (serverAllow.length === 0 || serverAllow.includes(mac)) return [];
+      return {
+        path: ['target', index, 'allow', position],
+        message: 'is not answered, because server.allow leaves it out',
+        remedy: `Add "${formatMacAddress(mac)}" to server.allow, or remove it here.`,
+      };
+    }),
+  ]);
+}
+
+interface Extent {
+  readonly name: string;
+  readonly path: KeyPath;
+  readonly storage: string;
+  readonly startBytes: number;
+  readonly endBytes: number;
+  readonly readOnly: boolean;
+}
+
+function extentOf({ index, target }: PlacedTarget): Extent[] {
+  const { name, readOnly, backend } = target;
+  if (backend.type !== 'file' && backend.type !== 'device') return [];
+  const startBytes = backend.type === 'file' ? backend.offsetBytes : 0;
+  const lengthBytes = backend.type === 'file' ? backend.lengthBytes : undefined;
+  return [
+    {
+      name,
+      path: ['target', index, backend.type, 'path'],
+      storage: identifyStorage(backend.path),
+      startBytes,
+      endBytes: startBytes + (lengthBytes ?? Number.POSITIVE_INFINITY),
+      readOnly,
+    },
+  ];
+}
+
+function collide(a: Extent, b: Extent): boolean {
+  const overlap = a.startBytes < b.endBytes && b.startBytes < a.endBytes;
+  return overlap && a.storage === b.storage && !(a.readOnly && b.readOnly);
+}
+
+/** A text that is equal for paths that lead to the same file or device, whatever the names. */
+function identifyStorage(path: string): string {
+  try {
+    const stat = statSync(path, { bigint: true });
+    return stat.isBlockDevice() ? `device ${stat.rdev}` : `inode ${stat.dev} ${stat.ino}`;
+  } catch {
+    return identifyMissing(path);
+  }
+}
+
+function identifyMissing(path: string): string {
+  try {
+    return join(realpathSync(dirname(path)), basename(path));
+  } catch {
+    return path;
+  }
+}
+
+function warnOfShelf(index: number, { shelf }: TargetConfig): Finding[] {
+  if (shelf !== 4095) return [];
+  return [
+    {
+      path: ['target', index, 'shelf'],
+      message: 'is refused by Linux initiators',
+      remedy: 'Choose another shelf, unless only other initiators use this target.',
+    },
+  ];
+}
+
+/** What initiators address best, in bytes: a page, and the sector of most disks. */
+const PAGE_SIZE = 4096;
+
+function warnOfAlignment(index: number, backend: BackendConfig): Finding[] {
+  return alignedKeys(backend).flatMap(([key, valueBytes]) => {
+    if (valueBytes === undefined || valueBytes % PAGE_SIZE === 0) return [];
+    const next = formatSize(Math.ceil(valueBytes / PAGE_SIZE) * PAGE_SIZE);
+    return {
+      path: ['target', index, backend.type, key],
+      message: `is not a multiple of ${PAGE_SIZE} bytes`,
+      remedy: `Linux initiators then move single sectors, slowly. Better: ${key} = "${next}"`,
+    };
+  });
+}
+
+function alignedKeys(backend: BackendConfig): [key: string, valueBytes: number | undefined][] {
+  switch (backend.type) {
+    case 'file':
+      return [
+        ['size', backend.sizeBytes],
+        ['offset', backend.offsetBytes],
+        ['length', backend.lengthBytes],
+      ];
+    case 'memory':
+      return [['size', backend.sizeBytes]];
+    case 'device':
+    case 'cas':
+      return [];
+  }
+}

@@ -1,0 +1,23 @@
+import { type Level, type Logger, pino } from 'pino';
+import { build as prettyStream } from 'pino-pretty';
+
+const STDERR_FD = 2;
+
+/**
+ * The program's logger. It writes to standard error: lines to read on a terminal, and JSON, one
+ * object a line, anywhere else. Process id and host name are left to whoever collects the lines.
+ *
+ * Writing is synchronous, so that the last words before an exit are not lost.
+ */
+export function createLogger(level: Level): Logger {
+  const stream = process.stderr.isTTY
+    ? prettyStream({ destination: STDERR_FD, sync: true, translateTime: 'SYS:HH:MM:ss.l' })
+    : pino.destination({ dest: STDERR_FD, sync: true });
+  const options = {
+    level,
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label: string) => ({ level: label }) },
+  };
+  return pino(options, stream);
+}

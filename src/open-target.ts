@@ -1,0 +1,134 @@
+/** From a target's configuration to a target: storage, layers, disk, protocol state. */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import type { Logger } from 'pino';
+import { AoeTarget } from './aoe/aoe-target.ts';
+import { AtaDisk, type DiskIdentity } from './aoe/ata/ata-disk.ts';
+import type { StateStore } from './aoe/state-store.ts';
+import type { TargetState } from './aoe/target-state.ts';
+import type { FileIo } from './backends/file-io.ts';
+import { openBackend } from './backends/index.ts';
+import type { ServerConfig, TargetConfig } from './config/config.ts';
+import type { BlockDevice } from './core/block-device.ts';
+import { CheckedDevice } from './core/checked-device.ts';
+import { CommittedDevice } from './core/committed-device.ts';
+import { CountedDevice } from './core/counted-device.ts';
+import { OrderedDevice } from './core/ordered-device.ts';
+import { StartupError } from './core/startup-error.ts';
+import { VERSION } from './version.ts';
+
+export interface TargetServices {
+  readonly io: FileIo;
+  readonly state: StateStore;
+  readonly server: ServerConfig;
+  /** A request index for the target's own flushes. */
+  readonly flushIndex: number;
+  readonly log: Logger;
+  /** Tells all initiators that the target has changed. */
+  announce(target: AoeTarget): void;
+}
+
+/**
+ * Opens a target.
+ *
+ * @throws {StartupError} its storage cannot be opened as configured, or has shrunk
+ */
+export async function openTarget(
+  config: TargetConfig,
+  services: TargetServices,
+): Promise<AoeTarget> {
+  const storage = openBackend(services.io, config.backend, config.readOnly);
+  try {
+    return await buildTarget(config, services, storage);
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+}
+
+async function buildTarget(
+  config: TargetConfig,
+  services: TargetServices,
+  storage: BlockDevice,
+): Promise<AoeTarget> {
+  const { state, server, log } = services;
+  const saved = await state.load(config.name);
+  requireNotShrunk(config, storage.sizeBytes, saved?.sizeBytes ?? 0);
+  const committed = new CommittedDevice(storage, config.writeCache, services.flushIndex, () =>
+    log.error('a flush failed: the target takes no more writes until the server is restarted'),
+  );
+  const ordered = new OrderedDevice(committed, () => Date.now() * 1000);
+  const device = new CountedDevice(new CheckedDevice(ordered));
+  const startedMs = Date.now();
+  const disk = new AtaDisk({
+    device,
+    identity: identityOf(config.name),
+    writeCache: {
+      supported: config.writeCache,
+      get enabled() {
+        return committed.writeCache;
+      },
+      set enabled(on: boolean) {
+        committed.writeCache = on;
+      },
+    },
+    health: () => ({
+      failed: committed.failed,
+      failures: device.counters.failures,
+      servedMs: Date.now() - startedMs,
+    }),
+    onGrown: () => target.grown(),
+  });
+  const target = new AoeTarget({
+    name: config.name,
+    shelf: config.shelf,
+    slot: config.slot,
+    device,
+    disk,
+    state: saved ?? initialState(config),
+    allow: new Set(config.allow),
+    bufferCount: server.bufferCount,
+    maxSectors: server.maxSectors,
+    save: (next) => state.save(config.name, next),
+    announce: services.announce,
+    log,
+  });
+  if (saved?.sizeBytes !== storage.sizeBytes) await target.remember();
+  return target;
+}
+
+function initialState(config: TargetConfig): TargetState {
+  return {
+    configString: new TextEncoder().encode(config.configString),
+    maskList: [],
+    reserveList: [],
+  };
+}
+
+function requireNotShrunk(config: TargetConfig, sizeBytes: number, savedBytes: number): void {
+  if (sizeBytes >= savedBytes) return;
+  throw new StartupError(
+    `${config.name} has ${sizeBytes} bytes, but initiators have seen it with ${savedBytes}`,
+    `give its storage the old size back; if nobody uses it any more, remove its file ` +
+      `${config.name}.json from the state directory`,
+  );
+}
+
+/** The same at every start: initiators know a disk by its serial number. */
+function identityOf(name: string): DiskIdentity {
+  const serial = createHash('sha256').update(`aoe-server ${machineId()} ${name}`).digest('hex');
+  return {
+    serial: serial.slice(0, 20).toUpperCase(),
+    firmware: VERSION,
+    model: `aoe-server ${name}`,
+  };
+}
+
+function machineId(): string {
+  try {
+    return readFileSync('/etc/machine-id', 'utf8').trim();
+  } catch {
+    return hostname();
+  }
+}

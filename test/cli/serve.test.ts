@@ -1,0 +1,76 @@
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { TARGET } from '../config/samples.ts';
+import { PROGRAM } from './run.ts';
+
+type Server = ChildProcessByStdio<null, null, Readable>;
+
+const started: Server[] = [];
+afterEach(() => {
+  for (const server of started.splice(0)) server.kill('SIGKILL');
+});
+
+const directory = mkdtempSync(join(tmpdir(), 'aoe-serve-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+const CONFIG = join(directory, 'aoe.toml');
+writeFileSync(CONFIG, `[server]\ninterface = "lo"\nstate_dir = "state"\n${TARGET}`);
+
+/** Starts the program on the loopback interface of a network namespace of its own. */
+async function startProgram(config: string): Promise<{ server: Server; log: Promise<string> }> {
+  const command = `ip link set lo up && exec ${process.execPath} ${PROGRAM} ${config}`;
+  const server = spawn('unshare', ['--net', 'sh', '-c', command], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  started.push(server);
+  const log = text(server.stderr);
+  await once(server.stderr, 'data');
+  return { server, log };
+}
+
+const isRoot = process.getuid?.() === 0;
+
+describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
+  it.each(['SIGTERM', 'SIGINT'] as const)('closes and exits with 0 on %s', async (signal) => {
+    const { server, log } = await startProgram(CONFIG);
+    server.kill(signal);
+    expect(await once(server, 'exit')).toEqual([0, null]);
+    const lines = (await log).trimEnd().split('\n');
+    expect(lines.map((line) => JSON.parse(line))).toContainEqual(
+      expect.objectContaining({ level: 'info', signal, msg: 'stopping' }),
+    );
+  });
+
+  it('ends at once on a second signal', async () => {
+    const { server } = await startProgram(CONFIG);
+    // Stopped, it finds both signals when it wakes up; in which order is the kernel's choice.
+    server.kill('SIGSTOP');
+    server.kill('SIGTERM');
+    server.kill('SIGINT');
+    server.kill('SIGCONT');
+    const [code] = await once(server, 'exit');
+    expect([130, 143]).toContain(code);
+  });
+
+  it('goes on after SIGHUP', async () => {
+    const { server } = await startProgram(CONFIG);
+    server.kill('SIGHUP');
+    server.kill('SIGTERM');
+    expect(await once(server, 'exit')).toEqual([0, null]);
+  });
+
+  it('exits with 1 and without a stack trace when an interface does not exist', async () => {
+    const config = join(directory, 'no-interface.toml');
+    writeFileSync(config, `[server]\ninterface = "absent0"\nstate_dir = "state"\n${TARGET}`);
+    const { server, log } = await startProgram(config);
+    expect(await once(server, 'exit')).toEqual([1, null]);
+    expect(await log).toMatch(/^aoe-server: .*absent0/m);
+    expect(await log).not.toMatch(/^\s+at /m);
+  });
+});

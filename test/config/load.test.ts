@@ -1,0 +1,217 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { loadConfig, parseConfig } from '../../src/config/load.ts';
+import { ConfigError } from '../../src/config/problem.ts';
+import { SERVER, TARGET } from './samples.ts';
+
+const parse = (text: string, environment = {}) => parseConfig(text, '/etc/aoe.toml', environment);
+
+describe('parseConfig', () => {
+  it('fills in the defaults', () => {
+    expect(parse(`${SERVER}${TARGET}`)).toEqual({
+      path: '/etc/aoe.toml',
+      server: {
+        interfaces: ['eth0'],
+        logLevel: 'info',
+        stateDir: '/var/lib/aoe-server',
+        bufferCount: 64,
+        maxSectors: undefined,
+        allow: [],
+        spinUs: 20,
+      },
+      targets: [
+        {
+          name: 'e1.0',
+          shelf: 1,
+          slot: 0,
+          configString: '',
+          readOnly: false,
+          writeCache: false,
+          allow: [],
+          backend: { type: 'memory', sizeBytes: 65536 },
+        },
+      ],
+      warnings: [],
+    });
+  });
+
+  it('reads a file and a cas target as earlier versions wrote them', () => {
+    const { server, targets, warnings } = parse(`
+      [server]
+      interface = "eth0"
+      log_level = "info"
+
+      [[target]]
+      shelf = 1
+      slot = 0
+      backend = "file"
+      config_string = "aoe-disk-1"
+      [target.file]
+      path = "/data/aoe/disk1.img"
+      size = 1073741824
+
+      [[target]]
+      shelf = 2
+      slot = 0
+      backend = "cas"
+      [target.cas]
+      block_size = 4096
+      total_sectors = 2097152
+      [target.cas.blob_store]
+      type = "file"
+      path = "/data/blobs"
+    `);
+    expect(server.interfaces).toEqual(['eth0']);
+    expect(targets.map(({ name, configString }) => [name, configString])).toEqual([
+      ['e1.0', 'aoe-disk-1'],
+      ['e2.0', ''],
+    ]);
+    expect(targets.map(({ backend }) => backend)).toEqual([
+      {
+        type: 'file',
+        path: '/data/aoe/disk1.img',
+        sizeBytes: 2 ** 30,
+        offsetBytes: 0,
+        lengthBytes: undefined,
+        direct: false,
+      },
+      {
+        type: 'cas',
+        blockSizeBytes: 4096,
+        sizeBytes: 8 * 2 ** 30,
+        blobStore: { type: 'file', path: '/data/blobs' },
+      },
+    ]);
+    expect(warnings).toEqual([]);
+  });
+
+  it('reads every key', () => {
+    const { server, targets } = parse(`
+      [server]
+      interfaces = ["eth0", "eth1"]
+      log_level = "debug"
+      state_dir = "/state"
+      buffer_count = 2
+      max_sectors = 16
+      allow = ["02:00:00:00:00:0A"]
+      spin_us = 0
+      [[target]]
+      shelf = 65534
+      slot = 254
+      backend = "device"
+      config_string = "ä"
+      read_only = true
+      write_cache = true
+      allow = ["02-00-00-00-00-0a"]
+      device = { path = "/dev/sdx", direct = true }
+      [[target]]
+      shelf = 0
+      slot = 0
+      backend = "file"
+      file = { path = "/a", size = "3M", offset = "1M", length = "2M", direct = true }
+      [[target]]
+      shelf = 0
+      slot = 1
+      backend = "cas"
+      cas = { size = "4K", blob_store = { type = "file", path = "/blobs" } }
+    `);
+    expect(server).toEqual({
+      interfaces: ['eth0', 'eth1'],
+      logLevel: 'debug',
+      stateDir: '/state',
+      bufferCount: 2,
+      maxSectors: 16,
+      allow: [0x0200_0000_000a],
+      spinUs: 0,
+    });
+    expect(targets[0]).toEqual({
+      name: 'e65534.254',
+      shelf: 65534,
+      slot: 254,
+      configString: 'ä',
+      readOnly: true,
+      writeCache: true,
+      allow: [0x0200_0000_000a],
+      backend: { type: 'device', path: '/dev/sdx', direct: true },
+    });
+    expect(targets[1]?.backend).toEqual({
+      type: 'file',
+      path: '/a',
+      sizeBytes: 3 * 2 ** 20,
+      offsetBytes: 2 ** 20,
+      lengthBytes: 2 ** 21,
+      direct: true,
+    });
+    expect(targets[2]?.backend).toMatchObject({ sizeBytes: 4096 });
+  });
+
+  it('takes relative paths from the directory of the file', () => {
+    const { server, targets } = parse(`
+      [server]
+      interface = "lo"
+      state_dir = "state"
+      [[target]]
+      shelf = 1
+      slot = 0
+      backend = "file"
+      file.path = "../srv/a.img"
+      [[target]]
+      shelf = 1
+      slot = 1
+      backend = "cas"
+      cas = { size = 4096, blob_store = { type = "file", path = "blobs" } }
+    `);
+    expect(server.stateDir).toBe('/etc/state');
+    expect(targets.map(({ backend }) => backend)).toMatchObject([
+      { path: '/srv/a.img' },
+      { blobStore: { path: '/etc/blobs' } },
+    ]);
+  });
+
+  it.each([
+    ['/var/lib/private/aoe', '/var/lib/private/aoe'],
+    ['/first:/second', '/first'],
+    ['', '/var/lib/aoe-server'],
+  ])('keeps state where $STATE_DIRECTORY = %j says', (STATE_DIRECTORY, stateDir) => {
+    expect(parse(`${SERVER}${TARGET}`, { STATE_DIRECTORY }).server.stateDir).toBe(stateDir);
+  });
+
+  it('prefers state_dir to $STATE_DIRECTORY', () => {
+    const text = `${SERVER}state_dir = "/mine"\n${TARGET}`;
+    expect(parse(text, { STATE_DIRECTORY: '/systemd' }).server.stateDir).toBe('/mine');
+  });
+});
+
+describe('loadConfig', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'aoe-config-'));
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  it('reads a file, with or without a byte order mark', () => {
+    const path = join(directory, 'bom.toml');
+    writeFileSync(path, `\ufeff${SERVER}${TARGET}`);
+    expect(loadConfig(path, {})).toMatchObject({ path, targets: [{ name: 'e1.0' }] });
+  });
+
+  it.each([
+    ['missing', undefined, 'cannot be read: ENOENT'],
+    ['latin-1', Buffer.from([0x23, 0xe4]), 'is not UTF-8 text'],
+    ['too long', `${'#'.repeat(2 ** 20)}\n`, 'is longer than 1 MiB'],
+  ])('refuses a file that is %s', (name, content, message) => {
+    const path = join(directory, `${name}.toml`);
+    if (content !== undefined) writeFileSync(path, content);
+    const error = catchError(() => loadConfig(path, {}));
+    expect(error).toBeInstanceOf(ConfigError);
+    expect((error as ConfigError).message).toContain(`${path}: ${message}`);
+  });
+});
+
+function catchError(action: () => unknown): unknown {
+  try {
+    action();
+  } catch (error) {
+    return error;
+  }
+  return undefined;
+}

@@ -1,0 +1,97 @@
+import type { ChildProcess } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { stringify, type TomlTable } from 'smol-toml';
+import { type NetworkNamespace, stopChild } from './netns.ts';
+import { waitUntil } from './tools.ts';
+
+/** AOE_SERVER names another build of the program, such as an installed one. */
+const PROGRAM = resolve(
+  process.env['AOE_SERVER'] ?? join(import.meta.dirname, '../../dist/cli/main.js'),
+);
+const START_TIMEOUT_MS = 15_000;
+
+/** A line of the server's log, as pino writes it. */
+export interface LogLine {
+  level: number;
+  msg: string;
+  [field: string]: unknown;
+}
+
+export interface ServerOptions {
+  namespace: NetworkNamespace;
+  interfaces: string[];
+  /** Holds the configuration, the state and images named by relative paths; survives the server. */
+  directory: string;
+  /** Target tables as they stand in the configuration file. */
+  targets: TomlTable[];
+}
+
+/** One run of the aoe-server program: from ready to serve until stopped. */
+export class AoeServer implements AsyncDisposable {
+  /** What the server logged so far, in order. Lines that are not JSON appear as `msg` alone. */
+  readonly log: LogLine[] = [];
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    if (child.stderr === null) throw new Error('the server was started without its log');
+    createInterface(child.stderr).on('line', (line) => this.log.push(parseLogLine(line)));
+  }
+
+  /** Starts the server and waits until it serves. @throws {Error} with its log when it does not */
+  static async start(options: ServerOptions): Promise<AoeServer> {
+    const { namespace, directory } = options;
+    await mkdir(join(directory, 'state'), { recursive: true });
+    const configPath = join(directory, 'aoe-server.toml');
+    await writeFile(configPath, formatConfig(options));
+
+    const args = [PROGRAM, configPath];
+    const child = namespace.spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const server = new AoeServer(child);
+    try {
+      await waitUntil('serving', () => server.#isServing(), START_TIMEOUT_MS);
+    } catch (cause) {
+      await server.kill();
+      throw new Error(`aoe-server did not start:\n${server.logText()}`, { cause });
+    }
+    return server;
+  }
+
+  /** Drains and ends the server; its exit status, null when it had to be killed. */
+  stop(): Promise<number | null> {
+    return stopChild(this.#child, 'SIGTERM');
+  }
+
+  /** Ends the server as a crash does. */
+  async kill(): Promise<void> {
+    await stopChild(this.#child, 'SIGKILL');
+  }
+
+  /** The log as text, for messages. */
+  logText(): string {
+    return this.log.map((line) => JSON.stringify(line)).join('\n');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  #isServing(): boolean {
+    if (this.#child.exitCode !== null) throw new Error(`exit status ${this.#child.exitCode}`);
+    return this.log.some((line) => line.msg.startsWith('serving'));
+  }
+}
+
+function formatConfig({ interfaces, targets }: ServerOptions): string {
+  return stringify({ server: { interfaces, state_dir: 'state' }, target: targets });
+}
+
+function parseLogLine(line: string): LogLine {
+  try {
+    return JSON.parse(line) as LogLine;
+  } catch {
+    return { level: 0, msg: line };
+  }
+}

@@ -1,0 +1,129 @@
+import { execFile } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe } from 'vitest';
+
+/** What a command left behind. `output` is standard output and error, in that order. */
+export interface CommandResult {
+  status: number;
+  stdout: string;
+  output: string;
+}
+
+export interface CommandOptions {
+  /** Bytes for standard input; empty when absent. */
+  input?: string | Uint8Array;
+  /** The command is killed after this time, and its status is then -1. Default 30 s. */
+  timeoutMs?: number;
+}
+
+const OUTPUT_SIZE_MAX = 64 << 20;
+const SYSTEM_FOLDERS = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/bin'];
+
+/** Runs a command to its end and reports how it went; a failure is a result, not an error. */
+export function tryRun(
+  command: string,
+  args: readonly string[],
+  { input = '', timeoutMs = 30_000 }: CommandOptions = {},
+): Promise<CommandResult> {
+  return new Promise((resolve) => {
+    const options = { timeout: timeoutMs, maxBuffer: OUTPUT_SIZE_MAX, env: environment() };
+    const child = execFile(command, args, options, (error, stdout, stderr) => {
+      const status = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+      resolve({ status, stdout, output: stdout + stderr });
+    });
+    // A command that ends without reading its input is not our failure.
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(input);
+  });
+}
+
+/**
+ * Runs a command that must succeed and returns its standard output.
+ *
+ * @throws {Error} with the command and all it printed, when its status is not 0
+ */
+export async function run(
+  command: string,
+  args: readonly string[],
+  options?: CommandOptions,
+): Promise<string> {
+  const { status, stdout, output } = await tryRun(command, args, options);
+  if (status !== 0) {
+    throw new Error(`${command} ${args.join(' ')}: status ${status}\n${output}`);
+  }
+  return stdout;
+}
+
+/**
+ * `describe` for tests that make network namespaces and run these commands. Where that is not
+ * possible they are skipped, and the name says why.
+ */
+export function describeWith(commands: readonly string[], name: string, body: () => void): void {
+  const missing = commands.filter((command) => !isInstalled(command));
+  if (process.getuid?.() !== 0) {
+    describe.skip(`${name} (needs root)`, body);
+  } else if (missing.length > 0) {
+    describe.skip(`${name} (needs ${missing.join(', ')}: run test/install-tools)`, body);
+  } else {
+    describe(name, body);
+  }
+}
+
+/** Polls until `condition` holds. @throws {Error} naming `what` when it does not in time */
+export async function waitUntil(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  timeoutMs = 10_000,
+): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`${what}: not within ${timeoutMs} ms`);
+    await sleep(20);
+  }
+}
+
+/** A directory of its own for one test file, gone with all it holds when disposed of. */
+export class TempDirectory implements AsyncDisposable {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  static async create(): Promise<TempDirectory> {
+    return new TempDirectory(await mkdtemp(join(tmpdir(), 'aoe-server-test-')));
+  }
+
+  join(...names: string[]): string {
+    return join(this.path, ...names);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.path, { recursive: true, force: true });
+  }
+}
+
+/** Disposes of what a test file made, in this order. What was never made is passed over. */
+export async function disposeAll(...things: (AsyncDisposable | undefined)[]): Promise<void> {
+  for (const thing of things) await thing?.[Symbol.asyncDispose]();
+}
+
+/** System tools live in sbin, which is not on everyone's path. */
+export function environment(): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: [process.env['PATH'], ...SYSTEM_FOLDERS].join(':') };
+}
+
+function isInstalled(command: string): boolean {
+  return SYSTEM_FOLDERS.some((folder) => {
+    try {
+      accessSync(join(folder, command), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}

@@ -74,4 +74,7 @@ export interface SystemError extends Error {
   readonly syscall: string;
 }
 
-export const native = createRequire(import.meta.url)('../build/Release/aoe_native.node') as Addon;
+/** Another build of the addon, such as one with sanitizers; absolute. */
+const path = process.env['AOE_SERVER_ADDON'] ?? '../build/Release/aoe_native.node';
+
+export const native = createRequire(import.meta.url)(path) as Addon;

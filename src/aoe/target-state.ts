@@ -25,7 +25,10 @@ export interface ControlResponse {
   readonly next?: TargetState;
 }
 
-/** A frame with a control command in it, and where the response is built. Both start at `at`. */
+/**
+ * A frame with a control command in it, and where the response is built: its header is written,
+ * the bytes after it, up to `responseSizeMax`, are zero.
+ */
 export interface ControlFrame {
   readonly request: DataView;
   readonly requestAt: number;
@@ -33,6 +36,6 @@ export interface ControlFrame {
   readonly requestSize: number;
   readonly response: DataView;
   readonly responseAt: number;
-  /** Largest response, in bytes. */
+  /** Largest response, in bytes; room for more than any command's fixed part. */
   readonly responseSizeMax: number;
 }

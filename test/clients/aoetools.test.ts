@@ -2,11 +2,11 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { NetworkNamespace } from '../support/netns.ts';
 import { AoeServer } from '../support/server.ts';
 import { describeWith, disposeAll, TempDirectory } from '../support/tools.ts';
-import { CAPTURE_TOOLS, FrameCapture } from './capture.ts';
+import { decodeFrames, FrameCapture } from './capture.ts';
 
 vi.setConfig({ testTimeout: 30_000, hookTimeout: 30_000 });
 
-const TOOLS = ['aoeping', 'aoecfg', 'aoe-sancheck', ...CAPTURE_TOOLS, 'ip', 'setpriv'];
+const TOOLS = ['aoeping', 'aoecfg', 'aoe-sancheck', 'dumpcap', 'tshark', 'ip', 'setpriv'];
 const MIB = 1 << 20;
 const MTU = 9000;
 
@@ -162,7 +162,14 @@ describeWith(TOOLS, 'aoetools', () => {
 
   describe('tshark', () => {
     it('decodes all of it without complaint', async () => {
-      const frames = await capture.decode(['aoe.response', 'aoe.cmd', 'aoe.error', 'aoe.major']);
+      await capture.stop();
+      const path = directory.join('frames.pcapng');
+      const frames = await decodeFrames(path, [
+        'aoe.response',
+        'aoe.cmd',
+        'aoe.error',
+        'aoe.major',
+      ]);
       const replies = frames.filter((frame) => frame.fields['aoe.response'] === '1');
       expect(frames.flatMap((frame) => frame.complaints)).toEqual([]);
       expect(new Set(replies.map((frame) => frame.fields['aoe.cmd']))).toEqual(new Set(['0', '1']));

@@ -5,9 +5,6 @@ import { run, waitUntil } from '../support/tools.ts';
 
 const DRAIN_MS = 1000;
 
-/** Commands of the host that a capture takes. */
-export const CAPTURE_TOOLS = ['dumpcap', 'tshark'];
-
 /** An AoE frame as tshark reads it. Names are those of its display filters. */
 export interface DecodedFrame {
   fields: Record<string, string>;
@@ -15,14 +12,17 @@ export interface DecodedFrame {
   complaints: string[];
 }
 
-/** Records the AoE frames of one interface from start to stop. */
+/**
+ * Records the AoE frames of one interface from start to stop.
+ *
+ * On the server's own interface it would see no replies: frames that are sent around the queueing
+ * discipline (PACKET_QDISC_BYPASS) are not shown to captures there. Capture at the initiator.
+ */
 export class FrameCapture implements AsyncDisposable {
   readonly #child: ChildProcess;
-  readonly #path: string;
 
-  private constructor(child: ChildProcess, path: string) {
+  private constructor(child: ChildProcess) {
     this.#child = child;
-    this.#path = path;
   }
 
   static async start(
@@ -36,32 +36,39 @@ export class FrameCapture implements AsyncDisposable {
     child.stderr?.on('data', (chunk: Buffer) => {
       said += chunk.toString();
     });
-    const capture = new FrameCapture(child, path);
+    const capture = new FrameCapture(child);
     // It names the file once the socket is open.
     await waitUntil('capturing', () => said.includes('File: '));
     return capture;
   }
 
-  /** Ends the recording and has tshark decode it, with these fields. */
-  async decode(fields: readonly string[]): Promise<DecodedFrame[]> {
+  /** Ends the recording; the file is complete. */
+  async stop(): Promise<void> {
     // dumpcap takes frames from the kernel at intervals, and at its end leaves the rest there.
     await sleep(DRAIN_MS);
     await stopChild(this.#child, 'SIGTERM');
-    const all = [...fields, '_ws.malformed', '_ws.expert.message'];
-    const columns = all.flatMap((field) => ['-e', field]);
-    const table = await run('tshark', ['-r', this.#path, '-Y', 'aoe', '-T', 'fields', ...columns]);
-    return table
-      .split('\n')
-      .filter((row) => row !== '')
-      .map((row) => {
-        const values = row.split('\t');
-        const complaints = values.slice(fields.length).filter((value) => value !== '');
-        const named = fields.map((field, index) => [field, values[index] ?? '']);
-        return { fields: Object.fromEntries(named), complaints };
-      });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await stopChild(this.#child, 'SIGKILL');
   }
+}
+
+/** Has tshark decode the AoE frames of a capture file: these fields, and its complaints. */
+export async function decodeFrames(
+  path: string,
+  fields: readonly string[],
+): Promise<DecodedFrame[]> {
+  const all = [...fields, '_ws.malformed', '_ws.expert.message'];
+  const columns = all.flatMap((field) => ['-e', field]);
+  const table = await run('tshark', ['-r', path, '-Y', 'aoe', '-T', 'fields', ...columns]);
+  return table
+    .split('\n')
+    .filter((row) => row !== '')
+    .map((row) => {
+      const values = row.split('\t');
+      const complaints = values.slice(fields.length).filter((value) => value !== '');
+      const named = fields.map((field, index) => [field, values[index] ?? '']);
+      return { fields: Object.fromEntries(named), complaints };
+    });
 }

@@ -1,4 +1,4 @@
-import { readFile, stat, truncate } from 'node:fs/promises';
+import { readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { NetworkNamespace } from '../support/netns.ts';
 import { AoeServer } from '../support/server.ts';
@@ -33,7 +33,7 @@ const SIZES = {
 const TARGETS = [
   { shelf: 1, slot: 0, backend: 'file', file: { path: 'ext4.img', size: FILE_SYSTEM_SIZE } },
   { shelf: 1, slot: 1, backend: 'file', file: { path: 'xfs.img', size: FILE_SYSTEM_SIZE } },
-  { shelf: 7, slot: 2, backend: 'file', file: { path: 'raw.img', size: RAW_SIZE } },
+  { shelf: 7, slot: 2, backend: 'file', file: { path: 'raw.img' } },
   { shelf: 65534, slot: 254, backend: 'memory', memory: { size: RAW_SIZE } },
 ];
 
@@ -113,6 +113,7 @@ function numberedSectors(count: number): Buffer {
 describeWith(GUEST_TOOLS, 'a Linux initiator', () => {
   beforeAll(async () => {
     directory = await TempDirectory.create();
+    await writeFile(directory.join('raw.img'), new Uint8Array(RAW_SIZE));
     namespace = await NetworkNamespace.create();
     await namespace.addTap(TAP);
     await start(9000);
@@ -193,11 +194,13 @@ describeWith(GUEST_TOOLS, 'a Linux initiator', () => {
       const load = writeAndVerify(`--filename=/dev/etherd/${RAW}`, 24, '--rate=8m').finally(() => {
         isOver = true;
       });
-      await waitUntil('writing', async () => (await lastWrite()) > before);
-      expect(await server.stop()).toBe(0);
-      expect(isOver).toBe(false);
-      server = await startServer();
-      await load;
+      const restart = async () => {
+        await waitUntil('writing', async () => (await lastWrite()) > before);
+        expect(await server.stop()).toBe(0);
+        expect(isOver).toBe(false);
+        server = await startServer();
+      };
+      await Promise.all([load, restart()]);
     });
 
     it('leaves no complaint of the kernel', () => {

@@ -63,8 +63,7 @@ export function executeConfig(
         : undefined;
     case ConfigCommand.set:
       // A resent Set finds its own string, and must not fail.
-      if (isEqual(given, configString)) return reply(state, fields, command, frame);
-      if (configString.length > 0) {
+      if (configString.length > 0 && !isEqual(given, configString)) {
         return {
           ...reply(state, fields, command, frame),
           error: AoeError.configStringPresent,
@@ -145,17 +144,20 @@ function replace(
   command: number,
   frame: ControlFrame,
 ): ControlResponse {
+  if (isEqual(given, state.configString)) return reply(state, fields, command, frame);
   const next = { ...state, configString: given.slice() };
   return { ...reply(next, fields, command, frame), next };
 }
 
+/** A string that does not fit in the MTU is cut: a silent target would not be found at all. */
 function reply(
   state: TargetState,
   fields: ConfigFields,
   command: number,
-  { response, responseAt }: ControlFrame,
+  { response, responseAt, responseSizeMax }: ControlFrame,
 ): ControlResponse {
-  return { size: writeConfigReply(response, responseAt, command, fields, state.configString) };
+  const fitting = state.configString.subarray(0, responseSizeMax - Config.headerSize);
+  return { size: writeConfigReply(response, responseAt, command, fields, fitting) };
 }
 
 function writeCommandAndString(

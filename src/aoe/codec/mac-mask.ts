@@ -13,7 +13,7 @@ import {
   LIST_LENGTH_MAX,
   type TargetState,
 } from '../target-state.ts';
-import { AoeError, readMac, writeMac } from './header.ts';
+import { Aoe, AoeError, readMac, writeMac } from './header.ts';
 
 export const MacMask = {
   command: 25,
@@ -29,6 +29,22 @@ export const MacMask = {
 export const MacMaskCommand = { read: 0, edit: 1 } as const;
 export const MacMaskDirective = { none: 0, add: 1, remove: 2 } as const;
 export const MacMaskError = { badDirective: 2, listFull: 3 } as const;
+
+/** One step of an edit: a {@link MacMaskDirective} and the address it is about. */
+export interface DirectiveFields {
+  readonly command: number;
+  readonly mac: number;
+}
+
+/** A decoded response. */
+export interface MacMaskReply {
+  /** A {@link MacMaskError}, or 0. */
+  readonly error: number;
+  /** Which directive failed, 0-based; 0 without an error. */
+  readonly failedIndex: number;
+  /** The list; empty after an error, which leaves no room for it. */
+  readonly maskList: readonly number[];
+}
 
 /** Executes a MAC mask command on `state`. */
 export function executeMacMask(
@@ -47,11 +63,50 @@ export function executeMacMask(
   }
 }
 
+/**
+ * Writes the argument of a request.
+ *
+ * @param directives at most {@link LIST_LENGTH_MAX}
+ * @returns the size of the whole frame, in bytes
+ */
+export function writeMacMaskRequest(
+  request: DataView,
+  at: number,
+  command: number,
+  directives: readonly DirectiveFields[],
+): number {
+  request.setUint32(at + Aoe.headerSize, (command << 16) | directives.length);
+  directives.forEach((directive, index) => {
+    const start = at + directiveOffset(index);
+    request.setUint16(start, directive.command);
+    writeMac(request, start + MacMask.directiveMac, directive.mac);
+  });
+  return directiveOffset(directives.length);
+}
+
+/** Decodes a response of `size` bytes; undefined when it is cut short. */
+export function decodeMacMaskReply(
+  response: DataView,
+  at: number,
+  size: number,
+): MacMaskReply | undefined {
+  if (size < MacMask.headerSize) return undefined;
+  const error = response.getUint8(at + MacMask.error);
+  const count = response.getUint8(at + MacMask.directiveCount);
+  if (error !== 0) return { error, failedIndex: count, maskList: [] };
+  if (directiveOffset(count) > size) return undefined;
+  const maskList: number[] = [];
+  for (let index = 0; index < count; index++) {
+    maskList.push(readMac(response, at + directiveOffset(index) + MacMask.directiveMac));
+  }
+  return { error, failedIndex: 0, maskList };
+}
+
 /** Directives take effect in order; a bad one ends the command and keeps those before it. */
 function edit(state: TargetState, frame: ControlFrame): ControlResponse {
   const { request, requestAt, requestSize } = frame;
   const count = request.getUint8(requestAt + MacMask.directiveCount);
-  if (MacMask.headerSize + count * MacMask.directiveSize > requestSize) {
+  if (directiveOffset(count) > requestSize) {
     return { size: MacMask.headerSize, error: AoeError.badArgument };
   }
   const list = new Set(state.maskList);

@@ -4,7 +4,7 @@
  *     24     25      26
  *     | rcmd | count | MAC addresses, 6 bytes each
  *
- * Offsets count from the destination MAC. A response carries the list.
+ * Offsets count from the destination MAC. A response carries the list in the same layout.
  */
 import type { ControlFrame, ControlResponse, TargetState } from '../target-state.ts';
 import { Aoe, AoeError, readMac, writeMac } from './header.ts';
@@ -27,23 +27,17 @@ export function executeReserve(
   const { request, requestAt, requestSize } = frame;
   if (requestSize < Reserve.headerSize) return undefined;
   const command = request.getUint8(requestAt + Reserve.command);
-  if (command === ReserveCommand.read) return writeList(state.reserveList, command, frame);
+  if (command === ReserveCommand.read) return reply(state.reserveList, command, frame);
   if (command > ReserveCommand.forceSet) {
     return { size: Reserve.headerSize, error: AoeError.badArgument };
   }
-  const count = request.getUint8(requestAt + Reserve.count);
-  if (Reserve.headerSize + count * Reserve.addressSize > requestSize) {
-    return { size: Reserve.headerSize, error: AoeError.badArgument };
-  }
+  const reserveList = readList(request, requestAt, requestSize);
+  if (reserveList === undefined) return { size: Reserve.headerSize, error: AoeError.badArgument };
   const source = readMac(request, requestAt + Aoe.source);
   if (command === ReserveCommand.set && isReservedAgainst(state, source)) {
-    return { ...writeList(state.reserveList, command, frame), error: AoeError.targetReserved };
+    return { ...reply(state.reserveList, command, frame), error: AoeError.targetReserved };
   }
-  const reserveList: number[] = [];
-  for (let index = 0; index < count; index++) {
-    reserveList.push(readMac(request, requestAt + addressOffset(index)));
-  }
-  return { ...writeList(reserveList, command, frame), next: { ...state, reserveList } };
+  return { ...reply(reserveList, command, frame), next: { ...state, reserveList } };
 }
 
 /** Is the target reserved, and not for `source`? */
@@ -51,16 +45,58 @@ export function isReservedAgainst(state: TargetState, source: number): boolean {
   return state.reserveList.length > 0 && !state.reserveList.includes(source);
 }
 
-function writeList(list: readonly number[], command: number, frame: ControlFrame): ControlResponse {
+/**
+ * Writes the argument of a request.
+ *
+ * @param list at most 255 addresses
+ * @returns the size of the whole frame, in bytes
+ */
+export function writeReserveRequest(
+  request: DataView,
+  at: number,
+  command: number,
+  list: readonly number[],
+): number {
+  return writeList(request, at, command, list);
+}
+
+/** Decodes the list in a response of `size` bytes; undefined when it is cut short. */
+export function decodeReserveReply(
+  response: DataView,
+  at: number,
+  size: number,
+): readonly number[] | undefined {
+  return size < Reserve.headerSize ? undefined : readList(response, at, size);
+}
+
+/** A list that does not fit in the MTU is cut: the count tells how much of it is there. */
+function reply(list: readonly number[], command: number, frame: ControlFrame): ControlResponse {
   const { response, responseAt, responseSizeMax } = frame;
   const room = Math.floor((responseSizeMax - Reserve.headerSize) / Reserve.addressSize);
-  const count = Math.min(list.length, room);
-  response.setUint8(responseAt + Reserve.command, command);
-  response.setUint8(responseAt + Reserve.count, count);
-  for (let index = 0; index < count; index++) {
-    writeMac(response, responseAt + addressOffset(index), list[index] as number);
-  }
-  return { size: addressOffset(count) };
+  return { size: writeList(response, responseAt, command, list.slice(0, room)) };
+}
+
+function writeList(
+  frame: DataView,
+  at: number,
+  command: number,
+  list: readonly number[],
+): number {
+  frame.setUint8(at + Reserve.command, command);
+  frame.setUint8(at + Reserve.count, list.length);
+  list.forEach((mac, index) => {
+    writeMac(frame, at + addressOffset(index), mac);
+  });
+  return addressOffset(list.length);
+}
+
+/** The list of a frame of `size` bytes; undefined when it is longer than the frame. */
+function readList(frame: DataView, at: number, size: number): number[] | undefined {
+  const count = frame.getUint8(at + Reserve.count);
+  if (addressOffset(count) > size) return undefined;
+  const list: number[] = [];
+  for (let index = 0; index < count; index++) list.push(readMac(frame, at + addressOffset(index)));
+  return list;
 }
 
 function addressOffset(index: number): number {

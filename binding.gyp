@@ -6,6 +6,7 @@
         "native/addon.cpp",
         "native/file_ring.cpp",
         "native/files.cpp",
+        "native/interface_watch.cpp",
         "native/packet_ring.cpp",
         "native/packet_socket.cpp",
         "native/poll_watch.cpp",

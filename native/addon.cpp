@@ -4,6 +4,7 @@
 #include "addon_state.h"
 #include "file_ring.h"
 #include "files.h"
+#include "interface_watch.h"
 #include "packet_socket.h"
 
 namespace {
@@ -12,6 +13,7 @@ Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new aoe::AddonState());
   aoe::PacketSocket::Register(env, exports);
   aoe::FileRing::Register(env, exports);
+  aoe::InterfaceWatch::Register(env, exports);
   aoe::RegisterFiles(env, exports);
   return exports;
 }

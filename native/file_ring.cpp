@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -29,6 +30,8 @@ void FileRing::Register(Napi::Env env, Napi::Object exports) {
   exports.Set("FileRing", DefineClass(env, "FileRing",
                                       {
                                           InstanceMethod<&FileRing::RegisterMemory>("registerMemory"),
+                                          InstanceMethod<&FileRing::UnregisterMemory>(
+                                              "unregisterMemory"),
                                           InstanceMethod<&FileRing::AddFile>("addFile"),
                                           InstanceMethod<&FileRing::Kick>("kick"),
                                           InstanceMethod<&FileRing::Reap>("reap"),
@@ -94,9 +97,19 @@ void FileRing::CloseEngines() {
 
 Napi::Value FileRing::RegisterMemory(const Napi::CallbackInfo& info) {
   auto buffer = info[0].As<Napi::ArrayBuffer>();
-  buffers_.Set(static_cast<uint32_t>(regions_.size()), buffer);
-  regions_.push_back(static_cast<std::byte*>(buffer.Data()));
-  return Napi::Number::New(info.Env(), static_cast<double>(regions_.size() - 1));
+  const auto free = std::find(regions_.begin(), regions_.end(), nullptr);
+  const auto region = static_cast<uint32_t>(free - regions_.begin());
+  if (free == regions_.end()) regions_.push_back(nullptr);
+  regions_[region] = static_cast<std::byte*>(buffer.Data());
+  buffers_.Set(region, buffer);
+  return Napi::Number::New(info.Env(), region);
+}
+
+void FileRing::UnregisterMemory(const Napi::CallbackInfo& info) {
+  const uint32_t region = info[0].As<Napi::Number>();
+  if (watch_ == nullptr) return;
+  regions_[region] = nullptr;
+  buffers_.Set(region, info.Env().Undefined());
 }
 
 Napi::Value FileRing::AddFile(const Napi::CallbackInfo& info) {

@@ -2,7 +2,8 @@
 //
 //   new FileRing({requestCount, rows, offsets, completions, uring}, onCompletions)
 //   .engine               "io_uring" or "threads"
-//   .registerMemory(arrayBuffer)  returns a region number; the buffer is kept alive until close
+//   .registerMemory(arrayBuffer)  returns a region number; the buffer is kept alive until
+//                         unregisterMemory(region), after which the number is given out again
 //   .addFile(fd, mode)    returns a file number; mode: see FileMode. The caller keeps owning fd
 //                         and closes it only after its last operation completed
 //   .kick(rowCount)       runs or starts the first rowCount rows. Returns how many completions
@@ -58,6 +59,7 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   };
 
   Napi::Value RegisterMemory(const Napi::CallbackInfo& info);
+  void UnregisterMemory(const Napi::CallbackInfo& info);
   Napi::Value AddFile(const Napi::CallbackInfo& info);
   Napi::Value Kick(const Napi::CallbackInfo& info);
   Napi::Value Reap(const Napi::CallbackInfo& info);

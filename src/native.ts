@@ -46,9 +46,15 @@ export interface FileRingOptions {
 export interface FileRing {
   readonly engine: 'io_uring' | 'threads';
   registerMemory(memory: ArrayBuffer): number;
+  unregisterMemory(region: number): void;
   addFile(fd: number, mode: number): number;
   kick(rowCount: number): number;
   reap(): number;
+  close(): void;
+}
+
+export interface InterfaceWatch {
+  drain(): void;
   close(): void;
 }
 
@@ -58,6 +64,7 @@ interface Addon {
     onReadable: (errno: number) => void,
   ) => PacketSocket;
   FileRing: new (options: FileRingOptions, onCompletions: (errno: number) => void) => FileRing;
+  InterfaceWatch: new (onChange: () => void) => InterfaceWatch;
   allocateSlab(sizeBytes: number): ArrayBuffer;
   createMemoryFile(name: string): number;
   isMemoryFile(fd: number): boolean;

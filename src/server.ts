@@ -18,6 +18,7 @@ import type { Memory } from './core/memory.ts';
 import { RequestPool, slabBytes } from './core/request-pool.ts';
 import { StartupError } from './core/startup-error.ts';
 import { native } from './native.ts';
+import { LinkSupervisor } from './net/link-supervisor.ts';
 import { PacketLink } from './net/packet-link.ts';
 import { openTarget } from './open-target.ts';
 
@@ -53,7 +54,7 @@ class Server implements RunningServer {
   readonly #config: Config;
   readonly #log: Logger;
   readonly #targets = new TargetTable();
-  readonly #links: PacketLink[] = [];
+  readonly #links: LinkSupervisor<PacketLink>;
   readonly #slab: Memory & { readonly buffer: ArrayBuffer };
   readonly #io = new FileIo(Limits.requestCount + Limits.targetCount);
   readonly #pool: RequestPool<Exchange>;
@@ -80,6 +81,12 @@ class Server implements RunningServer {
       pool: this.#pool,
       allow: new Set(config.server.allow),
     });
+    this.#links = new LinkSupervisor({
+      interfaces: config.server.interfaces,
+      open: (name) => this.#openLink(name),
+      use: (link) => this.#serve(link),
+      log,
+    });
   }
 
   async start(): Promise<void> {
@@ -97,9 +104,8 @@ class Server implements RunningServer {
       });
       this.#targets.add(target);
     }
-    for (const name of server.interfaces) this.#links.push(this.#openLink(name));
-    for (const link of this.#links) this.#serve(link);
-    this.#logServing();
+    this.#links.start();
+    this.#log.info({ targets: this.#targets.count, io: this.#io.engine }, 'serving');
   }
 
   close(): Promise<void> {
@@ -115,6 +121,7 @@ class Server implements RunningServer {
       spinUs: this.#config.server.spinUs,
       responses: false,
       registerMemory: (ring) => this.#io.registerMemory(ring),
+      unregisterMemory: (ring) => this.#io.unregisterMemory(ring),
     });
     if (sectorsPerFrame(link.mtu) > 0) return link;
     link.close();
@@ -125,23 +132,14 @@ class Server implements RunningServer {
   }
 
   #serve(link: PacketLink): void {
+    this.#log.info({ interface: link.name, mtu: link.mtu }, 'interface is open');
     this.#aoe.serve(link).catch((error: Error) => this.#fail(error));
   }
 
-  #logServing(): void {
-    for (const link of this.#links) {
-      this.#log.info(
-        { interface: link.name, mtu: link.mtu, maxSectors: sectorsPerFrame(link.mtu) },
-        'interface is open',
-      );
-    }
-    this.#log.info({ targets: this.#targets.count, io: this.#io.engine }, 'serving');
-  }
-
   async #close(): Promise<void> {
-    for (const link of this.#links) link.stopReceiving();
+    this.#links.stopReceiving();
     await this.#drain();
-    for (const link of this.#links) link.close();
+    this.#links.close();
     this.#io.close();
     for (const target of this.#targets) await target.close();
     await this.#state?.close();

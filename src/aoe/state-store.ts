@@ -7,7 +7,7 @@
  * - The directory is locked: two servers never share one.
  */
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { StartupError } from '../core/startup-error.ts';
 import { formatMacAddress, parseMacAddress } from '../net/ethernet.ts';
@@ -21,6 +21,8 @@ export interface SavedTarget extends TargetState {
 
 const LOCK_FILE = 'lock';
 const TEMPORARY_SUFFIX = '.tmp';
+/** What an interrupted save leaves; anything else in the directory is not ours to remove. */
+const LEFTOVER = /^e\d+\.\d+\.json\.tmp$/;
 
 const macSchema = z.string().transform((text, context) => {
   const mac = parseMacAddress(text);
@@ -57,21 +59,23 @@ export class StateStore {
    * @throws {StartupError} it cannot be made or written, or another server uses it
    */
   static async open(path: string, lockFile: (fd: number) => boolean): Promise<StateStore> {
-    let lock: FileHandle;
+    const directory = resolve(path);
+    let lock: FileHandle | undefined;
+    let isLocked: boolean;
     try {
-      await mkdir(path, { recursive: true, mode: 0o700 });
-      lock = await open(join(path, LOCK_FILE), 'a', 0o600);
+      await makeDirectory(directory);
+      lock = await open(join(directory, LOCK_FILE), 'a', 0o600);
+      isLocked = lockFile(lock.fd);
+      if (isLocked) await removeLeftovers(directory);
     } catch (cause) {
+      await lock?.close();
       throw new StartupError(
         `cannot use the state directory ${path}: ${(cause as Error).message}`,
         'set state_dir to a directory that this user can write',
         { cause },
       );
     }
-    if (lockFile(lock.fd)) {
-      await removeLeftovers(path);
-      return new StateStore(path, lock);
-    }
+    if (isLocked) return new StateStore(directory, lock);
     await lock.close();
     throw new StartupError(
       `the state directory ${path} is in use by another server`,
@@ -82,7 +86,8 @@ export class StateStore {
   /**
    * What is kept of the target `name`; undefined when nothing is.
    *
-   * @throws {StartupError} its file cannot be read, or is damaged; it is left as it is
+   * @throws {StartupError} its file cannot be read, is damaged, or is of a later version; it is
+   * left as it is
    */
   async load(name: string): Promise<SavedTarget | undefined> {
     const path = this.#fileOf(name);
@@ -92,7 +97,7 @@ export class StateStore {
       if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       const problem = cause instanceof z.ZodError ? z.prettifyError(cause) : String(cause);
       throw new StartupError(
-        `the state file ${path} is damaged: ${problem}`,
+        `cannot use the state file ${path}: ${problem}`,
         'restore it from a backup; or move it away to start with the configured config string ' +
           'and without mask and reserve lists',
         { cause },
@@ -101,9 +106,10 @@ export class StateStore {
   }
 
   /**
-   * Makes `target` durable. When this throws, what was kept before is still whole.
+   * Makes `target` durable. One save of a target may run at a time.
    *
-   * @throws the file system's error
+   * @throws the file system's error: what is kept is whole, and is still the old state unless
+   * the very last step failed, the sync of the directory
    */
   async save(name: string, target: SavedTarget): Promise<void> {
     const path = this.#fileOf(name);
@@ -133,9 +139,17 @@ export class StateStore {
   }
 }
 
+/** Makes a directory that survives a power cut, with all above it that are missing. */
+async function makeDirectory(path: string): Promise<void> {
+  const first = await mkdir(path, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  for (let made = path; made !== dirname(first); made = dirname(made)) {
+    await syncDirectory(dirname(made));
+  }
+}
+
 async function removeLeftovers(path: string): Promise<void> {
-  const names = await readdir(path);
-  const leftovers = names.filter((name) => name.endsWith(TEMPORARY_SUFFIX));
+  const leftovers = (await readdir(path)).filter((name) => LEFTOVER.test(name));
   await Promise.all(leftovers.map((name) => rm(join(path, name))));
 }
 

@@ -60,9 +60,14 @@ export class FileIo {
     return this.#ring.engine;
   }
 
-  /** Makes memory known to the native side, for good. `buffer` must never move or be detached. */
+  /** Makes memory known to the native side. `buffer` must not be detached while it is known. */
   registerMemory(buffer: ArrayBuffer): Memory {
     return { bytes: Buffer.from(buffer), region: this.#ring.registerMemory(buffer) };
+  }
+
+  /** Forgets memory. No operation in flight may use it; its number is given out again. */
+  unregisterMemory(memory: Memory): void {
+    this.#ring.unregisterMemory(memory.region);
   }
 
   /**

@@ -11,7 +11,7 @@ import { lockImage } from './file-lock.ts';
 /** Which part of which file, and how to access it. */
 export interface FileImage {
   readonly path: string;
-  /** Size of the whole image; it is created, or grown, to this. */
+  /** Least size of the whole image: it is created, or grown, to this, and never cut. */
   readonly sizeBytes: number | undefined;
   readonly offsetBytes: number;
   readonly lengthBytes: number | undefined;
@@ -123,14 +123,7 @@ function explainOpenFailure(error: NodeJS.ErrnoException, image: FileImage): Sta
 
 function resize(fd: number, image: FileImage): void {
   if (image.sizeBytes === undefined) return;
-  const { size } = fstatSync(fd);
-  if (size > image.sizeBytes) {
-    throw new StartupError(
-      `${image.path} has ${size} bytes, more than the size of ${image.sizeBytes} bytes`,
-      `initiators must never see a disk shrink: set size = ${size}, or name another file`,
-    );
-  }
-  if (size === image.sizeBytes) return;
+  if (fstatSync(fd).size >= image.sizeBytes) return;
   try {
     ftruncateSync(fd, image.sizeBytes);
     fsyncSync(fd);

@@ -17,7 +17,7 @@ export const file = table(
       example: '"1GiB"',
       description:
         'The size of the image, best a multiple of 4096 bytes. A missing image is created with ' +
-        'it and a shorter one is extended; a longer one is refused, because disks never shrink.',
+        'it and a shorter one is extended; a longer one stays as it is, because disks never shrink.',
       unset: 'the size of the existing image',
     }).optional(),
     offset: size(SECTOR_SIZE, 0, {

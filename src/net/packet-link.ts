@@ -36,8 +36,9 @@ export interface PacketLinkOptions {
   readonly spinUs: number;
   /** Receive responses, as an initiator does, instead of requests. */
   readonly responses: boolean;
-  /** Makes the receive ring known where its data will be used. */
+  /** Makes the receive ring known where its data will be used, and unknown again. */
   registerMemory(ring: ArrayBuffer): Memory;
+  unregisterMemory(ring: Memory): void;
 }
 
 class ReceivedBatch implements FrameBatch {
@@ -69,6 +70,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   readonly ring: Memory;
   readonly ringView: DataView;
 
+  readonly #options: PacketLinkOptions;
   readonly #socket: PacketSocket;
   readonly #batch = new ReceivedBatch();
   readonly #full: Promise<Step> = Promise.resolve({ done: false, value: this.#batch });
@@ -86,6 +88,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
 
   /** @throws {StartupError} the interface cannot be used, with the remedy */
   constructor(options: PacketLinkOptions) {
+    this.#options = options;
     this.#rows = new Int32Array(options.queueCount * 2);
     this.#spin = new SpinBudget(options.spinUs);
     this.#socket = this.#open(options);
@@ -117,6 +120,11 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   }
 
   send(frame: OutgoingFrame): void {
+    if (this.#state === 'closed') {
+      this.#unsentCount++;
+      frame.sent();
+      return;
+    }
     const row = 2 * this.#queue.length;
     this.#rows[row] = frame.frameOffset;
     this.#rows[row + 1] = frame.frameSize;
@@ -143,6 +151,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
     this.#sendQueued();
     this.#state = 'closed';
     this.#abandonQueue(this.#queue.length);
+    this.#options.unregisterMemory(this.ring);
     this.#socket.close();
   }
 

@@ -261,22 +261,26 @@ export class AtaDisk implements Completer {
       case SmartFeature.enable:
       case SmartFeature.disable:
         this.#smartEnabled = feature === SmartFeature.enable;
-        this.#respond(exchange, AtaOutcome.success);
+        this.#respondSmart(exchange, SMART_SIGNATURE);
         break;
       case SmartFeature.returnStatus:
-        this.#reportHealth(exchange);
+        this.#respondSmart(
+          exchange,
+          this.#options.health().failed ? SMART_FAILING : SMART_SIGNATURE,
+        );
         break;
       default:
         this.#respond(exchange, AtaOutcome.aborted);
     }
   }
 
-  #reportHealth(exchange: Exchange): void {
-    const { view, frameOffset } = exchange;
+  /** SMART commands without data: still a sector of zeroes follows, which aoeping insists on. */
+  #respondSmart(exchange: Exchange, signature: number): void {
+    const { view, frameOffset, stash, stashOffset } = exchange;
+    stash.bytes.fill(0, stashOffset, stashOffset + SECTOR_SIZE);
     writeAtaResponse(view, frameOffset, AtaOutcome.success, 0);
-    const code = this.#options.health().failed ? SMART_FAILING : SMART_SIGNATURE;
-    view.setUint16(frameOffset + Ata.lba + 1, code, true);
-    exchange.respond(Ata.headerSize);
+    view.setUint16(frameOffset + Ata.lba + 1, signature, true);
+    exchange.respond(Ata.headerSize + SECTOR_SIZE);
   }
 
   #trim(exchange: Exchange, frame: DataView, at: number, size: number): void {

@@ -2,7 +2,8 @@
  * IDENTIFY DEVICE data (ACS-3 §7.12.7): 256 little-endian words that describe a disk.
  *
  * Words that promise DMA, SATA or larger sectors stay zero: 9front believes them where Linux
- * does not, and an AoE target has none of them.
+ * does not, and an AoE target has none of them. So does the rotation rate: nobody here knows what
+ * an image lies on.
  */
 
 const WORD_COUNT = 256;
@@ -24,6 +25,7 @@ const Word = {
   multiple: 47,
   capabilities: 49,
   capabilities2: 50,
+  validity: 53,
   sectors28: 60,
   additional: 69,
   majorVersion: 80,
@@ -37,7 +39,6 @@ const Word = {
   sectors48: 100,
   trimBlocksMax: 105,
   dataSetManagement: 169,
-  rotation: 217,
   integrity: 255,
 } as const;
 
@@ -50,7 +51,8 @@ const MULTIPLE_UNSUPPORTED = 0x8000;
 const CAPABLE_OF_LBA = bit(9);
 const ATA_4_TO_7 = 0x00f0;
 const HARDWARE_RESET = 0x400b;
-const NON_ROTATING = 1;
+/** Words 64 to 70 hold information. */
+const WORDS_64_TO_70 = bit(1);
 const SMART = bit(0);
 const POWER_MANAGEMENT = bit(3);
 const WRITE_CACHE = bit(5);
@@ -119,11 +121,12 @@ function describeFeatures(set: SetWord, fields: IdentifyFields): void {
   set(Word.enabled2, commands);
   set(Word.enabled3, VALID);
   set(Word.reset, HARDWARE_RESET);
-  set(Word.rotation, NON_ROTATING);
   if (!fields.trim) return;
   set(Word.dataSetManagement, TRIM);
   set(Word.trimBlocksMax, TRIM_BLOCKS_MAX);
-  if (fields.trimZeroes) set(Word.additional, TRIM_READS_SAME | TRIM_READS_ZEROES);
+  if (!fields.trimZeroes) return;
+  set(Word.validity, WORDS_64_TO_70);
+  set(Word.additional, TRIM_READS_SAME | TRIM_READS_ZEROES);
 }
 
 /** ATA strings: ASCII, padded with spaces, the two characters of each word swapped. */

@@ -53,9 +53,11 @@ export function executeMacMask(
 ): ControlResponse | undefined {
   const { request, requestAt, requestSize } = frame;
   if (requestSize < MacMask.headerSize) return undefined;
-  switch (request.getUint8(requestAt + MacMask.command)) {
+  const command = request.getUint8(requestAt + MacMask.command);
+  frame.response.setUint8(frame.responseAt + MacMask.command, command);
+  switch (command) {
     case MacMaskCommand.read:
-      return reply(state.maskList, MacMaskCommand.read, frame);
+      return reply(state.maskList, frame);
     case MacMaskCommand.edit:
       return edit(state, frame);
     default:
@@ -116,9 +118,8 @@ function edit(state: TargetState, frame: ControlFrame): ControlResponse {
     error = direct(list, request, requestAt + directiveOffset(index));
   }
   const next = { ...state, maskList: [...list] };
-  if (error === 0) return { ...reply(next.maskList, MacMaskCommand.edit, frame), next };
+  if (error === 0) return { ...reply(next.maskList, frame), next };
   const { response, responseAt } = frame;
-  response.setUint8(responseAt + MacMask.command, MacMaskCommand.edit);
   response.setUint8(responseAt + MacMask.error, error);
   response.setUint8(responseAt + MacMask.directiveCount, index - 1);
   return { size: MacMask.headerSize, next };
@@ -143,11 +144,10 @@ function direct(list: Set<number>, request: DataView, at: number): number {
 }
 
 /** A list that does not fit in the MTU is cut: the count tells how much of it is there. */
-function reply(list: readonly number[], command: number, frame: ControlFrame): ControlResponse {
+function reply(list: readonly number[], frame: ControlFrame): ControlResponse {
   const { response, responseAt, responseSizeMax } = frame;
   const room = Math.floor((responseSizeMax - MacMask.headerSize) / MacMask.directiveSize);
   const count = Math.min(list.length, room);
-  response.setUint8(responseAt + MacMask.command, command);
   response.setUint8(responseAt + MacMask.directiveCount, count);
   for (let index = 0; index < count; index++) {
     const at = responseAt + directiveOffset(index) + MacMask.directiveMac;

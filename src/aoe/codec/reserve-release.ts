@@ -28,14 +28,13 @@ export function executeReserve(
   if (requestSize < Reserve.headerSize) return undefined;
   const command = request.getUint8(requestAt + Reserve.command);
   if (command === ReserveCommand.read) return reply(state.reserveList, command, frame);
-  if (command > ReserveCommand.forceSet) {
-    return { size: Reserve.headerSize, error: AoeError.badArgument };
-  }
-  const reserveList = readList(request, requestAt, requestSize);
-  if (reserveList === undefined) return { size: Reserve.headerSize, error: AoeError.badArgument };
   const source = readMac(request, requestAt + Aoe.source);
   if (command === ReserveCommand.set && isReservedAgainst(state, source)) {
     return { ...reply(state.reserveList, command, frame), error: AoeError.targetReserved };
+  }
+  const reserveList = readReserveList(request, requestAt, requestSize);
+  if (command > ReserveCommand.forceSet || reserveList === undefined) {
+    return { ...reply(state.reserveList, command, frame), error: AoeError.badArgument };
   }
   return { ...reply(reserveList, command, frame), next: { ...state, reserveList } };
 }
@@ -46,37 +45,12 @@ export function isReservedAgainst(state: TargetState, source: number): boolean {
 }
 
 /**
- * Writes the argument of a request.
+ * Writes the argument of a request or a response.
  *
  * @param list at most 255 addresses
  * @returns the size of the whole frame, in bytes
  */
-export function writeReserveRequest(
-  request: DataView,
-  at: number,
-  command: number,
-  list: readonly number[],
-): number {
-  return writeList(request, at, command, list);
-}
-
-/** Decodes the list in a response of `size` bytes; undefined when it is cut short. */
-export function decodeReserveReply(
-  response: DataView,
-  at: number,
-  size: number,
-): readonly number[] | undefined {
-  return size < Reserve.headerSize ? undefined : readList(response, at, size);
-}
-
-/** A list that does not fit in the MTU is cut: the count tells how much of it is there. */
-function reply(list: readonly number[], command: number, frame: ControlFrame): ControlResponse {
-  const { response, responseAt, responseSizeMax } = frame;
-  const room = Math.floor((responseSizeMax - Reserve.headerSize) / Reserve.addressSize);
-  return { size: writeList(response, responseAt, command, list.slice(0, room)) };
-}
-
-function writeList(
+export function writeReserveList(
   frame: DataView,
   at: number,
   command: number,
@@ -90,13 +64,21 @@ function writeList(
   return addressOffset(list.length);
 }
 
-/** The list of a frame of `size` bytes; undefined when it is longer than the frame. */
-function readList(frame: DataView, at: number, size: number): number[] | undefined {
+/** Reads the list in a frame of `size` bytes; undefined when it is cut short. */
+export function readReserveList(frame: DataView, at: number, size: number): number[] | undefined {
+  if (size < Reserve.headerSize) return undefined;
   const count = frame.getUint8(at + Reserve.count);
   if (addressOffset(count) > size) return undefined;
   const list: number[] = [];
   for (let index = 0; index < count; index++) list.push(readMac(frame, at + addressOffset(index)));
   return list;
+}
+
+/** A list that does not fit in the MTU is cut: the count tells how much of it is there. */
+function reply(list: readonly number[], command: number, frame: ControlFrame): ControlResponse {
+  const { response, responseAt, responseSizeMax } = frame;
+  const room = Math.floor((responseSizeMax - Reserve.headerSize) / Reserve.addressSize);
+  return { size: writeReserveList(response, responseAt, command, list.slice(0, room)) };
 }
 
 function addressOffset(index: number): number {

@@ -1,0 +1,102 @@
+/** Responses as an initiator reads them. Offsets count from the destination MAC. */
+import type { MacAddress } from '../../net/ethernet.ts';
+import { Ata } from '../codec/ata.ts';
+import { type ConfigReply, decodeConfigReply } from '../codec/config-query.ts';
+import { Aoe, aoeAddress, aoeErrorOf, readMac } from '../codec/header.ts';
+import { MacMask } from '../codec/mac-mask.ts';
+import { Reserve } from '../codec/reserve-release.ts';
+import { AtaCommandError, MalformedResponseError, RefusedError } from './errors.ts';
+
+/** Status bits of a failed command: error, data request, device fault, busy. */
+const STATUS_FAILED = 0x01 | 0x08 | 0x20 | 0x80;
+
+/** A response: a copy of the whole frame, at least an AoE header long, with its padding. */
+export class AoeResponse {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView<ArrayBuffer>;
+  /** From the last send of this tag to here; 0 for a frame that nobody asked for. */
+  readonly roundTripMs: number;
+
+  constructor(bytes: Uint8Array<ArrayBuffer>, roundTripMs: number) {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.roundTripMs = roundTripMs;
+  }
+
+  get source(): MacAddress {
+    return readMac(this.view, Aoe.source);
+  }
+
+  /** shelf * 256 + slot */
+  get address(): number {
+    return aoeAddress(this.view, 0);
+  }
+}
+
+/** The answer to a command on the MAC mask list (AoEr11 §3.3). */
+export interface MacMaskReply {
+  /** A {@link MacMaskError}, or 0. */
+  readonly error: number;
+  /** With an error, the index of the directive that failed; otherwise the list's length. */
+  readonly count: number;
+  /** Empty with an error. */
+  readonly list: readonly MacAddress[];
+}
+
+/** @throws {RefusedError} the error flag is set */
+export function assertAccepted(response: AoeResponse): void {
+  if (aoeErrorOf(response.view, 0) !== 0) throw new RefusedError(response);
+}
+
+/**
+ * Reads the data of a successful ATA command.
+ *
+ * @param dataBytes how much the command must bring
+ * @throws {AtaCommandError} the status says that it failed
+ * @throws {MalformedResponseError} there is less data
+ */
+export function decodeAtaData(response: AoeResponse, dataBytes: number): Uint8Array<ArrayBuffer> {
+  assertSize(response, Ata.headerSize + dataBytes);
+  if ((response.view.getUint8(Ata.commandStatus) & STATUS_FAILED) !== 0) {
+    throw new AtaCommandError(response);
+  }
+  return response.bytes.subarray(Ata.headerSize, Ata.headerSize + dataBytes);
+}
+
+/** @throws {MalformedResponseError} the frame is cut short */
+export function decodeConfig(response: AoeResponse): ConfigReply {
+  const reply = decodeConfigReply(response.view, 0, response.bytes.length);
+  if (reply === undefined) throw new MalformedResponseError('the config string is cut short');
+  return reply;
+}
+
+/** @throws {MalformedResponseError} the frame is cut short */
+export function decodeMacMask(response: AoeResponse): MacMaskReply {
+  const { view } = response;
+  assertSize(response, MacMask.headerSize);
+  const error = view.getUint8(MacMask.error);
+  const count = view.getUint8(MacMask.directiveCount);
+  if (error !== 0) return { error, count, list: [] };
+  const at = MacMask.headerSize + MacMask.directiveMac;
+  return { error, count, list: readMacs(response, count, at, MacMask.directiveSize) };
+}
+
+/** @throws {MalformedResponseError} the frame is cut short */
+export function decodeReserveList(response: AoeResponse): readonly MacAddress[] {
+  assertSize(response, Reserve.headerSize);
+  const count = response.view.getUint8(Reserve.count);
+  return readMacs(response, count, Reserve.headerSize, Reserve.addressSize);
+}
+
+/** Reads `count` addresses, `stride` bytes from one to the next. */
+function readMacs(response: AoeResponse, count: number, at: number, stride: number): MacAddress[] {
+  assertSize(response, at + count * stride - (stride - MAC_BYTES));
+  return Array.from({ length: count }, (_, index) => readMac(response.view, at + index * stride));
+}
+
+const MAC_BYTES = 6;
+
+function assertSize({ bytes }: AoeResponse, size: number): void {
+  if (bytes.length >= size) return;
+  throw new MalformedResponseError(`${bytes.length} bytes where ${size} are due`);
+}

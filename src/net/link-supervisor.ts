@@ -1,0 +1,100 @@
+/**
+ * Keeps links open over everything that happens to their interfaces: down and up, another MTU or
+ * MAC address, removed and made again. A link is never changed, only closed and opened anew.
+ *
+ * Invariant: a link is open exactly while its interface was up when last looked at, and was
+ * opened for the interface as it was then.
+ */
+import type { Logger } from 'pino';
+import { type InterfaceWatch, native } from '../native.ts';
+import { type InterfaceState, readInterfaceState } from './interface-state.ts';
+import type { Link } from './link.ts';
+
+export interface LinkSupervisorOptions<L extends Link> {
+  readonly interfaces: readonly string[];
+  /** @throws {StartupError} the interface cannot be used */
+  open(name: string): L;
+  /** Begins to use a link that was opened. */
+  use(link: L): void;
+  readonly log: Logger;
+}
+
+interface Supervised<L> {
+  readonly name: string;
+  link: L | undefined;
+  state: InterfaceState | undefined;
+}
+
+export class LinkSupervisor<L extends Link> {
+  readonly #options: LinkSupervisorOptions<L>;
+  readonly #supervised: Supervised<L>[] = [];
+  #watch: InterfaceWatch | undefined;
+
+  constructor(options: LinkSupervisorOptions<L>) {
+    this.#options = options;
+  }
+
+  /** The links that are open now. */
+  get links(): L[] {
+    return this.#supervised.flatMap(({ link }) => link ?? []);
+  }
+
+  /**
+   * Opens all links, and watches them from then on.
+   *
+   * @throws {StartupError} an interface cannot be used
+   */
+  start(): void {
+    for (const name of this.#options.interfaces) {
+      const state = readInterfaceState(name);
+      this.#supervised.push({ name, state, link: this.#options.open(name) });
+    }
+    this.#watch = new native.InterfaceWatch(() => this.#look());
+    for (const link of this.links) this.#options.use(link);
+  }
+
+  /** Ends receiving on all links; they can still send. */
+  stopReceiving(): void {
+    this.#watch?.close();
+    for (const link of this.links) link.stopReceiving();
+  }
+
+  close(): void {
+    this.stopReceiving();
+    for (const link of this.links) link.close();
+  }
+
+  #look(): void {
+    this.#watch?.drain();
+    for (const supervised of this.#supervised) this.#follow(supervised);
+  }
+
+  #follow(supervised: Supervised<L>): void {
+    const { name } = supervised;
+    const { log } = this.#options;
+    const state = readInterfaceState(name);
+    if (supervised.link !== undefined && isSame(state, supervised.state)) return;
+    if (supervised.link !== undefined) {
+      log.warn(
+        { interface: name, ...state },
+        state?.up ? 'interface changed' : 'interface is down',
+      );
+      supervised.link.close();
+      supervised.link = undefined;
+    }
+    supervised.state = state;
+    if (!state?.up) return;
+    try {
+      supervised.link = this.#options.open(name);
+    } catch (error) {
+      // The next change of the interface is the next chance.
+      log.error(error, `interface ${name} cannot be used`);
+      return;
+    }
+    this.#options.use(supervised.link);
+  }
+}
+
+function isSame(a: InterfaceState | undefined, b: InterfaceState | undefined): boolean {
+  return a?.index === b?.index && a?.mtu === b?.mtu && a?.mac === b?.mac && a?.up === b?.up;
+}

@@ -18,33 +18,38 @@ namespace {
 
 constexpr uint16_t kEtherTypeAoe = 0x88a2;
 constexpr uint32_t kOffsetEtherType = 12;
-constexpr uint32_t kOffsetVersionFlags = 14;
-constexpr uint32_t kFlagResponse = 0x08;
 constexpr uint32_t kVlanIdMask = 0x0fff;
 constexpr uint32_t kAcceptWhole = 0x40000;
 constexpr uint32_t kBlockSize = 1 << 18;
 
 constexpr uint32_t Ancillary(int32_t field) { return static_cast<uint32_t>(SKF_AD_OFF + field); }
 
-// Accepts AoE frames that are addressed to us or to everybody, in no VLAN, and whose response
-// bit is as wanted. Frames of other VLANs and hosts appear on promiscuous and bridged interfaces.
-SystemError AttachFilter(int fd, bool responses) {
-  sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, kOffsetEtherType),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kEtherTypeAoe, 0, 10),
-      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, kOffsetVersionFlags),
-      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, kFlagResponse),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, responses ? kFlagResponse : 0, 0, 7),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_PKTTYPE)),
-      BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, PACKET_BROADCAST, 5, 0),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_VLAN_TAG_PRESENT)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 2, 0),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_VLAN_TAG)),
-      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, kVlanIdMask, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, kAcceptWhole),
-      BPF_STMT(BPF_RET | BPF_K, 0),
+// Accepts AoE frames that are addressed to us or to everybody, in no VLAN, and match. Frames of
+// other VLANs and hosts appear on promiscuous and bridged interfaces. The loopback interface has
+// no broadcast address: there the kernel takes a broadcast for a multicast.
+SystemError AttachFilter(int fd, bool loopback, const std::vector<ByteMatch>& matches) {
+  std::vector<sock_filter> code;
+  // Each test is followed by a jump over a refusal, which keeps all jumps short and alike.
+  const auto require = [&code](uint16_t comparison, uint32_t value, bool wanted) {
+    const uint8_t on_true = wanted ? 1 : 0;
+    const uint8_t on_false = wanted ? 0 : 1;
+    code.push_back(BPF_JUMP(BPF_JMP | comparison | BPF_K, value, on_true, on_false));
+    code.push_back(BPF_STMT(BPF_RET | BPF_K, 0));
   };
-  sock_fprog program{.len = sizeof code / sizeof code[0], .filter = code};
+  code.push_back(BPF_STMT(BPF_LD | BPF_H | BPF_ABS, kOffsetEtherType));
+  require(BPF_JEQ, kEtherTypeAoe, true);
+  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_PKTTYPE)));
+  require(BPF_JGT, loopback ? PACKET_MULTICAST : PACKET_BROADCAST, false);
+  // Without a tag its identifier reads as zero, and zero is the tag of no VLAN.
+  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_VLAN_TAG)));
+  require(BPF_JSET, kVlanIdMask, false);
+  for (const ByteMatch& match : matches) {
+    code.push_back(BPF_STMT(BPF_LD | BPF_B | BPF_ABS, match.offset));
+    code.push_back(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, match.mask));
+    require(BPF_JEQ, match.value, true);
+  }
+  code.push_back(BPF_STMT(BPF_RET | BPF_K, kAcceptWhole));
+  sock_fprog program{.len = static_cast<uint16_t>(code.size()), .filter = code.data()};
   if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) {
     return {errno, "setsockopt(SO_ATTACH_FILTER)"};
   }
@@ -97,7 +102,7 @@ SystemError PacketRing::ReadInterface(const std::string& name) {
 
 SystemError PacketRing::OpenReceiver(const Options& options) {
   const int fd = receive_fd_.get();
-  if (auto failure = AttachFilter(fd, options.responses)) return failure;
+  if (auto failure = AttachFilter(fd, interface_.loopback, options.matches)) return failure;
   if (auto failure = SetPacketOption(fd, PACKET_VERSION, TPACKET_V2, "setsockopt(PACKET_VERSION)"))
     return failure;
   if (auto failure = SetPacketOption(fd, PACKET_IGNORE_OUTGOING, 1,
@@ -114,7 +119,7 @@ SystemError PacketRing::MapRing(const Options& options) {
   slot_size_ = static_cast<uint32_t>(TPACKET_ALIGN(kRoomBeforeFrame + options.frame_size_max));
   block_size_ = kBlockSize;
   slots_per_block_ = block_size_ / slot_size_;
-  const uint32_t block_count = std::max<uint32_t>(1, options.ring_size / block_size_);
+  const uint32_t block_count = std::max(1U, options.ring_size / block_size_);
   slot_count_ = slots_per_block_ * block_count;
   tpacket_req request{
       .tp_block_size = block_size_,

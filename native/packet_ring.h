@@ -1,5 +1,5 @@
 // The AF_PACKET side of one interface: a memory-mapped receive ring and a batch sender.
-// Plain C++: no N-API, no libuv, no knowledge of AoE beyond EtherType and the response bit.
+// Plain C++: no N-API, no libuv, no knowledge of AoE beyond its EtherType.
 //
 // Receive: PACKET_RX_RING with TPACKET_V2. Slots [tail_, head_) are with the reader; Release()
 // gives them back to the kernel, and nothing may look at them afterwards. All other slots belong
@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "system_error.h"
 #include "unique_fd.h"
@@ -37,13 +38,20 @@ struct SentFrame {
   int32_t size;
 };
 
+// A byte of the frame that must have a value: (byte & mask) == value.
+struct ByteMatch {
+  uint32_t offset;  // from the destination MAC
+  uint32_t mask;
+  uint32_t value;
+};
+
 class PacketRing {
  public:
   struct Options {
     std::string interface;
     uint32_t frame_size_max;  // largest Ethernet frame to receive, without FCS, bytes
     uint32_t ring_size;       // bytes, at least
-    bool responses;           // receive frames with the AoE response bit set, instead of clear
+    std::vector<ByteMatch> matches;  // frames that do not match all of them are not received
   };
 
   struct Interface {

@@ -13,6 +13,18 @@ T* Elements(Napi::Object options, const char* name) {
   return options.Get(name).As<Napi::TypedArrayOf<T>>().Data();
 }
 
+std::vector<ByteMatch> MatchesOf(Napi::Array list) {
+  const auto number = [](Napi::Object object, const char* name) -> uint32_t {
+    return Napi::Value(object.Get(name)).As<Napi::Number>();
+  };
+  std::vector<ByteMatch> matches;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    auto match = Napi::Value(list.Get(i)).As<Napi::Object>();
+    matches.push_back({number(match, "offset"), number(match, "mask"), number(match, "value")});
+  }
+  return matches;
+}
+
 }  // namespace
 
 void PacketSocket::Register(Napi::Env env, Napi::Object exports) {
@@ -34,7 +46,7 @@ PacketSocket::PacketSocket(const Napi::CallbackInfo& info) : ObjectWrap(info) {
       .interface = options.Get("interface").As<Napi::String>(),
       .frame_size_max = options.Get("frameSizeMax").As<Napi::Number>(),
       .ring_size = options.Get("ringSize").As<Napi::Number>(),
-      .responses = options.Get("responses").As<Napi::Boolean>(),
+      .matches = MatchesOf(options.Get("matches").As<Napi::Array>()),
   });
   if (failure) {
     ThrowSystemError(env, failure);

@@ -4,11 +4,19 @@
  */
 import { createRequire } from 'node:module';
 
+/** A byte of a frame that must have a value: `(byte & mask) === value`. */
+export interface ByteMatch {
+  /** From the destination MAC. */
+  readonly offset: number;
+  readonly mask: number;
+  readonly value: number;
+}
+
 export interface PacketSocketOptions {
   interface: string;
   frameSizeMax: number;
   ringSize: number;
-  responses: boolean;
+  matches: readonly ByteMatch[];
   slab: ArrayBuffer;
   received: Int32Array;
   arrivals: Float64Array;

@@ -8,7 +8,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { AoeServer } from './aoe/aoe-server.ts';
 import { sectorsPerFrame } from './aoe/ata/ata-disk.ts';
+import { REQUEST_MATCH } from './aoe/codec/header.ts';
 import { Exchange } from './aoe/exchange.ts';
+import { RivalWatch, refuseRivals } from './aoe/rival-watch.ts';
 import { StateStore } from './aoe/state-store.ts';
 import { TargetTable } from './aoe/target-table.ts';
 import { FileIo } from './backends/file-io.ts';
@@ -60,6 +62,7 @@ class Server implements RunningServer {
   readonly #pool: RequestPool<Exchange>;
   readonly #aoe: AoeServer;
   #state: StateStore | undefined;
+  #rivals: RivalWatch | undefined;
   #fail: (error: Error) => void = () => {};
   #closing: Promise<void> | undefined;
 
@@ -104,7 +107,9 @@ class Server implements RunningServer {
       });
       this.#targets.add(target);
     }
+    await refuseRivals(this.#targets, server.interfaces);
     this.#links.start();
+    this.#rivals = new RivalWatch(this.#targets, () => this.#links.links, this.#log);
     this.#log.info({ targets: this.#targets.count, io: this.#io.engine }, 'serving');
   }
 
@@ -119,7 +124,8 @@ class Server implements RunningServer {
       slab: this.#slab.buffer,
       queueCount: Limits.requestCount,
       spinUs: this.#config.server.spinUs,
-      responses: false,
+      ringBytes: Limits.receiveRingBytes,
+      matches: [REQUEST_MATCH],
       registerMemory: (ring) => this.#io.registerMemory(ring),
       unregisterMemory: (ring) => this.#io.unregisterMemory(ring),
     });
@@ -137,6 +143,7 @@ class Server implements RunningServer {
   }
 
   async #close(): Promise<void> {
+    this.#rivals?.close();
     this.#links.stopReceiving();
     await this.#drain();
     this.#links.close();

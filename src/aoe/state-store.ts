@@ -92,7 +92,8 @@ export class StateStore {
   async load(name: string): Promise<SavedTarget | undefined> {
     const path = this.#fileOf(name);
     try {
-      return fileSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+      const { version: _, ...saved } = fileSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+      return saved;
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       const problem = cause instanceof z.ZodError ? z.prettifyError(cause) : String(cause);

@@ -13,7 +13,7 @@ import { performance } from 'node:perf_hooks';
 import { Limits } from '../core/limits.ts';
 import type { Memory } from '../core/memory.ts';
 import { StartupError } from '../core/startup-error.ts';
-import { native, type PacketSocket, type SystemError } from '../native.ts';
+import { type ByteMatch, native, type PacketSocket, type SystemError } from '../native.ts';
 import type { MacAddress } from './ethernet.ts';
 import type { FrameBatch, Link, LinkCounters, OutgoingFrame } from './link.ts';
 import { SpinBudget } from './spin-budget.ts';
@@ -34,8 +34,10 @@ export interface PacketLinkOptions {
   readonly queueCount: number;
   /** Longest spin for the next frame before sleeping, in microseconds; 0 for none. */
   readonly spinUs: number;
-  /** Receive responses, as an initiator does, instead of requests. */
-  readonly responses: boolean;
+  /** Size of the receive ring, at least. */
+  readonly ringBytes: number;
+  /** Only frames that match all of these are received. */
+  readonly matches: readonly ByteMatch[];
   /** Makes the receive ring known where its data will be used, and unknown again. */
   registerMemory(ring: ArrayBuffer): Memory;
   unregisterMemory(ring: Memory): void;
@@ -161,8 +163,8 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
         {
           interface: options.interface,
           frameSizeMax: Limits.mtuMax + ETHERNET_HEADER_BYTES,
-          ringSize: Limits.receiveRingBytes,
-          responses: options.responses,
+          ringSize: options.ringBytes,
+          matches: options.matches,
           slab: options.slab,
           received: this.#batch.rows,
           arrivals: this.#batch.arrivals,

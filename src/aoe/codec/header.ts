@@ -55,6 +55,14 @@ const ETHERTYPE_AND_REPLY_FLAGS =
 const ETHERTYPE_AND_REQUEST_FLAGS =
   ((ETHERTYPE_AOE << 16) | (AOE_VERSION << (VERSION_SHIFT + 8))) >>> 0;
 
+/** What tells responses from requests on a link, to be filtered by. */
+export const RESPONSE_MATCH = {
+  offset: Aoe.versionFlags,
+  mask: FLAG_RESPONSE,
+  value: FLAG_RESPONSE,
+} as const;
+export const REQUEST_MATCH = { offset: Aoe.versionFlags, mask: FLAG_RESPONSE, value: 0 } as const;
+
 /** Reads the MAC address at byte `at` as a number below 2^48. */
 export function readMac(frame: DataView, at: number): number {
   return frame.getUint16(at) * 0x1_0000_0000 + frame.getUint32(at + 2);

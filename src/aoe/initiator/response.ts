@@ -56,10 +56,11 @@ export function assertAccepted(response: AoeResponse): void {
  * @throws {MalformedResponseError} there is less data
  */
 export function decodeAtaData(response: AoeResponse, dataBytes: number): Uint8Array<ArrayBuffer> {
-  assertSize(response, Ata.headerSize + dataBytes);
+  assertSize(response, Ata.headerSize);
   if ((response.view.getUint8(Ata.commandStatus) & STATUS_FAILED) !== 0) {
     throw new AtaCommandError(response);
   }
+  assertSize(response, Ata.headerSize + dataBytes);
   return response.bytes.subarray(Ata.headerSize, Ata.headerSize + dataBytes);
 }
 
@@ -77,24 +78,23 @@ export function decodeMacMask(response: AoeResponse): MacMaskReply {
   const error = view.getUint8(MacMask.error);
   const count = view.getUint8(MacMask.directiveCount);
   if (error !== 0) return { error, count, list: [] };
+  assertSize(response, MacMask.headerSize + count * MacMask.directiveSize);
   const at = MacMask.headerSize + MacMask.directiveMac;
-  return { error, count, list: readMacs(response, count, at, MacMask.directiveSize) };
+  return { error, count, list: readMacs(view, count, at, MacMask.directiveSize) };
 }
 
 /** @throws {MalformedResponseError} the frame is cut short */
 export function decodeReserveList(response: AoeResponse): readonly MacAddress[] {
   assertSize(response, Reserve.headerSize);
   const count = response.view.getUint8(Reserve.count);
-  return readMacs(response, count, Reserve.headerSize, Reserve.addressSize);
+  assertSize(response, Reserve.headerSize + count * Reserve.addressSize);
+  return readMacs(response.view, count, Reserve.headerSize, Reserve.addressSize);
 }
 
 /** Reads `count` addresses, `stride` bytes from one to the next. */
-function readMacs(response: AoeResponse, count: number, at: number, stride: number): MacAddress[] {
-  assertSize(response, at + count * stride - (stride - MAC_BYTES));
-  return Array.from({ length: count }, (_, index) => readMac(response.view, at + index * stride));
+function readMacs(view: DataView, count: number, at: number, stride: number): MacAddress[] {
+  return Array.from({ length: count }, (_, index) => readMac(view, at + index * stride));
 }
-
-const MAC_BYTES = 6;
 
 function assertSize({ bytes }: AoeResponse, size: number): void {
   if (bytes.length >= size) return;

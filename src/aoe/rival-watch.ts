@@ -1,0 +1,86 @@
+/**
+ * Looks out for other servers that answer for our addresses. Initiators would take both for one
+ * disk and stripe their requests over it, which destroys its data.
+ *
+ * A rival that is there first keeps the server from starting. One that comes later is reported
+ * at each look: the disk of whoever is connected must not go away.
+ */
+import type { Logger } from 'pino';
+import { StartupError } from '../core/startup-error.ts';
+import { formatMacAddress, type MacAddress } from '../net/ethernet.ts';
+import { discoverTargets, type FoundTarget } from './initiator/discover.ts';
+import { Initiator } from './initiator/initiator.ts';
+import type { TargetTable } from './target-table.ts';
+
+/** As often as Linux initiators look for targets. */
+const LOOK_INTERVAL_MS = 60_000;
+
+/**
+ * Asks the segments of `interfaces` who else answers for `targets`.
+ *
+ * @throws {StartupError} somebody does
+ */
+export async function refuseRivals(
+  targets: TargetTable,
+  interfaces: readonly string[],
+): Promise<void> {
+  await Promise.all(
+    interfaces.map(async (name) => {
+      const [rival] = await findRivals(targets, name);
+      if (rival === undefined) return;
+      const { name: target } = targets.find(rival.address) as { name: string };
+      throw new StartupError(
+        `${target} is already served on ${name}, by ${formatMacAddress(rival.mac)}`,
+        'stop that server, or give the target another shelf or slot',
+      );
+    }),
+  );
+}
+
+export class RivalWatch {
+  readonly #targets: TargetTable;
+  readonly #log: Logger;
+  readonly #timer: NodeJS.Timeout;
+
+  /**
+   * @param interfaces tells which are served now, and our own addresses on them
+   * @param intervalMs from one look to the next
+   */
+  constructor(
+    targets: TargetTable,
+    interfaces: () => readonly { name: string; mac: MacAddress }[],
+    log: Logger,
+    intervalMs = LOOK_INTERVAL_MS,
+  ) {
+    this.#targets = targets;
+    this.#log = log;
+    this.#timer = setInterval(() => void this.#look(interfaces()), intervalMs);
+    this.#timer.unref();
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  async #look(interfaces: readonly { name: string; mac: MacAddress }[]): Promise<void> {
+    const ours = new Set(interfaces.map(({ mac }) => mac));
+    for (const { name } of interfaces) {
+      // An interface that has just gone down is looked at again the next time.
+      const rivals = await findRivals(this.#targets, name).catch(() => []);
+      for (const rival of rivals.filter(({ mac }) => !ours.has(mac))) this.#report(name, rival);
+    }
+  }
+
+  #report(name: string, { address, mac }: FoundTarget): void {
+    this.#log.error(
+      { target: this.#targets.find(address)?.name, interface: name, mac: formatMacAddress(mac) },
+      'another server answers for this target: initiators that use both DESTROY ITS DATA',
+    );
+  }
+}
+
+async function findRivals(targets: TargetTable, name: string): Promise<FoundTarget[]> {
+  await using initiator = Initiator.open({ interface: name });
+  const found = await discoverTargets(initiator);
+  return found.filter(({ address }) => targets.find(address) !== undefined);
+}

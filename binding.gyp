@@ -4,8 +4,19 @@
       "target_name": "aoe_native",
       "sources": [
         "native/addon.cpp",
+        "native/blake3/blake3.c",
+        "native/blake3/blake3_dispatch.c",
+        "native/blake3/blake3_portable.c",
+        "native/cas/block_hash.cpp",
+        "native/cas/cas_engine.cpp",
+        "native/cas/dedup_index.cpp",
+        "native/cas/engine.cpp",
+        "native/cas/entry_reader.cpp",
+        "native/cas/frame.cpp",
+        "native/cas/segment_sources.cpp",
         "native/file_ring.cpp",
         "native/files.cpp",
+        "native/image_lock.cpp",
         "native/interface_watch.cpp",
         "native/packet_ring.cpp",
         "native/packet_socket.cpp",
@@ -25,7 +36,18 @@
         "-Wconversion",
         "-Wno-missing-field-initializers"
       ],
-      "libraries": ["-luring"]
+      "libraries": ["-llz4", "-luring"],
+      "conditions": [
+        ["target_arch=='x64'", {
+          "sources": [
+            "native/blake3/blake3_sse2_x86-64_unix.S",
+            "native/blake3/blake3_sse41_x86-64_unix.S",
+            "native/blake3/blake3_avx2_x86-64_unix.S",
+            "native/blake3/blake3_avx512_x86-64_unix.S"
+          ]
+        }],
+        ["target_arch=='arm64'", { "sources": ["native/blake3/blake3_neon.c"] }]
+      ]
     }
   ]
 }

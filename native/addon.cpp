@@ -2,8 +2,10 @@
 #include <napi.h>
 
 #include "addon_state.h"
+#include "cas/cas_engine.h"
 #include "file_ring.h"
 #include "files.h"
+#include "image_lock.h"
 #include "interface_watch.h"
 #include "packet_socket.h"
 
@@ -15,6 +17,8 @@ Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   aoe::FileRing::Register(env, exports);
   aoe::InterfaceWatch::Register(env, exports);
   aoe::RegisterFiles(env, exports);
+  aoe::cas::CasEngine::Register(env, exports);
+  aoe::RegisterImageLock(env, exports);
   return exports;
 }
 

@@ -1,7 +1,6 @@
 #include "packet_ring.h"
 
 #include <arpa/inet.h>
-#include <linux/filter.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <sys/ioctl.h>
@@ -17,39 +16,10 @@ namespace aoe {
 namespace {
 
 constexpr uint16_t kEtherTypeAoe = 0x88a2;
-constexpr uint32_t kOffsetEtherType = 12;
-constexpr uint32_t kVlanIdMask = 0x0fff;
-constexpr uint32_t kAcceptWhole = 0x40000;
 constexpr uint32_t kBlockSize = 1 << 18;
 
-constexpr uint32_t Ancillary(int32_t field) { return static_cast<uint32_t>(SKF_AD_OFF + field); }
-
-// Accepts AoE frames that are addressed to us or to everybody, in no VLAN, and match. Frames of
-// other VLANs and hosts appear on promiscuous and bridged interfaces. The loopback interface has
-// no broadcast address: there the kernel takes a broadcast for a multicast.
-SystemError AttachFilter(int fd, bool loopback, const std::vector<ByteMatch>& matches) {
-  std::vector<sock_filter> code;
-  // Each test is followed by a jump over a refusal, which keeps all jumps short and alike.
-  const auto require = [&code](uint16_t comparison, uint32_t value, bool wanted) {
-    const uint8_t on_true = wanted ? 1 : 0;
-    const uint8_t on_false = wanted ? 0 : 1;
-    code.push_back(BPF_JUMP(BPF_JMP | comparison | BPF_K, value, on_true, on_false));
-    code.push_back(BPF_STMT(BPF_RET | BPF_K, 0));
-  };
-  code.push_back(BPF_STMT(BPF_LD | BPF_H | BPF_ABS, kOffsetEtherType));
-  require(BPF_JEQ, kEtherTypeAoe, true);
-  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_PKTTYPE)));
-  require(BPF_JGT, loopback ? PACKET_MULTICAST : PACKET_BROADCAST, false);
-  // Without a tag its identifier reads as zero, and zero is the tag of no VLAN.
-  code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, Ancillary(SKF_AD_VLAN_TAG)));
-  require(BPF_JSET, kVlanIdMask, false);
-  for (const ByteMatch& match : matches) {
-    code.push_back(BPF_STMT(BPF_LD | BPF_B | BPF_ABS, match.offset));
-    code.push_back(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, match.mask));
-    require(BPF_JEQ, match.value, true);
-  }
-  code.push_back(BPF_STMT(BPF_RET | BPF_K, kAcceptWhole));
-  sock_fprog program{.len = static_cast<uint16_t>(code.size()), .filter = code.data()};
+SystemError AttachFilter(int fd, std::vector<sock_filter> filter) {
+  sock_fprog program{.len = static_cast<uint16_t>(filter.size()), .filter = filter.data()};
   if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) {
     return {errno, "setsockopt(SO_ATTACH_FILTER)"};
   }
@@ -102,7 +72,7 @@ SystemError PacketRing::ReadInterface(const std::string& name) {
 
 SystemError PacketRing::OpenReceiver(const Options& options) {
   const int fd = receive_fd_.get();
-  if (auto failure = AttachFilter(fd, interface_.loopback, options.matches)) return failure;
+  if (auto failure = AttachFilter(fd, options.filter)) return failure;
   if (auto failure = SetPacketOption(fd, PACKET_VERSION, TPACKET_V2, "setsockopt(PACKET_VERSION)"))
     return failure;
   if (auto failure = SetPacketOption(fd, PACKET_IGNORE_OUTGOING, 1,

@@ -11,6 +11,7 @@
 // Threading: one thread at a time.
 #pragma once
 
+#include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <sys/socket.h>
 
@@ -38,20 +39,13 @@ struct SentFrame {
   int32_t size;
 };
 
-// A byte of the frame that must have a value: (byte & mask) == value.
-struct ByteMatch {
-  uint32_t offset;  // from the destination MAC
-  uint32_t mask;
-  uint32_t value;
-};
-
 class PacketRing {
  public:
   struct Options {
     std::string interface;
     uint32_t frame_size_max;  // largest Ethernet frame to receive, without FCS, bytes
     uint32_t ring_size;       // bytes, at least
-    std::vector<ByteMatch> matches;  // frames that do not match all of them are not received
+    std::vector<sock_filter> filter;  // classic BPF: which frames to receive
   };
 
   struct Interface {

@@ -13,16 +13,14 @@ T* Elements(Napi::Object options, const char* name) {
   return options.Get(name).As<Napi::TypedArrayOf<T>>().Data();
 }
 
-std::vector<ByteMatch> MatchesOf(Napi::Array list) {
-  const auto number = [](Napi::Object object, const char* name) -> uint32_t {
-    return Napi::Value(object.Get(name)).As<Napi::Number>();
-  };
-  std::vector<ByteMatch> matches;
-  for (uint32_t i = 0; i < list.Length(); i++) {
-    auto match = Napi::Value(list.Get(i)).As<Napi::Object>();
-    matches.push_back({number(match, "offset"), number(match, "mask"), number(match, "value")});
+// Instructions come as four numbers each: code, jump if true, jump if false, operand.
+std::vector<sock_filter> FilterOf(Napi::Uint32Array words) {
+  std::vector<sock_filter> filter;
+  for (size_t i = 0; i + 3 < words.ElementLength(); i += 4) {
+    filter.push_back({static_cast<uint16_t>(words[i]), static_cast<uint8_t>(words[i + 1]),
+                      static_cast<uint8_t>(words[i + 2]), words[i + 3]});
   }
-  return matches;
+  return filter;
 }
 
 }  // namespace
@@ -46,7 +44,7 @@ PacketSocket::PacketSocket(const Napi::CallbackInfo& info) : ObjectWrap(info) {
       .interface = options.Get("interface").As<Napi::String>(),
       .frame_size_max = options.Get("frameSizeMax").As<Napi::Number>(),
       .ring_size = options.Get("ringSize").As<Napi::Number>(),
-      .matches = MatchesOf(options.Get("matches").As<Napi::Array>()),
+      .filter = FilterOf(options.Get("filter").As<Napi::Uint32Array>()),
   });
   if (failure) {
     ThrowSystemError(env, failure);

@@ -1,7 +1,8 @@
 // One interface's packet ring as a JavaScript object.
 //
-//   new PacketSocket({interface, frameSizeMax, ringSize, matches, slab, received, arrivals,
-//                     sent, outcome}, onReadable)   matches: [{offset, mask, value}]
+//   new PacketSocket({interface, frameSizeMax, ringSize, filter, slab, received, arrivals,
+//                     sent, outcome}, onReadable)   filter: classic BPF, as Uint32Array of
+//                     (code, jump if true, jump if false, operand)
 //   .ring                 ArrayBuffer over the receive ring; detached by close()
 //   .index .mtu .mac .loopback   the interface as it was at open
 //   .next(sendCount, spinUs)     one step: gives the last step's frames back to the kernel, sends

@@ -4,19 +4,12 @@
  */
 import { createRequire } from 'node:module';
 
-/** A byte of a frame that must have a value: `(byte & mask) === value`. */
-export interface ByteMatch {
-  /** From the destination MAC. */
-  readonly offset: number;
-  readonly mask: number;
-  readonly value: number;
-}
-
 export interface PacketSocketOptions {
   interface: string;
   frameSizeMax: number;
   ringSize: number;
-  matches: readonly ByteMatch[];
+  /** Classic BPF: (code, jump if true, jump if false, operand) for each instruction. */
+  filter: Uint32Array;
   slab: ArrayBuffer;
   received: Int32Array;
   arrivals: Float64Array;
@@ -66,6 +59,59 @@ export interface InterfaceWatch {
   close(): void;
 }
 
+export interface CasEngine {
+  attach(segment: number, source: number | Uint8Array): void;
+  detach(segment: number): void;
+  condemn(segment: number): void;
+  ingestNow(
+    slab: Uint8Array,
+    rows: Int32Array,
+    count: number,
+    record: Uint8Array,
+    compress: boolean,
+  ): number;
+  ingest(
+    slab: Uint8Array,
+    rows: Int32Array,
+    count: number,
+    record: Uint8Array,
+    compress: boolean,
+  ): Promise<number>;
+  written(record: Uint8Array): void;
+  readNow(
+    segment: number,
+    place: number,
+    kind: number,
+    words: Uint32Array,
+    index: number,
+    out: Uint8Array,
+    outOffset: number,
+  ): number;
+  read(
+    segment: number,
+    place: number,
+    kind: number,
+    words: Uint32Array,
+    index: number,
+    out: Uint8Array,
+    outOffset: number,
+  ): Promise<number>;
+  locate(words: Uint32Array, index: number, out: Uint32Array): Promise<number>;
+  check(record: Uint8Array, frames: boolean): number;
+  verify(record: Uint8Array): Promise<number>;
+  seal(record: Uint8Array): void;
+  addToIndex(record: Uint8Array): void;
+  move(source: Uint8Array, chosen: Uint8Array, target: Uint8Array): Promise<number>;
+  markBegin(): void;
+  mark(words: Uint32Array, count: number): number;
+  marked(record: Uint8Array, flags: Uint8Array): number;
+  markEnd(): void;
+  dropDetached(): void;
+  hash(domain: number, bytes: Uint8Array, count: number, out: Uint8Array): void;
+  indexCount(): number;
+  indexBytes(): number;
+}
+
 interface Addon {
   PacketSocket: new (
     options: PacketSocketOptions,
@@ -73,10 +119,21 @@ interface Addon {
   ) => PacketSocket;
   FileRing: new (options: FileRingOptions, onCompletions: (errno: number) => void) => FileRing;
   InterfaceWatch: new (onChange: () => void) => InterfaceWatch;
+  CasEngine: new (indexBytesMax: number) => CasEngine;
+  casWrite(
+    fd: number,
+    bytes: Uint8Array,
+    length: number,
+    position: number,
+    sync: boolean,
+  ): Promise<number>;
+  casAllocate(fd: number, sizeBytes: number): Promise<number>;
   allocateSlab(sizeBytes: number): ArrayBuffer;
   createMemoryFile(name: string): number;
   isMemoryFile(fd: number): boolean;
   lockFile(fd: number): boolean;
+  lockImage(fd: number): boolean;
+  unlockImage(fd: number): void;
   canPunchHole(fd: number): boolean;
   blockDeviceSize(fd: number): number;
   logicalBlockSize(fd: number): number;

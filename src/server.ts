@@ -1,28 +1,16 @@
 /**
- * Composition root: from a checked configuration to a serving server, and back down.
- *
- * Started in order: state, memory and I/O, targets, links. Stopped in reverse: links take no more
- * requests, requests in flight end, written data is flushed, devices are closed.
+ * Composition root: from a checked configuration to a serving server, and back down. What must be
+ * there once is here: the lock of the state directory, and the look-out for rivals. The data path
+ * runs in this thread, or in several of its own.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { AoeServer } from './aoe/aoe-server.ts';
-import { sectorsPerFrame } from './aoe/ata/ata-disk.ts';
-import { REQUEST_MATCH } from './aoe/codec/header.ts';
-import { Exchange } from './aoe/exchange.ts';
 import { RivalWatch, refuseRivals } from './aoe/rival-watch.ts';
+import { addressOf } from './aoe/share.ts';
 import { StateStore } from './aoe/state-store.ts';
-import { TargetTable } from './aoe/target-table.ts';
-import { FileIo } from './backends/file-io.ts';
 import type { Config } from './config/config.ts';
-import { Limits } from './core/limits.ts';
-import type { Memory } from './core/memory.ts';
-import { RequestPool, slabBytes } from './core/request-pool.ts';
-import { StartupError } from './core/startup-error.ts';
+import { DataPath } from './data-path.ts';
 import { native } from './native.ts';
-import { LinkSupervisor } from './net/link-supervisor.ts';
-import { PacketLink } from './net/packet-link.ts';
-import { openTarget } from './open-target.ts';
+import { WorkerThread } from './worker-thread.ts';
 
 export interface RunningServer {
   /** Takes no more requests, ends those in flight, makes all writes durable. Idempotent. */
@@ -31,9 +19,11 @@ export interface RunningServer {
   readonly failed: Promise<Error>;
 }
 
-/** How long a stop waits for requests in flight: storage that hangs must not hang the stop. */
-const DRAIN_MS_MAX = 10_000;
-const DRAIN_POLL_MS = 5;
+/** What the server runs on: a data path here, or in a thread of its own. */
+interface Part {
+  start(): Promise<void>;
+  close(): Promise<void>;
+}
 
 /**
  * Opens everything that `config` names and serves it.
@@ -55,12 +45,7 @@ class Server implements RunningServer {
   readonly failed: Promise<Error>;
   readonly #config: Config;
   readonly #log: Logger;
-  readonly #targets = new TargetTable();
-  readonly #links: LinkSupervisor<PacketLink>;
-  readonly #slab: Memory & { readonly buffer: ArrayBuffer };
-  readonly #io = new FileIo(Limits.requestCount + Limits.targetCount);
-  readonly #pool: RequestPool<Exchange>;
-  readonly #aoe: AoeServer;
+  readonly #parts: Part[] = [];
   #state: StateStore | undefined;
   #rivals: RivalWatch | undefined;
   #fail: (error: Error) => void = () => {};
@@ -72,45 +57,20 @@ class Server implements RunningServer {
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
-    const buffer = native.allocateSlab(slabBytes(Limits.requestCount, Limits.requestSlotBytes));
-    const view = new DataView(buffer);
-    this.#slab = { ...this.#io.registerMemory(buffer), buffer };
-    this.#pool = new RequestPool(
-      Limits.requestCount,
-      (index, pool) => new Exchange(index, this.#slab, view, pool),
-    );
-    this.#aoe = new AoeServer({
-      targets: this.#targets,
-      pool: this.#pool,
-      allow: new Set(config.server.allow),
-    });
-    this.#links = new LinkSupervisor({
-      interfaces: config.server.interfaces,
-      open: (name) => this.#openLink(name),
-      use: (link) => this.#serve(link),
-      log,
-    });
   }
 
   async start(): Promise<void> {
     const { server, targets } = this.#config;
+    const names = new Map(targets.map((target) => [addressOf(target), target.name]));
     this.#state = await StateStore.open(server.stateDir, native.lockFile);
-    for (const config of targets) {
-      const target = await openTarget(config, {
-        io: this.#io,
-        state: this.#state,
-        server,
-        // The requests' indexes come first, then one for each target's own flush.
-        flushIndex: Limits.requestCount + this.#targets.count,
-        log: this.#log.child({ target: config.name }),
-        announce: (grown) => this.#aoe.announce(grown),
-      });
-      this.#targets.add(target);
+    await refuseRivals(names, server.interfaces);
+    for (let index = 0; index < server.workers; index++) {
+      const part = this.#makePart(index, this.#state);
+      this.#parts.push(part);
+      await part.start();
     }
-    await refuseRivals(this.#targets, server.interfaces);
-    this.#links.start();
-    this.#rivals = new RivalWatch(this.#targets, () => this.#links.links, this.#log);
-    this.#log.info({ targets: this.#targets.count, io: this.#io.engine }, 'serving');
+    this.#rivals = new RivalWatch(names, server.interfaces, this.#log);
+    this.#log.info({ targets: targets.length, workers: server.workers }, 'serving');
   }
 
   close(): Promise<void> {
@@ -118,44 +78,18 @@ class Server implements RunningServer {
     return this.#closing;
   }
 
-  #openLink(name: string): PacketLink {
-    const link = new PacketLink({
-      interface: name,
-      slab: this.#slab.buffer,
-      queueCount: Limits.requestCount,
-      spinUs: this.#config.server.spinUs,
-      ringBytes: Limits.receiveRingBytes,
-      matches: [REQUEST_MATCH],
-      registerMemory: (ring) => this.#io.registerMemory(ring),
-      unregisterMemory: (ring) => this.#io.unregisterMemory(ring),
-    });
-    if (sectorsPerFrame(link.mtu) > 0) return link;
-    link.close();
-    throw new StartupError(
-      `interface ${name} has an MTU of ${link.mtu}, too small for one sector`,
-      `raise it: ip link set ${name} mtu 1500`,
-    );
-  }
-
-  #serve(link: PacketLink): void {
-    this.#log.info({ interface: link.name, mtu: link.mtu }, 'interface is open');
-    this.#aoe.serve(link).catch((error: Error) => this.#fail(error));
+  #makePart(index: number, state: StateStore): Part {
+    const { server, targets } = this.#config;
+    const share = { index, count: server.workers };
+    const onFailed = (error: Error) => this.#fail(error);
+    return server.workers === 1
+      ? new DataPath({ server, targets, share, state, log: this.#log, onFailed })
+      : new WorkerThread({ server, targets, share, onFailed });
   }
 
   async #close(): Promise<void> {
     this.#rivals?.close();
-    this.#links.stopReceiving();
-    await this.#drain();
-    this.#links.close();
-    this.#io.close();
-    for (const target of this.#targets) await target.close();
+    await Promise.all(this.#parts.map((part) => part.close()));
     await this.#state?.close();
-  }
-
-  async #drain(): Promise<void> {
-    const end = Date.now() + DRAIN_MS_MAX;
-    while (this.#pool.inFlight > 0 && Date.now() < end) await sleep(DRAIN_POLL_MS);
-    if (this.#pool.inFlight === 0) return;
-    this.#log.error({ inFlight: this.#pool.inFlight }, 'storage hangs, requests are abandoned');
   }
 }

@@ -109,7 +109,7 @@ export class AoeTarget implements ExchangeOwner {
    */
   control(exchange: Exchange, at: number, size: number): void {
     const { link, view, frameOffset } = exchange;
-    const responseSizeMax = ETHERNET_HEADER_BYTES + link.mtu;
+    const responseSizeMax = frameSizeMax(exchange);
     exchange.clearArgument(responseSizeMax);
     const response = this.#execute(exchange, {
       request: link.ringView,
@@ -132,6 +132,7 @@ export class AoeTarget implements ExchangeOwner {
       ConfigCommand.read,
       this.#configFields(exchange),
       this.#state.configString,
+      frameSizeMax(exchange),
     );
     exchange.respond(size);
   }
@@ -206,6 +207,11 @@ export class AoeTarget implements ExchangeOwner {
       sectorCount: Math.min(fitting, this.#options.maxSectors ?? aligned),
     };
   }
+}
+
+/** The largest frame that its link can carry, in bytes. */
+function frameSizeMax({ link }: Exchange): number {
+  return ETHERNET_HEADER_BYTES + link.mtu;
 }
 
 function respond(exchange: Exchange, { size, error }: ControlResponse): void {

@@ -7,10 +7,13 @@
  */
 import type { Logger } from 'pino';
 import { StartupError } from '../core/startup-error.ts';
-import { formatMacAddress, type MacAddress } from '../net/ethernet.ts';
+import { formatMacAddress } from '../net/ethernet.ts';
+import { readInterfaceState } from '../net/interface-state.ts';
 import { discoverTargets, type FoundTarget } from './initiator/discover.ts';
 import { Initiator } from './initiator/initiator.ts';
-import type { TargetTable } from './target-table.ts';
+
+/** The names of our targets by their addresses, shelf * 256 + slot. */
+type TargetNames = ReadonlyMap<number, string>;
 
 /** As often as Linux initiators look for targets. */
 const LOOK_INTERVAL_MS = 60_000;
@@ -21,16 +24,15 @@ const LOOK_INTERVAL_MS = 60_000;
  * @throws {StartupError} somebody does
  */
 export async function refuseRivals(
-  targets: TargetTable,
+  targets: TargetNames,
   interfaces: readonly string[],
 ): Promise<void> {
   await Promise.all(
     interfaces.map(async (name) => {
       const [rival] = await findRivals(targets, name);
       if (rival === undefined) return;
-      const { name: target } = targets.find(rival.address) as { name: string };
       throw new StartupError(
-        `${target} is already served on ${name}, by ${formatMacAddress(rival.mac)}`,
+        `${targets.get(rival.address)} is already served on ${name}, by ${formatMacAddress(rival.mac)}`,
         'stop that server, or give the target another shelf or slot',
       );
     }),
@@ -38,23 +40,20 @@ export async function refuseRivals(
 }
 
 export class RivalWatch {
-  readonly #targets: TargetTable;
+  readonly #targets: TargetNames;
   readonly #log: Logger;
   readonly #timer: NodeJS.Timeout;
 
-  /**
-   * @param interfaces tells which are served now, and our own addresses on them
-   * @param intervalMs from one look to the next
-   */
+  /** @param intervalMs from one look to the next */
   constructor(
-    targets: TargetTable,
-    interfaces: () => readonly { name: string; mac: MacAddress }[],
+    targets: TargetNames,
+    interfaces: readonly string[],
     log: Logger,
     intervalMs = LOOK_INTERVAL_MS,
   ) {
     this.#targets = targets;
     this.#log = log;
-    this.#timer = setInterval(() => void this.#look(interfaces()), intervalMs);
+    this.#timer = setInterval(() => void this.#look(interfaces), intervalMs);
     this.#timer.unref();
   }
 
@@ -62,25 +61,27 @@ export class RivalWatch {
     clearInterval(this.#timer);
   }
 
-  async #look(interfaces: readonly { name: string; mac: MacAddress }[]): Promise<void> {
-    const ours = new Set(interfaces.map(({ mac }) => mac));
-    for (const { name } of interfaces) {
-      // An interface that has just gone down is looked at again the next time.
+  async #look(interfaces: readonly string[]): Promise<void> {
+    const ours = new Set(interfaces.map((name) => readInterfaceState(name)?.mac));
+    for (const name of interfaces) {
+      // An interface that is down right now is looked at again the next time.
       const rivals = await findRivals(this.#targets, name).catch(() => []);
-      for (const rival of rivals.filter(({ mac }) => !ours.has(mac))) this.#report(name, rival);
+      for (const rival of rivals) {
+        if (!ours.has(formatMacAddress(rival.mac))) this.#report(name, rival);
+      }
     }
   }
 
   #report(name: string, { address, mac }: FoundTarget): void {
     this.#log.error(
-      { target: this.#targets.find(address)?.name, interface: name, mac: formatMacAddress(mac) },
+      { target: this.#targets.get(address), interface: name, mac: formatMacAddress(mac) },
       'another server answers for this target: initiators that use both DESTROY ITS DATA',
     );
   }
 }
 
-async function findRivals(targets: TargetTable, name: string): Promise<FoundTarget[]> {
+async function findRivals(targets: TargetNames, name: string): Promise<FoundTarget[]> {
   await using initiator = Initiator.open({ interface: name });
   const found = await discoverTargets(initiator);
-  return found.filter(({ address }) => targets.find(address) !== undefined);
+  return found.filter(({ address }) => targets.has(address));
 }

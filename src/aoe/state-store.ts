@@ -45,9 +45,9 @@ const fileSchema = z.strictObject({
 
 export class StateStore {
   readonly #path: string;
-  readonly #lock: FileHandle;
+  readonly #lock: FileHandle | undefined;
 
-  private constructor(path: string, lock: FileHandle) {
+  private constructor(path: string, lock?: FileHandle) {
     this.#path = path;
     this.#lock = lock;
   }
@@ -81,6 +81,11 @@ export class StateStore {
       `the state directory ${path} is in use by another server`,
       'stop that server, or give this one a state_dir of its own',
     );
+  }
+
+  /** Uses a directory that another thread of this process has opened and keeps open. */
+  static attach(path: string): StateStore {
+    return new StateStore(resolve(path));
   }
 
   /**
@@ -132,7 +137,7 @@ export class StateStore {
 
   /** Gives the lock back. Idempotent. */
   async close(): Promise<void> {
-    await this.#lock.close();
+    await this.#lock?.close();
   }
 
   #fileOf(name: string): string {

@@ -2,7 +2,8 @@
  * A block device over an open file: an image, a host's block device, or memory. What makes them
  * different is only how they are opened; see the modules beside this one.
  */
-import { closeSync } from 'node:fs';
+import { closeSync, fdatasync } from 'node:fs';
+import { promisify } from 'node:util';
 import type { BlockCapabilities, BlockDevice, BlockRequest } from '../core/block-device.ts';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import type { FileIo, FileMode } from './file-io.ts';
@@ -58,7 +59,16 @@ export class FileDevice implements BlockDevice {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.#open.fd);
+    try {
+      if (!this.capabilities.readOnly) await promisify(fdatasync)(this.#open.fd);
+    } finally {
+      this.closeFile(this.#open.fd);
+    }
+  }
+
+  /** Called once. */
+  protected closeFile(fd: number): void {
+    closeSync(fd);
   }
 }
 

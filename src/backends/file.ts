@@ -6,7 +6,6 @@ import { StartupError } from '../core/startup-error.ts';
 import { native } from '../native.ts';
 import { FileDevice, type OpenFile } from './file-device.ts';
 import { type FileIo, FileMode } from './file-io.ts';
-import { lockImage } from './file-lock.ts';
 
 /** Which part of which file, and how to access it. */
 export interface FileImage {
@@ -41,30 +40,26 @@ function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): 
       'name an image file, or use backend = "device" for a block device',
     );
   }
-  const release = lockImage(fd, image.path);
+  if (!native.lockImage(fd)) {
+    throw new StartupError(
+      `${image.path} is in use by another process`,
+      'stop the other server, or give this target an image of its own',
+    );
+  }
   try {
     if (!readOnly) resize(fd, image);
     requireSectorAlignment(fd, image);
-    return new LockedFileDevice(io, describe(fd, image, readOnly), release);
+    return new LockedFileDevice(io, describe(fd, image, readOnly));
   } catch (error) {
-    release();
+    native.unlockImage(fd);
     throw error;
   }
 }
 
 class LockedFileDevice extends FileDevice {
-  readonly #release: () => void;
-  #released = false;
-
-  constructor(io: FileIo, open: OpenFile, release: () => void) {
-    super(io, open);
-    this.#release = release;
-  }
-
-  override async close(): Promise<void> {
-    await super.close();
-    if (!this.#released) this.#release();
-    this.#released = true;
+  protected override closeFile(fd: number): void {
+    native.unlockImage(fd);
+    super.closeFile(fd);
   }
 }
 

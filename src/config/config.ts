@@ -30,6 +30,8 @@ export interface ServerConfig {
   readonly allow: readonly MacAddress[];
   /** Microseconds to look for the next frame before sleeping; 0 for never. */
   readonly spinUs: number;
+  /** Threads that serve. */
+  readonly workers: number;
 }
 
 export interface TargetConfig {
@@ -110,6 +112,7 @@ export function toServerConfig(
     maxSectors: server.max_sectors,
     allow: server.allow,
     spinUs: server.spin_us,
+    workers: server.workers,
   };
 }
 

@@ -81,6 +81,12 @@ const server = table(
         'How long to look for the next frame before going to sleep, in microseconds, while ' +
         'traffic is dense. Shortens answers at the price of processor time; 0 turns it off.',
     }).default(20),
+    workers: integer(1, 64, {
+      example: '4',
+      description:
+        'How many threads serve. Targets are divided among them by address, so more threads than ' +
+        'busy targets bring nothing.',
+    }).default(1),
   },
   'What applies to all targets.',
   (keys, report) => {

@@ -101,6 +101,6 @@ export interface BlockDevice {
   kick(): void;
   /** Looks whether the storage below has grown. @returns true when `sizeBytes` changed */
   refresh(): boolean;
-  /** Releases the storage. No request may be in flight. Idempotent. */
+  /** Makes all writes durable and releases the storage. No request may be in flight. Idempotent. */
   close(): Promise<void>;
 }

@@ -106,8 +106,8 @@ export class CommittedDevice extends DeviceLayer implements Completer {
     group.length = 0;
   }
 
+  /** Happens once: no flush goes down afterwards. */
   #fail(): void {
-    if (this.#failed) return;
     this.#failed = true;
     this.#onFailed();
   }

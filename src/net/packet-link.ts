@@ -13,7 +13,7 @@ import { performance } from 'node:perf_hooks';
 import { Limits } from '../core/limits.ts';
 import type { Memory } from '../core/memory.ts';
 import { StartupError } from '../core/startup-error.ts';
-import { type ByteMatch, native, type PacketSocket, type SystemError } from '../native.ts';
+import { native, type PacketSocket, type SystemError } from '../native.ts';
 import type { MacAddress } from './ethernet.ts';
 import type { FrameBatch, Link, LinkCounters, OutgoingFrame } from './link.ts';
 import { SpinBudget } from './spin-budget.ts';
@@ -36,8 +36,8 @@ export interface PacketLinkOptions {
   readonly spinUs: number;
   /** Size of the receive ring, at least. */
   readonly ringBytes: number;
-  /** Only frames that match all of these are received. */
-  readonly matches: readonly ByteMatch[];
+  /** Which frames are received. */
+  readonly filter: Uint32Array;
   /** Makes the receive ring known where its data will be used, and unknown again. */
   registerMemory(ring: ArrayBuffer): Memory;
   unregisterMemory(ring: Memory): void;
@@ -164,7 +164,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
           interface: options.interface,
           frameSizeMax: Limits.mtuMax + ETHERNET_HEADER_BYTES,
           ringSize: options.ringBytes,
-          matches: options.matches,
+          filter: options.filter,
           slab: options.slab,
           received: this.#batch.rows,
           arrivals: this.#batch.arrivals,

@@ -20,6 +20,7 @@ describe('parseConfig', () => {
         maxSectors: undefined,
         allow: [],
         spinUs: 20,
+        workers: 1,
       },
       targets: [
         {
@@ -97,6 +98,7 @@ describe('parseConfig', () => {
       max_sectors = 16
       allow = ["02:00:00:00:00:0A"]
       spin_us = 0
+      workers = 4
       [[target]]
       shelf = 65534
       slot = 254
@@ -125,6 +127,7 @@ describe('parseConfig', () => {
       maxSectors: 16,
       allow: [0x0200_0000_000a],
       spinUs: 0,
+      workers: 4,
     });
     expect(targets[0]).toEqual({
       name: 'e65534.254',

@@ -78,7 +78,8 @@ export function executeConfig(
 }
 
 /**
- * Writes the argument and string of a response.
+ * Writes the argument and string of a response. A string that would make the frame longer than
+ * `sizeMax` bytes is cut: a silent target would not be found at all.
  *
  * @returns the size of the whole frame, in bytes
  */
@@ -88,11 +89,13 @@ export function writeConfigReply(
   command: number,
   fields: ConfigFields,
   configString: Uint8Array,
+  sizeMax: number,
 ): number {
   response.setUint16(at + Config.bufferCount, fields.bufferCount);
   response.setUint16(at + Config.firmwareVersion, fields.firmwareVersion);
   response.setUint8(at + Config.sectorCount, fields.sectorCount);
-  return writeCommandAndString(response, at, command, configString);
+  const fitting = configString.subarray(0, sizeMax - Config.headerSize);
+  return writeCommandAndString(response, at, command, fitting);
 }
 
 /**
@@ -149,15 +152,13 @@ function replace(
   return { ...reply(next, fields, command, frame), next };
 }
 
-/** A string that does not fit in the MTU is cut: a silent target would not be found at all. */
 function reply(
-  state: TargetState,
+  { configString }: TargetState,
   fields: ConfigFields,
   command: number,
-  { response, responseAt, responseSizeMax }: ControlFrame,
+  { response, responseAt, responseSizeMax: sizeMax }: ControlFrame,
 ): ControlResponse {
-  const fitting = state.configString.subarray(0, responseSizeMax - Config.headerSize);
-  return { size: writeConfigReply(response, responseAt, command, fields, fitting) };
+  return { size: writeConfigReply(response, responseAt, command, fields, configString, sizeMax) };
 }
 
 function writeCommandAndString(

@@ -28,7 +28,7 @@ export const FRAME_SIZE_MIN = 60;
 
 export const AOE_VERSION = 1;
 const VERSION_SHIFT = 4;
-const FLAG_RESPONSE = 0x08;
+export const FLAG_RESPONSE = 0x08;
 const FLAG_ERROR = 0x04;
 
 /** A shelf or slot that every target answers to. */
@@ -54,14 +54,6 @@ const ETHERTYPE_AND_REPLY_FLAGS =
   ((ETHERTYPE_AOE << 16) | (AOE_VERSION << (VERSION_SHIFT + 8)) | (FLAG_RESPONSE << 8)) >>> 0;
 const ETHERTYPE_AND_REQUEST_FLAGS =
   ((ETHERTYPE_AOE << 16) | (AOE_VERSION << (VERSION_SHIFT + 8))) >>> 0;
-
-/** What tells responses from requests on a link, to be filtered by. */
-export const RESPONSE_MATCH = {
-  offset: Aoe.versionFlags,
-  mask: FLAG_RESPONSE,
-  value: FLAG_RESPONSE,
-} as const;
-export const REQUEST_MATCH = { offset: Aoe.versionFlags, mask: FLAG_RESPONSE, value: 0 } as const;
 
 /** Reads the MAC address at byte `at` as a number below 2^48. */
 export function readMac(frame: DataView, at: number): number {

@@ -13,7 +13,8 @@ import { type Pooled, RequestPool, slabBytes, slotOffset } from '../../core/requ
 import type { MacAddress } from '../../net/ethernet.ts';
 import type { Link, OutgoingFrame } from '../../net/link.ts';
 import { PacketLink } from '../../net/packet-link.ts';
-import { Aoe, RESPONSE_MATCH } from '../codec/header.ts';
+import { Aoe } from '../codec/header.ts';
+import { responseFilter } from '../frame-filter.ts';
 import { NoResponseError } from './errors.ts';
 import type { Frame, Route } from './request.ts';
 import { AoeResponse } from './response.ts';
@@ -92,7 +93,7 @@ export class Initiator implements AsyncDisposable {
       queueCount: window,
       spinUs,
       ringBytes: RING_BYTES,
-      matches: [RESPONSE_MATCH],
+      filter: responseFilter(),
       // Data is copied out of the ring; no device reads or writes it.
       registerMemory: (ring) => ({ bytes: Buffer.from(ring), region: 0 }),
       unregisterMemory: () => {},

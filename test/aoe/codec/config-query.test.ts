@@ -250,7 +250,7 @@ describe('config codec', () => {
     fc.assert(
       fc.property(anyReply, fc.nat(15), fc.nat(99), fc.boolean(), (reply, command, at, pad) => {
         const view = placeFrame(new Uint8Array(1100), at);
-        const size = writeConfigReply(view, at, command, reply, reply.configString);
+        const size = writeConfigReply(view, at, command, reply, reply.configString, 2048);
         expect(size).toBe(32 + reply.configString.length);
         expect(view.getUint8(at + 29)).toBe(0x10 | command);
         expect(decodeConfigReply(view, at, pad ? Math.max(60, size) : size)).toEqual(reply);
@@ -262,7 +262,7 @@ describe('config codec', () => {
     fc.assert(
       fc.property(anyReply, fc.nat(), (reply, cut) => {
         const view = placeFrame(new Uint8Array(1100), 5);
-        const size = writeConfigReply(view, 5, read, reply, reply.configString);
+        const size = writeConfigReply(view, 5, read, reply, reply.configString, 2048);
         expect(decodeConfigReply(view, 5, cut % size)).toBeUndefined();
       }),
     );

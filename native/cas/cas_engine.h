@@ -1,0 +1,67 @@
+// The content-addressed store's engine as a JavaScript object.
+//
+//   new CasEngine(indexBytesMax)
+//   .attach(segment, fd | bytes)  where a segment's bytes are; fd is duplicated, bytes kept alive
+//   .detach(segment)  .condemn(segment)
+//   .ingestNow(slab, rows, count, record, compress)  record length; 0 when it would block
+//   .ingest(...)      the same on a worker thread, as a promise
+//   .written(record)  the record can be read from its segment from now on
+//   .readNow(segment, place, kind, words, index, out, outOffset)  ReadResult; never blocks
+//   .read(...)        the same on a worker thread, as a promise
+//   .locate(words, index, out)    promise of 1 when found; out: [segment, place]
+//   .check(record, frames)        -1 valid, -2 torn, else the index of the first damaged frame
+//   .verify(record)   check with frames on a worker thread, as a promise
+//   .seal(record)     writes the checksum
+//   .addToIndex(record)
+//   .move(source, chosen, target) promise of the new record's length; 0: a frame is damaged
+//   .markBegin()  .mark(words, count)  .marked(record, flags)  .markEnd()  .dropDetached()
+//   .hash(domain, bytes, count, out)   hashes `count` inputs of 4096 bytes
+//   .indexCount()  .indexBytes()
+//   casWrite(fd, bytes, length, position, sync)  promise of an errno; sync: fdatasync follows
+//   casAllocate(fd, size)  reserves room (fallocate); promise of an errno
+//
+// rows: Int32Array, 6 a row, see IngestRow. words: Uint32Array that holds hashes, 8 words each,
+// `index` in words. Memory handed to a promise must stay as it is until it settles.
+#pragma once
+
+#include <napi.h>
+
+#include "engine.h"
+
+namespace aoe::cas {
+
+class CasEngine final : public Napi::ObjectWrap<CasEngine> {
+ public:
+  static void Register(Napi::Env env, Napi::Object exports);
+
+  explicit CasEngine(const Napi::CallbackInfo& info);
+
+ private:
+  void Attach(const Napi::CallbackInfo& info);
+  void Detach(const Napi::CallbackInfo& info);
+  void Condemn(const Napi::CallbackInfo& info);
+  Napi::Value IngestNow(const Napi::CallbackInfo& info);
+  Napi::Value Ingest(const Napi::CallbackInfo& info);
+  void Written(const Napi::CallbackInfo& info);
+  Napi::Value ReadNow(const Napi::CallbackInfo& info);
+  Napi::Value Read(const Napi::CallbackInfo& info);
+  Napi::Value Locate(const Napi::CallbackInfo& info);
+  Napi::Value Check(const Napi::CallbackInfo& info);
+  Napi::Value Verify(const Napi::CallbackInfo& info);
+  void Seal(const Napi::CallbackInfo& info);
+  void AddToIndex(const Napi::CallbackInfo& info);
+  Napi::Value Move(const Napi::CallbackInfo& info);
+  void MarkBegin(const Napi::CallbackInfo& info);
+  Napi::Value Mark(const Napi::CallbackInfo& info);
+  Napi::Value Marked(const Napi::CallbackInfo& info);
+  void MarkEnd(const Napi::CallbackInfo& info);
+  void DropDetached(const Napi::CallbackInfo& info);
+  Napi::Value Hash(const Napi::CallbackInfo& info);
+  Napi::Value IndexCount(const Napi::CallbackInfo& info);
+  Napi::Value IndexBytes(const Napi::CallbackInfo& info);
+
+  Engine engine_;
+  Napi::ObjectReference memories_;  // attached memory by segment
+};
+
+}  // namespace aoe::cas

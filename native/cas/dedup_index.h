@@ -1,0 +1,70 @@
+// The dedup index: from the first 64 bits of a hash to the log entry that tells the rest.
+//
+// It is a hint. A match is no proof: the caller compares the full hash in the entry. It may be
+// lost, partial or out of date without losing data; it is rebuilt from the log.
+//
+// 256 shards by the top byte of the fingerprint, each an array in which the slots lie in ascending
+// order of their fingerprints near the place that a fingerprint maps to. So a search that fails
+// ends as early as one that succeeds, a shard may be nine tenths full (17.8 to 20 bytes an entry)
+// and grows by an eighth, one shard at a time.
+//
+// Invariants of a shard: used slots ascend; between a fingerprint's home and its slot there is no
+// empty slot. Not thread-safe.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace aoe::cas {
+
+// Which entry of which record describes a frame.
+struct EntryAddress {
+  uint32_t segment = 0;
+  uint16_t record = 0;  // its offset in units of kRecordAlignment
+  uint16_t index : 15 = 0;
+  uint16_t marked : 1 = 0;  // found alive by the collection that is running
+};
+
+class DedupIndex {
+ public:
+  // Returns null when there is no such fingerprint.
+  EntryAddress* Find(uint64_t fingerprint);
+  // Adds a fingerprint, or gives it a new address.
+  void Put(uint64_t fingerprint, EntryAddress address);
+  void Unmark();
+  // Drops every entry whose address does not satisfy `keep`.
+  void Filter(const std::function<bool(const EntryAddress&)>& keep);
+
+  size_t count() const { return count_; }
+  size_t bytes() const { return capacity_ * sizeof(Slot); }
+
+ private:
+  struct Slot {
+    uint64_t fingerprint = 0;  // 0: empty
+    EntryAddress address;
+  };
+  static_assert(sizeof(Slot) == 16);
+  struct Shard {
+    std::vector<Slot> slots;  // homes, then room for what is pushed beyond the last one
+    size_t homes = 0;
+    size_t count = 0;
+  };
+
+  static constexpr size_t kShards = 256;
+  static constexpr size_t kHomesMin = 24;
+  static constexpr size_t kOverflow = 8;
+
+  static size_t Home(const Shard& shard, uint64_t fingerprint);
+  static size_t Seek(const Shard& shard, uint64_t fingerprint);
+  static bool Insert(Shard* shard, size_t position, const Slot& slot);
+  void Rebuild(Shard* shard, size_t homes);
+
+  std::array<Shard, kShards> shards_;
+  size_t count_ = 0;
+  size_t capacity_ = 0;
+};
+
+}  // namespace aoe::cas

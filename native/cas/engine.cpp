@@ -1,0 +1,337 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "block_hash.h"
+
+namespace aoe::cas {
+
+namespace {
+
+uint64_t Fingerprint(const uint8_t* hash) {
+  uint64_t value = 0;
+  std::memcpy(&value, hash, sizeof value);
+  return value;
+}
+
+bool IsZero(const uint8_t* bytes, size_t size) {
+  return bytes[0] == 0 && std::memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+RecordHeader* HeaderOf(uint8_t* record) { return reinterpret_cast<RecordHeader*>(record); }
+const RecordHeader* HeaderOf(const uint8_t* record) {
+  return reinterpret_cast<const RecordHeader*>(record);
+}
+Entry* EntriesOf(uint8_t* record) {
+  return reinterpret_cast<Entry*>(record + sizeof(RecordHeader));
+}
+const Entry* EntriesOf(const uint8_t* record) {
+  return reinterpret_cast<const Entry*>(record + sizeof(RecordHeader));
+}
+
+EntryAddress AddressOf(const RecordHeader& header, size_t index) {
+  EntryAddress address;
+  address.segment = header.segment;
+  address.record = static_cast<uint16_t>(header.offset);
+  address.index = static_cast<uint16_t>(index & 0x7fff);
+  return address;
+}
+
+// Where a frame of this record begins, counted from the start of the record.
+size_t FrameStart(const RecordHeader& header, const Entry& entry) {
+  return PlaceOffset(entry.place) - size_t{header.offset} * kRecordAlignment;
+}
+
+void FillEntries(const uint8_t* slab, const IngestRow* rows, size_t count, Entry* entries) {
+  const uint8_t* inputs[2][kEntriesMax];
+  size_t owners[2][kEntriesMax];
+  size_t counts[2] = {0, 0};
+  for (size_t i = 0; i < count; i++) {
+    const IngestRow& row = rows[i];
+    entries[i] = {.kind = row.kind,
+                  .volume = row.volume,
+                  .lba = uint64_t{row.lba_high} << 32 | row.lba_low,
+                  .count = row.kind == EntryKind::kTrim ? row.count : 1};
+    if (row.kind == EntryKind::kTrim) continue;
+    const uint8_t* bytes = slab + row.memory;
+    if (IsZero(bytes, kBlockSize)) {
+      entries[i].kind = EntryKind::kZero;
+      continue;
+    }
+    const size_t domain = row.kind == EntryKind::kNode ? 1 : 0;
+    inputs[domain][counts[domain]] = bytes;
+    owners[domain][counts[domain]++] = i;
+  }
+  uint8_t hashes[kEntriesMax * kHashSize];
+  for (size_t domain = 0; domain < 2; domain++) {
+    HashMany(static_cast<HashDomain>(domain), inputs[domain], counts[domain], hashes);
+    for (size_t i = 0; i < counts[domain]; i++) {
+      std::memcpy(entries[owners[domain][i]].hash, hashes + i * kHashSize, kHashSize);
+    }
+  }
+}
+
+bool SameHash(const uint8_t* a, const uint8_t* b) { return std::memcmp(a, b, kHashSize) == 0; }
+
+void FinishRecord(uint8_t* record, size_t count, size_t used) {
+  RecordHeader* header = HeaderOf(record);
+  header->entry_count = static_cast<uint32_t>(count);
+  header->inline_length = 0;
+  header->length = static_cast<uint32_t>(AlignUp(used, kRecordAlignment));
+  std::memset(record + used, 0, header->length - used);
+  Engine::Seal(record);
+}
+
+}  // namespace
+
+size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, uint8_t* record,
+                      bool compress, bool may_block) {
+  RecordHeader* header = HeaderOf(record);
+  Entry* entries = EntriesOf(record);
+  FillEntries(slab, rows, count, entries);
+  // Entries whose frame an earlier entry of this record holds: -1 for none.
+  int32_t twin[kEntriesMax];
+  {
+    std::lock_guard lock(mutex_);
+    if (!may_block) {
+      for (size_t i = 0; i < count; i++) {
+        bool would_block = false;
+        Entry found;
+        if (HasFrame(entries[i].kind)) FindDuplicate(entries[i].hash, false, &found, &would_block);
+        if (would_block) return 0;
+      }
+    }
+    entries_.Remember(header->segment, header->offset, record);
+    for (size_t i = 0; i < count; i++) {
+      twin[i] = -1;
+      if (!HasFrame(entries[i].kind)) continue;
+      Entry found;
+      bool would_block = false;
+      const uint64_t fingerprint = Fingerprint(entries[i].hash);
+      if (!FindDuplicate(entries[i].hash, may_block, &found, &would_block)) {
+        Remember(fingerprint, AddressOf(*header, i));
+        continue;
+      }
+      EntryAddress* address = index_.Find(fingerprint);
+      address->marked = marking_ ? 1 : 0;
+      if (address->segment == header->segment && address->record == header->offset) {
+        twin[i] = address->index;
+      }
+      entries[i].kind = EntryKind::kDuplicate;
+      entries[i].segment = found.segment;
+      entries[i].place = found.place;
+    }
+    EnforceLimit(header->segment);
+  }
+  const size_t base = size_t{header->offset} * kRecordAlignment;
+  size_t used = sizeof(RecordHeader) + count * sizeof(Entry);
+  for (size_t i = 0; i < count; i++) {
+    Entry& entry = entries[i];
+    if (twin[i] >= 0) {
+      entry.segment = entries[twin[i]].segment;
+      entry.place = entries[twin[i]].place;
+    }
+    if (!HasFrame(entry.kind)) continue;
+    const uint8_t* raw = slab + rows[i].memory;
+    size_t stored = RawSize(entry.kind);
+    if (compress) {
+      CompressionGate* gate = entry.kind == EntryKind::kNode ? &node_gate_ : &block_gate_;
+      stored = EncodeFrame(raw, RawSize(entry.kind), record + used, gate);
+    } else {
+      std::memcpy(record + used, raw, stored);
+    }
+    entry.segment = header->segment;
+    entry.place = PackPlace(base + used, stored);
+    used += stored;
+  }
+  FinishRecord(record, count, used);
+  return header->length;
+}
+
+void Engine::Written(const uint8_t* record) {
+  std::lock_guard lock(mutex_);
+  entries_.Forget(HeaderOf(record)->segment, HeaderOf(record)->offset);
+}
+
+// A duplicate is what has the same full hash, in a segment that will stay.
+bool Engine::FindDuplicate(const uint8_t* hash, bool may_block, Entry* entry, bool* would_block) {
+  const EntryAddress* address = index_.Find(Fingerprint(hash));
+  if (address == nullptr || !sources_.Trusted(address->segment)) return false;
+  const int error = entries_.Read(*address, may_block, entry);
+  *would_block = error == EAGAIN;
+  return error == 0 && HasFrame(entry->kind) && SameHash(entry->hash, hash);
+}
+
+void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
+  if (marking_) address.marked = 1;
+  const EntryAddress* known = index_.Find(fingerprint);
+  if (known != nullptr && known->marked != 0) address.marked = 1;
+  index_.Put(fingerprint, address);
+}
+
+// Forgets the oldest eighth of the segments: they are no longer found as duplicates, that is all.
+void Engine::EnforceLimit(uint32_t newest_segment) {
+  if (index_.bytes() <= index_bytes_max_ || marking_) return;
+  uint32_t oldest = newest_segment;
+  index_.Filter([&](const EntryAddress& address) {
+    oldest = std::min(oldest, address.segment);
+    return true;
+  });
+  const uint32_t first_kept = oldest + (newest_segment - oldest) / 8 + 1;
+  index_.Filter([&](const EntryAddress& address) { return address.segment >= first_kept; });
+}
+
+ReadResult Engine::Read(FrameLocation location, EntryKind kind, const uint8_t* hash, uint8_t* raw,
+                        bool may_block) {
+  const auto source = sources_.Get(location.segment);
+  if (source == nullptr) return ReadResult::kGone;
+  const size_t stored = PlaceStored(location.place);
+  const size_t raw_size = RawSize(kind);
+  if (stored > raw_size) return ReadResult::kDamaged;
+  uint8_t frame[kNodeSize];
+  const int error = source->Read(frame, stored, PlaceOffset(location.place), may_block);
+  if (error != 0) return error == EAGAIN ? ReadResult::kWouldBlock : ReadResult::kError;
+  if (!DecodeFrame(frame, stored, raw, raw_size)) return ReadResult::kDamaged;
+  uint8_t actual[kHashSize];
+  const uint8_t* inputs[] = {raw};
+  const auto domain = kind == EntryKind::kNode ? HashDomain::kNode : HashDomain::kBlock;
+  HashMany(domain, inputs, 1, actual);
+  return SameHash(actual, hash) ? ReadResult::kOk : ReadResult::kDamaged;
+}
+
+bool Engine::Locate(const uint8_t* hash, FrameLocation* location) {
+  std::lock_guard lock(mutex_);
+  const EntryAddress* address = index_.Find(Fingerprint(hash));
+  Entry entry;
+  if (address == nullptr || entries_.Read(*address, true, &entry) != 0) return false;
+  if (!HasFrame(entry.kind) || !SameHash(entry.hash, hash)) return false;
+  *location = {entry.segment, entry.place};
+  return true;
+}
+
+void Engine::Seal(uint8_t* record) {
+  RecordHeader* header = HeaderOf(record);
+  HashParts(HashDomain::kRecord, record, kChecksummedHeaderSize, EntriesOf(record),
+            header->entry_count * sizeof(Entry) + header->inline_length, header->checksum);
+}
+
+RecordState Engine::Check(const uint8_t* record, size_t available, bool frames, size_t* damaged) {
+  if (available < sizeof(RecordHeader)) return RecordState::kTorn;
+  const RecordHeader* header = HeaderOf(record);
+  if (header->magic != kRecordMagic || header->version != kFormatVersion) return RecordState::kTorn;
+  if (header->entry_count > kEntriesMax || header->length > available) return RecordState::kTorn;
+  const size_t described = header->entry_count * sizeof(Entry) + size_t{header->inline_length};
+  if (sizeof(RecordHeader) + described > header->length) return RecordState::kTorn;
+  uint8_t checksum[kHashSize];
+  HashParts(HashDomain::kRecord, record, kChecksummedHeaderSize, EntriesOf(record), described,
+            checksum);
+  if (!SameHash(checksum, header->checksum)) return RecordState::kTorn;
+  if (!frames) return RecordState::kValid;
+  for (size_t i = 0; i < header->entry_count; i++) {
+    const Entry& entry = EntriesOf(record)[i];
+    if (!HasFrame(entry.kind)) continue;
+    const size_t start = FrameStart(*header, entry);
+    const size_t stored = PlaceStored(entry.place);
+    uint8_t raw[kNodeSize];
+    uint8_t actual[kHashSize];
+    const uint8_t* inputs[] = {raw};
+    const auto domain = entry.kind == EntryKind::kNode ? HashDomain::kNode : HashDomain::kBlock;
+    const bool inside = start <= header->length && stored <= header->length - start;
+    const bool decoded = inside && stored <= RawSize(entry.kind) &&
+                         DecodeFrame(record + start, stored, raw, RawSize(entry.kind));
+    if (decoded) HashMany(domain, inputs, 1, actual);
+    if (!decoded || !SameHash(actual, entry.hash)) {
+      *damaged = i;
+      return RecordState::kDamagedFrame;
+    }
+  }
+  return RecordState::kValid;
+}
+
+void Engine::AddToIndex(const uint8_t* record) {
+  const RecordHeader* header = HeaderOf(record);
+  std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < header->entry_count; i++) {
+    const Entry& entry = EntriesOf(record)[i];
+    if (HasFrame(entry.kind)) Remember(Fingerprint(entry.hash), AddressOf(*header, i));
+  }
+  EnforceLimit(header->segment);
+}
+
+size_t Engine::Move(const uint8_t* source, const uint8_t* chosen, uint8_t* target) {
+  size_t damaged = 0;
+  const RecordHeader* from = HeaderOf(source);
+  if (Check(source, from->length, true, &damaged) != RecordState::kValid) return 0;
+  RecordHeader* to = HeaderOf(target);
+  const size_t count =
+      static_cast<size_t>(std::count(chosen, chosen + from->entry_count, uint8_t{1}));
+  size_t used = sizeof(RecordHeader) + count * sizeof(Entry);
+  Entry* next = EntriesOf(target);
+  for (size_t i = 0; i < from->entry_count; i++) {
+    if (chosen[i] == 0) continue;
+    const Entry& entry = EntriesOf(source)[i];
+    const size_t stored = PlaceStored(entry.place);
+    std::memcpy(target + used, source + FrameStart(*from, entry), stored);
+    *next = entry;
+    next->segment = to->segment;
+    next->place = PackPlace(size_t{to->offset} * kRecordAlignment + used, stored);
+    next++;
+    used += stored;
+  }
+  FinishRecord(target, count, used);
+  return to->length;
+}
+
+void Engine::MarkBegin() {
+  std::lock_guard lock(mutex_);
+  index_.Unmark();
+  marked_unindexed_ = DedupIndex();
+  marking_ = true;
+}
+
+bool Engine::Mark(const uint8_t* hash) {
+  std::lock_guard lock(mutex_);
+  const uint64_t fingerprint = Fingerprint(hash);
+  EntryAddress* known = index_.Find(fingerprint);
+  if (known != nullptr) {
+    const bool fresh = known->marked == 0;
+    known->marked = 1;
+    return fresh;
+  }
+  const bool fresh = marked_unindexed_.Find(fingerprint) == nullptr;
+  if (fresh) marked_unindexed_.Put(fingerprint, {});
+  return fresh;
+}
+
+bool Engine::IsMarked(const uint8_t* hash) {
+  std::lock_guard lock(mutex_);
+  const uint64_t fingerprint = Fingerprint(hash);
+  const EntryAddress* known = index_.Find(fingerprint);
+  return (known != nullptr && known->marked != 0) ||
+         marked_unindexed_.Find(fingerprint) != nullptr;
+}
+
+void Engine::MarkEnd() {
+  std::lock_guard lock(mutex_);
+  marking_ = false;
+  marked_unindexed_ = DedupIndex();
+}
+
+void Engine::DropDetached() {
+  std::lock_guard lock(mutex_);
+  index_.Filter([this](const EntryAddress& address) { return sources_.Attached(address.segment); });
+}
+
+size_t Engine::index_count() {
+  std::lock_guard lock(mutex_);
+  return index_.count();
+}
+
+size_t Engine::index_bytes() {
+  std::lock_guard lock(mutex_);
+  return index_.bytes();
+}
+
+}  // namespace aoe::cas

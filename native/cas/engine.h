@@ -1,0 +1,105 @@
+// The engine of the content-addressed store: hashes, deduplicates, compresses and lays out log
+// records; reads and verifies frames. Plain C++: no N-API, no libuv.
+//
+// Threading: every function may be called from any thread. `mutex_` guards the index and the
+// entry reader; hashing, compression and file reads of frames happen outside of it.
+//
+// Invariant: an index entry points to an entry that is in a pending record or in an attached
+// segment, or the segment is gone and the entry is ignored.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+
+#include "dedup_index.h"
+#include "entry_reader.h"
+#include "format.h"
+#include "frame.h"
+#include "segment_sources.h"
+
+namespace aoe::cas {
+
+// One row of a batch: what to log. `memory` is ignored by trims, `count` by everything else.
+struct IngestRow {
+  EntryKind kind;  // kBlock, kNode or kTrim
+  uint32_t volume;
+  uint32_t lba_low;
+  uint32_t lba_high;
+  uint32_t memory;  // offset of the block or node in the slab
+  uint32_t count;
+};
+
+enum class ReadResult : int32_t { kOk = 0, kWouldBlock = 1, kDamaged = 2, kGone = 3, kError = 4 };
+
+enum class RecordState : int32_t { kValid = 0, kTorn = 1, kDamagedFrame = 2 };
+
+struct FrameLocation {
+  uint32_t segment;
+  uint32_t place;
+};
+
+class Engine {
+ public:
+  explicit Engine(size_t index_bytes_max) : index_bytes_max_(index_bytes_max) {}
+
+  SegmentSources& sources() { return sources_; }
+
+  // Builds the record for `rows` in `record`, whose header is filled in but for counts, lengths
+  // and checksum. Returns its length, or 0, with nothing done, when `may_block` is false and it
+  // would. The record stays known as pending until Written().
+  size_t Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, uint8_t* record,
+                bool compress, bool may_block);
+  void Written(const uint8_t* record);
+
+  // Reads the frame at `location`, restores it to `raw` and compares its hash.
+  ReadResult Read(FrameLocation location, EntryKind kind, const uint8_t* hash, uint8_t* raw,
+                  bool may_block);
+
+  // Looks up where a frame is by its hash alone. May block.
+  bool Locate(const uint8_t* hash, FrameLocation* location);
+
+  // Checks a record of at most `available` bytes; with `frames` also each frame in it.
+  // `damaged` receives the index of the first frame that is not what its entry says.
+  RecordState Check(const uint8_t* record, size_t available, bool frames, size_t* damaged);
+
+  // Writes the checksum of a record into its header.
+  static void Seal(uint8_t* record);
+
+  // Makes the frames of a checked record known to the index.
+  void AddToIndex(const uint8_t* record);
+
+  // Copies the chosen frames of `source` into the new record `target` after verifying them.
+  // Returns its length, 0 when a frame is damaged.
+  size_t Move(const uint8_t* source, const uint8_t* chosen, uint8_t* target);
+
+  // Collection. Between MarkBegin and MarkEnd whatever is stored or found as a duplicate is
+  // marked too. Mark returns whether the hash was not marked before.
+  void MarkBegin();
+  bool Mark(const uint8_t* hash);
+  bool IsMarked(const uint8_t* hash);
+  void MarkEnd();
+  void DropDetached();
+
+  size_t index_count();
+  size_t index_bytes();
+
+ private:
+  bool FindDuplicate(const uint8_t* hash, bool may_block, Entry* entry, bool* would_block);
+  void Remember(uint64_t fingerprint, EntryAddress address);
+  void EnforceLimit(uint32_t newest_segment);
+
+  const size_t index_bytes_max_;
+  SegmentSources sources_;
+  std::mutex mutex_;
+  DedupIndex index_;
+  EntryReader entries_{sources_};
+  // One Ingest of blocks and one of nodes may run at a time.
+  CompressionGate block_gate_;
+  CompressionGate node_gate_;
+  DedupIndex marked_unindexed_;
+  bool marking_ = false;
+};
+
+}  // namespace aoe::cas

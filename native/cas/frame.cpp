@@ -1,0 +1,55 @@
+#include "frame.h"
+
+#include <lz4.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "format.h"
+
+namespace aoe::cas {
+
+namespace {
+
+constexpr size_t kLengthSize = 2;
+
+}  // namespace
+
+size_t EncodeFrame(const uint8_t* raw, size_t raw_size, uint8_t* frame, CompressionGate* gate) {
+  if (gate->Try()) {
+    const size_t limit = raw_size - raw_size / 8 - kLengthSize;
+    const int length = LZ4_compress_default(
+        reinterpret_cast<const char*>(raw), reinterpret_cast<char*>(frame) + kLengthSize,
+        static_cast<int>(raw_size), static_cast<int>(limit));
+    gate->Report(length > 0);
+    if (length > 0) {
+      const auto stored_length = static_cast<uint16_t>(length);
+      std::memcpy(frame, &stored_length, kLengthSize);
+      const size_t used = kLengthSize + stored_length;
+      const size_t stored = AlignUp(used, kFrameAlignment);
+      std::memset(frame + used, 0, stored - used);
+      return stored;
+    }
+  }
+  std::memcpy(frame, raw, raw_size);
+  return raw_size;
+}
+
+bool DecodeFrame(const uint8_t* frame, size_t stored, uint8_t* raw, size_t raw_size) {
+  if (stored == raw_size) {
+    std::memcpy(raw, frame, raw_size);
+    return true;
+  }
+  if (stored < kFrameAlignment || stored > raw_size) return false;
+  uint16_t length = 0;
+  std::memcpy(&length, frame, kLengthSize);
+  const size_t used = kLengthSize + length;
+  if (used > stored || AlignUp(used, kFrameAlignment) != stored) return false;
+  const bool clean =
+      std::all_of(frame + used, frame + stored, [](uint8_t byte) { return byte == 0; });
+  return clean && LZ4_decompress_safe(reinterpret_cast<const char*>(frame) + kLengthSize,
+                                      reinterpret_cast<char*>(raw), length,
+                                      static_cast<int>(raw_size)) == static_cast<int>(raw_size);
+}
+
+}  // namespace aoe::cas

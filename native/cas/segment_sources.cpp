@@ -1,0 +1,62 @@
+#include "segment_sources.h"
+
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace aoe::cas {
+
+int SegmentSource::Read(uint8_t* data, size_t length, size_t offset, bool may_block) const {
+  if (memory_ != nullptr) {
+    if (offset + length > size_) return EIO;
+    std::memcpy(data, memory_ + offset, length);
+    return 0;
+  }
+  size_t done = 0;
+  while (done < length) {
+    iovec vector{.iov_base = data + done, .iov_len = length - done};
+    const ssize_t moved = preadv2(fd_.get(), &vector, 1, static_cast<off_t>(offset + done),
+                                  may_block ? 0 : RWF_NOWAIT);
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved < 0) return errno == EOPNOTSUPP ? EAGAIN : errno;
+    // With RWF_NOWAIT a short read means that the rest is not in memory.
+    if (moved == 0) return may_block ? EIO : EAGAIN;
+    done += static_cast<size_t>(moved);
+  }
+  return 0;
+}
+
+void SegmentSources::Attach(uint32_t segment, std::shared_ptr<SegmentSource> source) {
+  std::lock_guard lock(mutex_);
+  sources_[segment] = std::move(source);
+}
+
+void SegmentSources::Detach(uint32_t segment) {
+  std::lock_guard lock(mutex_);
+  sources_.erase(segment);
+  condemned_.erase(segment);
+}
+
+std::shared_ptr<SegmentSource> SegmentSources::Get(uint32_t segment) const {
+  std::lock_guard lock(mutex_);
+  const auto found = sources_.find(segment);
+  return found == sources_.end() ? nullptr : found->second;
+}
+
+void SegmentSources::Condemn(uint32_t segment) {
+  std::lock_guard lock(mutex_);
+  condemned_.insert(segment);
+}
+
+bool SegmentSources::Trusted(uint32_t segment) const {
+  std::lock_guard lock(mutex_);
+  return sources_.contains(segment) && !condemned_.contains(segment);
+}
+
+bool SegmentSources::Attached(uint32_t segment) const {
+  std::lock_guard lock(mutex_);
+  return sources_.contains(segment);
+}
+
+}  // namespace aoe::cas

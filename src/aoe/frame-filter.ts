@@ -1,0 +1,57 @@
+/** Which frames the kernel passes to a server, and to an initiator. */
+import { Ancillary, PACKET_HOST, PacketFilter } from '../net/packet-filter.ts';
+import {
+  Aoe,
+  ETHERTYPE_AOE,
+  FLAG_RESPONSE,
+  SHELF_WILDCARD,
+  SLOT_WILDCARD,
+} from './codec/header.ts';
+import type { Share } from './share.ts';
+
+const VLAN_ID_MASK = 0x0fff;
+
+/** Requests for the targets of a share, and for wildcard addresses. */
+export function requestFilter({ index, count }: Share): Uint32Array {
+  const filter = aoeFilter().loadByte(Aoe.versionFlags).and(FLAG_RESPONSE).require(0);
+  if (count === 1) return filter.build();
+  return filter
+    .loadWord(Aoe.shelf)
+    .shiftRight(8)
+    .keep()
+    .and(SLOT_WILDCARD)
+    .acceptIf(SLOT_WILDCARD)
+    .recall()
+    .shiftRight(8)
+    .acceptIf(SHELF_WILDCARD)
+    .recall()
+    .modulo(count)
+    .require(index)
+    .build();
+}
+
+export function responseFilter(): Uint32Array {
+  return aoeFilter().loadByte(Aoe.versionFlags).and(FLAG_RESPONSE).require(FLAG_RESPONSE).build();
+}
+
+/**
+ * AoE frames that are addressed to us or to everybody, and are in no VLAN. Others appear on
+ * promiscuous and bridged interfaces. Broadcasts are told by their address: on the loopback
+ * interface, which has no broadcast address, the kernel takes them for multicasts.
+ */
+function aoeFilter(): PacketFilter {
+  return new PacketFilter()
+    .loadHalf(Aoe.etherType)
+    .require(ETHERTYPE_AOE)
+    .loadWord(Ancillary.packetType)
+    .unless(PACKET_HOST, (filter) =>
+      filter
+        .loadWord(Aoe.destination)
+        .require(0xffff_ffff)
+        .loadHalf(Aoe.destination + 4)
+        .require(0xffff),
+    )
+    .loadWord(Ancillary.vlanTag)
+    .and(VLAN_ID_MASK)
+    .require(0);
+}

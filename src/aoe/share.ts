@@ -1,0 +1,20 @@
+/**
+ * How targets are divided among threads: by address, so that all frames of one target meet in one
+ * thread. The kernel's packet filter applies the same rule.
+ */
+
+export interface Share {
+  /** 0-based. */
+  readonly index: number;
+  readonly count: number;
+}
+
+/** shelf * 256 + slot */
+export function addressOf({ shelf, slot }: { shelf: number; slot: number }): number {
+  return (shelf << 8) | slot;
+}
+
+/** Does the target with this address belong to `share`? */
+export function takes({ index, count }: Share, address: number): boolean {
+  return address % count === index;
+}

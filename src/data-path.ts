@@ -1,0 +1,143 @@
+/**
+ * The data path of one thread: memory and I/O, targets, links. It serves its share of the targets
+ * and has nothing in common with other threads but the state directory, in which each target has
+ * a file of its own: the order of a target's requests needs no lock.
+ *
+ * Started in order: targets, links. Stopped in reverse: links take no more requests, requests in
+ * flight end, devices are closed.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { AoeServer } from './aoe/aoe-server.ts';
+import { sectorsPerFrame } from './aoe/ata/ata-disk.ts';
+import { Exchange } from './aoe/exchange.ts';
+import { requestFilter } from './aoe/frame-filter.ts';
+import { addressOf, type Share, takes } from './aoe/share.ts';
+import type { StateStore } from './aoe/state-store.ts';
+import { TargetTable } from './aoe/target-table.ts';
+import { FileIo } from './backends/file-io.ts';
+import type { ServerConfig, TargetConfig } from './config/config.ts';
+import { Limits } from './core/limits.ts';
+import type { Memory } from './core/memory.ts';
+import { RequestPool, slabBytes } from './core/request-pool.ts';
+import { StartupError } from './core/startup-error.ts';
+import { native } from './native.ts';
+import { LinkSupervisor } from './net/link-supervisor.ts';
+import { PacketLink } from './net/packet-link.ts';
+import { openTarget } from './open-target.ts';
+
+/** How long a stop waits for requests in flight: storage that hangs must not hang the stop. */
+const DRAIN_MS_MAX = 10_000;
+const DRAIN_POLL_MS = 5;
+
+export interface DataPathOptions {
+  readonly server: ServerConfig;
+  /** All targets; those of the share are served. */
+  readonly targets: readonly TargetConfig[];
+  readonly share: Share;
+  readonly state: StateStore;
+  readonly log: Logger;
+  /** Called when the data path cannot go on. */
+  onFailed(error: Error): void;
+}
+
+export class DataPath {
+  readonly #options: DataPathOptions;
+  readonly #log: Logger;
+  readonly #targets = new TargetTable();
+  readonly #links: LinkSupervisor<PacketLink>;
+  readonly #slab: Memory & { readonly buffer: ArrayBuffer };
+  readonly #io = new FileIo(Limits.requestCount + Limits.targetCount);
+  readonly #pool: RequestPool<Exchange>;
+  readonly #aoe: AoeServer;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: DataPathOptions) {
+    const { server, log } = options;
+    this.#options = options;
+    this.#log = log;
+    const buffer = native.allocateSlab(slabBytes(Limits.requestCount, Limits.requestSlotBytes));
+    const view = new DataView(buffer);
+    this.#slab = { ...this.#io.registerMemory(buffer), buffer };
+    this.#pool = new RequestPool(
+      Limits.requestCount,
+      (index, pool) => new Exchange(index, this.#slab, view, pool),
+    );
+    this.#aoe = new AoeServer({
+      targets: this.#targets,
+      pool: this.#pool,
+      allow: new Set(server.allow),
+    });
+    this.#links = new LinkSupervisor({
+      interfaces: server.interfaces,
+      open: (name) => this.#openLink(name),
+      use: (link) => this.#serve(link),
+      log,
+    });
+  }
+
+  /** @throws {StartupError} with a remedy; call {@link close} then, too */
+  async start(): Promise<void> {
+    const { server, targets, share, state } = this.#options;
+    for (const config of targets) {
+      if (!takes(share, addressOf(config))) continue;
+      const target = await openTarget(config, {
+        io: this.#io,
+        state,
+        server,
+        // The requests' indexes come first, then one for each target's own flush.
+        flushIndex: Limits.requestCount + this.#targets.count,
+        log: this.#log.child({ target: config.name }),
+        announce: (grown) => this.#aoe.announce(grown),
+      });
+      this.#targets.add(target);
+    }
+    this.#log.debug({ targets: this.#targets.count, io: this.#io.engine }, 'targets are open');
+    this.#links.start();
+  }
+
+  /** Takes no more requests, ends those in flight, makes all writes durable. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  #openLink(name: string): PacketLink {
+    const link = new PacketLink({
+      interface: name,
+      slab: this.#slab.buffer,
+      queueCount: Limits.requestCount,
+      spinUs: this.#options.server.spinUs,
+      ringBytes: Limits.receiveRingBytes,
+      filter: requestFilter(this.#options.share),
+      registerMemory: (ring) => this.#io.registerMemory(ring),
+      unregisterMemory: (ring) => this.#io.unregisterMemory(ring),
+    });
+    if (sectorsPerFrame(link.mtu) > 0) return link;
+    link.close();
+    throw new StartupError(
+      `interface ${name} has an MTU of ${link.mtu}, too small for one sector`,
+      `raise it: ip link set ${name} mtu 1500`,
+    );
+  }
+
+  #serve(link: PacketLink): void {
+    this.#log.info({ interface: link.name, mtu: link.mtu }, 'interface is open');
+    this.#aoe.serve(link).catch((error: Error) => this.#options.onFailed(error));
+  }
+
+  async #close(): Promise<void> {
+    this.#links.stopReceiving();
+    await this.#drain();
+    this.#links.close();
+    this.#io.close();
+    for (const target of this.#targets) await target.close();
+  }
+
+  async #drain(): Promise<void> {
+    const end = Date.now() + DRAIN_MS_MAX;
+    while (this.#pool.inFlight > 0 && Date.now() < end) await sleep(DRAIN_POLL_MS);
+    if (this.#pool.inFlight === 0) return;
+    this.#log.error({ inFlight: this.#pool.inFlight }, 'storage hangs, requests are abandoned');
+  }
+}

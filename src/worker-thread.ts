@@ -1,0 +1,56 @@
+/** A data path in a thread of its own, seen from the main thread. */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import type { Share } from './aoe/share.ts';
+import type { ServerConfig, TargetConfig } from './config/config.ts';
+import { StartupError } from './core/startup-error.ts';
+
+/** What the thread is started with. */
+export interface WorkerData {
+  readonly server: ServerConfig;
+  readonly targets: readonly TargetConfig[];
+  readonly share: Share;
+}
+
+/** What the thread says: that it serves, or that it cannot. */
+export type WorkerMessage =
+  | { readonly type: 'serving' }
+  | { readonly type: 'failed'; readonly message: string; readonly remedy: string };
+
+export interface WorkerThreadOptions extends WorkerData {
+  /** Called when the thread cannot go on. */
+  onFailed(error: Error): void;
+}
+
+export class WorkerThread {
+  readonly #worker: Worker;
+  readonly #exited: Promise<unknown>;
+
+  constructor({ onFailed, ...workerData }: WorkerThreadOptions) {
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData,
+      // Files are opened by the addon too, and each is closed by its owner.
+      trackUnmanagedFds: false,
+    });
+    this.#exited = once(this.#worker, 'exit').catch(() => {});
+    this.#worker.on('error', onFailed);
+    this.#worker.on('message', (message: WorkerMessage) => {
+      if (message.type === 'failed') onFailed(toError(message));
+    });
+  }
+
+  /** @throws {StartupError} the data path cannot be started */
+  async start(): Promise<void> {
+    const [message] = (await once(this.#worker, 'message')) as [WorkerMessage];
+    if (message.type === 'failed') throw toError(message);
+  }
+
+  async close(): Promise<void> {
+    this.#worker.postMessage('close');
+    await this.#exited;
+  }
+}
+
+function toError({ message, remedy }: Extract<WorkerMessage, { type: 'failed' }>): StartupError {
+  return new StartupError(message, remedy);
+}

@@ -1,0 +1,31 @@
+/** The program of a worker thread: runs a data path until it is told to close. */
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { StateStore } from './aoe/state-store.ts';
+import { StartupError } from './core/startup-error.ts';
+import { DataPath } from './data-path.ts';
+import { createLogger } from './log.ts';
+import type { WorkerData, WorkerMessage } from './worker-thread.ts';
+
+const { server, targets, share } = workerData as WorkerData;
+const port = parentPort as MessagePort;
+const say = (message: WorkerMessage) => port.postMessage(message);
+
+const path = new DataPath({
+  server,
+  targets,
+  share,
+  state: StateStore.attach(server.stateDir),
+  log: createLogger(server.logLevel).child({ worker: share.index }),
+  onFailed: fail,
+});
+
+port.on('message', () => {
+  path.close().then(() => port.close(), fail);
+});
+
+path.start().then(() => say({ type: 'serving' }), fail);
+
+function fail(error: Error): void {
+  const remedy = error instanceof StartupError ? error.remedy : 'see the log';
+  say({ type: 'failed', message: error.message, remedy });
+}

@@ -21,6 +21,7 @@
         "native/packet_ring.cpp",
         "native/packet_socket.cpp",
         "native/poll_watch.cpp",
+        "native/privileges.cpp",
         "native/system_error.cpp",
         "native/worker_pool.cpp"
       ],

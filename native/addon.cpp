@@ -8,6 +8,7 @@
 #include "image_lock.h"
 #include "interface_watch.h"
 #include "packet_socket.h"
+#include "privileges.h"
 
 namespace {
 
@@ -19,6 +20,7 @@ Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   aoe::RegisterFiles(env, exports);
   aoe::cas::CasEngine::Register(env, exports);
   aoe::RegisterImageLock(env, exports);
+  aoe::RegisterPrivileges(env, exports);
   return exports;
 }
 

@@ -96,6 +96,14 @@ export class DataPath {
     this.#links.start();
   }
 
+  async keepCapabilities(): Promise<void> {
+    native.keepCapabilities();
+  }
+
+  async reduceCapabilities(): Promise<void> {
+    native.reduceCapabilities();
+  }
+
   /** Takes no more requests, ends those in flight, makes all writes durable. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#close();

@@ -137,6 +137,10 @@ interface Addon {
   canPunchHole(fd: number): boolean;
   blockDeviceSize(fd: number): number;
   logicalBlockSize(fd: number): number;
+  findUser(name: string): { readonly uid: number; readonly gid: number } | undefined;
+  keepCapabilities(): void;
+  setUser(uid: number, gid: number): void;
+  reduceCapabilities(): void;
 }
 
 /** What a failed system call of the addon throws. */

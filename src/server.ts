@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { RivalWatch, refuseRivals } from './aoe/rival-watch.ts';
 import { addressOf } from './aoe/share.ts';
 import { StateStore } from './aoe/state-store.ts';
+import { becomeUser, type CapableThread } from './become-user.ts';
 import type { Config } from './config/config.ts';
 import { DataPath } from './data-path.ts';
 import { native } from './native.ts';
@@ -20,7 +21,7 @@ export interface RunningServer {
 }
 
 /** What the server runs on: a data path here, or in a thread of its own. */
-interface Part {
+interface Part extends CapableThread {
   start(): Promise<void>;
   close(): Promise<void>;
 }
@@ -69,6 +70,7 @@ class Server implements RunningServer {
       this.#parts.push(part);
       await part.start();
     }
+    if (server.user !== undefined) await becomeUser(server.user, server.stateDir, this.#parts);
     this.#rivals = new RivalWatch(names, server.interfaces, this.#log);
     this.#log.info({ targets: targets.length, workers: server.workers }, 'serving');
   }

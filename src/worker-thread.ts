@@ -12,9 +12,12 @@ export interface WorkerData {
   readonly share: Share;
 }
 
-/** What the thread says: that it serves, or that it cannot. */
+/** What the thread is told to do. */
+export type WorkerOrder = 'keepCapabilities' | 'reduceCapabilities' | 'close';
+
+/** What the thread says: that it did what it was told, or that it cannot go on. */
 export type WorkerMessage =
-  | { readonly type: 'serving' }
+  | { readonly type: 'done' }
   | { readonly type: 'failed'; readonly message: string; readonly remedy: string };
 
 export interface WorkerThreadOptions extends WorkerData {
@@ -40,14 +43,31 @@ export class WorkerThread {
   }
 
   /** @throws {StartupError} the data path cannot be started */
-  async start(): Promise<void> {
-    const [message] = (await once(this.#worker, 'message')) as [WorkerMessage];
-    if (message.type === 'failed') throw toError(message);
+  start(): Promise<void> {
+    return this.#answer();
+  }
+
+  keepCapabilities(): Promise<void> {
+    return this.#order('keepCapabilities');
+  }
+
+  reduceCapabilities(): Promise<void> {
+    return this.#order('reduceCapabilities');
   }
 
   async close(): Promise<void> {
-    this.#worker.postMessage('close');
+    this.#worker.postMessage('close' satisfies WorkerOrder);
     await this.#exited;
+  }
+
+  #order(order: WorkerOrder): Promise<void> {
+    this.#worker.postMessage(order);
+    return this.#answer();
+  }
+
+  async #answer(): Promise<void> {
+    const [message] = (await once(this.#worker, 'message')) as [WorkerMessage];
+    if (message.type === 'failed') throw toError(message);
   }
 }
 

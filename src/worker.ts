@@ -4,7 +4,7 @@ import { StateStore } from './aoe/state-store.ts';
 import { StartupError } from './core/startup-error.ts';
 import { DataPath } from './data-path.ts';
 import { createLogger } from './log.ts';
-import type { WorkerData, WorkerMessage } from './worker-thread.ts';
+import type { WorkerData, WorkerMessage, WorkerOrder } from './worker-thread.ts';
 
 const { server, targets, share } = workerData as WorkerData;
 const port = parentPort as MessagePort;
@@ -19,11 +19,16 @@ const path = new DataPath({
   onFailed: fail,
 });
 
-port.on('message', () => {
-  path.close().then(() => port.close(), fail);
+port.on('message', (order: WorkerOrder) => {
+  if (order === 'close') path.close().then(() => port.close(), fail);
+  else path[order]().then(done, fail);
 });
 
-path.start().then(() => say({ type: 'serving' }), fail);
+path.start().then(done, fail);
+
+function done(): void {
+  say({ type: 'done' });
+}
 
 function fail(error: Error): void {
   const remedy = error instanceof StartupError ? error.remedy : 'see the log';

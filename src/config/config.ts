@@ -32,6 +32,8 @@ export interface ServerConfig {
   readonly spinUs: number;
   /** Threads that serve. */
   readonly workers: number;
+  /** Who to become once everything is open; undefined to stay who we are. */
+  readonly user: string | undefined;
 }
 
 export interface TargetConfig {
@@ -113,6 +115,7 @@ export function toServerConfig(
     allow: server.allow,
     spinUs: server.spin_us,
     workers: server.workers,
+    user: server.user,
   };
 }
 

@@ -81,6 +81,13 @@ const server = table(
         'How long to look for the next frame before going to sleep, in microseconds, while ' +
         'traffic is dense. Shortens answers at the price of processor time; 0 turns it off.',
     }).default(20),
+    user: text(32, {
+      example: '"aoe-server"',
+      description:
+        'The user to become once everything is open, keeping nothing but the right to open raw ' +
+        'sockets. state_dir is given to it. Needs root at the start.',
+      unset: 'the user that started the server',
+    }).optional(),
     workers: integer(1, 64, {
       example: '4',
       description:

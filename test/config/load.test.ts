@@ -21,6 +21,7 @@ describe('parseConfig', () => {
         allow: [],
         spinUs: 20,
         workers: 1,
+        user: undefined,
       },
       targets: [
         {
@@ -99,6 +100,7 @@ describe('parseConfig', () => {
       allow = ["02:00:00:00:00:0A"]
       spin_us = 0
       workers = 4
+      user = "nobody"
       [[target]]
       shelf = 65534
       slot = 254
@@ -128,6 +130,7 @@ describe('parseConfig', () => {
       allow: [0x0200_0000_000a],
       spinUs: 0,
       workers: 4,
+      user: 'nobody',
     });
     expect(targets[0]).toEqual({
       name: 'e65534.254',

@@ -20,7 +20,9 @@ export function prepareTrim(exchange: Exchange, sizeSectors: number): boolean {
   exchange.stashData();
   exchange.endStep = exchange.length;
   for (let step = 0; step < exchange.endStep; step += ENTRY_BYTES) {
-    if (entryLba(exchange, step) + entrySectorCount(exchange, step) > sizeSectors) return false;
+    const sectorCount = entrySectorCount(exchange, step);
+    // The LBA of filler means nothing.
+    if (sectorCount > 0 && entryLba(exchange, step) + sectorCount > sizeSectors) return false;
   }
   exchange.nextStep = skipFiller(exchange, 0);
   return true;

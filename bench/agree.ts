@@ -1,0 +1,96 @@
+/** Does another load generator see the same server? */
+import type { Bench } from './compare.ts';
+import { compile, type Duration } from './load.ts';
+import { LOAD_INTERFACE } from './network.ts';
+import { inPlace, type Place, run } from './process.ts';
+import { SERVERS } from './servers.ts';
+import { median } from './statistics.ts';
+import { describeWorkload, type Workload, workloadsOf } from './workloads.ts';
+
+interface Observation {
+  requestsPerS: number;
+  p50Us: number;
+}
+
+/** Sizes and depths at which both generators leave the server to be the limit. */
+const COMPARED = workloadsOf(['cached']).filter(
+  ({ mtu, sectors, depth }) => mtu === 9000 && sectors <= 8 && depth !== 16,
+);
+
+/**
+ * Lets both load vblade in turn and prints the ratios of what they saw.
+ *
+ * @param source a C program with the options of aoeload: `-m MODE -n SECTORS -q DEPTH -t SECONDS
+ * INTERFACE SHELF.SLOT`, and `iops` and `p50_us` in the JSON that it prints
+ */
+export async function agree(
+  bench: Bench,
+  source: string,
+  loadPlace: Place,
+  duration: Duration,
+  roundCount: number,
+): Promise<void> {
+  const other = await compile(source, bench.directory, 'other-load');
+  console.log(`${''.padEnd(34)}requests/s: ours  other  ratio      p50 us: ours  other  ratio`);
+  for (const workload of COMPARED) {
+    const ours: Observation[] = [];
+    const theirs: Observation[] = [];
+    await withVblade(bench, workload, async () => {
+      for (let round = 0; round < roundCount; round++) {
+        const result = await bench.load.run(workload, duration);
+        ours.push({ requestsPerS: result.requests_per_s, p50Us: result.p50_us });
+        theirs.push(await runOther(other, loadPlace, workload, duration, bench.signal));
+      }
+    });
+    const cells = [...ratio(ours, theirs, 'requestsPerS'), ...ratio(ours, theirs, 'p50Us')];
+    const row = cells.map((cell, index) => cell.padStart(index % 3 === 0 ? 16 : 8));
+    console.log(describeWorkload(workload).padEnd(34) + row.join(''));
+  }
+}
+
+async function withVblade(
+  bench: Bench,
+  workload: Workload,
+  body: () => Promise<void>,
+): Promise<void> {
+  await bench.network.setMtu(workload.mtu);
+  const images = await bench.images.prepare(workload, bench.signal);
+  const vblade = SERVERS.find(({ name }) => name === 'vblade');
+  const { serverPlace: place, directory } = bench;
+  const processes = (await vblade?.start({ place, workload, images, directory })) ?? [];
+  try {
+    await bench.load.waitForTargets(workload);
+    await body();
+  } finally {
+    for (const process of processes) await process[Symbol.asyncDispose]();
+  }
+}
+
+async function runOther(
+  program: string,
+  place: Place,
+  { mode, sectors, depth }: Workload,
+  { warmupSeconds, seconds }: Duration,
+  signal: AbortSignal,
+): Promise<Observation> {
+  // It has no warm-up of its own and takes whole seconds.
+  const time = Math.max(1, Math.round(warmupSeconds + seconds));
+  const options = ['-m', mode, '-n', `${sectors}`, '-q', `${depth}`, '-t', `${time}`];
+  const args = [...options, LOAD_INTERFACE, '1.0'];
+  const output = await run(...inPlace(place, program, args), {
+    timeoutMs: (time + 30) * 1000,
+    signal,
+  });
+  const result = JSON.parse(output) as { iops: number; p50_us: number };
+  return { requestsPerS: result.iops, p50Us: result.p50_us };
+}
+
+function ratio(
+  ours: readonly Observation[],
+  theirs: readonly Observation[],
+  key: keyof Observation,
+): string[] {
+  const our = median(ours.map((one) => one[key]));
+  const their = median(theirs.map((one) => one[key]));
+  return [our.toFixed(0), their.toFixed(0), (our / their).toFixed(2)];
+}

@@ -1,0 +1,92 @@
+/** Results as a table to read and as JSON to keep. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { cpus, loadavg, release } from 'node:os';
+import { dirname } from 'node:path';
+import type { Comparison, Summary } from './compare.ts';
+import { ROOT } from './load.ts';
+import { run } from './process.ts';
+import { describeWorkload } from './workloads.ts';
+
+interface Column {
+  title: string;
+  width: number;
+  value(summary: Summary): string;
+}
+
+/** Where the load generator is busier than this, the server may not be what was measured. */
+const LOAD_SHARE_MAX = 0.97;
+
+const COLUMNS: readonly Column[] = [
+  { title: 'requests/s', width: 11, value: ({ median }) => whole(median.requests_per_s) },
+  { title: 'x vblade', width: 9, value: ({ ratio }) => ratio?.ofMedians.toFixed(2) ?? '' },
+  { title: '(rounds)', width: 12, value: ({ ratio }) => formatSpread(ratio) },
+  { title: 'MB/s', width: 8, value: ({ median }) => whole(median.mb_per_s) },
+  { title: 'p50 us', width: 9, value: ({ median }) => latency(median.p50_us) },
+  { title: 'p99 us', width: 9, value: ({ median }) => latency(median.p99_us) },
+  { title: 'p99.9 us', width: 9, value: ({ median }) => latency(median.p999_us) },
+  {
+    title: 'CPU s/M',
+    width: 8,
+    value: ({ median }) => median.server_cpu_seconds_per_million.toFixed(2),
+  },
+  { title: 'CPU', width: 6, value: ({ median }) => percent(median.server_cpu_share) },
+  { title: 'load CPU', width: 9, value: ({ median }) => formatLoadShare(median.load_cpu_share) },
+  { title: 'MiB', width: 6, value: ({ median }) => median.pssMib.toFixed(1) },
+  { title: 'resent', width: 7, value: ({ median }) => whole(median.resent) },
+];
+
+const NAME_WIDTH = 16;
+
+export function printHeading(): void {
+  const titles = COLUMNS.map(({ title, width }) => title.padStart(width));
+  console.log(' '.repeat(NAME_WIDTH) + titles.join(''));
+}
+
+export function printComparison({ workload, summaries, faults }: Comparison): void {
+  console.log(`\n${workload.group}: ${describeWorkload(workload)}`);
+  for (const summary of summaries) {
+    const cells = COLUMNS.map(({ width, value }) => value(summary).padStart(width));
+    console.log(`  ${summary.server}`.padEnd(NAME_WIDTH) + cells.join(''));
+  }
+  for (const fault of faults) console.log(`  failed: ${fault}`);
+}
+
+/** Writes everything that was measured, and on what. */
+export async function writeResults(
+  path: string,
+  options: object,
+  comparisons: readonly Comparison[],
+): Promise<void> {
+  const machine = {
+    cpu: cpus()[0]?.model,
+    cpuCount: cpus().length,
+    kernel: release(),
+    node: process.version,
+    loadAverage: loadavg(),
+  };
+  const commit = (await run('git', ['-C', ROOT, 'rev-parse', 'HEAD']).catch(() => '')).trim();
+  const results = { date: new Date().toISOString(), commit, machine, options, comparisons };
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, `${JSON.stringify(results, null, 1)}\n`);
+}
+
+function whole(value: number): string {
+  return Math.round(value).toLocaleString('en-US');
+}
+
+function latency(us: number): string {
+  return us < 100 ? us.toFixed(1) : whole(us);
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)}%`;
+}
+
+function formatLoadShare(share: number): string {
+  return percent(share) + (share > LOAD_SHARE_MAX ? '!' : '');
+}
+
+function formatSpread(ratio: Summary['ratio']): string {
+  if (ratio === undefined) return '';
+  return `${ratio.lowest.toFixed(2)}-${ratio.highest.toFixed(2)}`;
+}

@@ -1,0 +1,163 @@
+/** The command line of the benchmarks. Needs root, vblade and a C compiler. */
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import { agree } from './agree.ts';
+import { type Bench, type Comparison, compare } from './compare.ts';
+import { Images } from './images.ts';
+import { compile, Load, ROOT } from './load.ts';
+import { Network } from './network.ts';
+import type { Place } from './process.ts';
+import { printComparison, printHeading, writeResults } from './report.ts';
+import { ScratchDirectory } from './scratch.ts';
+import { SERVERS } from './servers.ts';
+import { soak } from './soak.ts';
+import { GROUP_NAMES, quickWorkloads, workloadsOf } from './workloads.ts';
+
+interface CommonOptions {
+  serverCpus: string;
+  loadCpus: string;
+  disk: string;
+}
+
+interface CompareOptions extends CommonOptions {
+  quick: boolean;
+  rounds?: number;
+  seconds?: number;
+  servers: string;
+  json?: string;
+}
+
+interface AgreeOptions extends CommonOptions {
+  rounds?: number;
+  seconds?: number;
+}
+
+interface SoakOptions extends CommonOptions {
+  minutes: number;
+}
+
+interface Tools {
+  bench: Bench;
+  loadPlace: Place;
+}
+
+const FULL = { rounds: 5, seconds: 3, warmupSeconds: 1 };
+const QUICK = { rounds: 3, seconds: 0.6, warmupSeconds: 0.4 };
+
+const interruption = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => interruption.abort(new Error(`stopped by ${signal}`)));
+}
+
+try {
+  await createProgram().parseAsync();
+} catch (error) {
+  console.error(`bench: ${(error as Error).message}`);
+  process.exitCode = 1;
+}
+
+function createProgram(): Command {
+  const program = new Command('bench');
+  withCommonOptions(program.command('compare', { isDefault: true }))
+    .description('compare aoe-server to vblade and to a reflector')
+    .argument('[groups...]', `parts to run: ${GROUP_NAMES.join(', ')}`)
+    .option('--quick', 'a selection that takes a minute', false)
+    .option('--rounds <count>', 'runs of each server', positive)
+    .option('--seconds <count>', 'measured in each run', positive)
+    .option('--servers <names>', 'of the servers, first to last', 'aoe-server,vblade,reflector')
+    .option('--json <file>', 'where results go instead of bench/results')
+    .action(runCompare);
+  withCommonOptions(program.command('agree'))
+    .description('compare the load generator to the one whose source AOELOAD_C names')
+    .option('--rounds <count>', 'runs of each generator', positive)
+    .option('--seconds <count>', 'measured in each run', positive)
+    .action(runAgree);
+  withCommonOptions(program.command('soak'))
+    .description('watch the memory of aoe-server under full load')
+    .option('--minutes <count>', 'of load', positive, 10)
+    .action(runSoak);
+  return program;
+}
+
+function withCommonOptions(command: Command): Command {
+  return command
+    .option('--server-cpus <list>', 'for the server', '0')
+    .option('--load-cpus <list>', 'for the load generator', '1')
+    .option('--disk <directory>', 'for the images on disk', '/var/tmp');
+}
+
+async function runCompare(groups: string[], options: CompareOptions): Promise<void> {
+  const defaults = options.quick ? QUICK : FULL;
+  const { rounds = defaults.rounds, seconds = defaults.seconds } = options;
+  const names = groups.length > 0 ? groups : GROUP_NAMES;
+  const workloads = options.quick ? quickWorkloads() : workloadsOf(names);
+  const servers = options.servers.split(',').map(serverNamed);
+  const stamp = new Date().toISOString().replaceAll(':', '').slice(0, 17);
+  const path = options.json ?? join(ROOT, 'bench/results', `${stamp}.json`);
+
+  const comparisons: Comparison[] = [];
+  try {
+    await withTools(options, async ({ bench }) => {
+      printHeading();
+      for (const workload of workloads) {
+        const duration = { warmupSeconds: defaults.warmupSeconds, seconds };
+        const comparison = await compare(bench, workload, servers, duration, rounds);
+        printComparison(comparison);
+        comparisons.push(comparison);
+      }
+    });
+  } finally {
+    await writeResults(path, { ...options, rounds, seconds }, comparisons);
+    console.log(`\nresults: ${path}`);
+  }
+  if (comparisons.some(({ faults }) => faults.length > 0)) process.exitCode = 1;
+}
+
+async function runAgree(options: AgreeOptions): Promise<void> {
+  const source = process.env['AOELOAD_C'];
+  if (source === undefined)
+    throw new Error('AOELOAD_C must name the source of the other generator');
+  const { rounds = FULL.rounds, seconds = FULL.seconds } = options;
+  const duration = { warmupSeconds: FULL.warmupSeconds, seconds };
+  await withTools(options, ({ bench, loadPlace }) =>
+    agree(bench, source, loadPlace, duration, rounds),
+  );
+}
+
+async function runSoak({ minutes, ...options }: SoakOptions): Promise<void> {
+  await withTools(options, ({ bench }) => soak(bench, minutes * 60));
+}
+
+/** Makes what every command needs, and takes it away again whatever happens. */
+async function withTools(
+  options: CommonOptions,
+  body: (tools: Tools) => Promise<void>,
+): Promise<void> {
+  if (process.getuid?.() !== 0) throw new Error('needs root, for network namespaces');
+  await using programs = await ScratchDirectory.create(tmpdir());
+  await using tmpfs = await ScratchDirectory.create('/dev/shm');
+  await using disk = await ScratchDirectory.create(options.disk);
+  const loadProgram = await compile(join(ROOT, 'bench/load.c'), programs.path, 'load');
+  await compile(join(ROOT, 'bench/reflector.c'), programs.path, 'reflector');
+  await using network = await Network.create();
+  const { signal } = interruption;
+  const loadPlace = { namespace: network.loadNamespace, cpus: options.loadCpus };
+  const load = new Load(loadProgram, loadPlace, signal);
+  const serverPlace = { namespace: network.serverNamespace, cpus: options.serverCpus };
+  const images = new Images({ tmpfs: tmpfs.path, disk: disk.path });
+  const bench = { network, images, load, serverPlace, directory: programs.path, signal };
+  await body({ bench, loadPlace });
+}
+
+function serverNamed(name: string): (typeof SERVERS)[number] {
+  const server = SERVERS.find((one) => one.name === name);
+  if (server !== undefined) return server;
+  throw new Error(`no server "${name}"; known: ${SERVERS.map((one) => one.name).join(', ')}`);
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError('must be a number above 0');
+  return value;
+}

@@ -1,0 +1,110 @@
+/**
+ * Blocks in memory: those that wait to be logged and those that were used lately, in one slab of
+ * slots. Every slot in use is found through its volume's `slots`, but for orphans.
+ *
+ * States of a slot:
+ * - free: nobody's.
+ * - clean: the same as what the volume's map points to, which can be read; may be evicted.
+ * - dirty: newer than the map; waits in the writer's queue. Sectors not in `mask` are unknown.
+ * - sealed: handed to the engine; must not be changed until it is logged.
+ * - writing: logged and in the map, but its record is not in its segment yet.
+ * - loading: reserved for a read under way.
+ *
+ * An orphan is a sealed or writing slot that was overwritten or trimmed meanwhile: its volume does
+ * not know it any more, and it becomes free instead of clean.
+ */
+import { BLOCK_SIZE } from './format.ts';
+import type { Volume } from './volume.ts';
+
+export const SlotState = {
+  free: 0,
+  clean: 1,
+  dirty: 2,
+  sealed: 3,
+  writing: 4,
+  loading: 5,
+} as const;
+export type SlotState = (typeof SlotState)[keyof typeof SlotState];
+
+/** All eight sectors of a block are known. */
+export const MASK_FULL = 0xff;
+
+export class BlockCache {
+  readonly slab: Buffer;
+  readonly count: number;
+  readonly state: Uint8Array;
+  /** A bit for each sector whose content is in the slot. */
+  readonly mask: Uint8Array;
+  readonly lba: Float64Array;
+  readonly owner: (Volume | undefined)[];
+  readonly #used: Uint8Array;
+  #hand = 0;
+
+  constructor(sizeBytes: number) {
+    this.count = Math.floor(sizeBytes / BLOCK_SIZE);
+    this.slab = Buffer.from(new ArrayBuffer(this.count * BLOCK_SIZE));
+    this.state = new Uint8Array(this.count);
+    this.mask = new Uint8Array(this.count);
+    this.lba = new Float64Array(this.count);
+    this.owner = new Array(this.count);
+    this.#used = new Uint8Array(this.count);
+  }
+
+  /** Remembers that a slot was used: it is evicted later than others. */
+  touch(slot: number): void {
+    this.#used[slot] = 1;
+  }
+
+  /**
+   * Finds a slot for a block, evicting a clean one if need be; its volume knows it from now on.
+   *
+   * @returns -1 when all slots are dirty or in use
+   */
+  take(volume: Volume, lba: number, state: SlotState): number {
+    const slot = this.#findVictim();
+    if (slot === -1) return -1;
+    if (this.state[slot] === SlotState.clean) this.#forget(slot);
+    this.state[slot] = state;
+    this.mask[slot] = 0;
+    this.lba[slot] = lba;
+    this.owner[slot] = volume;
+    this.#used[slot] = 1;
+    volume.slots.set(lba, slot);
+    return slot;
+  }
+
+  /** Frees a slot; its volume does not know it any more. */
+  release(slot: number): void {
+    this.#forget(slot);
+    this.state[slot] = SlotState.free;
+    this.owner[slot] = undefined;
+  }
+
+  /** Takes a slot from its volume's sight. What state it is in stays as it is. */
+  orphan(slot: number): void {
+    this.#forget(slot);
+  }
+
+  isOrphan(slot: number): boolean {
+    return this.owner[slot]?.slots.get(this.lba[slot] as number) !== slot;
+  }
+
+  #forget(slot: number): void {
+    const volume = this.owner[slot];
+    const lba = this.lba[slot] as number;
+    if (volume?.slots.get(lba) === slot) volume.slots.delete(lba);
+  }
+
+  #findVictim(): number {
+    const { state, count } = this;
+    for (let tries = 2 * count; tries > 0; tries--) {
+      const slot = this.#hand;
+      this.#hand = slot + 1 === count ? 0 : slot + 1;
+      if (state[slot] === SlotState.free) return slot;
+      if (state[slot] !== SlotState.clean) continue;
+      if (this.#used[slot] === 0) return slot;
+      this.#used[slot] = 0;
+    }
+    return -1;
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * All file access of the store goes through here, so that tests can put a disk in its place that
+ * loses power at any moment.
+ *
+ * What the store relies on: bytes are durable after a sync that started after they were written;
+ * names are durable after a sync of their directory; a rename replaces at once or not at all.
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { getSystemErrorName } from 'node:util';
+import { native } from '../../native.ts';
+
+/** An open file. */
+export interface StoreFile {
+  /** What {@link CasEngine.attach} takes: a descriptor, or memory that is the file. */
+  readonly source: number | Uint8Array;
+  /** @returns bytes read, fewer than asked for only at the end of the file */
+  read(bytes: Uint8Array, position: number): Promise<number>;
+  /** Writes the first `length` bytes; with `sync` they are durable afterwards. */
+  write(bytes: Uint8Array, length: number, position: number, sync: boolean): Promise<void>;
+  sync(): Promise<void>;
+  /** Reserves room, so that writing there cannot run out of space; the file has this size then. */
+  allocate(sizeBytes: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface FileLayer {
+  /** Creates a directory with its parents; none of it need be new. */
+  makeDirectory(path: string): Promise<void>;
+  /** Names in a directory, in no particular order. */
+  list(path: string): Promise<string[]>;
+  /** @throws ENOENT when the file is missing and not to be created */
+  open(path: string, create: boolean): Promise<StoreFile>;
+  rename(from: string, to: string): Promise<void>;
+  unlink(path: string): Promise<void>;
+  /** Makes creations, renames and removals in a directory durable. */
+  syncDirectory(path: string): Promise<void>;
+  /**
+   * Keeps other processes out.
+   *
+   * @returns a function that gives the lock back, undefined when another process has it
+   */
+  lock(path: string): Promise<(() => void) | undefined>;
+}
+
+/** The files of the host. */
+export const hostFiles: FileLayer = {
+  async makeDirectory(path) {
+    const first = await mkdir(path, { recursive: true, mode: 0o700 });
+    if (first !== undefined) await this.syncDirectory(dirname(first));
+  },
+  list: (path) => readdir(path),
+  async open(path, create) {
+    const flags = constants.O_RDWR | (create ? constants.O_CREAT : 0);
+    return new HostFile(await open(path, flags, 0o600));
+  },
+  rename,
+  unlink,
+  async syncDirectory(path) {
+    const directory = await open(path, 'r');
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
+  },
+  async lock(path) {
+    const handle = await open(path, 'a', 0o600);
+    if (!native.lockFile(handle.fd)) {
+      await handle.close();
+      return undefined;
+    }
+    return () => {
+      handle.close().catch(() => {});
+    };
+  },
+};
+
+class HostFile implements StoreFile {
+  readonly #handle: FileHandle;
+
+  constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+
+  get source(): number {
+    return this.#handle.fd;
+  }
+
+  async read(bytes: Uint8Array, position: number): Promise<number> {
+    let done = 0;
+    while (done < bytes.length) {
+      const { bytesRead } = await this.#handle.read(
+        bytes,
+        done,
+        bytes.length - done,
+        position + done,
+      );
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    }
+    return done;
+  }
+
+  async write(bytes: Uint8Array, length: number, position: number, sync: boolean): Promise<void> {
+    requireSuccess(await native.casWrite(this.#handle.fd, bytes, length, position, sync), 'write');
+  }
+
+  sync(): Promise<void> {
+    return this.#handle.datasync();
+  }
+
+  async allocate(sizeBytes: number): Promise<void> {
+    requireSuccess(await native.casAllocate(this.#handle.fd, sizeBytes), 'fallocate');
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+}
+
+function requireSuccess(errno: number, syscall: string): void {
+  if (errno === 0) return;
+  const code = getSystemErrorName(-errno);
+  throw Object.assign(new Error(`${syscall}: ${code}`), { code, errno, syscall });
+}

@@ -1,0 +1,193 @@
+/**
+ * Writes finished records of the log to their segments, in order, and syncs when somebody waits
+ * for it. All flushes that wait when a sync starts share it.
+ *
+ * Invariants:
+ * - One write or sync is in flight at a time.
+ * - A slot of a record stays in memory until the record is in its segment.
+ */
+import { BlockStatus } from '../../core/block-error.ts';
+import type { CasEngine } from '../../native.ts';
+import { type BlockCache, SlotState } from './block-cache.ts';
+import { BLOCK_SIZE, recordSizeMax } from './format.ts';
+import type { Segment } from './segments.ts';
+import type { RecordStream } from './stream.ts';
+
+const BUFFER_COUNT = 4;
+
+interface PendingRecord {
+  readonly buffer: Uint8Array;
+  readonly length: number;
+  readonly segment: Segment;
+  readonly offset: number;
+  readonly sequence: number;
+  /** Slots whose blocks it holds; negative for what is no block. */
+  readonly slots: Int32Array;
+}
+
+interface Flush {
+  /** Items queued before it. */
+  readonly ticket: number;
+  /** Records below this sequence must be durable; undefined until all items are ingested. */
+  sequence: number | undefined;
+  readonly done: (status: BlockStatus) => void;
+}
+
+export interface LogWriterParts {
+  readonly engine: CasEngine;
+  readonly cache: BlockCache;
+  readonly log: RecordStream;
+  readonly batchBlocks: number;
+  onFailed(error: Error): void;
+}
+
+export class LogWriter {
+  readonly #parts: LogWriterParts;
+  readonly #onProgress: () => void;
+  readonly #free: Uint8Array[] = [];
+  readonly #forBuffer: ((buffer: Uint8Array) => void)[] = [];
+  readonly #forDrained: (() => void)[] = [];
+  #bufferCount = 0;
+  #pending: PendingRecord[] = [];
+  #flushes: Flush[] = [];
+  #running = false;
+  #failed = false;
+
+  /** @param onProgress called when slots have become evictable, or everything has failed */
+  constructor(parts: LogWriterParts, onProgress: () => void) {
+    this.#parts = parts;
+    this.#onProgress = onProgress;
+  }
+
+  get failed(): boolean {
+    return this.#failed;
+  }
+
+  takeBuffer(): Uint8Array | undefined {
+    if (this.#free.length === 0 && this.#bufferCount < BUFFER_COUNT) {
+      this.#bufferCount++;
+      return new Uint8Array(recordSizeMax(this.#parts.batchBlocks, BLOCK_SIZE));
+    }
+    return this.#free.pop();
+  }
+
+  nextBuffer(): Promise<Uint8Array> {
+    return new Promise((resolve) => {
+      this.#forBuffer.push(resolve);
+    });
+  }
+
+  giveBuffer(buffer: Uint8Array): void {
+    const waiter = this.#forBuffer.shift();
+    if (waiter === undefined) this.#free.push(buffer);
+    else waiter(buffer);
+  }
+
+  /** Takes a finished record; its buffer comes back when it is written. */
+  write(buffer: Uint8Array, length: number, slots: Int32Array): void {
+    const { segment, offset, sequence } = this.#parts.log.append(length);
+    this.#pending.push({ buffer, length, segment, offset, sequence, slots });
+    this.#start();
+  }
+
+  /** @param ticket items queued so far, of which `ingestedCount` are in records */
+  flush(ticket: number, ingestedCount: number, done: (status: BlockStatus) => void): void {
+    const { log } = this.#parts;
+    const sequence = ingestedCount >= ticket && !this.#ingesting ? log.sequence : undefined;
+    if (sequence !== undefined && sequence <= log.durableSequence) {
+      done(BlockStatus.ok);
+      return;
+    }
+    this.#flushes.push({ ticket, sequence, done });
+    if (sequence !== undefined) this.#start();
+  }
+
+  /** Tells how many items are in records now. */
+  ingested(count: number): void {
+    for (const flush of this.#flushes) {
+      if (flush.ticket <= count) flush.sequence ??= this.#parts.log.sequence;
+    }
+    this.#start();
+  }
+
+  /** A batch is being ingested: its items are counted, but not in a record yet. */
+  get #ingesting(): boolean {
+    return this.#bufferCount - this.#free.length > this.#pending.length + this.#writingCount;
+  }
+
+  #writingCount = 0;
+
+  /** Waits until all records are written. */
+  drain(): Promise<void> {
+    if (this.#pending.length === 0 && !this.#running) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#forDrained.push(resolve);
+    });
+  }
+
+  /** Gives up: nothing more is written. */
+  fail(error: Error): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    this.#parts.onFailed(error);
+    for (const { done } of this.#flushes.splice(0)) done(BlockStatus.ioError);
+    this.#onProgress();
+  }
+
+  #start(): void {
+    if (this.#running || this.#failed) return;
+    if (this.#pending.length === 0 && !this.#mustSync()) return;
+    this.#running = true;
+    void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    const { log } = this.#parts;
+    try {
+      while (!this.#failed && (this.#pending.length > 0 || this.#mustSync())) {
+        const record = this.#pending.shift();
+        if (record === undefined) {
+          await log.sync();
+        } else {
+          const sync = this.#pending.length === 0 && this.#mustSync();
+          this.#writingCount = 1;
+          const { buffer, length, offset, segment } = record;
+          await segment.file.write(buffer, length, offset, sync);
+          this.#writingCount = 0;
+          this.#written(record);
+          if (sync) log.durableSequence = Math.max(log.durableSequence, record.sequence + 1);
+        }
+        this.#finishFlushes();
+      }
+    } catch (error) {
+      this.fail(error as Error);
+    }
+    this.#running = false;
+    for (const resolve of this.#forDrained.splice(0)) resolve();
+  }
+
+  #mustSync(): boolean {
+    return this.#flushes.some(({ sequence }) => sequence !== undefined);
+  }
+
+  #written(record: PendingRecord): void {
+    const { engine, cache } = this.#parts;
+    engine.written(record.buffer);
+    for (const slot of record.slots) {
+      if (slot < 0 || cache.state[slot] !== SlotState.writing) continue;
+      if (cache.isOrphan(slot)) cache.release(slot);
+      else cache.state[slot] = SlotState.clean;
+    }
+    this.giveBuffer(record.buffer);
+    this.#onProgress();
+  }
+
+  #finishFlushes(): void {
+    const { durableSequence } = this.#parts.log;
+    const isDone = ({ sequence }: Flush) => sequence !== undefined && sequence <= durableSequence;
+    if (!this.#flushes.some(isDone)) return;
+    const done = this.#flushes.filter(isDone);
+    this.#flushes = this.#flushes.filter((flush) => !isDone(flush));
+    for (const flush of done) flush.done(BlockStatus.ok);
+  }
+}

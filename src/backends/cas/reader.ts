@@ -1,0 +1,117 @@
+/**
+ * Reads blocks and nodes from segments. Everything is verified against its hash on the way in, so
+ * what is damaged is reported and never served.
+ *
+ * The hint beside a hash is tried first. It is out of date after a collection moved the frame, or
+ * wrong after damage: then the index is asked by the hash.
+ */
+import type { CasEngine } from '../../native.ts';
+import { BLOCK_SIZE, EntryKind, HASH_WORDS, HINT_WORD, hexOf, NODE_WORDS } from './format.ts';
+import { isZeroHash } from './tree.ts';
+import type { Volume } from './volume.ts';
+
+const READ_OK = 0;
+/** A collection that runs may move a frame between two looks, but hardly three times. */
+const LOOKS_MAX = 3;
+
+/** Content that is gone or does not have the hash that it should have. */
+export class DamageError extends Error {
+  readonly code = 'AOE_CAS_DAMAGE';
+  readonly hash: string;
+
+  constructor(hash: string) {
+    super(`no intact copy of ${hash}`);
+    this.name = 'DamageError';
+    this.hash = hash;
+  }
+}
+
+export class BlockReader {
+  readonly #engine: CasEngine;
+
+  constructor(engine: CasEngine) {
+    this.#engine = engine;
+  }
+
+  /** Reads a block if that takes no waiting. @returns false when it does */
+  readNow(volume: Volume, lba: number, out: Uint8Array, outOffset: number): boolean {
+    const leaf = volume.tree.peek(lba);
+    if (leaf === undefined) return false;
+    const child = lba % 128;
+    if (leaf === null || !leaf.hasStored(child)) {
+      out.fill(0, outOffset, outOffset + BLOCK_SIZE);
+      return true;
+    }
+    const { words } = leaf;
+    const hint = HINT_WORD + child * 2;
+    const [segment, place] = [words[hint] as number, words[hint + 1] as number];
+    const kind = EntryKind.block;
+    const index = child * HASH_WORDS;
+    return this.#engine.readNow(segment, place, kind, words, index, out, outOffset) === READ_OK;
+  }
+
+  /** @throws {DamageError} */
+  async read(volume: Volume, lba: number, out: Uint8Array, outOffset: number): Promise<void> {
+    const leaf = await volume.tree.fetch(lba);
+    const child = lba % 128;
+    if (leaf === null || !leaf.hasStored(child)) {
+      out.fill(0, outOffset, outOffset + BLOCK_SIZE);
+      return;
+    }
+    await this.#fetch(EntryKind.block, leaf.words, child, out, outOffset);
+  }
+
+  /** Reads a child node that `words` of its parent point to. @throws {DamageError} */
+  readonly loadNode = async (words: Uint32Array, child: number): Promise<Uint32Array> => {
+    const node = new Uint32Array(NODE_WORDS);
+    await this.#fetch(EntryKind.node, words, child, new Uint8Array(node.buffer), 0);
+    return node;
+  };
+
+  /**
+   * Reads a root by its reference.
+   *
+   * @returns undefined for the zero hash
+   * @throws {DamageError}
+   */
+  async loadRoot(reference: Uint32Array): Promise<Uint32Array | undefined> {
+    if (isZeroHash(reference, 0)) return undefined;
+    const parent = new Uint32Array(NODE_WORDS);
+    parent.set(reference.subarray(0, HASH_WORDS), 0);
+    parent.set(reference.subarray(HASH_WORDS), HINT_WORD);
+    return this.loadNode(parent, 0);
+  }
+
+  async #fetch(
+    kind: EntryKind,
+    words: Uint32Array,
+    child: number,
+    out: Uint8Array,
+    outOffset: number,
+  ): Promise<void> {
+    const hash = words.slice(child * HASH_WORDS, (child + 1) * HASH_WORDS);
+    const hint = HINT_WORD + child * 2;
+    const location = words.slice(hint, hint + 2);
+    for (let look = 0; look < LOOKS_MAX; look++) {
+      const [segment, place] = [location[0] as number, location[1] as number];
+      const result = await this.#engine.read(segment, place, kind, hash, 0, out, outOffset);
+      if (result === READ_OK) {
+        if (look > 0) refreshHint(words, child, hash, location);
+        return;
+      }
+      if ((await this.#engine.locate(hash, 0, location)) === 0) break;
+    }
+    throw new DamageError(hexOf(hash, 0));
+  }
+}
+
+/** Hints are not part of a node's identity, so they may be put right even in a frozen node. */
+function refreshHint(
+  words: Uint32Array,
+  child: number,
+  hash: Uint32Array,
+  location: Uint32Array,
+): void {
+  const same = hash.every((word, index) => words[child * HASH_WORDS + index] === word);
+  if (same) words.set(location, HINT_WORD + child * 2);
+}

@@ -1,0 +1,209 @@
+/**
+ * The segment files: numbered, written from the start to the end by one stream, then never again.
+ *
+ *     segments/00000001.seg     a segment
+ *     segments/spare-00000007   room for the next ones: whole size, written or at least reserved
+ *
+ * Invariants:
+ * - A number is used once in the life of a store, so a record whose header carries the number of
+ *   its file was written there in this life of the file.
+ * - A file has its final name, durably, before the first record is written to it.
+ * - Spares are what can be promised to writers: a write into one cannot run out of space.
+ */
+import { join } from 'node:path';
+import type { CasEngine } from '../../native.ts';
+import type { FileLayer, StoreFile } from './file-layer.ts';
+import { ENTRIES_MAX, NODE_SIZE, recordSizeMax } from './format.ts';
+
+/** Which stream of records a segment belongs to. */
+export type StreamName = 'data' | 'node' | 'moved';
+
+export interface Segment {
+  readonly number: number;
+  readonly stream: StreamName;
+  /** Bytes of records. */
+  usedBytes: number;
+  /** Its last record was followed by a record in the next segment. */
+  sealed: boolean;
+  /** Not to be relied on any more: what lives in it has been moved. */
+  condemned: boolean;
+  readonly file: StoreFile;
+}
+
+const ZEROES = new Uint8Array(1 << 20);
+
+export interface SegmentOptions {
+  readonly segmentBytes: number;
+  /** Most segment files, spares included. */
+  readonly countMax: number;
+  readonly spareCount: number;
+}
+
+export class Segments {
+  readonly table = new Map<number, Segment>();
+  readonly segmentBytes: number;
+  /** Room that a record of full size may leave unused at the end of a segment. */
+  readonly slackBytes: number;
+  /** The number of the next segment. */
+  nextNumber = 1;
+  /** Why there is no spare, when making one failed. */
+  shortage: Error | undefined;
+  readonly #files: FileLayer;
+  readonly #engine: CasEngine;
+  readonly #directory: string;
+  readonly #options: SegmentOptions;
+  readonly #spares: string[] = [];
+  #spareSerial = 0;
+  #making: Promise<void> | undefined;
+
+  constructor(files: FileLayer, engine: CasEngine, directory: string, options: SegmentOptions) {
+    this.#files = files;
+    this.#engine = engine;
+    this.#directory = directory;
+    this.#options = options;
+    this.segmentBytes = options.segmentBytes;
+    this.slackBytes = recordSizeMax(ENTRIES_MAX, NODE_SIZE);
+  }
+
+  get spareCount(): number {
+    return this.#spares.length;
+  }
+
+  get fileCount(): number {
+    return this.table.size + this.#spares.length;
+  }
+
+  /** Is another file allowed? */
+  get canGrow(): boolean {
+    return this.fileCount < this.#options.countMax;
+  }
+
+  pathOf(number: number): string {
+    return join(this.#directory, segmentName(number));
+  }
+
+  /** What lies in the directory: numbers of segments, ascending, and names of spares. */
+  async scan(): Promise<number[]> {
+    const numbers: number[] = [];
+    for (const name of await this.#files.list(this.#directory)) {
+      const match = /^(\d{8,})\.seg$/.exec(name);
+      if (match !== null) numbers.push(Number(match[1]));
+      const spare = /^spare-(\d+)$/.exec(name);
+      if (spare !== null) {
+        this.#spares.push(name);
+        this.#spareSerial = Math.max(this.#spareSerial, Number(spare[1]) + 1);
+      }
+    }
+    return numbers.sort((a, b) => a - b);
+  }
+
+  /** Takes up an existing file. */
+  async adopt(number: number, stream: StreamName, usedBytes: number): Promise<Segment> {
+    const file = await this.#files.open(this.pathOf(number), false);
+    return this.#enter(number, stream, usedBytes, file);
+  }
+
+  /** Turns a spare into the next segment. @throws when there is none and none can be made */
+  async activate(stream: StreamName): Promise<Segment> {
+    if (this.#spares.length === 0) await this.replenish(1);
+    const spare = this.#spares.pop();
+    if (spare === undefined) throw this.shortage ?? new Error('no spare segment');
+    const number = this.nextNumber++;
+    await this.#files.rename(join(this.#directory, spare), this.pathOf(number));
+    await this.#files.syncDirectory(this.#directory);
+    const file = await this.#files.open(this.pathOf(number), false);
+    return this.#enter(number, stream, 0, file);
+  }
+
+  /**
+   * Sees to it that there are spares. Does not throw: {@link shortage} tells what went wrong.
+   *
+   * @param urgentCount so many are needed at once: their room is only reserved, not written
+   */
+  async replenish(urgentCount = 0): Promise<void> {
+    if (this.#making !== undefined) await this.#making;
+    this.#making = this.#makeSpares(urgentCount).finally(() => {
+      this.#making = undefined;
+    });
+    await this.#making;
+  }
+
+  /** Gives a segment's file back; its content is worthless. Nobody may read it any more. */
+  async recycle(number: number): Promise<void> {
+    const segment = this.table.get(number);
+    this.#engine.detach(number);
+    this.table.delete(number);
+    await segment?.file.close();
+    const path = this.pathOf(number);
+    if (this.#spares.length < this.#options.spareCount) {
+      const name = this.#nextSpareName();
+      await this.#files.rename(path, join(this.#directory, name));
+      this.#spares.push(name);
+    } else {
+      await this.#files.unlink(path);
+    }
+    await this.#files.syncDirectory(this.#directory);
+    this.shortage = undefined;
+  }
+
+  async close(): Promise<void> {
+    await this.#making;
+    for (const segment of this.table.values()) {
+      this.#engine.detach(segment.number);
+      await segment.file.close();
+    }
+    this.table.clear();
+  }
+
+  #enter(number: number, stream: StreamName, usedBytes: number, file: StoreFile): Segment {
+    const segment = { number, stream, usedBytes, sealed: false, condemned: false, file };
+    this.table.set(number, segment);
+    this.#engine.attach(number, file.source);
+    this.nextNumber = Math.max(this.nextNumber, number + 1);
+    return segment;
+  }
+
+  async #makeSpares(urgentCount: number): Promise<void> {
+    const wanted = Math.max(urgentCount, this.#options.spareCount);
+    while (this.#spares.length < wanted && this.canGrow) {
+      const name = this.#nextSpareName();
+      try {
+        await this.#makeSpare(name, this.#spares.length < urgentCount);
+        this.#spares.push(name);
+        this.shortage = undefined;
+      } catch (error) {
+        this.shortage = error as Error;
+        await this.#files.unlink(join(this.#directory, name)).catch(() => {});
+        return;
+      }
+    }
+    if (this.#spares.length === 0) this.shortage ??= noSpace();
+  }
+
+  async #makeSpare(name: string, urgent: boolean): Promise<void> {
+    const file = await this.#files.open(join(this.#directory, name), true);
+    try {
+      await file.allocate(this.segmentBytes);
+      // Syncing into written extents is several times as fast as into reserved ones.
+      for (let start = 0; !urgent && start < this.segmentBytes; start += ZEROES.length) {
+        const length = Math.min(ZEROES.length, this.segmentBytes - start);
+        await file.write(ZEROES, length, start, true);
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
+
+  #nextSpareName(): string {
+    return `spare-${String(this.#spareSerial++).padStart(8, '0')}`;
+  }
+}
+
+export function segmentName(number: number): string {
+  return `${String(number).padStart(8, '0')}.seg`;
+}
+
+function noSpace(): Error {
+  return Object.assign(new Error('the store has reached its capacity'), { code: 'ENOSPC' });
+}

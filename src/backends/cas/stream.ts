@@ -1,0 +1,119 @@
+/**
+ * A stream of records: where the next one goes, and what of it is durable. The data stream is the
+ * log: it is replayed after a crash. The streams of nodes and of moved frames are not; what counts
+ * of them is named by a catalog.
+ *
+ * Invariants:
+ * - Records are numbered without a gap and written in that order.
+ * - Everything before a segment's first record is durable before that record is written.
+ */
+import { RecordType, writeRecordHeader } from './format.ts';
+import type { Segment, Segments, StreamName } from './segments.ts';
+
+/** Where a stream ends. */
+export interface StreamPosition {
+  /** 0: no segment yet. */
+  readonly segment: number;
+  readonly offset: number;
+  /** Of the next record. */
+  readonly sequence: number;
+}
+
+export class RecordStream {
+  readonly name: StreamName;
+  /** The sequence of the next record. */
+  sequence = 1;
+  /** Records below this sequence are durable. */
+  durableSequence = 1;
+  readonly #segments: Segments;
+  readonly #identity: { readonly store: Uint8Array; readonly epoch: number };
+  #segment: Segment | undefined;
+
+  constructor(
+    name: StreamName,
+    segments: Segments,
+    identity: { readonly store: Uint8Array; readonly epoch: number },
+  ) {
+    this.name = name;
+    this.#segments = segments;
+    this.#identity = identity;
+  }
+
+  get segment(): Segment | undefined {
+    return this.#segment;
+  }
+
+  get position(): StreamPosition {
+    return {
+      segment: this.#segment?.number ?? 0,
+      offset: this.#segment?.usedBytes ?? 0,
+      sequence: this.sequence,
+    };
+  }
+
+  /** Continues where the stream ended when the store was last open. */
+  resume(position: StreamPosition): void {
+    this.sequence = position.sequence;
+    this.durableSequence = position.sequence;
+    this.#segment = this.#segments.table.get(position.segment);
+    if (this.#segment !== undefined) this.#segment.usedBytes = position.offset;
+  }
+
+  /** Bytes left in the current segment for records, the room for a last full one not counted. */
+  get roomBytes(): number {
+    if (this.#segment === undefined) return 0;
+    return this.#segments.segmentBytes - this.#segment.usedBytes;
+  }
+
+  /** Is there room for a record of `sizeBytes`? */
+  fits(sizeBytes: number): boolean {
+    return this.roomBytes >= sizeBytes;
+  }
+
+  /** Goes on to a new segment. All records so far must have been written. */
+  async advance(): Promise<void> {
+    await this.sync();
+    const next = await this.#segments.activate(this.name);
+    if (this.#segment !== undefined) this.#segment.sealed = true;
+    this.#segment = next;
+  }
+
+  /** Prepares the header of the next record. */
+  prepare(record: Uint8Array, type: RecordType = DEFAULT_TYPES[this.name]): void {
+    const segment = this.#segment as Segment;
+    writeRecordHeader(record, this.#identity.store, {
+      type,
+      segment: segment.number,
+      offset: segment.usedBytes,
+      sequence: this.sequence,
+      epoch: this.#identity.epoch,
+      durableSequence: this.durableSequence,
+    });
+  }
+
+  /**
+   * Takes up a finished record of `length` bytes: the next one follows it.
+   *
+   * @returns where to write it
+   */
+  append(length: number): { segment: Segment; offset: number; sequence: number } {
+    const segment = this.#segment as Segment;
+    const offset = segment.usedBytes;
+    segment.usedBytes += length;
+    return { segment, offset, sequence: this.sequence++ };
+  }
+
+  /** Makes everything written so far durable. */
+  async sync(): Promise<void> {
+    if (this.durableSequence === this.sequence || this.#segment === undefined) return;
+    const { sequence } = this;
+    await this.#segment.file.sync();
+    this.durableSequence = Math.max(this.durableSequence, sequence);
+  }
+}
+
+const DEFAULT_TYPES: Readonly<Record<StreamName, RecordType>> = {
+  data: RecordType.data,
+  node: RecordType.node,
+  moved: RecordType.moved,
+};

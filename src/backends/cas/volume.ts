@@ -1,0 +1,48 @@
+/** A volume: a name, a size, the map of its blocks, and which of them are in memory. */
+import { BLOCK_SIZE } from './format.ts';
+import type { LoadNode } from './tree.ts';
+import { Tree } from './tree.ts';
+
+export class Volume {
+  readonly id: number;
+  readonly name: string;
+  readonly tree: Tree;
+  /** Slots of the block cache by block number. */
+  readonly slots = new Map<number, number>();
+  /** The words of hash and hint of the root that the last checkpoint wrote. */
+  reference: Uint32Array;
+  /** Devices that are open on it. */
+  users = 0;
+  #sizeBytes: number;
+
+  /**
+   * @param reference hash and hint of the stored root, ten words; all zero for an empty volume
+   * @param root the words of that root, undefined for an empty volume
+   */
+  constructor(
+    identity: { readonly id: number; readonly name: string; readonly sizeBytes: number },
+    reference: Uint32Array,
+    root: Uint32Array | undefined,
+    load: LoadNode,
+  ) {
+    this.id = identity.id;
+    this.name = identity.name;
+    this.reference = reference;
+    this.#sizeBytes = identity.sizeBytes;
+    this.tree = new Tree(this.blockCount, root, load);
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  get blockCount(): number {
+    return Math.ceil(this.#sizeBytes / BLOCK_SIZE);
+  }
+
+  /** Makes it larger; the new blocks are zero. */
+  grow(sizeBytes: number): void {
+    this.#sizeBytes = sizeBytes;
+    this.tree.grow(this.blockCount);
+  }
+}

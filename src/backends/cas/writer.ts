@@ -1,0 +1,312 @@
+/**
+ * From dirty blocks to durable records: gathers, lets the engine hash, deduplicate, compress and
+ * lay out, points the maps to the result, writes, syncs.
+ *
+ *     queue -> ingest (one batch at a time) -> maps -> write queue -> segment -> sync -> flushes
+ *
+ * While one record is written or synced the next batch is ingested.
+ *
+ * Invariants:
+ * - Maps are changed in the order of the log, between two batches of the ingest stage; at that
+ *   boundary they say exactly what the log up to there says.
+ * - Whatever is dirty has room reserved, so a write that was taken is never refused for lack of
+ *   space later.
+ * - A flush ends well only after a sync that started after everything queued before it was written.
+ * - After a failed write or sync nothing is written any more: the log would have a gap.
+ */
+import { BlockStatus } from '../../core/block-error.ts';
+import type { CasEngine } from '../../native.ts';
+import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
+import {
+  BLOCK_SIZE,
+  ENTRY_WORDS,
+  EntryKind,
+  EntryWord,
+  entryWords,
+  recordSizeMax,
+} from './format.ts';
+import { LogWriter } from './log-writer.ts';
+import type { BlockReader } from './reader.ts';
+import type { Segments } from './segments.ts';
+import type { RecordStream } from './stream.ts';
+import type { Volume } from './volume.ts';
+
+const ROW_LENGTH = 6;
+/** Up to here handing a batch to another thread takes longer than doing it. */
+const INLINE_MAX = 8;
+/** Full blocks that are worth a batch of their own before anybody asks for durability. */
+const EAGER_COUNT = 64;
+/** What one dirty block may take of the log at most: a record of its own. */
+const RESERVED_BYTES = recordSizeMax(1, BLOCK_SIZE);
+
+export interface Trim {
+  readonly volume: Volume;
+  readonly lba: number;
+  readonly count: number;
+  done(status: BlockStatus): void;
+}
+
+export interface WriterParts {
+  readonly engine: CasEngine;
+  readonly segments: Segments;
+  readonly cache: BlockCache;
+  readonly reader: BlockReader;
+  readonly log: RecordStream;
+  /** Blocks in a record at most. */
+  readonly batchBlocks: number;
+  readonly compress: boolean;
+  /** Called once. */
+  onFailed(error: Error): void;
+}
+
+export class Writer {
+  readonly log: LogWriter;
+  readonly #parts: WriterParts;
+  readonly #rows: Int32Array;
+  readonly #slots: Int32Array;
+  readonly #trims = new Map<number, Trim>();
+  /** Slots, and trims as negative numbers, in the order in which they were queued. */
+  #queue: number[] = [];
+  #trimSerial = 0;
+  #queuedCount = 0;
+  #ingestedCount = 0;
+  #reservedBytes = 0;
+  #running = false;
+  /** Everything queued before this count must be ingested without waiting for more. */
+  #demand = 0;
+  readonly #atBoundary: (() => void)[] = [];
+  readonly #onRoom: (() => void)[] = [];
+
+  constructor(parts: WriterParts) {
+    this.#parts = parts;
+    this.#rows = new Int32Array(parts.batchBlocks * ROW_LENGTH);
+    this.#slots = new Int32Array(parts.batchBlocks);
+    this.log = new LogWriter(parts, () => this.#roomChanged());
+  }
+
+  get failed(): boolean {
+    return this.log.failed;
+  }
+
+  /** Is there room for one more dirty block? */
+  get hasRoom(): boolean {
+    const { segments, log } = this.#parts;
+    const usable = segments.segmentBytes - segments.slackBytes;
+    // The last spare is for nodes: without a checkpoint nothing could ever be freed.
+    const spare = Math.max(0, segments.spareCount - 1) * usable;
+    const room = Math.max(0, log.roomBytes - segments.slackBytes) + spare;
+    return this.#reservedBytes + RESERVED_BYTES <= room;
+  }
+
+  /** Takes a block that has just become dirty. */
+  queue(slot: number): void {
+    this.#reservedBytes += RESERVED_BYTES;
+    this.#queue.push(slot);
+    this.#queuedCount++;
+  }
+
+  trim(trim: Trim): void {
+    const serial = --this.#trimSerial;
+    this.#trims.set(serial, trim);
+    this.#queue.push(serial);
+    this.#demand = ++this.#queuedCount;
+  }
+
+  /** Calls `retry` when there may be more room, or more free slots. */
+  whenRoom(retry: () => void): void {
+    this.#onRoom.push(retry);
+    this.#demand = this.#queuedCount;
+  }
+
+  /** Makes everything queued so far durable. `done` may be called before this returns. */
+  flush(done: (status: BlockStatus) => void): void {
+    if (this.failed) {
+      done(BlockStatus.ioError);
+      return;
+    }
+    this.#demand = this.#queuedCount;
+    this.log.flush(this.#queuedCount, this.#ingestedCount, done);
+  }
+
+  /** Starts what is worth starting. */
+  kick(): void {
+    if (this.#running || this.failed) return;
+    const demanded = this.#demand > this.#ingestedCount;
+    if (!demanded && this.#queue.length < EAGER_COUNT) return;
+    this.#running = true;
+    void this.#run();
+  }
+
+  /** Calls `look`, which must not wait, when maps and log agree. */
+  atBoundary(look: () => void): void {
+    if (this.#running) this.#atBoundary.push(look);
+    else look();
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (
+        !this.failed &&
+        (this.#demand > this.#ingestedCount || this.#queue.length >= EAGER_COUNT)
+      ) {
+        await this.#ingestBatch();
+        this.log.ingested(this.#ingestedCount);
+        this.#reachBoundary();
+      }
+    } catch (error) {
+      this.log.fail(error as Error);
+    }
+    this.#running = false;
+    this.#reachBoundary();
+    if (this.failed) this.#abandonTrims();
+    this.#roomChanged();
+  }
+
+  #reachBoundary(): void {
+    for (const look of this.#atBoundary.splice(0)) look();
+  }
+
+  async #ingestBatch(): Promise<void> {
+    const { engine, cache, log, batchBlocks, compress, segments } = this.#parts;
+    for (;;) {
+      const cold = this.#fillNow(batchBlocks);
+      if (cold.length === 0) break;
+      await Promise.all(cold.map((slot) => this.#fill(slot)));
+    }
+    if (!log.fits(recordSizeMax(batchBlocks, BLOCK_SIZE))) {
+      await this.log.drain();
+      await log.advance();
+      void segments.replenish();
+    }
+    const buffer = this.log.takeBuffer() ?? (await this.log.nextBuffer());
+    const count = this.#gather(batchBlocks);
+    if (count === 0) {
+      this.log.giveBuffer(buffer);
+      return;
+    }
+    log.prepare(buffer);
+    const rows = this.#rows;
+    let length =
+      count <= INLINE_MAX ? engine.ingestNow(cache.slab, rows, count, buffer, compress) : 0;
+    if (length === 0) length = await engine.ingest(cache.slab, rows, count, buffer, compress);
+    await this.#point(buffer, count);
+    this.log.write(buffer, length, this.#slots.slice(0, count));
+  }
+
+  /** Completes partly written blocks from what they replace. @returns slots that need waiting */
+  #fillNow(max: number): number[] {
+    const { cache } = this.#parts;
+    const cold: number[] = [];
+    for (let i = 0; i < this.#queue.length && i < max; i++) {
+      const slot = this.#queue[i] as number;
+      if (slot < 0 || cache.state[slot] !== SlotState.dirty) continue;
+      if (cache.mask[slot] !== MASK_FULL && !this.#fillFromMemory(slot)) cold.push(slot);
+    }
+    return cold;
+  }
+
+  #fillFromMemory(slot: number): boolean {
+    const { cache, reader } = this.#parts;
+    const volume = cache.owner[slot] as Volume;
+    if (!reader.readNow(volume, cache.lba[slot] as number, SCRATCH, 0)) return false;
+    mergeSectors(cache, slot, SCRATCH);
+    return true;
+  }
+
+  async #fill(slot: number): Promise<void> {
+    const { cache, reader } = this.#parts;
+    const base = new Uint8Array(BLOCK_SIZE);
+    const lba = cache.lba[slot] as number;
+    await reader.read(cache.owner[slot] as Volume, lba, base, 0);
+    if (cache.state[slot] === SlotState.dirty && cache.lba[slot] === lba) {
+      mergeSectors(cache, slot, base);
+    }
+  }
+
+  /** Moves the head of the queue to the rows of a batch. */
+  #gather(max: number): number {
+    const { cache } = this.#parts;
+    let count = 0;
+    let taken = 0;
+    for (; taken < this.#queue.length && count < max; taken++) {
+      const item = this.#queue[taken] as number;
+      const row = count * ROW_LENGTH;
+      if (item < 0) {
+        const trim = this.#trims.get(item) as Trim;
+        this.#setRow(row, EntryKind.trim, trim.volume, trim.lba, 0, trim.count);
+      } else {
+        this.#reservedBytes -= RESERVED_BYTES;
+        if (cache.state[item] !== SlotState.dirty) continue;
+        cache.state[item] = SlotState.sealed;
+        const volume = cache.owner[item] as Volume;
+        const lba = cache.lba[item] as number;
+        this.#setRow(row, EntryKind.block, volume, lba, item * BLOCK_SIZE, 1);
+      }
+      this.#slots[count++] = item;
+    }
+    this.#queue = this.#queue.slice(taken);
+    this.#ingestedCount += taken;
+    return count;
+  }
+
+  #setRow(
+    row: number,
+    kind: number,
+    volume: Volume,
+    lba: number,
+    memory: number,
+    count: number,
+  ): void {
+    const rows = this.#rows;
+    rows[row] = kind;
+    rows[row + 1] = volume.id;
+    rows[row + 2] = lba % 2 ** 32;
+    rows[row + 3] = Math.floor(lba / 2 ** 32);
+    rows[row + 4] = memory;
+    rows[row + 5] = count;
+  }
+
+  /** Points the maps to what a record says. */
+  async #point(record: Uint8Array, count: number): Promise<void> {
+    const { cache } = this.#parts;
+    const words = entryWords(record, count);
+    for (let i = 0; i < count; i++) {
+      const item = this.#slots[i] as number;
+      const at = i * ENTRY_WORDS;
+      if (item < 0) {
+        const trim = this.#trims.get(item) as Trim;
+        await trim.volume.tree.clear(trim.lba, trim.count);
+        this.#trims.delete(item);
+        trim.done(BlockStatus.ok);
+        continue;
+      }
+      const { tree } = cache.owner[item] as Volume;
+      const lba = cache.lba[item] as number;
+      const source = words[at + EntryWord.kind] === EntryKind.zero ? undefined : words;
+      while (!tree.set(lba, source, at + EntryWord.hash)) await tree.fetch(lba);
+      cache.state[item] = SlotState.writing;
+    }
+  }
+
+  #abandonTrims(): void {
+    for (const trim of this.#trims.values()) trim.done(BlockStatus.ioError);
+    this.#trims.clear();
+  }
+
+  #roomChanged(): void {
+    for (const retry of this.#onRoom.splice(0)) retry();
+  }
+}
+
+const SCRATCH = new Uint8Array(BLOCK_SIZE);
+
+/** Puts the sectors of `base` where the slot has none. */
+function mergeSectors(cache: BlockCache, slot: number, base: Uint8Array): void {
+  const mask = cache.mask[slot] as number;
+  for (let sector = 0; sector < 8; sector++) {
+    if ((mask & (1 << sector)) !== 0) continue;
+    const start = sector * 512;
+    cache.slab.set(base.subarray(start, start + 512), slot * BLOCK_SIZE + start);
+  }
+  cache.mask[slot] = MASK_FULL;
+}

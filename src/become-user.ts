@@ -1,0 +1,44 @@
+/** Gives up root once everything that needs it is open. */
+import { chown, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { StartupError } from './core/startup-error.ts';
+import { native } from './native.ts';
+
+/** A thread that opens raw sockets, also later. */
+export interface CapableThread {
+  keepCapabilities(): Promise<void>;
+  reduceCapabilities(): Promise<void>;
+}
+
+/**
+ * Turns the process into `name`. The state directory goes with it; open files and sockets stay
+ * open; each of `threads`, and this one, can still open raw sockets, and nothing else.
+ *
+ * @throws {StartupError} there is no such user, or this one must not become another
+ */
+export async function becomeUser(
+  name: string,
+  stateDir: string,
+  threads: readonly CapableThread[],
+): Promise<void> {
+  const user = native.findUser(name);
+  if (user === undefined) {
+    throw new StartupError(`there is no user ${name}`, `create it: useradd --system ${name}`);
+  }
+  const { uid, gid } = user;
+  try {
+    const files = (await readdir(stateDir)).map((file) => join(stateDir, file));
+    await Promise.all([stateDir, ...files].map((path) => chown(path, uid, gid)));
+    native.keepCapabilities();
+    for (const thread of threads) await thread.keepCapabilities();
+    native.setUser(uid, gid);
+    native.reduceCapabilities();
+    for (const thread of threads) await thread.reduceCapabilities();
+  } catch (cause) {
+    throw new StartupError(
+      `cannot become user ${name}: ${(cause as Error).message}`,
+      'start the server as root; or start it as that user, with CAP_NET_RAW, and remove user',
+      { cause },
+    );
+  }
+}

@@ -344,10 +344,10 @@ describeWith(['ip', 'setpriv', 'sysctl'], 'an initiator with a server', () => {
     const { mac } = replies;
     expect(replies).toEqual({
       mac,
-      added: { error: 0, count: 2, list: [mac, 0x0200_0000_00aa] },
-      failed: { error: 2, count: 1, list: [] },
-      read: { error: 0, count: 1, list: [mac] },
-      emptied: { error: 0, count: 0, list: [] },
+      added: { error: 0, failedIndex: 0, maskList: [mac, 0x0200_0000_00aa] },
+      failed: { error: 2, failedIndex: 1, maskList: [] },
+      read: { error: 0, failedIndex: 0, maskList: [mac] },
+      emptied: { error: 0, failedIndex: 0, maskList: [] },
     });
   });
 

@@ -4,7 +4,7 @@ import { SECTOR_SIZE } from '../../core/block-device.ts';
 import type { MacAddress } from '../../net/ethernet.ts';
 import { AtaCommand, AtaFlag } from '../codec/ata.ts';
 import { ConfigCommand, type ConfigReply } from '../codec/config-query.ts';
-import { MacMaskCommand } from '../codec/mac-mask.ts';
+import { type DirectiveFields, MacMaskCommand, type MacMaskReply } from '../codec/mac-mask.ts';
 import { ReserveCommand } from '../codec/reserve-release.ts';
 import { type DiskIdentityReply, decodeIdentity, IDENTIFY_BYTES } from './identity.ts';
 import type { ExchangeOptions, Initiator } from './initiator.ts';
@@ -15,7 +15,6 @@ import {
   encodeMacMask,
   encodeReserve,
   type Frame,
-  type MacMaskDirectiveFields,
   type Route,
 } from './request.ts';
 import {
@@ -25,7 +24,6 @@ import {
   decodeConfig,
   decodeMacMask,
   decodeReserveList,
-  type MacMaskReply,
 } from './response.ts';
 
 /**
@@ -106,7 +104,7 @@ export class RemoteTarget {
     return decodeMacMask(await this.#request((route) => encodeMacMask(route, MacMaskCommand.read)));
   }
 
-  async editMaskList(directives: readonly MacMaskDirectiveFields[]): Promise<MacMaskReply> {
+  async editMaskList(directives: readonly DirectiveFields[]): Promise<MacMaskReply> {
     return decodeMacMask(
       await this.#request((route) => encodeMacMask(route, MacMaskCommand.edit, directives)),
     );

@@ -9,11 +9,10 @@ import {
   AoeCommand,
   FRAME_SIZE_MIN,
   type HeaderFields,
-  writeMac,
   writeRequestHeader,
 } from '../codec/header.ts';
-import { MacMask } from '../codec/mac-mask.ts';
-import { Reserve } from '../codec/reserve-release.ts';
+import { type DirectiveFields, MacMask, writeMacMaskRequest } from '../codec/mac-mask.ts';
+import { Reserve, writeReserveList } from '../codec/reserve-release.ts';
 
 /** Where a request goes, and its tag. */
 export type Route = Omit<HeaderFields, 'command'>;
@@ -28,12 +27,6 @@ export interface AtaRequest {
   readonly sectorCount?: number;
   readonly lba?: number;
   readonly data?: Uint8Array;
-}
-
-export interface MacMaskDirectiveFields {
-  /** One of {@link MacMaskDirective}. */
-  readonly command: number;
-  readonly mac: MacAddress;
 }
 
 export function encodeAta(route: Route, request: AtaRequest): Frame {
@@ -62,17 +55,11 @@ export function encodeConfig(
 export function encodeMacMask(
   route: Route,
   command: number,
-  directives: readonly MacMaskDirectiveFields[] = [],
+  directives: readonly DirectiveFields[] = [],
 ): Frame {
   const size = MacMask.headerSize + directives.length * MacMask.directiveSize;
   const view = newRequest(route, AoeCommand.macMask, size);
-  view.setUint8(MacMask.command, command);
-  view.setUint8(MacMask.directiveCount, directives.length);
-  directives.forEach((directive, index) => {
-    const at = MacMask.headerSize + index * MacMask.directiveSize;
-    view.setUint8(at + MacMask.directiveCommand, directive.command);
-    writeMac(view, at + MacMask.directiveMac, directive.mac);
-  });
+  writeMacMaskRequest(view, 0, command, directives);
   return bytesOf(view);
 }
 
@@ -83,11 +70,7 @@ export function encodeReserve(
 ): Frame {
   const size = Reserve.headerSize + macs.length * Reserve.addressSize;
   const view = newRequest(route, AoeCommand.reserve, size);
-  view.setUint8(Reserve.command, command);
-  view.setUint8(Reserve.count, macs.length);
-  macs.forEach((mac, index) => {
-    writeMac(view, Reserve.headerSize + index * Reserve.addressSize, mac);
-  });
+  writeReserveList(view, 0, command, macs);
   return bytesOf(view);
 }
 

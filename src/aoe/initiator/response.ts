@@ -3,8 +3,8 @@ import type { MacAddress } from '../../net/ethernet.ts';
 import { Ata } from '../codec/ata.ts';
 import { type ConfigReply, decodeConfigReply } from '../codec/config-query.ts';
 import { Aoe, aoeAddress, aoeErrorOf, readMac } from '../codec/header.ts';
-import { MacMask } from '../codec/mac-mask.ts';
-import { Reserve } from '../codec/reserve-release.ts';
+import { decodeMacMaskReply, type MacMaskReply } from '../codec/mac-mask.ts';
+import { readReserveList } from '../codec/reserve-release.ts';
 import { AtaCommandError, MalformedResponseError, RefusedError } from './errors.ts';
 
 /** Status bits of a failed command: error, data request, device fault, busy. */
@@ -33,16 +33,6 @@ export class AoeResponse {
   }
 }
 
-/** The answer to a command on the MAC mask list (AoEr11 §3.3). */
-export interface MacMaskReply {
-  /** A {@link MacMaskError}, or 0. */
-  readonly error: number;
-  /** With an error, the index of the directive that failed; otherwise the list's length. */
-  readonly count: number;
-  /** Empty with an error. */
-  readonly list: readonly MacAddress[];
-}
-
 /** @throws {RefusedError} the error flag is set */
 export function assertAccepted(response: AoeResponse): void {
   if (aoeErrorOf(response.view, 0) !== 0) throw new RefusedError(response);
@@ -65,35 +55,23 @@ export function decodeAtaData(response: AoeResponse, dataBytes: number): Uint8Ar
 }
 
 /** @throws {MalformedResponseError} the frame is cut short */
-export function decodeConfig(response: AoeResponse): ConfigReply {
-  const reply = decodeConfigReply(response.view, 0, response.bytes.length);
-  if (reply === undefined) throw new MalformedResponseError('the config string is cut short');
+export function decodeConfig({ view, bytes }: AoeResponse): ConfigReply {
+  return requireWhole(decodeConfigReply(view, 0, bytes.length));
+}
+
+/** @throws {MalformedResponseError} the frame is cut short */
+export function decodeMacMask({ view, bytes }: AoeResponse): MacMaskReply {
+  return requireWhole(decodeMacMaskReply(view, 0, bytes.length));
+}
+
+/** @throws {MalformedResponseError} the frame is cut short */
+export function decodeReserveList({ view, bytes }: AoeResponse): readonly MacAddress[] {
+  return requireWhole(readReserveList(view, 0, bytes.length));
+}
+
+function requireWhole<Reply>(reply: Reply | undefined): Reply {
+  if (reply === undefined) throw new MalformedResponseError('the response is cut short');
   return reply;
-}
-
-/** @throws {MalformedResponseError} the frame is cut short */
-export function decodeMacMask(response: AoeResponse): MacMaskReply {
-  const { view } = response;
-  assertSize(response, MacMask.headerSize);
-  const error = view.getUint8(MacMask.error);
-  const count = view.getUint8(MacMask.directiveCount);
-  if (error !== 0) return { error, count, list: [] };
-  assertSize(response, MacMask.headerSize + count * MacMask.directiveSize);
-  const at = MacMask.headerSize + MacMask.directiveMac;
-  return { error, count, list: readMacs(view, count, at, MacMask.directiveSize) };
-}
-
-/** @throws {MalformedResponseError} the frame is cut short */
-export function decodeReserveList(response: AoeResponse): readonly MacAddress[] {
-  assertSize(response, Reserve.headerSize);
-  const count = response.view.getUint8(Reserve.count);
-  assertSize(response, Reserve.headerSize + count * Reserve.addressSize);
-  return readMacs(response.view, count, Reserve.headerSize, Reserve.addressSize);
-}
-
-/** Reads `count` addresses, `stride` bytes from one to the next. */
-function readMacs(view: DataView, count: number, at: number, stride: number): MacAddress[] {
-  return Array.from({ length: count }, (_, index) => readMac(view, at + index * stride));
 }
 
 function assertSize({ bytes }: AoeResponse, size: number): void {

@@ -7,6 +7,7 @@
  */
 import { Limits } from '../core/limits.ts';
 import type { RequestPool } from '../core/request-pool.ts';
+import { ReusedList } from '../core/reused-list.ts';
 import { BROADCAST_MAC } from '../net/ethernet.ts';
 import type { FrameBatch, Link } from '../net/link.ts';
 import type { AoeTarget } from './aoe-target.ts';
@@ -38,14 +39,34 @@ export interface AoeServerOptions {
   readonly allow: ReadonlySet<number>;
 }
 
+/** The frame that is being decided on: one object, filled anew for each. */
+class IncomingFrame {
+  link!: Link;
+  /** The whole receive ring; the frame is at `at`. */
+  view!: DataView;
+  at = 0;
+  size = 0;
+  source = 0;
+  arrivalUs = 0;
+
+  fill(link: Link, batch: FrameBatch, index: number): void {
+    this.link = link;
+    this.view = link.ringView;
+    this.at = batch.offsetOf(index);
+    this.size = batch.sizeOf(index);
+    this.arrivalUs = batch.arrivalUsOf(index);
+  }
+}
+
 export class AoeServer {
   readonly counters = newFrameCounters();
   readonly #targets: TargetTable;
   readonly #pool: RequestPool<Exchange>;
   readonly #allow: ReadonlySet<number>;
   readonly #links: Link[] = [];
+  readonly #frame = new IncomingFrame();
   /** Targets with work gathered in this batch. */
-  readonly #touched: AoeTarget[] = [];
+  readonly #touched = new ReusedList<AoeTarget>();
 
   constructor(options: AoeServerOptions) {
     this.#targets = options.targets;
@@ -67,38 +88,35 @@ export class AoeServer {
   }
 
   #handleBatch(link: Link, batch: FrameBatch): void {
+    const frame = this.#frame;
     for (let index = 0; index < batch.count; index++) {
-      this.#handleFrame(link, batch.offsetOf(index), batch.sizeOf(index), batch.arrivalUsOf(index));
+      frame.fill(link, batch, index);
+      this.#handleFrame(frame);
     }
-    const touched = this.#touched;
-    for (const target of touched) {
+    for (let index = 0; index < this.#touched.count; index++) {
+      const target = this.#touched.at(index);
       target.touched = false;
       target.device.kick();
     }
-    touched.length = 0;
+    this.#touched.clear();
   }
 
-  #handleFrame(link: Link, at: number, size: number, arrivalUs: number): void {
-    const frame = link.ringView;
-    if (size < Aoe.headerSize) {
+  #handleFrame(frame: IncomingFrame): void {
+    if (frame.size < Aoe.headerSize) {
       this.counters.malformed++;
       return;
     }
-    const source = readMac(frame, at + Aoe.source);
-    if (!this.#isAcceptable(link, frame, at, source)) return;
-    const address = aoeAddress(frame, at);
+    frame.source = readMac(frame.view, frame.at + Aoe.source);
+    if (!this.#isAcceptable(frame)) return;
+    const address = aoeAddress(frame.view, frame.at);
     const target = this.#targets.find(address);
-    if (target !== undefined) {
-      this.#handleRequest(link, target, at, size, source, arrivalUs);
-    } else if (isWildcard(address)) {
-      this.#handleWildcard(link, address, at, size, source, arrivalUs);
-    } else {
-      this.counters.notOurs++;
-    }
+    if (target !== undefined) this.#handleRequest(frame, target);
+    else if (isWildcard(address)) this.#handleWildcard(frame, address);
+    else this.counters.notOurs++;
   }
 
-  #isAcceptable(link: Link, frame: DataView, at: number, source: number): boolean {
-    const isGroup = (frame.getUint8(at + Aoe.source) & GROUP_ADDRESS_BIT) !== 0;
+  #isAcceptable({ link, view, at, source }: IncomingFrame): boolean {
+    const isGroup = (view.getUint8(at + Aoe.source) & GROUP_ADDRESS_BIT) !== 0;
     const isOurs = source === link.mac || source === 0;
     // On the loopback interface every address is zero, the initiator's as well.
     if (isGroup || (isOurs && !link.loopback)) {
@@ -113,52 +131,36 @@ export class AoeServer {
   }
 
   /** Only questions are answered for a wildcard address; nothing is executed on every disk. */
-  #handleWildcard(
-    link: Link,
-    address: number,
-    at: number,
-    size: number,
-    source: number,
-    arrivalUs: number,
-  ): void {
-    const frame = link.ringView;
-    const command = frame.getUint8(at + Aoe.command);
+  #handleWildcard(frame: IncomingFrame, address: number): void {
+    const { view, at, size } = frame;
+    const command = view.getUint8(at + Aoe.command);
     const asks =
-      command === AoeCommand.config || (command === AoeCommand.ata && isIdentify(frame, at, size));
-    if (!asks || aoeVersion(frame, at) !== AOE_VERSION) {
+      command === AoeCommand.config || (command === AoeCommand.ata && isIdentify(view, at, size));
+    if (!asks || aoeVersion(view, at) !== AOE_VERSION) {
       this.counters.notOurs++;
       return;
     }
-    for (const target of this.#targets.matching(address)) {
-      this.#handleRequest(link, target, at, size, source, arrivalUs);
-    }
+    for (const target of this.#targets.matching(address)) this.#handleRequest(frame, target);
   }
 
-  #handleRequest(
-    link: Link,
-    target: AoeTarget,
-    at: number,
-    size: number,
-    source: number,
-    arrivalUs: number,
-  ): void {
-    if (!target.admits(source)) {
+  #handleRequest(frame: IncomingFrame, target: AoeTarget): void {
+    const { link, view, at, size } = frame;
+    if (!target.admits(frame.source)) {
       this.counters.denied++;
       return;
     }
     const exchange = this.#take(link, target);
     if (exchange === undefined) return;
     this.counters.requests++;
-    const frame = link.ringView;
-    exchange.arrivalUs = arrivalUs;
-    writeResponseHeader(exchange.view, exchange.frameOffset, frame, at, link.mac, target.address);
-    if (aoeVersion(frame, at) !== AOE_VERSION) {
+    exchange.arrivalUs = frame.arrivalUs;
+    writeResponseHeader(exchange.view, exchange.frameOffset, view, at, link.mac, target.address);
+    if (aoeVersion(view, at) !== AOE_VERSION) {
       this.#refuse(exchange, AoeError.unsupportedVersion);
       return;
     }
-    switch (frame.getUint8(at + Aoe.command)) {
+    switch (view.getUint8(at + Aoe.command)) {
       case AoeCommand.ata:
-        this.#handleAta(exchange, target, at, size, source);
+        this.#handleAta(frame, target, exchange);
         break;
       case AoeCommand.config:
       case AoeCommand.macMask:
@@ -171,18 +173,16 @@ export class AoeServer {
   }
 
   #handleAta(
-    exchange: Exchange,
+    { view, at, size, source }: IncomingFrame,
     target: AoeTarget,
-    at: number,
-    size: number,
-    source: number,
+    exchange: Exchange,
   ): void {
     if (size < Ata.headerSize) {
       this.counters.malformed++;
       exchange.drop();
       return;
     }
-    if (target.isReservedAgainst(source) && !isIdentify(exchange.link.ringView, at, size)) {
+    if (target.isReservedAgainst(source) && !isIdentify(view, at, size)) {
       target.refuseReserved(exchange);
       return;
     }

@@ -16,6 +16,7 @@ import { type BlockDevice, BlockOp, type BlockRequest, type Completer } from './
 import { BlockStatus } from './block-error.ts';
 import { CompleterTable, DeviceLayer } from './layer.ts';
 import { Limits } from './limits.ts';
+import { ReusedList } from './reused-list.ts';
 
 const BUCKET_BYTES = 4096;
 const BUCKET_COUNT = 1 << 14;
@@ -30,8 +31,11 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   readonly #touching = new Uint16Array(BUCKET_COUNT);
   readonly #writing = new Uint16Array(BUCKET_COUNT);
   readonly #lastWriteUs = new Float64Array(BUCKET_COUNT);
-  readonly #running: BlockRequest[] = [];
+  readonly #running = new ReusedList<BlockRequest>();
   readonly #place = new Uint32Array(Limits.requestCount);
+  /** First and last bucket of each request; the last may be beyond the end, and wraps around. */
+  readonly #firstBucket = new Int32Array(Limits.requestCount);
+  readonly #lastBucket = new Int32Array(Limits.requestCount);
   readonly #waiting: BlockRequest[] = [];
   readonly #nowUs: () => number;
   #wideCount = 0;
@@ -47,6 +51,7 @@ export class OrderedDevice extends DeviceLayer implements Completer {
       this.below.submit(request);
       return;
     }
+    this.#locate(request);
     if (changesData(request) && this.#isStale(request)) {
       request.complete(BlockStatus.stale);
       return;
@@ -63,10 +68,10 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   }
 
   completed(request: BlockRequest): void {
-    const last = this.#running.pop() as BlockRequest;
+    const last = this.#running.pop();
     if (last !== request) {
       const place = this.#place[request.index] as number;
-      this.#running[place] = last;
+      this.#running.set(place, last);
       this.#place[last.index] = place;
     }
     this.#count(request, -1);
@@ -76,7 +81,7 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   }
 
   #run(request: BlockRequest): void {
-    this.#place[request.index] = this.#running.push(request) - 1;
+    this.#place[request.index] = this.#running.push(request);
     this.below.submit(request);
   }
 
@@ -93,12 +98,20 @@ export class OrderedDevice extends DeviceLayer implements Completer {
     }
   }
 
+  #locate({ index, offset, length }: BlockRequest): void {
+    const firstBlock = Math.floor(offset / BUCKET_BYTES);
+    const lastBlock = Math.floor((offset + length - 1) / BUCKET_BYTES);
+    const first = firstBlock & BUCKET_MASK;
+    this.#firstBucket[index] = first;
+    this.#lastBucket[index] = first + Math.min(BUCKET_MASK, lastBlock - firstBlock);
+  }
+
   #isStale(request: BlockRequest): boolean {
     const { arrivalUs } = request;
     if (arrivalUs === 0) return false;
     if (this.#nowUs() - arrivalUs > Limits.writeAgeMsMax * 1000) return true;
-    const first = firstBucket(request);
-    const last = first + bucketSpan(request);
+    const first = this.#firstBucket[request.index] as number;
+    const last = this.#lastBucket[request.index] as number;
     for (let bucket = first; bucket <= last; bucket++) {
       const lead = (this.#lastWriteUs[bucket & BUCKET_MASK] as number) - arrivalUs;
       if (lead > 0 && lead < CLOCK_STEP_US) return true;
@@ -112,8 +125,8 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   #mayConflict(request: BlockRequest): boolean {
     if (this.#wideCount > 0 || request.length > COUNTED_BYTES_MAX) return true;
     const counts = changesData(request) ? this.#touching : this.#writing;
-    const first = firstBucket(request);
-    const last = first + bucketSpan(request);
+    const first = this.#firstBucket[request.index] as number;
+    const last = this.#lastBucket[request.index] as number;
     for (let bucket = first; bucket <= last; bucket++) {
       if (counts[bucket & BUCKET_MASK] !== 0) return true;
     }
@@ -122,8 +135,8 @@ export class OrderedDevice extends DeviceLayer implements Completer {
 
   /** Does `request` conflict with a running request, or with one of the first `waitingCount`? */
   #conflicts(request: BlockRequest, waitingCount: number): boolean {
-    for (const other of this.#running) {
-      if (conflict(request, other)) return true;
+    for (let index = 0; index < this.#running.count; index++) {
+      if (conflict(request, this.#running.at(index))) return true;
     }
     for (let index = 0; index < waitingCount; index++) {
       if (conflict(request, this.#waiting[index] as BlockRequest)) return true;
@@ -137,8 +150,8 @@ export class OrderedDevice extends DeviceLayer implements Completer {
       return;
     }
     const writes = changesData(request);
-    const first = firstBucket(request);
-    const last = first + bucketSpan(request);
+    const first = this.#firstBucket[request.index] as number;
+    const last = this.#lastBucket[request.index] as number;
     for (let bucket = first; bucket <= last; bucket++) {
       const place = bucket & BUCKET_MASK;
       this.#touching[place] = (this.#touching[place] as number) + change;
@@ -157,15 +170,4 @@ function conflict(a: BlockRequest, b: BlockRequest): boolean {
     b.offset < a.offset + a.length &&
     (changesData(a) || changesData(b))
   );
-}
-
-/** The bucket of the first byte; later ones follow it and wrap around. */
-function firstBucket(request: BlockRequest): number {
-  return (request.offset / BUCKET_BYTES) & BUCKET_MASK;
-}
-
-/** How many buckets after the first one the request reaches into; at most once around. */
-function bucketSpan(request: BlockRequest): number {
-  const head = request.offset % BUCKET_BYTES;
-  return Math.min(BUCKET_MASK, ((head + request.length - 1) / BUCKET_BYTES) | 0);
 }

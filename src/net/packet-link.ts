@@ -12,6 +12,7 @@
 import { performance } from 'node:perf_hooks';
 import { Limits } from '../core/limits.ts';
 import type { Memory } from '../core/memory.ts';
+import { ReusedList } from '../core/reused-list.ts';
 import { StartupError } from '../core/startup-error.ts';
 import { native, type PacketSocket, type SystemError } from '../native.ts';
 import type { MacAddress } from './ethernet.ts';
@@ -78,7 +79,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   readonly #full: Promise<Step> = Promise.resolve({ done: false, value: this.#batch });
   readonly #rows: Int32Array;
   readonly #outcome = new Int32Array(2);
-  readonly #queue: OutgoingFrame[] = [];
+  readonly #queue = new ReusedList<OutgoingFrame>();
   readonly #spin: SpinBudget;
   #state: 'running' | 'breathing' | 'asleep' | 'closed' = 'breathing';
   #wake: ((step: Step) => void) | undefined;
@@ -127,10 +128,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
       frame.sent();
       return;
     }
-    const row = 2 * this.#queue.length;
-    this.#rows[row] = frame.frameOffset;
-    this.#rows[row + 1] = frame.frameSize;
-    this.#queue.push(frame);
+    this.#setRow(this.#queue.push(frame), frame);
     if (this.#state === 'running' || this.#sendScheduled) return;
     this.#sendScheduled = true;
     queueMicrotask(this.#sendQueued);
@@ -152,7 +150,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
     this.stopReceiving();
     this.#sendQueued();
     this.#state = 'closed';
-    this.#abandonQueue(this.#queue.length);
+    this.#abandonQueue(this.#queue.count);
     this.#options.unregisterMemory(this.ring);
     this.#socket.close();
   }
@@ -199,10 +197,10 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
 
   /** One native call: sends what is queued, gives the last frames back, takes the next. */
   #step(spinUs: number): number {
-    const count = this.#socket.next(this.#queue.length, spinUs);
+    const count = this.#socket.next(this.#queue.count, spinUs);
     this.#batch.count = count;
     if (spinUs > 0) this.#spin.report(count > 0);
-    if (this.#queue.length > 0) this.#afterSend();
+    if (this.#queue.count > 0) this.#afterSend();
     return count;
   }
 
@@ -218,21 +216,16 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
 
   readonly #sendQueued = (): void => {
     this.#sendScheduled = false;
-    if (this.#queue.length === 0 || this.#state === 'closed') return;
-    this.#socket.send(this.#queue.length);
+    if (this.#queue.count === 0 || this.#state === 'closed') return;
+    this.#socket.send(this.#queue.count);
     this.#afterSend();
   };
 
   #afterSend(): void {
     const sentCount = this.#outcome[0] as number;
     this.#sentCount += sentCount;
-    if (sentCount === this.#queue.length) {
-      for (const frame of this.#queue) frame.sent();
-      this.#queue.length = 0;
-      return;
-    }
-    for (const frame of this.#queue.splice(0, sentCount)) frame.sent();
-    this.#afterFailure(this.#outcome[1] as number);
+    this.#release(sentCount);
+    if (this.#queue.count > 0) this.#afterFailure(this.#outcome[1] as number);
   }
 
   #afterFailure(errno: number): void {
@@ -242,18 +235,28 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
     } else {
       // A frame that is too long fails alone; any other error is the interface's. Nothing is
       // lost: initiators resend.
-      this.#abandonQueue(errno === Errno.EMSGSIZE ? 1 : this.#queue.length);
+      this.#abandonQueue(errno === Errno.EMSGSIZE ? 1 : this.#queue.count);
     }
-    this.#queue.forEach((frame, index) => {
-      this.#rows[2 * index] = frame.frameOffset;
-      this.#rows[2 * index + 1] = frame.frameSize;
-    });
-    if (this.#queue.length > 0 && !this.#sendScheduled) this.#sendQueued();
+    for (let index = 0; index < this.#queue.count; index++) {
+      this.#setRow(index, this.#queue.at(index));
+    }
+    if (this.#queue.count > 0 && !this.#sendScheduled) this.#sendQueued();
   }
 
   #abandonQueue(count: number): void {
     this.#unsentCount += count;
-    for (const frame of this.#queue.splice(0, count)) frame.sent();
+    this.#release(count);
+  }
+
+  /** Gives the first frames of the queue back to their owners. */
+  #release(count: number): void {
+    for (let index = 0; index < count; index++) this.#queue.at(index).sent();
+    this.#queue.removeFirst(count);
+  }
+
+  #setRow(index: number, frame: OutgoingFrame): void {
+    this.#rows[2 * index] = frame.frameOffset;
+    this.#rows[2 * index + 1] = frame.frameSize;
   }
 }
 

@@ -7,5 +7,22 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    coverage: {
+      provider: 'v8',
+      include: ['src/**'],
+      reporter: ['text-summary', 'html'],
+      // What tests reach inside their own process; the program itself they run beside it.
+      thresholds: {
+        'src/core/**': { 100: true },
+        'src/aoe/codec/**': { 100: true },
+        'src/aoe/ata/**': { statements: 98, branches: 95, functions: 100, lines: 98 },
+        'src/aoe/aoe-*.ts': { statements: 98, branches: 94, functions: 100, lines: 99 },
+        'src/aoe/{exchange,frame-filter,share}.ts': { 100: true },
+        'src/aoe/{state-store,target-table}.ts': { branches: 98, lines: 96 },
+        'src/config/**': { statements: 98, branches: 97, functions: 100, lines: 99 },
+        'src/net/{ethernet,packet-filter,spin-budget}.ts': { 100: true },
+        'src/net/packet-link.ts': { statements: 82, branches: 62, functions: 80, lines: 87 },
+      },
+    },
   },
 });

@@ -74,12 +74,16 @@ FileRing::~FileRing() {
 void FileRing::OpenUring(uint32_t request_count) {
   io_uring_params params{};
   params.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
-  params.cq_entries = 2 * request_count;
+  params.cq_entries = std::max(kUringEntries, 2 * request_count);
   if (io_uring_queue_init_params(kUringEntries, &uring_, &params) < 0) return;
   if (io_uring_register_eventfd(&uring_, event_fd_.get()) < 0) {
     io_uring_queue_exit(&uring_);
     return;
   }
+  // What cannot be started without blocking occupies a kernel thread. The kernel's own bound of a
+  // few is shared by all files: one file that hangs would hold up the others.
+  uint32_t threads[2] = {request_count, 0};
+  io_uring_register_iowq_max_workers(&uring_, threads);
   has_uring_ = true;
 }
 
@@ -150,7 +154,8 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
 bool FileRing::TryNow(Operation* operation, FileMode mode) {
   const bool moves = operation->op == FileOp::kRead || operation->op == FileOp::kWrite;
   if (mode == FileMode::kMemory) {
-    Execute(operation);
+    // Nothing in memory becomes more durable by a flush.
+    if (operation->op != FileOp::kFlush) Execute(operation);
     return true;
   }
   if (mode == FileMode::kDirect || !moves || operation->op == FileOp::kWrite) return false;

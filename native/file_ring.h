@@ -12,7 +12,8 @@
 //   .close()              waits for operations in flight, drops their completions; idempotent
 //
 // Rows: Int32Array, 8 a row: op, file, region, memory offset, length, stash region, stash offset,
-// request; offsets: Float64Array, the file offset of each row; completions: Int32Array pairs of
+// request; offsets: Float64Array, the file offset of each row, for a flush the size that the file
+// must still have; completions: Int32Array pairs of
 // (request, errno), room for requestCount. A request has at most one operation in flight, and
 // operations of one kick() do not overlap in the file.
 //

@@ -44,11 +44,19 @@ void PollWatch::OnReadable(uv_poll_t* handle, int status, int) {
   if (watch->closing_) return;
   Napi::Env env = watch->env_;
   Napi::HandleScope scope(env);
-  watch->callback_.MakeCallback(env.Global(), {Napi::Number::New(env, -status)}, watch->context_);
+  const napi_value argument = Napi::Number::New(env, -status);
+  // Fails when the callback threw, and when the environment ends: it runs no JavaScript then.
+  napi_make_callback(env, watch->context_, env.Global(), watch->callback_.Value(), 1, &argument,
+                     nullptr);
   // With C++ exceptions off nobody else looks: left pending, it would silence every later call.
-  if (env.IsExceptionPending()) {
-    napi_fatal_exception(env, env.GetAndClearPendingException().Value());
+  // Not by Napi::Error: an environment that ends cannot make one, which is fatal.
+  napi_value exception = nullptr;
+  if (env.IsExceptionPending() &&
+      napi_get_and_clear_last_exception(env, &exception) == napi_ok) {
+    napi_fatal_exception(env, exception);
   }
+  // libuv stops a handle that polled an error, such as that of a link that went down.
+  if (status < 0 && !watch->closing_) uv_poll_start(handle, UV_READABLE, OnReadable);
 }
 
 void PollWatch::OnClosed(uv_handle_t* handle) {

@@ -1,6 +1,7 @@
 #include "worker_pool.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,6 +26,21 @@ int Move(Operation* operation) {
   return 0;
 }
 
+// A flush of a file that was removed or cut short keeps nothing safe: what was written to it will
+// not be there when the file is opened by its name again.
+int CheckIsWhole(int fd, off_t least_size) {
+  struct stat stats {};
+  if (fstat(fd, &stats) < 0) return errno;
+  if (!S_ISREG(stats.st_mode)) return 0;
+  if (stats.st_nlink == 0) return ENOENT;
+  return stats.st_size < least_size ? EIO : 0;
+}
+
+int Flush(const Operation* operation) {
+  if (fdatasync(operation->fd) < 0) return errno;
+  return CheckIsWhole(operation->fd, operation->offset);
+}
+
 }  // namespace
 
 void Execute(Operation* operation) {
@@ -34,7 +50,7 @@ void Execute(Operation* operation) {
       operation->error = Move(operation);
       return;
     case FileOp::kFlush:
-      operation->error = fdatasync(operation->fd) < 0 ? errno : 0;
+      operation->error = Flush(operation);
       return;
     case FileOp::kTrim:
       operation->error = fallocate(operation->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,

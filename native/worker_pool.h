@@ -25,7 +25,8 @@ namespace aoe {
 
 enum class FileOp : int32_t { kRead = 0, kWrite = 1, kFlush = 2, kTrim = 3 };
 
-// One operation on a file. `done` counts bytes already moved.
+// One operation on a file. `done` counts bytes already moved. A flush fails if the file has lost
+// its name or is shorter than `offset`.
 struct Operation {
   FileOp op;
   int fd;

@@ -221,9 +221,12 @@ RecordState Engine::Check(const uint8_t* record, size_t available, bool frames, 
   if (available < sizeof(RecordHeader)) return RecordState::kTorn;
   const RecordHeader* header = HeaderOf(record);
   if (header->magic != kRecordMagic || header->version != kFormatVersion) return RecordState::kTorn;
-  if (header->entry_count > kEntriesMax || header->length > available) return RecordState::kTorn;
+  if (header->entry_count > kEntriesMax) return RecordState::kTorn;
   const size_t described = header->entry_count * sizeof(Entry) + size_t{header->inline_length};
-  if (sizeof(RecordHeader) + described > header->length) return RecordState::kTorn;
+  const size_t needed = frames ? header->length : sizeof(RecordHeader) + described;
+  if (sizeof(RecordHeader) + described > header->length || needed > available) {
+    return RecordState::kTorn;
+  }
   uint8_t checksum[kHashSize];
   HashParts(HashDomain::kRecord, record, kChecksummedHeaderSize, EntriesOf(record), described,
             checksum);

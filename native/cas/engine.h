@@ -60,7 +60,8 @@ class Engine {
   // Looks up where a frame is by its hash alone. May block.
   bool Locate(const uint8_t* hash, FrameLocation* location);
 
-  // Checks a record of at most `available` bytes; with `frames` also each frame in it.
+  // Checks a record of which `available` bytes are there: header and entries suffice unless
+  // `frames` asks for each frame, too.
   // `damaged` receives the index of the first frame that is not what its entry says.
   RecordState Check(const uint8_t* record, size_t available, bool frames, size_t* damaged);
 

@@ -4,8 +4,13 @@
  */
 import { closeSync, fdatasync } from 'node:fs';
 import { promisify } from 'node:util';
-import type { BlockCapabilities, BlockDevice, BlockRequest } from '../core/block-device.ts';
-import { SECTOR_SIZE } from '../core/block-device.ts';
+import {
+  type BlockCapabilities,
+  type BlockDevice,
+  BlockOp,
+  type BlockRequest,
+  SECTOR_SIZE,
+} from '../core/block-device.ts';
 import type { FileIo, FileMode } from './file-io.ts';
 
 export interface OpenFile {
@@ -42,7 +47,9 @@ export class FileDevice implements BlockDevice {
   }
 
   submit(request: BlockRequest): void {
-    this.#io.submit(this.#file, request, this.#offsetBytes + request.offset);
+    // A flush fails when the file has become shorter than the device.
+    const offset = request.op === BlockOp.flush ? this.#sizeBytes : request.offset;
+    this.#io.submit(this.#file, request, this.#offsetBytes + offset);
   }
 
   kick(): void {

@@ -1,0 +1,154 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import {
+  ataReply,
+  ataRequest,
+  configRequest,
+  expectFrames,
+  maskRequest,
+  reserveRequest,
+  sectors,
+} from '../protocol/frames.ts';
+import { EXCHANGE_COUNT, Stage, type StageOptions } from '../protocol/stage.ts';
+
+const MTU = 1500;
+const NOW_US = () => Date.now() * 1000;
+const SIZE_BYTES = 1 << 16;
+const TARGET = { shelf: 1, slot: 0, sizeBytes: SIZE_BYTES, readOnly: false, configString: '' };
+const INITIATOR = 0x0200_0000_0001;
+const WRITE_EXT = { opcode: 0x34, aflags: 0x41, sectorCount: 1 };
+
+describe('AoeServer', () => {
+  let stage: Stage | undefined;
+
+  afterEach(async () => {
+    await stage?.close();
+    stage = undefined;
+  });
+
+  function open(options: StageOptions = {}): Stage {
+    stage = new Stage([TARGET], MTU, options);
+    return stage;
+  }
+
+  it('announces its targets when a link opens, by broadcast, as an answer nobody asked for', () => {
+    const [announcement, ...more] = open().link.sent;
+    const header = 'ffffffffffff02000000000288a218000001000100000000';
+    expect(announcement?.toString('hex', 0, 24)).toBe(header);
+    expect(announcement).toHaveLength(60);
+    expect(more).toEqual([]);
+  });
+
+  it('announces a target when it is told to', async () => {
+    const { link, server, targets } = open();
+    const [first] = link.sent.splice(0);
+    for (const { target } of targets) server.announce(target);
+    expect(link.sent).toEqual([first]);
+  });
+
+  it('drops and counts frames beyond the bound on requests in flight', async () => {
+    const { server } = open();
+    const stuck = Array.from({ length: EXCHANGE_COUNT + 5 }, (_, lba) =>
+      ataRequest({ ...WRITE_EXT, lba: lba % 100, data: sectors(1, 1) }),
+    );
+    const replies = await (stage as Stage).deliver(stuck, NOW_US());
+    expect(replies).toHaveLength(EXCHANGE_COUNT);
+    expect(server.counters).toMatchObject({ requests: EXCHANGE_COUNT, overload: 5 });
+    const again = await (stage as Stage).deliver([configRequest()], NOW_US());
+    expect(again).toHaveLength(1);
+  });
+
+  it('answers only those that the configuration allows', async () => {
+    const { server } = open({ allow: new Set([INITIATOR]) });
+    const stranger = configRequest({ source: '02:00:00:00:00:99' });
+    expect(await (stage as Stage).deliver([stranger], NOW_US())).toEqual([]);
+    expect(server.counters.denied).toBe(1);
+    expect(await (stage as Stage).deliver([configRequest()], NOW_US())).toHaveLength(1);
+  });
+
+  it('answers its own address on the loopback interface, where all are zero', async () => {
+    open({ loopback: true });
+    const zero = { source: '00:00:00:00:00:00' };
+    expect(await (stage as Stage).deliver([configRequest(zero)], NOW_US())).toHaveLength(1);
+    const group = { source: '01:00:00:00:00:00' };
+    expect(await (stage as Stage).deliver([configRequest(group)], NOW_US())).toEqual([]);
+  });
+
+  it('counts what it does not answer by its reason', async () => {
+    const { server } = open();
+    await (stage as Stage).deliver(
+      [
+        configRequest().subarray(0, 20),
+        ataRequest({ opcode: 0xec }).subarray(0, 30),
+        configRequest({ source: 'ff:ff:ff:ff:ff:ff' }),
+        configRequest({ slot: 5 }),
+        ataRequest({ opcode: 0x20, shelf: 0xffff }),
+      ],
+      NOW_US(),
+    );
+    expect(server.counters).toMatchObject({ malformed: 2, badSource: 1, notOurs: 2 });
+  });
+
+  it('does not execute a write that it comes to too late', async () => {
+    open();
+    const write = ataRequest({ ...WRITE_EXT, data: sectors(1, 1) });
+    expect(await (stage as Stage).deliver([write], NOW_US() - 3_000_000)).toEqual([]);
+    expectFrames(await (stage as Stage).deliver([write], NOW_US()), [ataReply(write)]);
+  });
+
+  it('refuses a change that cannot be saved by error 3, and forgets it', async () => {
+    const { targets } = open({ save: () => Promise.reject(new Error('no room')) });
+    for (const request of [
+      configRequest({ ccmd: 4, text: 'lost' }),
+      maskRequest(1, [[1, '02:00:00:00:00:01']]),
+      reserveRequest(1, ['02:00:00:00:00:01']),
+    ]) {
+      const [reply] = await (stage as Stage).deliver([request], NOW_US());
+      expect(reply?.readUInt16BE(14)).toBe(0x1c03);
+    }
+    expect(targets[0]?.target.state).toMatchObject({ maskList: [], reserveList: [] });
+    expect(targets[0]?.target.state.configString).toHaveLength(0);
+  });
+
+  it('drops a change that comes while another one is being saved: it is resent', async () => {
+    open();
+    const [first, second] = ['one', 'two'].map((text, tag) =>
+      configRequest({ ccmd: 4, text, tag }),
+    );
+    const replies = await (stage as Stage).deliver([first as Buffer, second as Buffer], NOW_US());
+    expect(replies.map((reply) => reply.readUInt32BE(20))).toEqual([0]);
+  });
+
+  it('counts what a reservation refused', async () => {
+    const { targets } = open();
+    const frames = [reserveRequest(1, ['02:00:00:00:00:42']), ataRequest({ opcode: 0x20 })];
+    for (const frame of frames) await (stage as Stage).deliver([frame], NOW_US());
+    expect(targets[0]?.target.reservationConflicts).toBe(1);
+  });
+
+  it('tells initiators of a size that has grown, once it is remembered', async () => {
+    const saved: number[] = [];
+    const { link, targets } = open({
+      save: async ({ sizeBytes }) => {
+        saved.push(sizeBytes);
+      },
+    });
+    link.sent.length = 0;
+    targets[0]?.target.grown();
+    expect(link.sent).toEqual([]);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(saved).toEqual([SIZE_BYTES]);
+    expect(link.sent.map((frame) => frame.readUInt8(19))).toEqual([1]);
+  });
+
+  it('does not tell of a size that could not be remembered', async () => {
+    const { link, targets } = open({ save: () => Promise.reject(new Error('no room')) });
+    link.sent.length = 0;
+    targets[0]?.target.grown();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(link.sent).toEqual([]);
+  });
+
+  it('refuses two targets of one address', () => {
+    expect(() => new Stage([TARGET, TARGET], MTU)).toThrow('e1.0 is taken');
+  });
+});

@@ -1,0 +1,189 @@
+/**
+ * The addon in a program of its own, which the tests start: `node addon.mjs <what> [...]`.
+ * Plain JavaScript, so that Node.js runs it as it is, in workers too.
+ */
+import { closeSync, openSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { isMainThread, Worker, workerData } from 'node:worker_threads';
+
+const built = new URL('../../build/Release/aoe_native.node', import.meta.url).pathname;
+const native = createRequire(import.meta.url)(process.env.AOE_SERVER_ADDON ?? built);
+
+const READ = 0;
+const WRITE = 1;
+const FLUSH = 2;
+const BUFFERED = 1;
+const ROW_LENGTH = 8;
+/** Enough for io_uring, which refuses a completion queue that is shorter than its own. */
+const REQUEST_COUNT = 128;
+const ACCEPT_ALL = new Uint32Array([0x06, 0, 0, 0x40000]);
+
+export function openSocket(name, onReadable = () => {}) {
+  const sent = new Int32Array(128);
+  const received = new Int32Array(128);
+  const outcome = new Int32Array(2);
+  const socket = new native.PacketSocket(
+    {
+      interface: name,
+      frameSizeMax: 1514,
+      ringSize: 1 << 20,
+      filter: ACCEPT_ALL,
+      slab: new ArrayBuffer(4096),
+      received,
+      arrivals: new Float64Array(64),
+      sent,
+      outcome,
+    },
+    onReadable,
+  );
+  return Object.assign(socket, { sent, outcome });
+}
+
+function openRing(uring, onCompletions = () => {}) {
+  const requestCount = REQUEST_COUNT;
+  const rows = new Int32Array(requestCount * ROW_LENGTH);
+  const offsets = new Float64Array(requestCount);
+  const completions = new Int32Array(2 * requestCount);
+  const ring = new native.FileRing(
+    { requestCount, rows, offsets, completions, uring },
+    onCompletions,
+  );
+  if (ring.engine !== (uring ? 'io_uring' : 'threads')) throw new Error('another engine');
+  return { ring, rows, offsets };
+}
+
+/** Starts a write, a flush and a read, and does not wait for them. */
+function startFileIo(path, uring) {
+  const { ring, rows } = openRing(uring);
+  const region = ring.registerMemory(native.allocateSlab(64 * 1024));
+  const fd = openSync(path, 'r+');
+  const file = ring.addFile(fd, BUFFERED);
+  [WRITE, FLUSH, READ].forEach((op, request) => {
+    const place = 8192 * request;
+    rows.set([op, file, region, place, 8192, region, place, request], request * ROW_LENGTH);
+  });
+  ring.kick(3);
+  return { ring, fd };
+}
+
+/** What a program does one after the other; a test ends it after each. */
+const STEPS = {
+  load: () => {},
+  slab: () => native.allocateSlab(1 << 20).byteLength,
+  watch: (held) => {
+    held.watch = new native.InterfaceWatch(() => {});
+  },
+  ring: (held) => {
+    held.idleRing = openRing(true);
+  },
+  'file I/O': (held) => {
+    held.uring = startFileIo(held.path, true);
+  },
+  'file I/O on threads': (held) => {
+    held.threads = startFileIo(held.path, false);
+  },
+  socket: (held) => {
+    held.socket = openSocket('lo');
+  },
+  'a step of the socket': (held) => {
+    held.socket.next(0, 100);
+    held.socket.statistics();
+  },
+  'closing the socket': (held) => {
+    held.socket.close();
+    held.socket.close();
+    if (held.socket.next(0, 0) !== 0 || held.socket.ring.byteLength !== 0) throw new Error('open');
+  },
+  'closing the rings': (held) => {
+    for (const { ring, fd } of [held.uring, held.threads]) {
+      ring.close();
+      ring.close();
+      closeSync(fd);
+    }
+    held.idleRing.ring.close();
+  },
+  'closing the watch': (held) => {
+    held.watch.close();
+    held.watch.close();
+  },
+};
+
+/** Does the first `count` steps. */
+function doSteps(count, path) {
+  const held = { path };
+  for (const step of Object.values(STEPS).slice(0, count)) step(held);
+  return held;
+}
+
+/** Leaves wrappers of every kind to the garbage collector, open and closed ones. */
+async function collect(path) {
+  for (let round = 0; round < 20; round++) {
+    doSteps(Object.keys(STEPS).length, path);
+    doSteps(Object.keys(STEPS).length - 3, path);
+    global.gc();
+    await new Promise((resolve) => setImmediate(resolve));
+    global.gc();
+  }
+  process.exit(0);
+}
+
+/** Ends workers while sockets and rings are open and busy. */
+async function terminate(count, path) {
+  for (let round = 0; round < 5; round++) {
+    const worker = new Worker(new URL(import.meta.url), { workerData: { count, path } });
+    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    await worker.terminate();
+  }
+}
+
+const MAIN = {
+  names: () => console.log(JSON.stringify(Object.keys(STEPS))),
+  exit: (count, path) => {
+    doSteps(Number(count), path);
+    process.exit(0);
+  },
+  end: (count, path) => doSteps(Number(count), path),
+  collect,
+  terminate: (count, path) => terminate(Number(count), path),
+  /** Prints how opening an interface fails. */
+  open: (name) => {
+    try {
+      openSocket(name);
+      console.log('{}');
+    } catch ({ code, errno, syscall, message }) {
+      console.log(JSON.stringify({ code, errno, syscall, message }));
+    }
+    process.exit(0);
+  },
+  /** A callback that throws must reach the program, and not silence the next one. */
+  throw: async (path) => {
+    let callCount = 0;
+    process.on('uncaughtException', ({ message }) => {
+      if (message !== 'from a callback') process.exit(2);
+      if (++callCount === 2) process.exit(0);
+      startAgain();
+    });
+    const startAgain = () => {
+      const { ring, rows } = openRing(false, () => {
+        ring.reap();
+        throw new Error('from a callback');
+      });
+      const region = ring.registerMemory(native.allocateSlab(8192));
+      const file = ring.addFile(openSync(path, 'r+'), BUFFERED);
+      rows.set([FLUSH, file, region, 0, 0, region, 0, 0]);
+      ring.kick(1);
+    };
+    startAgain();
+  },
+};
+
+if (isMainThread) {
+  const [what, ...args] = process.argv.slice(2);
+  await MAIN[what](...args);
+} else {
+  const held = doSteps(workerData.count, workerData.path);
+  const { parentPort } = await import('node:worker_threads');
+  parentPort.postMessage('busy');
+  // Keeps what is open from being collected.
+  setInterval(() => held, 1000);
+}

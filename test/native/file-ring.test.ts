@@ -1,0 +1,75 @@
+import { mkdtempSync, rmSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openFileDevice } from '../../src/backends/file.ts';
+import type { FileDevice } from '../../src/backends/file-device.ts';
+import { FileIo } from '../../src/backends/file-io.ts';
+import type { DeviceClient } from '../../src/core/device-client.ts';
+import { clientOf, pattern, REQUEST_COUNT } from '../conformance/block-device.ts';
+
+const MIB = 1 << 20;
+
+/** On a disk: in memory no operation waits, and none of these engines is used. */
+const FOLDER = '/var/tmp/aoe-file-ring-';
+
+for (const [uring, direct] of [
+  [true, false],
+  [true, true],
+  [false, false],
+  [false, true],
+] as const) {
+  const engine = uring ? 'io_uring' : 'threads';
+
+  describe(`file I/O on ${engine}${direct ? ', past the page cache' : ''}`, () => {
+    let folder: string;
+    let path: string;
+    let io: FileIo;
+    let device: FileDevice;
+    let client: DeviceClient;
+
+    beforeEach(() => {
+      folder = mkdtempSync(FOLDER);
+      path = join(folder, 'disk.img');
+      io = new FileIo(2 * REQUEST_COUNT, uring);
+      const image = { path, sizeBytes: 4 * MIB, offsetBytes: 0, lengthBytes: undefined, direct };
+      device = openFileDevice(io, image, false);
+      client = clientOf(device, io);
+    });
+    afterEach(async () => {
+      io.close();
+      await device.close();
+      rmSync(folder, { recursive: true });
+    });
+
+    it('uses the engine that it was asked for', () => {
+      expect(io.engine).toBe(engine);
+    });
+
+    it('fails a read beyond the end of a file that was cut, and reads what is left', async () => {
+      await client.write(0, pattern(8192, 1));
+      truncateSync(path, 4096);
+      await expect(client.read(4096, 4096)).rejects.toMatchObject({ code: 'ioError' });
+      await expect(client.read(0, 8192)).rejects.toMatchObject({ code: 'ioError' });
+      expect(await client.read(0, 4096)).toEqual(pattern(8192, 1).subarray(0, 4096));
+    });
+
+    it('goes on after many reads that failed', async () => {
+      truncateSync(path, 0);
+      const reads = Array.from({ length: 200 }, (_, index) => client.read(4096 * index, 4096));
+      const outcomes = await Promise.allSettled(reads);
+      expect(outcomes.every(({ status }) => status === 'rejected')).toBe(true);
+      truncateSync(path, 4 * MIB);
+      expect(await client.read(0, 4096)).toEqual(Buffer.alloc(4096));
+    });
+
+    it('carries reads, writes and flushes side by side', async () => {
+      const work = Array.from({ length: 300 }, async (_, index) => {
+        const data = pattern(4096, index);
+        await client.write(4096 * index, data);
+        if (index % 10 === 0) await client.flush();
+        expect((await client.read(4096 * index, 4096)).equals(data)).toBe(true);
+      });
+      await Promise.all(work);
+    });
+  });
+}

@@ -1,0 +1,56 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { disposeAll, TempDirectory, tryRun } from '../support/tools.ts';
+
+const PROGRAM = join(import.meta.dirname, 'addon.mjs');
+const STEP_COUNT = 11;
+
+/** Threads and callbacks of an addon show their errors at the end: by a crash, or by no end. */
+describe('the addon', () => {
+  let directory: TempDirectory;
+  let image: string;
+
+  async function runProgram(...args: string[]): Promise<string> {
+    const { status, stdout, output } = await tryRun(
+      process.execPath,
+      ['--expose-gc', PROGRAM, ...args],
+      { timeoutMs: 20_000 },
+    );
+    if (status !== 0) throw new Error(`${args.join(' ')}: status ${status}\n${output}`);
+    return stdout;
+  }
+
+  beforeAll(async () => {
+    directory = await TempDirectory.create();
+    image = directory.join('disk.img');
+    writeFileSync(image, Buffer.alloc(1 << 20));
+  });
+  afterAll(() => disposeAll(directory));
+
+  it('has as many steps as are tested', async () => {
+    expect(JSON.parse(await runProgram('names'))).toHaveLength(STEP_COUNT);
+  });
+
+  for (let count = 1; count <= STEP_COUNT; count++) {
+    it(`lets the program exit after ${count} steps of its life`, async () => {
+      await runProgram('exit', `${count}`, image);
+    });
+
+    it(`lets a worker be terminated after ${count} steps of its life`, async () => {
+      await runProgram('terminate', `${count}`, image);
+    });
+  }
+
+  it('lets the program end by itself when all is closed', async () => {
+    await runProgram('end', `${STEP_COUNT}`, image);
+  });
+
+  it('gives back what the garbage collector finds, open or closed', async () => {
+    await runProgram('collect', image);
+  });
+
+  it('hands an error of a callback to the program, and goes on calling', async () => {
+    await runProgram('throw', image);
+  });
+});

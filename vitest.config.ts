@@ -4,6 +4,8 @@ export default defineConfig({
   test: {
     // Each file in a process of its own: the addon keeps sockets and threads.
     pool: 'forks',
+    // One at a time: tests measure time, and some boot machines.
+    fileParallelism: false,
     include: ['test/**/*.test.ts'],
     testTimeout: 30_000,
     hookTimeout: 60_000,

@@ -49,7 +49,7 @@ const UNMOUNT_AND_CHECK = `
 
 const CHECKSUMS = 'find /mnt/ext4 /mnt/xfs -type f | sort | xargs sha256sum';
 
-const COMPLAINTS = /I\/O error|EXT4-fs (error|warning)|XFS.*(error|corrupt)|BUG:|WARNING:|Oops/i;
+const COMPLAINTS = /I\/O error|EXT4-fs (error|warning)|XFS.*(error|corrupt)|BUG:|WARNING:|\bOops/i;
 
 let directory: TempDirectory;
 let namespace: NetworkNamespace;

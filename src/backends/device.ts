@@ -1,8 +1,8 @@
 /** The `device` backend: a block device of this host, opened for nobody else. */
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
-import { SECTOR_SIZE } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';
 import { native } from '../native.ts';
+import { requireSectorAlignment } from './direct-io.ts';
 import { FileDevice } from './file-device.ts';
 import { type FileIo, FileMode } from './file-io.ts';
 
@@ -26,7 +26,7 @@ export function openHostDevice(io: FileIo, device: HostDevice, readOnly: boolean
         'name a block device such as /dev/sdb, or use backend = "file" for an image',
       );
     }
-    requireSectorAlignment(fd, device);
+    if (device.direct) requireSectorAlignment(fd, device.path);
     const trim = !readOnly && canWriteZeroes(stats.rdev);
     return new FileDevice(io, {
       fd,
@@ -59,15 +59,6 @@ function openExclusively(device: HostDevice, readOnly: boolean): number {
       { cause: error },
     );
   }
-}
-
-function requireSectorAlignment(fd: number, device: HostDevice): void {
-  const alignment = native.logicalBlockSize(fd);
-  if (!device.direct || alignment <= SECTOR_SIZE) return;
-  throw new StartupError(
-    `${device.path} has blocks of ${alignment} bytes, direct I/O by sectors is impossible`,
-    'remove direct = true',
-  );
 }
 
 /** Trimming punches holes, which a device does only if it can write zeroes by itself. */

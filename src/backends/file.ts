@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';
 import { native } from '../native.ts';
+import { requireSectorAlignment } from './direct-io.ts';
 import { FileDevice, type OpenFile } from './file-device.ts';
 import { type FileIo, FileMode } from './file-io.ts';
 
@@ -48,7 +49,7 @@ function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): 
   }
   try {
     if (!readOnly) resize(fd, image);
-    requireSectorAlignment(fd, image);
+    if (image.direct) requireSectorAlignment(fd, image.path);
     return new LockedFileDevice(io, describe(fd, image, readOnly));
   } catch (error) {
     native.unlockImage(fd);
@@ -140,14 +141,4 @@ function syncFolder(path: string): void {
   } finally {
     closeSync(fd);
   }
-}
-
-function requireSectorAlignment(fd: number, image: FileImage): void {
-  if (!image.direct) return;
-  const alignment = native.logicalBlockSize(fd);
-  if (alignment <= SECTOR_SIZE) return;
-  throw new StartupError(
-    `${image.path}: direct I/O must be aligned to ${alignment} bytes here, sectors have ${SECTOR_SIZE}`,
-    'remove direct = true',
-  );
 }

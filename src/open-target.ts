@@ -18,6 +18,9 @@ import { OrderedDevice } from './core/ordered-device.ts';
 import { StartupError } from './core/startup-error.ts';
 import { VERSION } from './version.ts';
 
+/** What initiators keep disk contents in. */
+const PAGE_BYTES = 4096;
+
 export interface TargetServices {
   readonly io: FileIo;
   readonly state: StateStore;
@@ -55,6 +58,12 @@ async function buildTarget(
   const { state, server, log } = services;
   const saved = await state.load(config.name);
   requireNotShrunk(config, storage.sizeBytes, saved?.sizeBytes ?? 0);
+  if (storage.sizeBytes % PAGE_BYTES !== 0) {
+    log.warn(
+      { sizeBytes: storage.sizeBytes },
+      `the size is no multiple of ${PAGE_BYTES}: Linux initiators will use single sectors`,
+    );
+  }
   const committed = new CommittedDevice(storage, config.writeCache, services.flushIndex, () =>
     log.error('a flush failed: the target takes no more writes until the server is restarted'),
   );

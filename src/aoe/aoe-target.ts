@@ -137,14 +137,17 @@ export class AoeTarget implements ExchangeOwner {
     exchange.respond(size);
   }
 
-  /** The device has grown: initiators hear of it once the new size is remembered. */
-  grown(): void {
+  /** The device has grown: its size is remembered, and initiators are told. */
+  async grown(): Promise<void> {
     const { sizeBytes } = this.device;
+    try {
+      await this.remember();
+    } catch (error) {
+      this.#options.log.error(error, 'the new size cannot be saved and is not used');
+      throw error;
+    }
     this.#options.log.info({ sizeBytes }, 'the target has grown');
-    this.remember().then(
-      () => this.#options.announce(this),
-      (error: Error) => this.#options.log.error(error, 'the new size could not be saved'),
-    );
+    this.#options.announce(this);
   }
 
   /** Makes size and state durable as they are: initiators will see this size. */

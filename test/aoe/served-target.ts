@@ -53,7 +53,7 @@ export class ServedTarget {
       identity: { serial: 'S', firmware: 'F', model: 'M' },
       writeCache: { supported: false, enabled: false },
       health: () => ({ failed: false, failures: 0, servedMs: 0 }),
-      onGrown: () => {},
+      onGrown: async () => {},
     });
     this.target = new AoeTarget({
       name: ServedTarget.targetName,

@@ -123,7 +123,7 @@ function makeTarget(
       identity: { serial: 'SERIAL', firmware: '1', model: 'stage' },
       writeCache: { supported: false, enabled: false },
       health: () => ({ failed: false, failures: 0, servedMs: 0 }),
-      onGrown: () => {},
+      onGrown: async () => {},
     }),
     state: {
       configString: new TextEncoder().encode(options.configString),

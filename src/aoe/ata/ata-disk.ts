@@ -51,8 +51,8 @@ export interface AtaDiskOptions {
   readonly identity: DiskIdentity;
   readonly writeCache: WriteCache;
   health(): SmartHealth;
-  /** Called when IDENTIFY finds that the device has grown. */
-  onGrown(): void;
+  /** Remembers that the device has grown, which IDENTIFY has found; rejects if it cannot. */
+  onGrown(): Promise<void>;
 }
 
 export class AtaDisk implements Completer {
@@ -60,11 +60,14 @@ export class AtaDisk implements Completer {
   readonly #options: AtaDiskOptions;
   readonly #writeCache: WriteCache;
   #smartEnabled = true;
+  /** The size that initiators are told. */
+  #knownBytes: number;
 
   constructor(options: AtaDiskOptions) {
     this.#device = options.device;
     this.#writeCache = options.writeCache;
     this.#options = options;
+    this.#knownBytes = options.device.sizeBytes;
   }
 
   /**
@@ -205,12 +208,28 @@ export class AtaDisk implements Completer {
     }
   }
 
+  /** Initiators learn of a new size once it will be remembered: a disk never shrinks again. */
   #identify(exchange: Exchange): void {
-    if (this.#device.refresh()) this.#options.onGrown();
-    const { capabilities, sizeBytes } = this.#device;
+    this.#device.refresh();
+    if (this.#device.sizeBytes === this.#knownBytes) {
+      this.#describe(exchange);
+      return;
+    }
+    const sizeBytes = this.#device.sizeBytes;
+    this.#options.onGrown().then(
+      () => {
+        this.#knownBytes = sizeBytes;
+        this.#describe(exchange);
+      },
+      () => this.#describe(exchange),
+    );
+  }
+
+  #describe(exchange: Exchange): void {
+    const { capabilities } = this.#device;
     const fields: IdentifyFields = {
       ...this.#options.identity,
-      sizeSectors: sizeBytes / SECTOR_SIZE,
+      sizeSectors: this.#knownBytes / SECTOR_SIZE,
       trim: capabilities.trim,
       trimZeroes: capabilities.trimZeroes,
       writeCacheSupported: this.#writeCache.supported,

@@ -1,0 +1,54 @@
+import { afterEach, expect, it, vi } from 'vitest';
+import { describeWith } from '../support/tools.ts';
+import { EFFORT, MIB, Setup, TOOLS, UNHARMED } from './setup.ts';
+
+vi.setConfig({ testTimeout: 60_000 * EFFORT });
+
+const TARGETS = [
+  { shelf: 1, slot: 0, backend: 'memory', memory: { size: 4 * MIB } },
+  { shelf: 1, slot: 1, backend: 'file', file: { path: 'disk.img', size: 4 * MIB } },
+];
+const STORAGE = { '1.0': 'memory', '1.1': 'a file' };
+
+/** A twentieth to a fifth of all frames, in both directions, are each of these. */
+const MILD = ['-l', 5, '-d', 5, '-y', 5];
+const SEVERE = ['-l', 20, '-d', 20, '-y', 20];
+const SECONDS = 4 * EFFORT;
+
+let setup: Setup;
+
+describeWith(TOOLS, 'a network that drops, duplicates, delays and reorders', () => {
+  afterEach(() => setup[Symbol.asyncDispose]());
+
+  for (const links of [1, 2]) {
+    for (const mtu of [1500, 9000]) {
+      it(`loses nothing over ${links} interface(s) with an MTU of ${mtu}`, async () => {
+        setup = await Setup.create({ count: links, mtu });
+        await setup.start(TARGETS);
+        const reports = await Promise.all([
+          setup.verify('1.0', '-t', SECONDS, '-T', 20, '-D', 30, ...SEVERE),
+          setup.verify('1.1', '-t', SECONDS, '-T', 50, '-D', 30, ...MILD),
+        ]);
+        for (const report of reports) {
+          expect(report).toMatchObject(UNHARMED);
+          expect(report.resends).toBeGreaterThan(100);
+          expect(report.writes).toBeGreaterThan(500);
+        }
+      });
+    }
+  }
+
+  // Few sectors and many requests: a sector is written again as soon as it is free. While the
+  // server is paused, originals and resends fill both receive rings.
+  for (const [target, storage] of Object.entries(STORAGE)) {
+    it(`never lets a late original overwrite newer data in ${storage}`, async () => {
+      setup = await Setup.create({ count: 2, mtu: 1500 });
+      await setup.start(TARGETS);
+      const pid = await setup.serverPid();
+      const options = ['-t', SECONDS, '-T', 4, '-p', pid, '-s', 256, '-n', 1, '-q', 200, '-w', 70];
+      const report = await setup.verify(target, ...options);
+      expect(report).toMatchObject(UNHARMED);
+      expect(report.late).toBeGreaterThan(100);
+    });
+  }
+});

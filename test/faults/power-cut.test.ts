@@ -1,0 +1,163 @@
+import { mkdir, readFile, symlink, unlink } from 'node:fs/promises';
+import { afterEach, expect, it, vi } from 'vitest';
+import { describeWith, disposeAll } from '../support/tools.ts';
+import { CrashStates, type LoggedWrite, parseLog, saveState } from './crash-states.ts';
+import { EFFORT, MIB, SECTOR_SIZE, Setup, TOOLS, UNHARMED } from './setup.ts';
+import { createFile, ExportedFile, Ext4, LoopDevice, Mount, STORAGE_TOOLS } from './storage.ts';
+
+vi.setConfig({ testTimeout: 60_000 * EFFORT });
+
+const DISK_SIZE = 24 * MIB;
+const IMAGE_SIZE = 2 * MIB;
+const STATES = 60 * EFFORT;
+const STAMP = 0x796669726576n;
+const ACK_RECORD_BYTES = 12;
+
+let setup: Setup;
+
+/** A disk of 24 MiB that records what is written to it in `log`. */
+async function createRecordedDisk(): Promise<ExportedFile> {
+  await createFile(setup.join('raw'), DISK_SIZE);
+  await createFile(setup.join('log'), 0);
+  return ExportedFile.create(setup.join('disk'), [
+    { driver: 'file', 'node-name': 'raw', filename: setup.join('raw') },
+    { driver: 'file', 'node-name': 'log', filename: setup.join('log') },
+    {
+      ...{ driver: 'blklogwrites', 'node-name': 'top', file: 'raw', log: 'log' },
+      'log-sector-size': SECTOR_SIZE,
+    },
+  ]);
+}
+
+/** Writes for a while, and then all that `writes` say is acknowledged. */
+async function load(): Promise<void> {
+  const options = ['-t', 2, '-n', 4, '-q', 24, '-w', 90, '-a', setup.join('acks')];
+  const [disk, config] = await Promise.all([
+    setup.verify('1.0', ...options, '-s', IMAGE_SIZE / SECTOR_SIZE),
+    setup.verify('1.0', '-k', '-t', 2, '-o', 1),
+  ]);
+  expect(disk).toMatchObject(UNHARMED);
+  expect(disk.writes).toBeGreaterThan(200);
+  expect(config.writes).toBeGreaterThan(5);
+}
+
+/** What was acknowledged when a write was recorded: all that the initiator knew of by then. */
+class Witness {
+  readonly #acks: Buffer;
+  ackCount = 0;
+  configNumber = 0;
+
+  constructor(acks: Buffer) {
+    this.#acks = acks;
+  }
+
+  hear({ data }: LoggedWrite): void {
+    if (data === undefined) return;
+    for (let at = 0; at < data.length; at += SECTOR_SIZE) {
+      if (data.readBigUInt64LE(at) !== STAMP) continue;
+      this.ackCount = Math.max(this.ackCount, Number(data.readBigUInt64LE(at + 24)));
+    }
+    // A number is sent when the one before it is confirmed.
+    for (const [, text] of data.toString('latin1').matchAll(/"configString": "(\w+=*)"/g)) {
+      const number = Number(Buffer.from(text ?? '', 'base64').toString());
+      this.configNumber = Math.max(this.configNumber, number - 1);
+    }
+  }
+
+  /** The acknowledged generation of each sector; 0 for none. */
+  generations(): Uint32Array {
+    const generations = new Uint32Array(IMAGE_SIZE / SECTOR_SIZE);
+    for (let index = 0; index < this.ackCount; index++) {
+      const at = index * ACK_RECORD_BYTES;
+      const first = this.#acks.readUInt32LE(at);
+      const count = this.#acks.readUInt32LE(at + 4);
+      generations.fill(this.#acks.readUInt32LE(at + 8), first, first + count);
+    }
+    return generations;
+  }
+
+  /** Finds the sectors of `image` that are older than what was acknowledged, or not whole. */
+  lostSectors(image: Buffer): number[] {
+    const lost: number[] = [];
+    this.generations().forEach((generation, lba) => {
+      const at = lba * SECTOR_SIZE;
+      const isStamped =
+        image.readBigUInt64LE(at) === STAMP && image.readBigUInt64LE(at + 8) === BigInt(lba);
+      const found = isStamped ? Number(image.readBigUInt64LE(at + 16)) : 0;
+      if (found < generation) lost.push(lba);
+    });
+    return lost;
+  }
+}
+
+/** Goes through sampled cuts in order; `check` looks at one state. */
+async function forEachCut(
+  check: (state: Buffer, witness: Witness) => Promise<void>,
+): Promise<{ states: number; witness: Witness }> {
+  const writes = parseLog(await readFile(setup.join('log')));
+  const witness = new Witness(await readFile(setup.join('acks')));
+  const first = writes.findIndex(({ data }) => data?.includes('verify') ?? false);
+  const cuts = Array.from({ length: STATES }, () =>
+    Math.floor(first + Math.random() * (writes.length - first)),
+  );
+  cuts.push(writes.length);
+  cuts.sort((a, b) => a - b);
+  const states = new CrashStates(writes, DISK_SIZE);
+  let heard = 0;
+  for (const cut of cuts) {
+    for (; heard < cut; heard++) witness.hear(writes[heard] as LoggedWrite);
+    await check(states.at(cut), witness);
+  }
+  return { states: cuts.length, witness };
+}
+
+describeWith([...TOOLS, ...STORAGE_TOOLS], 'a power cut', () => {
+  afterEach(() => disposeAll(setup));
+
+  it('loses no acknowledged write to an image, and no confirmed config string', async () => {
+    setup = await Setup.create();
+    const disk = setup.own(await createRecordedDisk());
+    setup.own(await Ext4.create(disk.path, setup.join('mnt')));
+    await mkdir(setup.join('mnt/state'));
+    await symlink('mnt/state', setup.join('state'));
+    const file = { path: 'mnt/disk.img', size: IMAGE_SIZE };
+    await setup.start([{ shelf: 1, slot: 0, backend: 'file', file }]);
+    await load();
+    await setup.server.stop();
+    await setup.disposeOwned();
+    await unlink(setup.join('state'));
+
+    const { witness } = await forEachCut(async (state, known) => {
+      await saveState(setup.join('crashed'), state);
+      const device = await LoopDevice.attach(setup.join('crashed'));
+      const mount = await Mount.ext4(device.path, setup.join('mnt'));
+      try {
+        expect(known.lostSectors(await readFile(setup.join('mnt/disk.img')))).toEqual([]);
+        if (known.configNumber === 0) return;
+        const saved = JSON.parse(await readFile(setup.join('mnt/state/e1.0.json'), 'utf8'));
+        const number = Number(Buffer.from(saved.configString, 'base64').toString());
+        expect(number).toBeGreaterThanOrEqual(known.configNumber);
+      } finally {
+        await disposeAll(mount, device);
+      }
+    });
+    expect(witness.ackCount).toBeGreaterThan(100);
+    expect(witness.configNumber).toBeGreaterThan(3);
+  });
+
+  it('loses no acknowledged write to a device', async () => {
+    setup = await Setup.create();
+    const disk = setup.own(await createRecordedDisk());
+    const device = setup.own(await LoopDevice.attach(disk.path));
+    const target = { shelf: 1, slot: 0, backend: 'device', device: { path: device.path } };
+    await setup.start([target]);
+    await load();
+    await setup.server.stop();
+    await setup.disposeOwned();
+
+    const { witness } = await forEachCut(async (state, known) => {
+      expect(known.lostSectors(state)).toEqual([]);
+    });
+    expect(witness.ackCount).toBeGreaterThan(100);
+  });
+});

@@ -1,0 +1,108 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { TomlTable } from 'smol-toml';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { describeWith, disposeAll } from '../support/tools.ts';
+import { EFFORT, MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
+import { createFile, ExportedFile, Ext4, LoopDevice, Mount, STORAGE_TOOLS } from './storage.ts';
+
+vi.setConfig({ testTimeout: 60_000 * EFFORT });
+
+const SECONDS = 3 * EFFORT;
+const SIZE = 64 * MIB;
+const HANG_MS = SECONDS * 900;
+/** Beside a factor of two: what other work on the machine makes of a thousandth. */
+const NOISE_MS = 10;
+
+/** None of these waits for a disk, which other work on the machine may slow down. */
+const OTHERS: TomlTable[] = [
+  { shelf: 2, slot: 0, backend: 'memory', memory: { size: 4 * MIB } },
+  {
+    ...{ shelf: 2, slot: 1, backend: 'file', write_cache: true },
+    file: { path: 'disk.img', size: 4 * MIB },
+  },
+];
+
+/** Those of the others that wait for no device at all, so that their times tell something. */
+const TIMED = [0, 1];
+
+let setup: Setup;
+
+function loadOthers(): Promise<VerifyReport[]> {
+  const load = (target: string) =>
+    setup.verify(target, '-t', SECONDS, '-q', 2, '-T', 4000, '-j', setup.join(target));
+  return Promise.all(['2.0', '2.1', '2.2'].map(load));
+}
+
+/** Serves `slow` beside others: one in memory, one in the page cache, one past it. */
+async function start(slow: TomlTable): Promise<void> {
+  setup.own(await Mount.tmpfs(24 * MIB, setup.join('ram')));
+  await createFile(setup.join('ram/disk'), 16 * MIB);
+  setup.own(await Ext4.create(setup.join('ram/disk'), setup.join('fast')));
+  const file = { path: 'fast/disk.img', size: 8 * MIB, direct: true };
+  const direct = { shelf: 2, slot: 2, backend: 'file', file };
+  await setup.start([{ shelf: 1, slot: 0, ...slow }, ...OTHERS, direct]);
+}
+
+/** Lets one target hang under load: the others must be as fast as they were before. */
+async function expectOthersUnharmed(
+  hang: () => unknown,
+  goOn: () => void | Promise<void>,
+): Promise<void> {
+  await loadOthers();
+  const before = await loadOthers();
+  // As many requests as are let in to one target, and more.
+  const load = ['-t', SECONDS + 1, '-q', 300, '-T', 2000, '-j', setup.join('slow')];
+  const slow = setup.verify('1.0', ...load);
+  await sleep(300);
+  await hang();
+  // A server that waits for storage could not even be killed.
+  let during: VerifyReport[];
+  try {
+    during = await loadOthers();
+  } finally {
+    await goOn();
+  }
+  for (const report of during) {
+    expect(report).toMatchObject({ ...UNHARMED, resends: 0 });
+    expect(report.maxMs).toBeLessThan(HANG_MS / 2);
+  }
+  for (const index of TIMED) {
+    const usual = before[index] as VerifyReport;
+    expect(during[index]?.p999Ms).toBeLessThan(2 * usual.p999Ms + NOISE_MS);
+  }
+  const report = await slow;
+  expect(report).toMatchObject(UNHARMED);
+  // It did hang.
+  expect(report.maxMs).toBeGreaterThan(HANG_MS);
+}
+
+describeWith([...TOOLS, ...STORAGE_TOOLS, 'fsfreeze'], 'a target whose storage hangs', () => {
+  beforeEach(async () => {
+    setup = await Setup.create();
+    await createFile(setup.join('below'), SIZE);
+  });
+  afterEach(() => disposeAll(setup));
+
+  for (const direct of [false, true]) {
+    const how = direct ? 'past' : 'through';
+    it(`delays no other target when its image cannot be written, ${how} the cache`, async () => {
+      const ext4 = setup.own(await Ext4.create(setup.join('below'), setup.join('mnt')));
+      await start({ backend: 'file', file: { path: 'mnt/slow.img', size: SIZE / 2, direct } });
+      await expectOthersUnharmed(
+        () => ext4.freeze(),
+        () => ext4.thaw(),
+      );
+    });
+
+    it(`delays no other target when its device does not answer, ${how} the cache`, async () => {
+      const image = { driver: 'file', 'node-name': 'top', filename: setup.join('below') };
+      const disk = setup.own(await ExportedFile.create(setup.join('slow-disk'), [image]));
+      const { path } = setup.own(await LoopDevice.attach(disk.path));
+      await start({ backend: 'device', device: { path, direct } });
+      await expectOthersUnharmed(
+        () => disk.hang(),
+        () => disk.goOn(),
+      );
+    });
+  }
+});

@@ -1,0 +1,187 @@
+import { rm, truncate, unlink, writeFile } from 'node:fs/promises';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { describeWith, disposeAll } from '../support/tools.ts';
+import { MIB, SECTOR_SIZE, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
+import { createFile, ExportedFile, Ext4, LoopDevice, Mount, STORAGE_TOOLS } from './storage.ts';
+
+const EIO = 5;
+const ENOSPC = 28;
+const SIZE = 4 * MIB;
+/** Sectors of a disk that is made to fail there: a page of each. */
+const BAD_WRITE = 2048;
+const BAD_READ = 4096;
+const FULL = 6144;
+const PAGE_SECTORS = 8;
+
+const READ_FAILED = { lastStatus: 0x41, lastError: 0x40 };
+const WRITE_FAILED = { lastStatus: 0x61, lastError: 0x04 };
+/** An answer to a failure must not wait for anything. */
+const AT_ONCE_MS = 1000;
+
+const HEALTHY = { shelf: 2, slot: 0, backend: 'file', file: { path: 'healthy.img', size: SIZE } };
+
+let setup: Setup;
+
+/** Exports a disk that fails as `errors` say. */
+async function exportFailing(errors: readonly object[]): Promise<ExportedFile> {
+  await createFile(setup.join('below'), SIZE);
+  const image = { driver: 'file', filename: setup.join('below') };
+  const node = { driver: 'blkdebug', 'node-name': 'top', image, 'inject-error': errors };
+  return setup.own(await ExportedFile.create(setup.join('failing'), [node]));
+}
+
+function failAt(iotype: string, sector: number, errno: number): object[] {
+  const sectors = Array.from({ length: PAGE_SECTORS }, (_, index) => sector + index);
+  return sectors.map((bad) => ({ event: 'none', iotype, errno, sector: bad }));
+}
+
+/** Loads the target under test and, beside it, a healthy one, which must not notice. */
+async function load(...options: (string | number)[]): Promise<VerifyReport> {
+  const [report, healthy] = await Promise.all([
+    setup.verify('1.0', '-j', setup.join('journal'), '-t', 1, '-e', ...options),
+    setup.verify('2.0', '-j', setup.join('healthy'), '-t', 1, '-q', 4),
+  ]);
+  expect(healthy).toMatchObject(UNHARMED);
+  expect(report).toMatchObject({ wrong: 0, refused: 0, malformed: 0, unanswered: 0 });
+  return report;
+}
+
+function loadPage(sector: number, writePercent: number): Promise<VerifyReport> {
+  return load('-o', sector, '-s', PAGE_SECTORS, '-w', writePercent, '-q', 1);
+}
+
+function logOf(what: RegExp): string[] {
+  return setup.server.log.map((line) => line.msg).filter((message) => what.test(message));
+}
+
+function fileTarget(path: string, more: object = {}): object[] {
+  return [{ shelf: 1, slot: 0, backend: 'file', file: { path, ...more } }, HEALTHY];
+}
+
+async function start(targets: object[]): Promise<void> {
+  await setup.start(targets as Parameters<Setup['start']>[0]);
+}
+
+describeWith([...TOOLS, ...STORAGE_TOOLS], 'storage that fails', () => {
+  beforeEach(async () => {
+    setup = await Setup.create();
+  });
+  afterEach(() => disposeAll(setup));
+
+  it('answers a bad sector with an ATA error at once, and serves all others', async () => {
+    const disk = await exportFailing([
+      ...failAt('write', BAD_WRITE, EIO),
+      ...failAt('read', BAD_READ, EIO),
+      ...failAt('write', FULL, ENOSPC),
+    ]);
+    await start(fileTarget(disk.path));
+
+    const write = await loadPage(BAD_WRITE, 100);
+    expect(write).toMatchObject({ writes: 0, ...WRITE_FAILED });
+    expect(write.failed).toBeGreaterThan(10);
+    expect(write.maxMs).toBeLessThan(AT_ONCE_MS);
+
+    const read = await loadPage(BAD_READ, 0);
+    expect(read).toMatchObject({ reads: 0, ...READ_FAILED });
+    expect(read.maxMs).toBeLessThan(AT_ONCE_MS);
+
+    const full = await loadPage(FULL, 100);
+    expect(full).toMatchObject({ writes: 0, ...WRITE_FAILED });
+    expect(full.maxMs).toBeLessThan(AT_ONCE_MS);
+
+    expect(await load('-s', BAD_WRITE)).toMatchObject(UNHARMED);
+    expect(await load('-o', BAD_WRITE, '-s', PAGE_SECTORS, '-w', 0)).toMatchObject(UNHARMED);
+  });
+
+  it('fails the target for good after one failed flush, though it could be repeated', async () => {
+    const disk = await exportFailing([{ event: 'none', iotype: 'flush', errno: EIO, once: true }]);
+    await start(fileTarget(disk.path));
+
+    const first = await load('-w', 100);
+    expect(first).toMatchObject({ writes: 0, ...WRITE_FAILED });
+    expect(first.maxMs).toBeLessThan(AT_ONCE_MS);
+    expect(logOf(/flush failed/)).toHaveLength(1);
+    const reads = await load('-w', 0);
+    expect(reads).toMatchObject({ failed: 0 });
+    expect(reads.reads).toBeGreaterThan(10);
+    expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+
+    await setup.server.stop();
+    await start(fileTarget(disk.path));
+    expect(await load()).toMatchObject(UNHARMED);
+  });
+
+  it('fails a device whose cache cannot be written back', async () => {
+    const disk = await exportFailing(failAt('write', BAD_WRITE, EIO));
+    const { path } = setup.own(await LoopDevice.attach(disk.path));
+    await start([{ shelf: 1, slot: 0, backend: 'device', device: { path } }, HEALTHY]);
+
+    expect(await load('-s', BAD_WRITE)).toMatchObject(UNHARMED);
+    // The page cache takes the write; only the flush finds out.
+    const write = await loadPage(BAD_WRITE, 100);
+    expect(write).toMatchObject({ writes: 0, ...WRITE_FAILED });
+    expect(write.maxMs).toBeLessThan(AT_ONCE_MS);
+    expect(logOf(/flush failed/)).toHaveLength(1);
+    expect(await load('-s', BAD_WRITE, '-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+  });
+
+  it('keeps what was acknowledged when a sparse image finds no more room', async () => {
+    await createFile(setup.join('disk'), 12 * MIB);
+    setup.own(await Ext4.create(setup.join('disk'), setup.join('mnt')));
+    const ballast = setup.join('mnt/ballast');
+    await writeFile(ballast, new Uint8Array(6 * MIB));
+    await start(fileTarget('mnt/sparse.img', { size: 16 * MIB }));
+
+    const full = await load('-w', 90);
+    expect(full).toMatchObject(WRITE_FAILED);
+    expect(full.writes).toBeGreaterThan(10);
+    expect(full.maxMs).toBeLessThan(AT_ONCE_MS);
+    expect(await load('-c')).toMatchObject(UNHARMED);
+
+    await rm(ballast);
+    const after = await load('-w', 90, '-s', (2 * MIB) / SECTOR_SIZE);
+    expect(after).toMatchObject(UNHARMED);
+    expect(await load('-c')).toMatchObject(UNHARMED);
+  });
+
+  it('fails a target whose image was cut short', async () => {
+    await start(fileTarget('disk.img', { size: SIZE }));
+    expect(await load()).toMatchObject(UNHARMED);
+    await truncate(setup.join('disk.img'), SIZE / 2);
+
+    const lastPage = SIZE / SECTOR_SIZE - PAGE_SECTORS;
+    expect(await loadPage(lastPage, 0)).toMatchObject({ reads: 0, ...READ_FAILED });
+    const write = await loadPage(0, 100);
+    expect(write).toMatchObject({ writes: 0, ...WRITE_FAILED });
+    expect(logOf(/flush failed/)).toHaveLength(1);
+  });
+
+  it('fails a target whose image was removed: nothing written to it would be found again', async () => {
+    await start(fileTarget('disk.img', { size: SIZE }));
+    expect(await load()).toMatchObject(UNHARMED);
+    await unlink(setup.join('disk.img'));
+
+    expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+    expect(logOf(/flush failed/)).toHaveLength(1);
+    // It can still be saved by reading.
+    expect(await load('-c')).toMatchObject(UNHARMED);
+  });
+
+  it('refuses a config string that a full state directory cannot keep, and goes on', async () => {
+    setup.own(await Mount.tmpfs(65_536, setup.join('state')));
+    await start(fileTarget('disk.img', { size: SIZE }));
+    expect(await load('-k')).toMatchObject({ refused: 0 });
+    const ballast = setup.join('state/ballast');
+    await writeFile(ballast, new Uint8Array(65_536)).catch(() => {});
+
+    const full = await setup.verify('1.0', '-k', '-t', 1);
+    expect(full).toMatchObject({ writes: 0, refused: 1, lastError: 3 });
+    expect(logOf(/ENOSPC|could not be saved/)).toHaveLength(1);
+    expect(await load()).toMatchObject(UNHARMED);
+
+    await rm(ballast);
+    const after = await load('-k');
+    expect(after.refused).toBe(0);
+    expect(after.writes).toBeGreaterThan(0);
+  });
+});

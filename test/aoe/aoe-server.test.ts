@@ -143,7 +143,7 @@ describe('AoeServer', () => {
   it('does not tell of a size that could not be remembered', async () => {
     const { link, targets } = open({ save: () => Promise.reject(new Error('no room')) });
     link.sent.length = 0;
-    targets[0]?.target.grown();
+    await expect(targets[0]?.target.grown()).rejects.toThrow('no room');
     await new Promise((resolve) => setImmediate(resolve));
     expect(link.sent).toEqual([]);
   });

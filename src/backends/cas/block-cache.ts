@@ -36,6 +36,8 @@ export class BlockCache {
   /** A bit for each sector whose content is in the slot. */
   readonly mask: Uint8Array;
   readonly lba: Float64Array;
+  /** The record of the log that holds a slot in state writing. */
+  readonly sequence: Float64Array;
   readonly owner: (Volume | undefined)[];
   readonly #used: Uint8Array;
   #hand = 0;
@@ -46,6 +48,7 @@ export class BlockCache {
     this.state = new Uint8Array(this.count);
     this.mask = new Uint8Array(this.count);
     this.lba = new Float64Array(this.count);
+    this.sequence = new Float64Array(this.count);
     this.owner = new Array(this.count);
     this.#used = new Uint8Array(this.count);
   }
@@ -83,6 +86,13 @@ export class BlockCache {
   /** Takes a slot from its volume's sight. What state it is in stays as it is. */
   orphan(slot: number): void {
     this.#forget(slot);
+  }
+
+  /** Forgets what a slot holds: it is not the volume's content any more. */
+  drop(slot: number): void {
+    const state = this.state[slot];
+    if (state === SlotState.dirty || state === SlotState.clean) this.release(slot);
+    else this.orphan(slot);
   }
 
   isOrphan(slot: number): boolean {

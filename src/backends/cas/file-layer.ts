@@ -20,6 +20,8 @@ export interface StoreFile {
   /** Writes the first `length` bytes; with `sync` they are durable afterwards. */
   write(bytes: Uint8Array, length: number, position: number, sync: boolean): Promise<void>;
   sync(): Promise<void>;
+  /** @returns the length of the file in bytes */
+  size(): Promise<number>;
   /** Reserves room, so that writing there cannot run out of space; the file has this size then. */
   allocate(sizeBytes: number): Promise<void>;
   close(): Promise<void>;
@@ -109,6 +111,10 @@ class HostFile implements StoreFile {
 
   sync(): Promise<void> {
     return this.#handle.datasync();
+  }
+
+  async size(): Promise<number> {
+    return (await this.#handle.stat()).size;
   }
 
   async allocate(sizeBytes: number): Promise<void> {

@@ -66,7 +66,7 @@ export class LogWriter {
   takeBuffer(): Uint8Array | undefined {
     if (this.#free.length === 0 && this.#bufferCount < BUFFER_COUNT) {
       this.#bufferCount++;
-      return new Uint8Array(recordSizeMax(this.#parts.batchBlocks, BLOCK_SIZE));
+      return this.#newBuffer();
     }
     return this.#free.pop();
   }
@@ -93,7 +93,7 @@ export class LogWriter {
   /** @param ticket items queued so far, of which `ingestedCount` are in records */
   flush(ticket: number, ingestedCount: number, done: (status: BlockStatus) => void): void {
     const { log } = this.#parts;
-    const sequence = ingestedCount >= ticket && !this.#ingesting ? log.sequence : undefined;
+    const sequence = ingestedCount >= ticket ? log.sequence : undefined;
     if (sequence !== undefined && sequence <= log.durableSequence) {
       done(BlockStatus.ok);
       return;
@@ -110,13 +110,6 @@ export class LogWriter {
     this.#start();
   }
 
-  /** A batch is being ingested: its items are counted, but not in a record yet. */
-  get #ingesting(): boolean {
-    return this.#bufferCount - this.#free.length > this.#pending.length + this.#writingCount;
-  }
-
-  #writingCount = 0;
-
   /** Waits until all records are written. */
   drain(): Promise<void> {
     if (this.#pending.length === 0 && !this.#running) return Promise.resolve();
@@ -131,7 +124,13 @@ export class LogWriter {
     this.#failed = true;
     this.#parts.onFailed(error);
     for (const { done } of this.#flushes.splice(0)) done(BlockStatus.ioError);
+    // Whoever waits for a buffer goes on and sees that everything has failed.
+    for (const resolve of this.#forBuffer.splice(0)) resolve(this.#newBuffer());
     this.#onProgress();
+  }
+
+  #newBuffer(): Uint8Array {
+    return new Uint8Array(recordSizeMax(this.#parts.batchBlocks, BLOCK_SIZE));
   }
 
   #start(): void {
@@ -150,10 +149,8 @@ export class LogWriter {
           await log.sync();
         } else {
           const sync = this.#pending.length === 0 && this.#mustSync();
-          this.#writingCount = 1;
           const { buffer, length, offset, segment } = record;
           await segment.file.write(buffer, length, offset, sync);
-          this.#writingCount = 0;
           this.#written(record);
           if (sync) log.durableSequence = Math.max(log.durableSequence, record.sequence + 1);
         }
@@ -175,6 +172,8 @@ export class LogWriter {
     engine.written(record.buffer);
     for (const slot of record.slots) {
       if (slot < 0 || cache.state[slot] !== SlotState.writing) continue;
+      // Written again and logged again meanwhile: a later record will tell.
+      if (cache.sequence[slot] !== record.sequence) continue;
       if (cache.isOrphan(slot)) cache.release(slot);
       else cache.state[slot] = SlotState.clean;
     }

@@ -11,6 +11,7 @@ import { isZeroHash } from './tree.ts';
 import type { Volume } from './volume.ts';
 
 const READ_OK = 0;
+const WOULD_BLOCK = 1;
 /** A collection that runs may move a frame between two looks, but hardly three times. */
 const LOOKS_MAX = 3;
 
@@ -27,6 +28,8 @@ export class DamageError extends Error {
 }
 
 export class BlockReader {
+  /** Waits until the index knows every segment; it is built after a start. */
+  whenIndexed: () => Promise<unknown> = () => Promise.resolve();
   readonly #engine: CasEngine;
 
   constructor(engine: CasEngine) {
@@ -59,6 +62,18 @@ export class BlockReader {
       return;
     }
     await this.#fetch(EntryKind.block, leaf.words, child, out, outOffset);
+  }
+
+  /** Can the block that a leaf's `words` point to be read? */
+  async isIntact(words: Uint32Array, child: number): Promise<boolean> {
+    if (isZeroHash(words, child * HASH_WORDS)) return true;
+    try {
+      await this.#fetch(EntryKind.block, words, child, new Uint8Array(BLOCK_SIZE), 0);
+      return true;
+    } catch (error) {
+      if (error instanceof DamageError) return false;
+      throw error;
+    }
   }
 
   /** Reads a child node that `words` of its parent point to. @throws {DamageError} */
@@ -94,11 +109,16 @@ export class BlockReader {
     const location = words.slice(hint, hint + 2);
     for (let look = 0; look < LOOKS_MAX; look++) {
       const [segment, place] = [location[0] as number, location[1] as number];
-      const result = await this.#engine.read(segment, place, kind, hash, 0, out, outOffset);
+      let result = this.#engine.readNow(segment, place, kind, hash, 0, out, outOffset);
+      if (result === WOULD_BLOCK) {
+        result = await this.#engine.read(segment, place, kind, hash, 0, out, outOffset);
+      }
       if (result === READ_OK) {
         if (look > 0) refreshHint(words, child, hash, location);
         return;
       }
+      if ((await this.#engine.locate(hash, 0, location)) !== 0) continue;
+      await this.whenIndexed();
       if ((await this.#engine.locate(hash, 0, location)) === 0) break;
     }
     throw new DamageError(hexOf(hash, 0));

@@ -3,6 +3,7 @@
  *
  *     segments/00000001.seg     a segment
  *     segments/spare-00000007   room for the next ones: whole size, written or at least reserved
+ *     segments/making-00000008  a spare that is not finished
  *
  * Invariants:
  * - A number is used once in the life of a store, so a record whose header carries the number of
@@ -11,9 +12,9 @@
  * - Spares are what can be promised to writers: a write into one cannot run out of space.
  */
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { CasEngine } from '../../native.ts';
 import type { FileLayer, StoreFile } from './file-layer.ts';
-import { ENTRIES_MAX, NODE_SIZE, recordSizeMax } from './format.ts';
 
 /** Which stream of records a segment belongs to. */
 export type StreamName = 'data' | 'node' | 'moved';
@@ -25,8 +26,8 @@ export interface Segment {
   usedBytes: number;
   /** Its last record was followed by a record in the next segment. */
   sealed: boolean;
-  /** Not to be relied on any more: what lives in it has been moved. */
-  condemned: boolean;
+  /** The checkpoint that does not need it any more, as a generation; 0 while it is needed. */
+  condemnedIn: number;
   readonly file: StoreFile;
 }
 
@@ -37,6 +38,8 @@ export interface SegmentOptions {
   /** Most segment files, spares included. */
   readonly countMax: number;
   readonly spareCount: number;
+  /** The largest record. */
+  readonly recordBytesMax: number;
 }
 
 export class Segments {
@@ -46,6 +49,8 @@ export class Segments {
   readonly slackBytes: number;
   /** The number of the next segment. */
   nextNumber = 1;
+  /** Spares that writes to the data stream were promised; others must leave them. */
+  promisedSpares: () => number = () => 0;
   /** Why there is no spare, when making one failed. */
   shortage: Error | undefined;
   readonly #files: FileLayer;
@@ -53,6 +58,7 @@ export class Segments {
   readonly #directory: string;
   readonly #options: SegmentOptions;
   readonly #spares: string[] = [];
+  readonly #unfinished: string[] = [];
   #spareSerial = 0;
   #making: Promise<void> | undefined;
 
@@ -62,7 +68,7 @@ export class Segments {
     this.#directory = directory;
     this.#options = options;
     this.segmentBytes = options.segmentBytes;
-    this.slackBytes = recordSizeMax(ENTRIES_MAX, NODE_SIZE);
+    this.slackBytes = options.recordBytesMax;
   }
 
   get spareCount(): number {
@@ -88,13 +94,20 @@ export class Segments {
     for (const name of await this.#files.list(this.#directory)) {
       const match = /^(\d{8,})\.seg$/.exec(name);
       if (match !== null) numbers.push(Number(match[1]));
-      const spare = /^spare-(\d+)$/.exec(name);
-      if (spare !== null) {
-        this.#spares.push(name);
-        this.#spareSerial = Math.max(this.#spareSerial, Number(spare[1]) + 1);
-      }
+      const spare = /^(spare|making)-(\d+)$/.exec(name);
+      if (spare === null) continue;
+      if (spare[1] === 'spare') this.#spares.push(name);
+      else this.#unfinished.push(name);
+      this.#spareSerial = Math.max(this.#spareSerial, Number(spare[2]) + 1);
     }
     return numbers.sort((a, b) => a - b);
+  }
+
+  /** Removes spares that a crash left unfinished. */
+  async tidy(): Promise<void> {
+    for (const name of this.#unfinished.splice(0)) {
+      await this.#files.unlink(join(this.#directory, name));
+    }
   }
 
   /** Takes up an existing file. */
@@ -105,9 +118,10 @@ export class Segments {
 
   /** Turns a spare into the next segment. @throws when there is none and none can be made */
   async activate(stream: StreamName): Promise<Segment> {
-    if (this.#spares.length === 0) await this.replenish(1);
-    const spare = this.#spares.pop();
-    if (spare === undefined) throw this.shortage ?? new Error('no spare segment');
+    const promised = stream === 'data' ? 0 : this.promisedSpares();
+    if (this.#spares.length <= promised) await this.replenish(promised + 1);
+    if (this.#spares.length <= promised) throw this.shortage ?? noSpace();
+    const spare = this.#spares.pop() as string;
     const number = this.nextNumber++;
     await this.#files.rename(join(this.#directory, spare), this.pathOf(number));
     await this.#files.syncDirectory(this.#directory);
@@ -128,12 +142,17 @@ export class Segments {
     await this.#making;
   }
 
-  /** Gives a segment's file back; its content is worthless. Nobody may read it any more. */
-  async recycle(number: number): Promise<void> {
+  /** Lets go of a file that holds nothing that counts; the file stays. */
+  async forget(number: number): Promise<void> {
     const segment = this.table.get(number);
     this.#engine.detach(number);
     this.table.delete(number);
     await segment?.file.close();
+  }
+
+  /** Gives a segment's file back; its content is worthless. Nobody may read it any more. */
+  async recycle(number: number): Promise<void> {
+    await this.forget(number);
     const path = this.pathOf(number);
     if (this.#spares.length < this.#options.spareCount) {
       const name = this.#nextSpareName();
@@ -156,7 +175,7 @@ export class Segments {
   }
 
   #enter(number: number, stream: StreamName, usedBytes: number, file: StoreFile): Segment {
-    const segment = { number, stream, usedBytes, sealed: false, condemned: false, file };
+    const segment = { number, stream, usedBytes, sealed: false, condemnedIn: 0, file };
     this.table.set(number, segment);
     this.#engine.attach(number, file.source);
     this.nextNumber = Math.max(this.nextNumber, number + 1);
@@ -167,27 +186,34 @@ export class Segments {
     const wanted = Math.max(urgentCount, this.#options.spareCount);
     while (this.#spares.length < wanted && this.canGrow) {
       const name = this.#nextSpareName();
+      const making = name.replace('spare', 'making');
       try {
-        await this.#makeSpare(name, this.#spares.length < urgentCount);
+        const urgent = this.#spares.length < urgentCount;
+        await this.#makeSpare(making, urgent, this.table.size > 0);
+        await this.#files.rename(join(this.#directory, making), join(this.#directory, name));
         this.#spares.push(name);
         this.shortage = undefined;
       } catch (error) {
         this.shortage = error as Error;
-        await this.#files.unlink(join(this.#directory, name)).catch(() => {});
+        await this.#files.unlink(join(this.#directory, making)).catch(() => {});
         return;
       }
     }
     if (this.#spares.length === 0) this.shortage ??= noSpace();
   }
 
-  async #makeSpare(name: string, urgent: boolean): Promise<void> {
+  async #makeSpare(name: string, urgent: boolean, paced: boolean): Promise<void> {
     const file = await this.#files.open(join(this.#directory, name), true);
     try {
       await file.allocate(this.segmentBytes);
       // Syncing into written extents is several times as fast as into reserved ones.
       for (let start = 0; !urgent && start < this.segmentBytes; start += ZEROES.length) {
         const length = Math.min(ZEROES.length, this.segmentBytes - start);
+        const startMs = performance.now();
         await file.write(ZEROES, length, start, true);
+        // Half of the disk's time is for others.
+        const tookMs = performance.now() - startMs;
+        if (paced && tookMs >= 1) await delay(tookMs);
       }
       await file.sync();
     } finally {

@@ -6,13 +6,17 @@ import { Tree } from './tree.ts';
 export class Volume {
   readonly id: number;
   readonly name: string;
-  readonly tree: Tree;
+  tree: Tree;
   /** Slots of the block cache by block number. */
   readonly slots = new Map<number, number>();
   /** The words of hash and hint of the root that the last checkpoint wrote. */
   reference: Uint32Array;
   /** Devices that are open on it. */
   users = 0;
+  /** Blocks that the map was pointed to anew, so far. */
+  changeCount = 0;
+  /** Why a write that was taken could not be carried out. */
+  lostWrite: Error | undefined;
   #sizeBytes: number;
 
   /**

@@ -26,7 +26,7 @@ import {
   recordSizeMax,
 } from './format.ts';
 import { LogWriter } from './log-writer.ts';
-import type { BlockReader } from './reader.ts';
+import { type BlockReader, DamageError } from './reader.ts';
 import type { Segments } from './segments.ts';
 import type { RecordStream } from './stream.ts';
 import type { Volume } from './volume.ts';
@@ -55,6 +55,8 @@ export interface WriterParts {
   /** Blocks in a record at most. */
   readonly batchBlocks: number;
   readonly compress: boolean;
+  /** Called for each record of the log, with its length in bytes. */
+  onRecord(length: number): void;
   /** Called once. */
   onFailed(error: Error): void;
 }
@@ -69,13 +71,15 @@ export class Writer {
   #queue: number[] = [];
   #trimSerial = 0;
   #queuedCount = 0;
+  #takenCount = 0;
+  /** Of what was queued, how much is in records or needs none. */
   #ingestedCount = 0;
   #reservedBytes = 0;
   #running = false;
   /** Everything queued before this count must be ingested without waiting for more. */
   #demand = 0;
   readonly #atBoundary: (() => void)[] = [];
-  readonly #onRoom: (() => void)[] = [];
+  readonly #onRoom = new Set<() => void>();
 
   constructor(parts: WriterParts) {
     this.#parts = parts;
@@ -86,6 +90,18 @@ export class Writer {
 
   get failed(): boolean {
     return this.log.failed;
+  }
+
+  /** Spares that the reserved room needs. */
+  get promisedSpares(): number {
+    const { segments, log } = this.#parts;
+    const beyond = this.#reservedBytes - Math.max(0, log.roomBytes - segments.slackBytes);
+    return Math.max(0, Math.ceil(beyond / (segments.segmentBytes - segments.slackBytes)));
+  }
+
+  /** Room that dirty blocks may need at most. */
+  get reservedBytes(): number {
+    return this.#reservedBytes;
   }
 
   /** Is there room for one more dirty block? */
@@ -114,7 +130,7 @@ export class Writer {
 
   /** Calls `retry` when there may be more room, or more free slots. */
   whenRoom(retry: () => void): void {
-    this.#onRoom.push(retry);
+    this.#onRoom.add(retry);
     this.#demand = this.#queuedCount;
   }
 
@@ -167,30 +183,38 @@ export class Writer {
   }
 
   async #ingestBatch(): Promise<void> {
-    const { engine, cache, log, batchBlocks, compress, segments } = this.#parts;
+    const { cache, batchBlocks } = this.#parts;
+    if (!this.#parts.log.fits(recordSizeMax(batchBlocks, BLOCK_SIZE))) {
+      await this.log.drain();
+      await this.#parts.log.advance();
+      void this.#parts.segments.replenish();
+    }
+    const buffer = this.log.takeBuffer() ?? (await this.log.nextBuffer());
     for (;;) {
       const cold = this.#fillNow(batchBlocks);
       if (cold.length === 0) break;
       await Promise.all(cold.map((slot) => this.#fill(slot)));
     }
-    if (!log.fits(recordSizeMax(batchBlocks, BLOCK_SIZE))) {
-      await this.log.drain();
-      await log.advance();
-      void segments.replenish();
-    }
-    const buffer = this.log.takeBuffer() ?? (await this.log.nextBuffer());
     const count = this.#gather(batchBlocks);
     if (count === 0) {
       this.log.giveBuffer(buffer);
-      return;
+    } else {
+      const length = await this.#ingest(cache.slab, count, buffer);
+      await this.#point(buffer, count);
+      this.log.write(buffer, length, this.#slots.slice(0, count));
+      this.#parts.onRecord(length);
     }
+    this.#ingestedCount = this.#takenCount;
+  }
+
+  #ingest(slab: Uint8Array, count: number, buffer: Uint8Array): number | Promise<number> {
+    const { engine, log, compress } = this.#parts;
     log.prepare(buffer);
-    const rows = this.#rows;
-    let length =
-      count <= INLINE_MAX ? engine.ingestNow(cache.slab, rows, count, buffer, compress) : 0;
-    if (length === 0) length = await engine.ingest(cache.slab, rows, count, buffer, compress);
-    await this.#point(buffer, count);
-    this.log.write(buffer, length, this.#slots.slice(0, count));
+    if (count <= INLINE_MAX) {
+      const length = engine.ingestNow(slab, this.#rows, count, buffer, compress);
+      if (length !== 0) return length;
+    }
+    return engine.ingest(slab, this.#rows, count, buffer, compress);
   }
 
   /** Completes partly written blocks from what they replace. @returns slots that need waiting */
@@ -200,7 +224,10 @@ export class Writer {
     for (let i = 0; i < this.#queue.length && i < max; i++) {
       const slot = this.#queue[i] as number;
       if (slot < 0 || cache.state[slot] !== SlotState.dirty) continue;
-      if (cache.mask[slot] !== MASK_FULL && !this.#fillFromMemory(slot)) cold.push(slot);
+      const partial = cache.mask[slot] !== MASK_FULL;
+      const volume = cache.owner[slot] as Volume;
+      const mapped = volume.tree.peek(cache.lba[slot] as number) !== undefined;
+      if (!mapped || (partial && !this.#fillFromMemory(slot))) cold.push(slot);
     }
     return cold;
   }
@@ -213,13 +240,28 @@ export class Writer {
     return true;
   }
 
+  /**
+   * Brings in what a dirty block needs: its place in the map, and the sectors that it lacks. When
+   * they are damaged the write is lost, and its volume says so at every flush from now on.
+   */
   async #fill(slot: number): Promise<void> {
     const { cache, reader } = this.#parts;
     const base = new Uint8Array(BLOCK_SIZE);
     const lba = cache.lba[slot] as number;
-    await reader.read(cache.owner[slot] as Volume, lba, base, 0);
-    if (cache.state[slot] === SlotState.dirty && cache.lba[slot] === lba) {
-      mergeSectors(cache, slot, base);
+    const volume = cache.owner[slot] as Volume;
+    const isSame = () =>
+      cache.state[slot] === SlotState.dirty &&
+      cache.lba[slot] === lba &&
+      cache.owner[slot] === volume;
+    try {
+      await volume.tree.fetch(lba);
+      if (cache.mask[slot] === MASK_FULL) return;
+      await reader.read(volume, lba, base, 0);
+      if (isSame()) mergeSectors(cache, slot, base);
+    } catch (error) {
+      if (!(error instanceof DamageError)) throw error;
+      volume.lostWrite = error;
+      if (isSame()) cache.release(slot);
     }
   }
 
@@ -228,7 +270,7 @@ export class Writer {
     const { cache } = this.#parts;
     let count = 0;
     let taken = 0;
-    for (; taken < this.#queue.length && count < max; taken++) {
+    for (; taken < this.#queue.length && taken < max; taken++) {
       const item = this.#queue[taken] as number;
       const row = count * ROW_LENGTH;
       if (item < 0) {
@@ -245,7 +287,7 @@ export class Writer {
       this.#slots[count++] = item;
     }
     this.#queue = this.#queue.slice(taken);
-    this.#ingestedCount += taken;
+    this.#takenCount += taken;
     return count;
   }
 
@@ -268,23 +310,26 @@ export class Writer {
 
   /** Points the maps to what a record says. */
   async #point(record: Uint8Array, count: number): Promise<void> {
-    const { cache } = this.#parts;
+    const { cache, log } = this.#parts;
     const words = entryWords(record, count);
     for (let i = 0; i < count; i++) {
       const item = this.#slots[i] as number;
       const at = i * ENTRY_WORDS;
       if (item < 0) {
         const trim = this.#trims.get(item) as Trim;
-        await trim.volume.tree.clear(trim.lba, trim.count);
+        const status = await clear(trim);
         this.#trims.delete(item);
-        trim.done(BlockStatus.ok);
+        trim.done(status);
         continue;
       }
-      const { tree } = cache.owner[item] as Volume;
+      const volume = cache.owner[item] as Volume;
+      const { tree } = volume;
+      volume.changeCount++;
       const lba = cache.lba[item] as number;
       const source = words[at + EntryWord.kind] === EntryKind.zero ? undefined : words;
       while (!tree.set(lba, source, at + EntryWord.hash)) await tree.fetch(lba);
       cache.state[item] = SlotState.writing;
+      cache.sequence[item] = log.sequence;
     }
   }
 
@@ -294,7 +339,19 @@ export class Writer {
   }
 
   #roomChanged(): void {
-    for (const retry of this.#onRoom.splice(0)) retry();
+    const retries = [...this.#onRoom];
+    this.#onRoom.clear();
+    for (const retry of retries) retry();
+  }
+}
+
+async function clear(trim: Trim): Promise<BlockStatus> {
+  try {
+    await trim.volume.tree.clear(trim.lba, trim.count);
+    return BlockStatus.ok;
+  } catch (error) {
+    if (!(error instanceof DamageError)) throw error;
+    return BlockStatus.ioError;
   }
 }
 

@@ -36,6 +36,7 @@ void FileRing::Register(Napi::Env env, Napi::Object exports) {
                                           InstanceMethod<&FileRing::Kick>("kick"),
                                           InstanceMethod<&FileRing::Reap>("reap"),
                                           InstanceMethod<&FileRing::Close>("close"),
+                                          InstanceMethod<&FileRing::Abandon>("abandon"),
                                       }));
 }
 
@@ -43,7 +44,7 @@ FileRing::FileRing(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   Napi::Env env = info.Env();
   auto options = info[0].As<Napi::Object>();
   const uint32_t request_count = options.Get("requestCount").As<Napi::Number>();
-  operations_.resize(request_count);
+  operations_ = std::make_unique<std::vector<Operation>>(request_count);
   rows_ = Elements<int32_t>(options, "rows");
   offsets_ = Elements<double>(options, "offsets");
   completions_ = Elements<int32_t>(options, "completions");
@@ -56,47 +57,60 @@ FileRing::FileRing(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   }
   if (options.Get("uring").As<Napi::Boolean>()) OpenUring(request_count);
   pool_ = std::make_unique<WorkerPool>(event_fd_.get(),
-                                       has_uring_ ? kThreadsPerFile : kThreadsPerFileWithoutUring);
+                                       uring_ != nullptr ? kThreadsPerFile : kThreadsPerFileWithoutUring);
   info.This().As<Napi::Object>().Set("engine",
-                                     Napi::String::New(env, has_uring_ ? "io_uring" : "threads"));
+                                     Napi::String::New(env, uring_ != nullptr ? "io_uring" : "threads"));
   watch_ = PollWatch::Start(env, event_fd_.get(), info[1].As<Napi::Function>());
-  AddonState::Of(env).sources.push_back(this);
+  if (watch_ != nullptr) AddonState::Of(env).sources.push_back(this);
 }
 
 FileRing::~FileRing() {
   if (watch_ == nullptr) return;
+  Detach();
+  LeakEngines();
+}
+
+void FileRing::Detach() {
   AddonState::Of(Env()).Remove(this);
   watch_->Stop();
-  CloseEngines();
+  watch_ = nullptr;
 }
 
 // io_uring may be missing or forbidden (sysctl, seccomp); the worker pool then does its part.
 void FileRing::OpenUring(uint32_t request_count) {
+  auto uring = std::make_unique<io_uring>();
   io_uring_params params{};
   params.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
   params.cq_entries = std::max(kUringEntries, 2 * request_count);
-  if (io_uring_queue_init_params(kUringEntries, &uring_, &params) < 0) return;
-  if (io_uring_register_eventfd(&uring_, event_fd_.get()) < 0) {
-    io_uring_queue_exit(&uring_);
+  if (io_uring_queue_init_params(kUringEntries, uring.get(), &params) < 0) return;
+  if (io_uring_register_eventfd(uring.get(), event_fd_.get()) < 0) {
+    io_uring_queue_exit(uring.get());
     return;
   }
   // What cannot be started without blocking occupies a kernel thread. The kernel's own bound of a
   // few is shared by all files: one file that hangs would hold up the others.
   uint32_t threads[2] = {request_count, 0};
-  io_uring_register_iowq_max_workers(&uring_, threads);
-  has_uring_ = true;
+  io_uring_register_iowq_max_workers(uring.get(), threads);
+  uring_ = std::move(uring);
 }
 
-void FileRing::CloseEngines() {
+void FileRing::FinishEngines() {
   pool_.reset();
-  if (!has_uring_) return;
+  if (uring_ == nullptr) return;
   while (uring_in_flight_ > 0) {
-    io_uring_submit_and_wait(&uring_, 1);
+    io_uring_submit_and_wait(uring_.get(), 1);
     completion_count_ = 0;
     CollectUring();
   }
-  io_uring_queue_exit(&uring_);
-  has_uring_ = false;
+  io_uring_queue_exit(uring_.get());
+  uring_.reset();
+}
+
+void FileRing::LeakEngines() {
+  static_cast<void>(pool_.release());
+  static_cast<void>(uring_.release());
+  static_cast<void>(operations_.release());
+  event_fd_.Release();
 }
 
 Napi::Value FileRing::RegisterMemory(const Napi::CallbackInfo& info) {
@@ -129,7 +143,7 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
   for (uint32_t i = 0; i < count; i++) {
     const int32_t* row = rows_ + static_cast<size_t>(i) * kRowLength;
     const File& file = files_[static_cast<size_t>(row[1])];
-    Operation* operation = &operations_[static_cast<size_t>(row[7])];
+    Operation* operation = &(*operations_)[static_cast<size_t>(row[7])];
     *operation = {
         .op = static_cast<FileOp>(row[0]),
         .fd = file.fd,
@@ -145,7 +159,7 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
     }
   }
   SubmitRuns();
-  if (has_uring_ && io_uring_sq_ready(&uring_) > 0) io_uring_submit(&uring_);
+  SubmitUring();
   return Napi::Number::New(info.Env(), completion_count_);
 }
 
@@ -175,10 +189,7 @@ void FileRing::StartLater(Operation* operation, const int32_t* row) {
   const bool buffered_read = operation->op == FileOp::kRead && file.mode == FileMode::kBuffered;
   const bool direct = file.mode == FileMode::kDirect &&
                       (operation->op == FileOp::kRead || operation->op == FileOp::kWrite);
-  if (has_uring_ && (buffered_read || direct)) {
-    QueueUring(operation);
-    return;
-  }
+  if ((buffered_read || direct) && QueueUring(operation)) return;
   auto& run = files_[static_cast<size_t>(operation->file)].run;
   if (run.empty()) files_with_runs_.push_back(operation->file);
   run.push_back(operation);
@@ -187,7 +198,7 @@ void FileRing::StartLater(Operation* operation, const int32_t* row) {
 void FileRing::SubmitRuns() {
   for (const int32_t file : files_with_runs_) {
     auto& run = files_[static_cast<size_t>(file)].run;
-    if (has_uring_) {
+    if (uring_ != nullptr) {
       pool_->Submit(file, std::move(run));
     } else {
       // Spread over the file's threads: reads of a disk profit from depth.
@@ -198,12 +209,15 @@ void FileRing::SubmitRuns() {
   files_with_runs_.clear();
 }
 
-void FileRing::QueueUring(Operation* operation) {
-  io_uring_sqe* entry = io_uring_get_sqe(&uring_);
+// Returns false when there is no io_uring, or it has no room: the worker pool must do it.
+bool FileRing::QueueUring(Operation* operation) {
+  if (uring_ == nullptr) return false;
+  io_uring_sqe* entry = io_uring_get_sqe(uring_.get());
   if (entry == nullptr) {
-    io_uring_submit(&uring_);
-    entry = io_uring_get_sqe(&uring_);
+    io_uring_submit(uring_.get());
+    entry = io_uring_get_sqe(uring_.get());
   }
+  if (entry == nullptr) return false;
   std::byte* data = operation->data + operation->done;
   const auto left = static_cast<unsigned>(operation->length - operation->done);
   const auto offset = static_cast<uint64_t>(operation->offset) + operation->done;
@@ -214,25 +228,33 @@ void FileRing::QueueUring(Operation* operation) {
   }
   io_uring_sqe_set_data(entry, operation);
   uring_in_flight_++;
+  return true;
+}
+
+// The kernel may be short of memory: then the event loop comes back to try again.
+void FileRing::SubmitUring() {
+  if (uring_ == nullptr || io_uring_sq_ready(uring_.get()) == 0) return;
+  if (io_uring_submit(uring_.get()) >= 0) return;
+  eventfd_write(event_fd_.get(), 1);
 }
 
 void FileRing::CollectUring() {
   io_uring_cqe* entry = nullptr;
-  while (io_uring_peek_cqe(&uring_, &entry) == 0) {
+  while (io_uring_peek_cqe(uring_.get(), &entry) == 0) {
     auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(entry));
     const int32_t moved = entry->res;
-    io_uring_cqe_seen(&uring_, entry);
+    io_uring_cqe_seen(uring_.get(), entry);
     uring_in_flight_--;
     if (moved > 0) operation->done += static_cast<size_t>(moved);
     const bool again = moved == -EINTR || moved == -EAGAIN || moved > 0;
     if (again && operation->done < operation->length) {
-      QueueUring(operation);
+      if (!QueueUring(operation)) pool_->Submit(operation->file, {operation});
       continue;
     }
     operation->error = moved < 0 ? -moved : moved == 0 ? EIO : 0;
     Report(operation);
   }
-  if (io_uring_sq_ready(&uring_) > 0) io_uring_submit(&uring_);
+  SubmitUring();
 }
 
 Napi::Value FileRing::Reap(const Napi::CallbackInfo& info) {
@@ -242,7 +264,7 @@ Napi::Value FileRing::Reap(const Napi::CallbackInfo& info) {
   uint64_t signals = 0;
   while (read(event_fd_.get(), &signals, sizeof signals) < 0 && errno == EINTR) {
   }
-  if (has_uring_) CollectUring();
+  if (uring_ != nullptr) CollectUring();
   pool_->TakeDone(&done_);
   for (const Operation* operation : done_) Report(operation);
   done_.clear();
@@ -250,23 +272,27 @@ Napi::Value FileRing::Reap(const Napi::CallbackInfo& info) {
 }
 
 void FileRing::Report(const Operation* operation) {
-  completions_[2 * completion_count_] = static_cast<int32_t>(operation - operations_.data());
+  completions_[2 * completion_count_] = static_cast<int32_t>(operation - operations_->data());
   completions_[2 * completion_count_ + 1] = operation->error;
   completion_count_++;
 }
 
 bool FileRing::Ready() const {
-  return pool_->HasDone() || (has_uring_ && io_uring_cq_ready(&uring_) > 0);
+  return pool_->HasDone() || (uring_ != nullptr && io_uring_cq_ready(uring_.get()) > 0);
 }
 
-void FileRing::Close(const Napi::CallbackInfo& info) {
+void FileRing::Close(const Napi::CallbackInfo&) {
   if (watch_ == nullptr) return;
-  AddonState::Of(info.Env()).Remove(this);
-  watch_->Stop();
-  watch_ = nullptr;
-  CloseEngines();
+  Detach();
+  FinishEngines();
   kept_alive_.Reset();
   buffers_.Reset();
+}
+
+void FileRing::Abandon(const Napi::CallbackInfo&) {
+  if (watch_ == nullptr) return;
+  Detach();
+  LeakEngines();
 }
 
 }  // namespace aoe

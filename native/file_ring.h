@@ -10,6 +10,9 @@
 //                         of operations that ended at once it wrote
 //   .reap()               writes completions of operations that ended since; returns how many
 //   .close()              waits for operations in flight, drops their completions; idempotent
+//   .abandon()            closes without waiting, for storage that hangs. What is in flight may
+//                         still happen; its memory is never freed. An environment that ends
+//                         without close() does the same
 //
 // Rows: Int32Array, 8 a row: op, file, region, memory offset, length, stash region, stash offset,
 // request; offsets: Float64Array, the file offset of each row, for a flush the size that the file
@@ -65,18 +68,22 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   Napi::Value Kick(const Napi::CallbackInfo& info);
   Napi::Value Reap(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
+  void Abandon(const Napi::CallbackInfo& info);
 
   bool Ready() const override;
   void OpenUring(uint32_t request_count);
-  void CloseEngines();
+  void Detach();
+  void FinishEngines();
+  void LeakEngines();
   bool TryNow(Operation* operation, FileMode mode);
   void StartLater(Operation* operation, const int32_t* row);
   void SubmitRuns();
-  void QueueUring(Operation* operation);
+  bool QueueUring(Operation* operation);
+  void SubmitUring();
   void CollectUring();
   void Report(const Operation* operation);
 
-  std::vector<Operation> operations_;  // by request
+  std::unique_ptr<std::vector<Operation>> operations_;  // by request
   std::vector<File> files_;
   std::vector<std::byte*> regions_;
   std::vector<int32_t> files_with_runs_;
@@ -90,8 +97,7 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   UniqueFd event_fd_;
   PollWatch* watch_ = nullptr;
   std::unique_ptr<WorkerPool> pool_;
-  io_uring uring_{};
-  bool has_uring_ = false;
+  std::unique_ptr<io_uring> uring_;
   uint32_t uring_in_flight_ = 0;
 };
 

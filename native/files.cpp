@@ -30,8 +30,7 @@ Napi::Value AllocateSlab(const Napi::CallbackInfo& info) {
   const auto size = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return Fail(env, "mmap");
-  return Napi::ArrayBuffer::New(env, memory, size,
-                                [size](Napi::Env, void* data) { munmap(data, size); });
+  return Napi::ArrayBuffer::New(env, memory, size);
 }
 
 Napi::Value CreateMemoryFile(const Napi::CallbackInfo& info) {

@@ -1,6 +1,7 @@
 // Small file functions that Node.js lacks.
 //
-//   allocateSlab(size)      ArrayBuffer of zeroed, page-aligned memory that never moves
+//   allocateSlab(size)      ArrayBuffer of zeroed, page-aligned memory that never moves and is
+//                           never freed: I/O may be in flight when its environment ends
 //   createMemoryFile(name)  fd of an anonymous file in memory (memfd)
 //   isMemoryFile(fd)        does it lie on tmpfs, where I/O never blocks?
 //   lockFile(fd)            takes an exclusive lock (flock); false when another process holds it

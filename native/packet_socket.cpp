@@ -58,7 +58,7 @@ PacketSocket::PacketSocket(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   kept_alive_ = Napi::Persistent(options);
   DescribeInterface(env, info.This().As<Napi::Object>());
   watch_ = PollWatch::Start(env, ring_.receive_fd(), info[1].As<Napi::Function>());
-  AddonState::Of(env).sources.push_back(this);
+  if (watch_ != nullptr) AddonState::Of(env).sources.push_back(this);
 }
 
 PacketSocket::~PacketSocket() {

@@ -24,10 +24,20 @@ PollWatch* PollWatch::Start(Napi::Env env, int fd, Napi::Function callback) {
 }
 
 void PollWatch::Stop() {
+  released_ = true;
+  Close();
+  DeleteIfFree();
+}
+
+void PollWatch::Close() {
   if (closing_) return;
   closing_ = true;
   callback_.Reset();
   uv_close(reinterpret_cast<uv_handle_t*>(&handle_), OnClosed);
+}
+
+void PollWatch::DeleteIfFree() {
+  if (closed_ && released_) delete this;
 }
 
 void PollWatch::Ref(bool keep_alive) {
@@ -62,11 +72,12 @@ void PollWatch::OnReadable(uv_poll_t* handle, int status, int) {
 void PollWatch::OnClosed(uv_handle_t* handle) {
   auto* watch = static_cast<PollWatch*>(handle->data);
   napi_remove_async_cleanup_hook(watch->cleanup_);
-  delete watch;
+  watch->closed_ = true;
+  watch->DeleteIfFree();
 }
 
 void PollWatch::OnCleanup(napi_async_cleanup_hook_handle, void* self) {
-  static_cast<PollWatch*>(self)->Stop();
+  static_cast<PollWatch*>(self)->Close();
 }
 
 }  // namespace aoe

@@ -1,9 +1,9 @@
 // Calls a JavaScript function whenever a file descriptor is readable or in error.
 //
-// Ownership: the owner (a wrapped JS object) holds the watch until Stop(). libuv owns the poll
-// handle until its close callback, so the watch deletes itself there and outlives a collected
-// owner. An environment that ends first (worker.terminate, process.exit) stops the watch through
-// an async cleanup hook: a poll handle left open aborts the process.
+// Ownership: the owner (a wrapped JS object) holds the watch until Stop(), libuv holds its poll
+// handle until the close callback; the watch is deleted when both have let go. An environment that
+// ends first (worker.terminate, process.exit) closes the handle through an async cleanup hook: a
+// poll handle left open aborts the process.
 //
 // Threading: loop thread only. The watch is level-triggered and stays armed.
 #pragma once
@@ -36,8 +36,13 @@ class PollWatch {
   Napi::FunctionReference callback_;
   Napi::AsyncContext context_;
   napi_async_cleanup_hook_handle cleanup_ = nullptr;
+  void Close();
+  void DeleteIfFree();
+
   uv_poll_t handle_{};
   bool closing_ = false;
+  bool closed_ = false;
+  bool released_ = false;  // by its owner
 };
 
 }  // namespace aoe

@@ -1,8 +1,11 @@
 /** Gives up root once everything that needs it is open. */
-import { chown, readdir } from 'node:fs/promises';
+import { lchown, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StartupError } from './core/startup-error.ts';
 import { native } from './native.ts';
+
+/** What the state directory holds of ours. */
+const STATE_FILE = /^(lock|e\d+\.\d+\.json)$/;
 
 /** A thread that opens raw sockets, also later. */
 export interface CapableThread {
@@ -27,8 +30,10 @@ export async function becomeUser(
   }
   const { uid, gid } = user;
   try {
-    const files = (await readdir(stateDir)).map((file) => join(stateDir, file));
-    await Promise.all([stateDir, ...files].map((path) => chown(path, uid, gid)));
+    // Never through a link: whoever was this user before could have put it there.
+    const names = (await readdir(stateDir)).filter((file) => STATE_FILE.test(file));
+    const paths = [stateDir, ...names.map((file) => join(stateDir, file))];
+    await Promise.all(paths.map((path) => lchown(path, uid, gid)));
     native.keepCapabilities();
     for (const thread of threads) await thread.keepCapabilities();
     native.setUser(uid, gid);

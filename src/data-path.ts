@@ -136,16 +136,21 @@ export class DataPath {
 
   async #close(): Promise<void> {
     this.#links.stopReceiving();
-    await this.#drain();
+    const drained = await this.#drain();
     this.#links.close();
+    if (!drained) {
+      this.#io.abandon();
+      throw new Error('storage hangs: requests in flight were abandoned');
+    }
     this.#io.close();
-    for (const target of this.#targets) await target.close();
+    const closed = await Promise.allSettled([...this.#targets].map((target) => target.close()));
+    for (const result of closed) if (result.status === 'rejected') throw result.reason;
   }
 
-  async #drain(): Promise<void> {
+  /** @returns false when requests are still in flight after a while */
+  async #drain(): Promise<boolean> {
     const end = Date.now() + DRAIN_MS_MAX;
     while (this.#pool.inFlight > 0 && Date.now() < end) await sleep(DRAIN_POLL_MS);
-    if (this.#pool.inFlight === 0) return;
-    this.#log.error({ inFlight: this.#pool.inFlight }, 'storage hangs, requests are abandoned');
+    return this.#pool.inFlight === 0;
   }
 }

@@ -52,6 +52,7 @@ export interface FileRing {
   kick(rowCount: number): number;
   reap(): number;
   close(): void;
+  abandon(): void;
 }
 
 export interface InterfaceWatch {

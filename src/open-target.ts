@@ -67,7 +67,7 @@ async function buildTarget(
   const committed = new CommittedDevice(storage, config.writeCache, services.flushIndex, () =>
     log.error('a flush failed: the target takes no more writes until the server is restarted'),
   );
-  const ordered = new OrderedDevice(committed, () => Date.now() * 1000);
+  const ordered = new OrderedDevice(committed);
   const device = new CountedDevice(new CheckedDevice(ordered));
   const startedMs = Date.now();
   const disk = new AtaDisk({

@@ -36,7 +36,8 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
   try {
     await server.start();
   } catch (error) {
-    await server.close();
+    // What failed first is what the operator must hear of.
+    await server.close().catch((cause: Error) => log.error(cause, 'closing failed, too'));
     throw error;
   }
   return server;
@@ -91,7 +92,8 @@ class Server implements RunningServer {
 
   async #close(): Promise<void> {
     this.#rivals?.close();
-    await Promise.all(this.#parts.map((part) => part.close()));
+    const closed = await Promise.allSettled(this.#parts.map((part) => part.close()));
     await this.#state?.close();
+    for (const result of closed) if (result.status === 'rejected') throw result.reason;
   }
 }

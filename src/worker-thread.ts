@@ -28,6 +28,7 @@ export interface WorkerThreadOptions extends WorkerData {
 export class WorkerThread {
   readonly #worker: Worker;
   readonly #exited: Promise<unknown>;
+  #failure: Error | undefined;
 
   constructor({ onFailed, ...workerData }: WorkerThreadOptions) {
     this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
@@ -38,7 +39,9 @@ export class WorkerThread {
     this.#exited = once(this.#worker, 'exit').catch(() => {});
     this.#worker.on('error', onFailed);
     this.#worker.on('message', (message: WorkerMessage) => {
-      if (message.type === 'failed') onFailed(toError(message));
+      if (message.type !== 'failed') return;
+      this.#failure = toError(message);
+      onFailed(this.#failure);
     });
   }
 
@@ -58,6 +61,7 @@ export class WorkerThread {
   async close(): Promise<void> {
     this.#worker.postMessage('close' satisfies WorkerOrder);
     await this.#exited;
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
   #order(order: WorkerOrder): Promise<void> {

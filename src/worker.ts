@@ -20,7 +20,11 @@ const path = new DataPath({
 });
 
 port.on('message', (order: WorkerOrder) => {
-  if (order === 'close') path.close().then(() => port.close(), fail);
+  if (order === 'close')
+    void path
+      .close()
+      .catch(fail)
+      .finally(() => port.close());
   else path[order]().then(done, fail);
 });
 

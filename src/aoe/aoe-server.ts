@@ -89,9 +89,12 @@ export class AoeServer {
 
   #handleBatch(link: Link, batch: FrameBatch): void {
     const frame = this.#frame;
+    const oldestUs = (Date.now() - Limits.frameAgeMsMax) * 1000;
     for (let index = 0; index < batch.count; index++) {
       frame.fill(link, batch, index);
-      this.#handleFrame(frame);
+      // It has been resent since, and the initiator may have gone on: it must not be executed.
+      if (frame.arrivalUs < oldestUs) this.counters.tooOld++;
+      else this.#handleFrame(frame);
     }
     for (let index = 0; index < this.#touched.count; index++) {
       const target = this.#touched.at(index);

@@ -10,10 +10,20 @@ export interface FrameCounters {
   notOurs: number;
   /** From an initiator that is not allowed, by configuration or MAC mask list. */
   denied: number;
+  /** Waited so long that its initiator has resent it. */
+  tooOld: number;
   /** Dropped because too many requests were in flight. */
   overload: number;
 }
 
 export function newFrameCounters(): FrameCounters {
-  return { requests: 0, malformed: 0, badSource: 0, notOurs: 0, denied: 0, overload: 0 };
+  return {
+    requests: 0,
+    malformed: 0,
+    badSource: 0,
+    notOurs: 0,
+    denied: 0,
+    tooOld: 0,
+    overload: 0,
+  };
 }

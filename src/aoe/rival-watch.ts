@@ -29,7 +29,8 @@ export async function refuseRivals(
 ): Promise<void> {
   await Promise.all(
     interfaces.map(async (name) => {
-      const [rival] = await findRivals(targets, name);
+      // An interface that cannot be used now is not served now either.
+      const [rival] = await findRivals(targets, name).catch(() => []);
       if (rival === undefined) return;
       throw new StartupError(
         `${targets.get(rival.address)} is already served on ${name}, by ${formatMacAddress(rival.mac)}`,

@@ -110,6 +110,11 @@ export class FileIo {
     this.#ring.close();
   }
 
+  /** Releases the ring without waiting: what is in flight may still happen. */
+  abandon(): void {
+    this.#ring.abandon();
+  }
+
   #reap(): void {
     this.#finish(this.#ring.reap());
     this.kick();

@@ -19,6 +19,7 @@ export async function serve(path: string): Promise<void> {
   const stopped = stopSignal(log);
   const server = await startServer(config, log);
   const failure = await Promise.race([stopped, server.failed]);
+  if (failure !== undefined) log.error(failure, 'the server cannot go on');
   await server.close();
   if (failure !== undefined) throw failure;
 }

@@ -5,7 +5,9 @@
  * it. It knows one file's text and nothing else; what depends on the machine or on other targets
  * is in `rules.ts`, and `config.ts` gives the result its final shape.
  */
+
 import { z } from 'zod';
+import { Limits } from '../core/limits.ts';
 import { cas, device, file, memory } from './backend-schema.ts';
 import {
   about,
@@ -26,7 +28,7 @@ export const BACKEND_TYPES = ['file', 'device', 'memory', 'cas'] as const;
 const CONFIG_STRING_SIZE_MAX = 1024;
 
 /** Above the 512 frames that any known initiator keeps in flight to one target. */
-const BUFFER_COUNT_MAX = 1024;
+const BUFFER_COUNT_MAX = Limits.requestsPerTarget;
 
 const server = table(
   {
@@ -169,9 +171,9 @@ export const configSchema = table(
     server,
     target: about(
       // Not min(1): zod applies it to a single [target] table that has a key `length`, too.
-      z.array(targetSchema).refine((targets) => targets.length > 0),
+      z.array(targetSchema).refine(({ length }) => length > 0 && length <= Limits.targetCount),
       {
-        form: 'one or more tables, each headed [[target]]',
+        form: `one to ${Limits.targetCount} tables, each headed [[target]]`,
         example: '[[target]]',
         description: 'The disks that are served.',
       },

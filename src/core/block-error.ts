@@ -19,8 +19,6 @@ export const BlockStatus = {
   unsupported: 6,
   /** A write that was overtaken by a newer one; it was not executed and must not be answered. */
   stale: 7,
-  /** The bound on requests in flight is reached; the request must be dropped. */
-  busy: 8,
 } as const;
 export type BlockStatus = (typeof BlockStatus)[keyof typeof BlockStatus];
 

@@ -17,6 +17,6 @@ export const Limits = {
   receiveRingBytes: 16 << 20,
   /** Frames taken from a ring in one step. */
   batchFrames: 64,
-  /** A write that waited longer than this is not executed: its initiator has resent it. */
-  writeAgeMsMax: 2000,
+  /** A frame that waited longer than this is not taken up: its initiator has resent it. */
+  frameAgeMsMax: 2000,
 } as const;

@@ -8,11 +8,11 @@
  * - `#touching` and `#writing` count, for each bucket of addresses, the running and waiting
  *   requests that touch and that write it. A bucket with no count proves that there is no
  *   conflict; anything else is decided by comparing ranges.
- * - `#lastWriteUs` holds, for each bucket, the arrival of the newest write or trim let through.
+ * - `#lastWriteUs` holds, for each sector, the arrival of the newest write or trim let through.
  *   An older write is stale: its initiator has resent it since, by another way, and may have
  *   written newer data. It is not executed.
  */
-import { type BlockDevice, BlockOp, type BlockRequest, type Completer } from './block-device.ts';
+import { BlockOp, type BlockRequest, type Completer, SECTOR_SIZE } from './block-device.ts';
 import { BlockStatus } from './block-error.ts';
 import { CompleterTable, DeviceLayer } from './layer.ts';
 import { Limits } from './limits.ts';
@@ -23,28 +23,24 @@ const BUCKET_COUNT = 1 << 14;
 const BUCKET_MASK = BUCKET_COUNT - 1;
 /** Wider requests (trims) are not counted in buckets; while one is in flight ranges decide. */
 const COUNTED_BYTES_MAX = 64 * BUCKET_BYTES;
-/** Nothing waits this long in a receive ring: a bigger gap means that the clock was set. */
-const CLOCK_STEP_US = 10_000_000;
+/** Places of {@link OrderedDevice.#lastWriteUs}; sectors this far apart share one. */
+const SECTOR_COUNT = 1 << 15;
+const SECTOR_MASK = SECTOR_COUNT - 1;
+/** Older frames are not taken up at all: a bigger gap means that the clock was set. */
+const LEAD_US_MAX = Limits.frameAgeMsMax * 1000;
 
 export class OrderedDevice extends DeviceLayer implements Completer {
   readonly #above = new CompleterTable();
   readonly #touching = new Uint16Array(BUCKET_COUNT);
   readonly #writing = new Uint16Array(BUCKET_COUNT);
-  readonly #lastWriteUs = new Float64Array(BUCKET_COUNT);
+  readonly #lastWriteUs = new Float64Array(SECTOR_COUNT);
   readonly #running = new ReusedList<BlockRequest>();
   readonly #place = new Uint32Array(Limits.requestCount);
   /** First and last bucket of each request; the last may be beyond the end, and wraps around. */
   readonly #firstBucket = new Int32Array(Limits.requestCount);
   readonly #lastBucket = new Int32Array(Limits.requestCount);
   readonly #waiting: BlockRequest[] = [];
-  readonly #nowUs: () => number;
   #wideCount = 0;
-
-  /** @param nowUs the clock that stamps arrivals, in microseconds since the epoch */
-  constructor(below: BlockDevice, nowUs: () => number) {
-    super(below);
-    this.#nowUs = nowUs;
-  }
 
   submit(request: BlockRequest): void {
     if (request.op === BlockOp.flush) {
@@ -106,18 +102,16 @@ export class OrderedDevice extends DeviceLayer implements Completer {
     this.#lastBucket[index] = first + Math.min(BUCKET_MASK, lastBlock - firstBlock);
   }
 
-  #isStale(request: BlockRequest): boolean {
-    const { arrivalUs } = request;
+  #isStale({ offset, length, arrivalUs }: BlockRequest): boolean {
     if (arrivalUs === 0) return false;
-    if (this.#nowUs() - arrivalUs > Limits.writeAgeMsMax * 1000) return true;
-    const first = this.#firstBucket[request.index] as number;
-    const last = this.#lastBucket[request.index] as number;
-    for (let bucket = first; bucket <= last; bucket++) {
-      const lead = (this.#lastWriteUs[bucket & BUCKET_MASK] as number) - arrivalUs;
-      if (lead > 0 && lead < CLOCK_STEP_US) return true;
+    const first = (offset / SECTOR_SIZE) & SECTOR_MASK;
+    const end = first + Math.min(SECTOR_COUNT, length / SECTOR_SIZE);
+    for (let sector = first; sector < end; sector++) {
+      const lead = (this.#lastWriteUs[sector & SECTOR_MASK] as number) - arrivalUs;
+      if (lead > 0 && lead < LEAD_US_MAX) return true;
     }
-    for (let bucket = first; bucket <= last; bucket++) {
-      this.#lastWriteUs[bucket & BUCKET_MASK] = arrivalUs;
+    for (let sector = first; sector < end; sector++) {
+      this.#lastWriteUs[sector & SECTOR_MASK] = arrivalUs;
     }
     return false;
   }

@@ -40,17 +40,22 @@ export class LinkSupervisor<L extends Link> {
   }
 
   /**
-   * Opens all links, and watches them from then on.
+   * Opens the links, and watches their interfaces from then on. One that cannot be used now is
+   * taken up when it can.
    *
-   * @throws {StartupError} an interface cannot be used
+   * @throws {StartupError} no interface can be used
    */
   start(): void {
-    for (const name of this.#options.interfaces) {
-      const state = readInterfaceState(name);
-      this.#supervised.push({ name, state, link: this.#options.open(name) });
-    }
+    // Watched first, so that no change is missed; the callback runs after this function.
     this.#watch = new native.InterfaceWatch(() => this.#look());
-    for (const link of this.links) this.#options.use(link);
+    const failures: Error[] = [];
+    for (const name of this.#options.interfaces) {
+      const supervised: Supervised<L> = { name, link: undefined, state: undefined };
+      this.#supervised.push(supervised);
+      this.#open(supervised, readInterfaceState(name), failures);
+    }
+    if (this.links.length === 0) throw failures[0];
+    for (const failure of failures) this.#options.log.error(failure);
   }
 
   /** Ends receiving on all links; they can still send. */
@@ -84,11 +89,18 @@ export class LinkSupervisor<L extends Link> {
     }
     supervised.state = state;
     if (!state?.up) return;
+    // If it fails, the next change of the interface is the next chance.
+    const failures: Error[] = [];
+    this.#open(supervised, state, failures);
+    for (const failure of failures) log.error(failure, `interface ${name} cannot be used`);
+  }
+
+  #open(supervised: Supervised<L>, state: InterfaceState | undefined, failures: Error[]): void {
+    supervised.state = state;
     try {
-      supervised.link = this.#options.open(name);
+      supervised.link = this.#options.open(supervised.name);
     } catch (error) {
-      // The next change of the interface is the next chance.
-      log.error(error, `interface ${name} cannot be used`);
+      failures.push(error as Error);
       return;
     }
     this.#options.use(supervised.link);

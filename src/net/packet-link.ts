@@ -24,6 +24,8 @@ const ETHERNET_HEADER_BYTES = 14;
 const BREATH_MS = 2;
 /** The driver's queue is full: time enough for it to send some frames. */
 const RESEND_MS = 1;
+/** An interface that sends nothing for this long has no carrier; initiators resend. */
+const STUCK_MS_MAX = 100;
 
 const Errno = { EAGAIN: 11, EMSGSIZE: 90, ENOBUFS: 105 } as const;
 
@@ -86,6 +88,8 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   #lastBreathMs = 0;
   #receiving = true;
   #sendScheduled = false;
+  /** When the queue last moved. */
+  #movedMs = 0;
   #sentCount = 0;
   #unsentCount = 0;
 
@@ -207,7 +211,12 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   #readable(errno: number): void {
     // A link that goes down or away shows here; reading the error clears it.
     if (errno !== 0) this.#socket.takeError();
-    if (this.#state !== 'asleep' || !this.#receiving) return;
+    if (!this.#receiving) {
+      // Nobody reads any more; frames left in the ring would wake us for ever.
+      this.#socket.next(0, 0);
+      return;
+    }
+    if (this.#state !== 'asleep') return;
     this.#lastBreathMs = performance.now();
     if (this.#step(0) === 0) return;
     this.#state = 'running';
@@ -224,12 +233,14 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   #afterSend(): void {
     const sentCount = this.#outcome[0] as number;
     this.#sentCount += sentCount;
+    if (sentCount > 0) this.#movedMs = performance.now();
     this.#release(sentCount);
     if (this.#queue.count > 0) this.#afterFailure(this.#outcome[1] as number);
   }
 
   #afterFailure(errno: number): void {
-    if (errno === Errno.ENOBUFS || errno === Errno.EAGAIN) {
+    const full = errno === Errno.ENOBUFS || errno === Errno.EAGAIN;
+    if (full && performance.now() - this.#movedMs < STUCK_MS_MAX) {
       if (!this.#sendScheduled) setTimeout(this.#sendQueued, RESEND_MS);
       this.#sendScheduled = true;
     } else {

@@ -1,3 +1,4 @@
+import { execFile } from 'node:child_process';
 import {
   chmod,
   mkdir,
@@ -11,6 +12,7 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type SavedTarget, StateStore } from '../../src/aoe/state-store.ts';
@@ -58,6 +60,11 @@ afterEach(async () => {
   for (const store of stores.splice(0)) await store.close();
   await rm(home, { recursive: true });
 });
+
+/** Makes a node of the kernel's memory devices: 3 is /dev/null, 7 is /dev/full. */
+async function makeDevice(path: string, minor: number): Promise<void> {
+  await promisify(execFile)('mknod', [path, 'c', '1', `${minor}`]);
+}
 
 describe('state store', () => {
   it('knows nothing of a target that was never saved', async () => {
@@ -223,8 +230,9 @@ describe('state file', () => {
 describe('a failed save', () => {
   // Each makes the next step of a save fail for real.
   it.each([
-    ['no room for the data', 'ENOSPC', (path: string) => symlink('/dev/full', `${path}.tmp`)],
-    ['a sync that fails', 'EINVAL', (path: string) => symlink('/dev/null', `${path}.tmp`)],
+    ['no room for the data', 'ENOSPC', (path: string) => makeDevice(`${path}.tmp`, 7)],
+    ['a sync that fails', 'EINVAL', (path: string) => makeDevice(`${path}.tmp`, 3)],
+    ['a link to somewhere else', 'ELOOP', (path: string) => symlink('/dev/null', `${path}.tmp`)],
     ['a file that cannot be made', 'EISDIR', (path: string) => mkdir(`${path}.tmp`)],
   ])('for %s throws and leaves the old state whole', async (_, code, obstruct) => {
     const store = await openStore();

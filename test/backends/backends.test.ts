@@ -52,7 +52,7 @@ describe('backends', () => {
     open: (io) => {
       const device = openFileDevice(io, image(), false);
       const committed = new CommittedDevice(device, false, REQUEST_COUNT, () => {});
-      return new CountedDevice(new OrderedDevice(committed, () => Date.now() * 1000));
+      return new CountedDevice(new OrderedDevice(committed));
     },
   });
 });

@@ -36,8 +36,8 @@ const CASES: Case[] = [
   inServer('log_level = "inof"', 'log_level', 'must be one of "trace"', 'Did you mean "info"?'),
   inServer('log_level = 3', 'log_level', 'must be one of "trace"', 'log_level = "debug"'),
   inServer('state_dir = ""', 'state_dir', 'must be a path', 'state_dir = "/var/lib/aoe-server"'),
-  inServer('buffer_count = 1', 'buffer_count', 'from 2 to 1024', 'buffer_count = 64'),
-  inServer('buffer_count = 1025', 'buffer_count', 'from 2 to 1024', 'buffer_count = 64'),
+  inServer('buffer_count = 1', 'buffer_count', 'from 2 to 256', 'buffer_count = 64'),
+  inServer('buffer_count = 257', 'buffer_count', 'from 2 to 256', 'buffer_count = 64'),
   inServer('buffer_count = 2.5', 'buffer_count', 'a whole number', 'buffer_count = 64'),
   inServer('max_sectors = 0', 'max_sectors', 'from 1 to 255', 'max_sectors = 16'),
   inServer('max_sectors = 256', 'max_sectors', 'from 1 to 255', 'max_sectors = 16'),
@@ -161,18 +161,18 @@ const CASES: Case[] = [
     text: '[[server]]\n[target]\n',
     problems: [
       [1, 'server', 'must be a table', '[server]'],
-      [2, 'target', 'must be one or more tables, each headed [[target]]', '[[target]]'],
+      [2, 'target', 'must be one to 1024 tables, each headed [[target]]', '[[target]]'],
     ],
   },
   {
     mistake: 'a single target that has a key "length", like a list',
     text: `${SERVER}[target]\nlength = [{}]\n`,
-    problems: [[3, 'target', 'must be one or more tables, each headed', '[[target]]']],
+    problems: [[3, 'target', 'must be one to 1024 tables, each headed', '[[target]]']],
   },
   {
     mistake: 'no target',
     text: `target = []\n${SERVER}`,
-    problems: [[1, 'target', 'must be one or more tables, each headed', '[[target]]']],
+    problems: [[1, 'target', 'must be one to 1024 tables, each headed', '[[target]]']],
   },
   {
     mistake: 'a key outside of its table',

@@ -144,7 +144,7 @@ describe('RequestPool', () => {
 describe('errors', () => {
   it('carry the code that a status stands for', () => {
     expect(blockStatusName(BlockStatus.ok)).toBe('ok');
-    expect(blockStatusName(BlockStatus.busy)).toBe('busy');
+    expect(blockStatusName(BlockStatus.stale)).toBe('stale');
     const cause = new Error('below');
     const error = new BlockError('noSpace', 'the disk is full', { cause });
     expect(error).toMatchObject({ name: 'BlockError', code: 'noSpace', cause });

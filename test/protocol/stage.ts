@@ -111,7 +111,7 @@ function makeTarget(
   events: Pick<AoeTargetOptions, 'save' | 'announce'>,
 ): AoeTarget {
   const committed = new CommittedDevice(raw, false, flushIndex, () => {});
-  const ordered = new OrderedDevice(committed, () => Date.now() * 1000);
+  const ordered = new OrderedDevice(committed);
   const device = new CountedDevice(new CheckedDevice(ordered));
   return new AoeTarget({
     name: `e${options.shelf}.${options.slot}`,

@@ -110,7 +110,7 @@ export class AtaDisk implements Completer {
   /** Takes a block request back and answers, or goes on with the next part of its command. */
   completed(exchange: Exchange): void {
     const { status } = exchange;
-    if (status === BlockStatus.stale || status === BlockStatus.busy) {
+    if (status === BlockStatus.stale) {
       exchange.drop();
       return;
     }

@@ -19,7 +19,7 @@ export const Ata = {
 } as const;
 
 /** Bits of aflags. E: the command is a 48-bit one. W: data goes to the target. */
-export const AtaFlag = { write: 0x01, asynchronous: 0x02, extended: 0x40 } as const;
+export const AtaFlag = { write: 0x01, extended: 0x40 } as const;
 
 export const AtaCommand = {
   dataSetManagement: 0x06,

@@ -36,8 +36,6 @@ export const SHELF_WILDCARD = 0xffff;
 export const SLOT_WILDCARD = 0xff;
 
 export const AoeCommand = { ata: 0, config: 1, macMask: 2, reserve: 3 } as const;
-/** Commands from here on are vendor-specific. */
-export const AOE_COMMAND_VENDOR = 0xf0;
 
 /** Values of the error field when the error flag is set (AoEr11 §2.4). */
 export const AoeError = {

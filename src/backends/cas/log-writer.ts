@@ -63,6 +63,10 @@ export class LogWriter {
     return this.#failed;
   }
 
+  get isBusy(): boolean {
+    return this.#running;
+  }
+
   takeBuffer(): Uint8Array | undefined {
     if (this.#free.length === 0 && this.#bufferCount < BUFFER_COUNT) {
       this.#bufferCount++;
@@ -83,11 +87,15 @@ export class LogWriter {
     else waiter(buffer);
   }
 
-  /** Takes a finished record; its buffer comes back when it is written. */
-  write(buffer: Uint8Array, length: number, slots: Int32Array): void {
+  /**
+   * Takes a finished record; its buffer comes back when it is written.
+   *
+   * @param ingestedCount items that are in records now
+   */
+  write(buffer: Uint8Array, length: number, slots: Int32Array, ingestedCount: number): void {
     const { segment, offset, sequence } = this.#parts.log.append(length);
     this.#pending.push({ buffer, length, segment, offset, sequence, slots });
-    this.#start();
+    this.ingested(ingestedCount);
   }
 
   /** @param ticket items queued so far, of which `ingestedCount` are in records */
@@ -102,7 +110,7 @@ export class LogWriter {
     if (sequence !== undefined) this.#start();
   }
 
-  /** Tells how many items are in records now. */
+  /** Tells how many items are in records now, or need none. */
   ingested(count: number): void {
     for (const flush of this.#flushes) {
       if (flush.ticket <= count) flush.sequence ??= this.#parts.log.sequence;

@@ -31,12 +31,19 @@ export interface Segment {
   readonly file: StoreFile;
 }
 
+/**
+ * Spares that no write to a volume can use up: checkpoints and collections need them, and without
+ * those nothing could ever be freed.
+ */
+const RESERVED_SPARES = 2;
+
 const ZEROES = new Uint8Array(1 << 20);
 
 export interface SegmentOptions {
   readonly segmentBytes: number;
   /** Most segment files, spares included. */
   readonly countMax: number;
+  /** Spares to keep ready for writes. */
   readonly spareCount: number;
   /** The largest record. */
   readonly recordBytesMax: number;
@@ -60,6 +67,8 @@ export class Segments {
   readonly #spares: string[] = [];
   readonly #unfinished: string[] = [];
   #spareSerial = 0;
+  /** Files that are spares no more and in the table not yet. */
+  #activating = 0;
   #making: Promise<void> | undefined;
 
   constructor(files: FileLayer, engine: CasEngine, directory: string, options: SegmentOptions) {
@@ -75,8 +84,13 @@ export class Segments {
     return this.#spares.length;
   }
 
+  /** Spares that writes to volumes may count on. */
+  get dataSpareCount(): number {
+    return Math.max(0, this.#spares.length - RESERVED_SPARES);
+  }
+
   get fileCount(): number {
-    return this.table.size + this.#spares.length;
+    return this.table.size + this.#spares.length + this.#activating;
   }
 
   /** Is another file allowed? */
@@ -123,16 +137,21 @@ export class Segments {
     if (this.#spares.length <= promised) throw this.shortage ?? noSpace();
     const spare = this.#spares.pop() as string;
     const number = this.nextNumber++;
-    await this.#files.rename(join(this.#directory, spare), this.pathOf(number));
-    await this.#files.syncDirectory(this.#directory);
-    const file = await this.#files.open(this.pathOf(number), false);
-    return this.#enter(number, stream, 0, file);
+    this.#activating++;
+    try {
+      await this.#files.rename(join(this.#directory, spare), this.pathOf(number));
+      await this.#files.syncDirectory(this.#directory);
+      const file = await this.#files.open(this.pathOf(number), false);
+      return this.#enter(number, stream, 0, file);
+    } finally {
+      this.#activating--;
+    }
   }
 
   /**
    * Sees to it that there are spares. Does not throw: {@link shortage} tells what went wrong.
    *
-   * @param urgentCount so many are needed at once: their room is only reserved, not written
+   * @param urgentCount writes need so many at once: their room is only reserved, not written
    */
   async replenish(urgentCount = 0): Promise<void> {
     if (this.#making !== undefined) await this.#making;
@@ -154,7 +173,7 @@ export class Segments {
   async recycle(number: number): Promise<void> {
     await this.forget(number);
     const path = this.pathOf(number);
-    if (this.#spares.length < this.#options.spareCount) {
+    if (this.dataSpareCount < this.#options.spareCount) {
       const name = this.#nextSpareName();
       await this.#files.rename(path, join(this.#directory, name));
       this.#spares.push(name);
@@ -183,12 +202,12 @@ export class Segments {
   }
 
   async #makeSpares(urgentCount: number): Promise<void> {
-    const wanted = Math.max(urgentCount, this.#options.spareCount);
+    const wanted = RESERVED_SPARES + Math.max(urgentCount, this.#options.spareCount);
     while (this.#spares.length < wanted && this.canGrow) {
       const name = this.#nextSpareName();
       const making = name.replace('spare', 'making');
       try {
-        const urgent = this.#spares.length < urgentCount;
+        const urgent = this.dataSpareCount < urgentCount;
         await this.#makeSpare(making, urgent, this.table.size > 0);
         await this.#files.rename(join(this.#directory, making), join(this.#directory, name));
         this.#spares.push(name);

@@ -34,7 +34,7 @@ import type { Volume } from './volume.ts';
 const ROW_LENGTH = 6;
 /** Up to here handing a batch to another thread takes longer than doing it. */
 const INLINE_MAX = 8;
-/** Full blocks that are worth a batch of their own before anybody asks for durability. */
+/** While a record is being written, so many blocks are worth a batch before anybody asks for it. */
 const EAGER_COUNT = 64;
 /** What one dirty block may take of the log at most: a record of its own. */
 const RESERVED_BYTES = recordSizeMax(1, BLOCK_SIZE);
@@ -108,8 +108,7 @@ export class Writer {
   get hasRoom(): boolean {
     const { segments, log } = this.#parts;
     const usable = segments.segmentBytes - segments.slackBytes;
-    // The last spare is for nodes: without a checkpoint nothing could ever be freed.
-    const spare = Math.max(0, segments.spareCount - 1) * usable;
+    const spare = segments.dataSpareCount * usable;
     const room = Math.max(0, log.roomBytes - segments.slackBytes) + spare;
     return this.#reservedBytes + RESERVED_BYTES <= room;
   }
@@ -147,8 +146,7 @@ export class Writer {
   /** Starts what is worth starting. */
   kick(): void {
     if (this.#running || this.failed) return;
-    const demanded = this.#demand > this.#ingestedCount;
-    if (!demanded && this.#queue.length < EAGER_COUNT) return;
+    if (!this.#isWorthwhile) return;
     this.#running = true;
     void this.#run();
   }
@@ -159,14 +157,16 @@ export class Writer {
     else look();
   }
 
+  /** When nothing is being written a flush may follow at once: it should find everything here. */
+  get #isWorthwhile(): boolean {
+    if (this.#demand > this.#ingestedCount) return true;
+    return this.#queue.length >= (this.log.isBusy ? EAGER_COUNT : this.#parts.batchBlocks);
+  }
+
   async #run(): Promise<void> {
     try {
-      while (
-        !this.failed &&
-        (this.#demand > this.#ingestedCount || this.#queue.length >= EAGER_COUNT)
-      ) {
+      while (!this.failed && this.#isWorthwhile) {
         await this.#ingestBatch();
-        this.log.ingested(this.#ingestedCount);
         this.#reachBoundary();
       }
     } catch (error) {
@@ -198,10 +198,11 @@ export class Writer {
     const count = this.#gather(batchBlocks);
     if (count === 0) {
       this.log.giveBuffer(buffer);
+      this.log.ingested(this.#takenCount);
     } else {
       const length = await this.#ingest(cache.slab, count, buffer);
       await this.#point(buffer, count);
-      this.log.write(buffer, length, this.#slots.slice(0, count));
+      this.log.write(buffer, length, this.#slots.slice(0, count), this.#takenCount);
       this.#parts.onRecord(length);
     }
     this.#ingestedCount = this.#takenCount;

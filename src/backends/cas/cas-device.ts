@@ -1,0 +1,313 @@
+/**
+ * A volume as a block device. Writes are taken into memory and complete at once; a flush makes
+ * them durable. The layer above decides who has to wait for one.
+ *
+ * Invariants:
+ * - A request that cannot be taken for lack of room or memory waits in `#held`, with its data
+ *   stashed, and is tried again from its start: doing a part of it twice changes nothing.
+ */
+import type { BlockCapabilities, BlockDevice, BlockRequest } from '../../core/block-device.ts';
+import { BlockOp, SECTOR_SIZE } from '../../core/block-device.ts';
+import { BlockStatus } from '../../core/block-error.ts';
+import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
+import { BLOCK_SIZE } from './format.ts';
+import { type BlockReader, DamageError } from './reader.ts';
+import type { Segments } from './segments.ts';
+import type { Volume } from './volume.ts';
+import type { Writer } from './writer.ts';
+
+export interface DeviceParts {
+  readonly cache: BlockCache;
+  readonly reader: BlockReader;
+  readonly writer: Writer;
+  readonly segments: Segments;
+  readonly readOnly: boolean;
+  reportDamage(volume: Volume, lba: number, error: DamageError): void;
+  /** Called once. */
+  onClose(): Promise<void>;
+}
+
+const ZERO_BLOCK = Buffer.alloc(BLOCK_SIZE);
+
+export class CasDevice implements BlockDevice {
+  readonly capabilities: BlockCapabilities;
+  readonly #volume: Volume;
+  readonly #parts: DeviceParts;
+  readonly #held: BlockRequest[] = [];
+  #making = false;
+  #closed = false;
+
+  constructor(volume: Volume, parts: DeviceParts) {
+    this.#volume = volume;
+    this.#parts = parts;
+    this.capabilities = {
+      readOnly: parts.readOnly,
+      trim: !parts.readOnly,
+      trimZeroes: true,
+    };
+  }
+
+  get sizeBytes(): number {
+    return this.#volume.sizeBytes;
+  }
+
+  submit(request: BlockRequest): void {
+    switch (request.op) {
+      case BlockOp.read:
+        if (this.#read(request)) request.complete(BlockStatus.ok);
+        else void this.#readSlowly(request);
+        return;
+      case BlockOp.write:
+      case BlockOp.trim:
+        if (this.#parts.writer.failed) request.complete(BlockStatus.failed);
+        else if (this.#held.length > 0 || !this.#change(request)) this.#hold(request);
+        return;
+      case BlockOp.flush:
+        this.#parts.writer.flush((status) => {
+          const lost = this.#volume.lostWrite !== undefined;
+          request.complete(lost ? BlockStatus.ioError : status);
+        });
+        return;
+    }
+  }
+
+  kick(): void {
+    this.#parts.writer.kick();
+  }
+
+  refresh(): boolean {
+    return false;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#parts.onClose();
+  }
+
+  /** Takes a write or trim. @returns false when there is no room now */
+  #change(request: BlockRequest): boolean {
+    const { offset, length } = request;
+    if (request.op === BlockOp.write) {
+      const { data, dataOffset } = request;
+      if (!this.#writeRange(offset, length, data.bytes, dataOffset)) return false;
+      request.complete(BlockStatus.ok);
+      return true;
+    }
+    const first = Math.ceil(offset / BLOCK_SIZE);
+    const last = Math.floor((offset + length) / BLOCK_SIZE);
+    if (last <= first) {
+      if (!this.#zeroRange(offset, length)) return false;
+      request.complete(BlockStatus.ok);
+      return true;
+    }
+    const head = first * BLOCK_SIZE - offset;
+    const tail = offset + length - last * BLOCK_SIZE;
+    if (!this.#zeroRange(offset, head) || !this.#zeroRange(last * BLOCK_SIZE, tail)) return false;
+    this.#forget(first, last - first);
+    const done = (status: BlockStatus) => request.complete(status);
+    this.#parts.writer.trim({ volume: this.#volume, lba: first, count: last - first, done });
+    return true;
+  }
+
+  #hold(request: BlockRequest): void {
+    if (request.op === BlockOp.write) request.stashData();
+    if (this.#held.push(request) === 1) this.#waitForRoom();
+  }
+
+  readonly #retry = (): void => {
+    const { writer } = this.#parts;
+    while (this.#held.length > 0) {
+      const request = this.#held[0] as BlockRequest;
+      if (!writer.failed && !this.#change(request)) {
+        this.#waitForRoom();
+        return;
+      }
+      this.#held.shift();
+      if (writer.failed) request.complete(BlockStatus.failed);
+    }
+    queueMicrotask(this.#kickWriter);
+  };
+
+  readonly #kickWriter = (): void => this.#parts.writer.kick();
+
+  #waitForRoom(): void {
+    const { writer } = this.#parts;
+    if (!this.#making && !writer.hasRoom) void this.#makeRoom();
+    writer.whenRoom(this.#retry);
+    queueMicrotask(this.#kickWriter);
+  }
+
+  async #makeRoom(): Promise<void> {
+    const { segments, writer } = this.#parts;
+    this.#making = true;
+    await segments.replenish(writer.promisedSpares + 1);
+    this.#making = false;
+    // As long as something is still to be logged, it may turn out to take less than reserved.
+    if (!writer.hasRoom && writer.reservedBytes === 0) {
+      for (const request of this.#held.splice(0)) request.complete(BlockStatus.noSpace);
+    }
+    this.#retry();
+  }
+
+  #zeroRange(offset: number, length: number): boolean {
+    for (let done = 0; done < length; ) {
+      const part = Math.min(length - done, BLOCK_SIZE);
+      if (!this.#writeRange(offset + done, part, ZERO_BLOCK, 0)) return false;
+      done += part;
+    }
+    return true;
+  }
+
+  #writeRange(offset: number, length: number, data: Buffer, dataOffset: number): boolean {
+    const { cache } = this.#parts;
+    for (let done = 0; done < length; ) {
+      const lba = Math.floor((offset + done) / BLOCK_SIZE);
+      const start = offset + done - lba * BLOCK_SIZE;
+      const part = Math.min(length - done, BLOCK_SIZE - start);
+      const slot = this.#dirtySlot(lba);
+      if (slot === -1) return false;
+      const from = dataOffset + done;
+      data.copy(cache.slab, slot * BLOCK_SIZE + start, from, from + part);
+      cache.mask[slot] = (cache.mask[slot] as number) | sectorMask(start, part);
+      done += part;
+    }
+    return true;
+  }
+
+  /** The slot in which a block may be changed. @returns -1 when there is no room now */
+  #dirtySlot(lba: number): number {
+    const { cache, writer } = this.#parts;
+    const known = this.#volume.slots.get(lba);
+    const state = known === undefined ? SlotState.free : cache.state[known];
+    if (known !== undefined && state === SlotState.dirty) return known;
+    if (!writer.hasRoom) return -1;
+    if (known !== undefined && (state === SlotState.clean || state === SlotState.writing)) {
+      cache.state[known] = SlotState.dirty;
+      cache.touch(known);
+      writer.queue(known);
+      return known;
+    }
+    const slot = cache.take(this.#volume, lba, SlotState.dirty);
+    if (slot === -1) return -1;
+    if (known !== undefined && state === SlotState.sealed) {
+      const start = known * BLOCK_SIZE;
+      cache.slab.copyWithin(slot * BLOCK_SIZE, start, start + BLOCK_SIZE);
+      cache.mask[slot] = MASK_FULL;
+    }
+    writer.queue(slot);
+    return slot;
+  }
+
+  /** Takes blocks that are being trimmed out of memory. */
+  #forget(first: number, count: number): void {
+    const { slots } = this.#volume;
+    const { cache } = this.#parts;
+    if (count < slots.size) {
+      for (let lba = first; lba < first + count; lba++) {
+        const slot = slots.get(lba);
+        if (slot !== undefined) cache.drop(slot);
+      }
+      return;
+    }
+    for (const [lba, slot] of slots) {
+      if (lba >= first && lba < first + count) cache.drop(slot);
+    }
+  }
+
+  /** Reads what takes no waiting. @returns false when some of it does */
+  #read(request: BlockRequest): boolean {
+    const { offset, length, data, dataOffset } = request;
+    const { cache } = this.#parts;
+    for (let done = 0; done < length; ) {
+      const lba = Math.floor((offset + done) / BLOCK_SIZE);
+      const start = offset + done - lba * BLOCK_SIZE;
+      const part = Math.min(length - done, BLOCK_SIZE - start);
+      const slot = this.#volume.slots.get(lba) ?? this.#loadNow(lba);
+      if (slot === -1 || !this.#hasSectors(slot, start, part)) return false;
+      cache.touch(slot);
+      const from = slot * BLOCK_SIZE + start;
+      cache.slab.copy(data.bytes, dataOffset + done, from, from + part);
+      done += part;
+    }
+    return true;
+  }
+
+  #hasSectors(slot: number, start: number, length: number): boolean {
+    const { cache } = this.#parts;
+    const needed = sectorMask(start, length);
+    return (
+      cache.state[slot] !== SlotState.loading && ((cache.mask[slot] as number) & needed) === needed
+    );
+  }
+
+  #loadNow(lba: number): number {
+    const { cache, reader } = this.#parts;
+    const slot = cache.take(this.#volume, lba, SlotState.loading);
+    if (slot === -1) return -1;
+    if (!reader.readNow(this.#volume, lba, cache.slab, slot * BLOCK_SIZE)) {
+      cache.release(slot);
+      return -1;
+    }
+    cache.state[slot] = SlotState.clean;
+    cache.mask[slot] = MASK_FULL;
+    return slot;
+  }
+
+  async #readSlowly(request: BlockRequest): Promise<void> {
+    const { offset, length, data, dataOffset } = request;
+    let lba = 0;
+    try {
+      for (let done = 0; done < length; ) {
+        lba = Math.floor((offset + done) / BLOCK_SIZE);
+        const start = offset + done - lba * BLOCK_SIZE;
+        const part = Math.min(length - done, BLOCK_SIZE - start);
+        const block = await this.#load(lba);
+        block.copy(data.bytes, dataOffset + done, start, start + part);
+        done += part;
+      }
+      request.complete(BlockStatus.ok);
+    } catch (error) {
+      if (error instanceof DamageError) this.#parts.reportDamage(this.#volume, lba, error);
+      request.complete(BlockStatus.ioError);
+    }
+  }
+
+  /** A copy of a block as it is now. */
+  async #load(lba: number): Promise<Buffer> {
+    const { cache, reader } = this.#parts;
+    const volume = this.#volume;
+    const base = Buffer.alloc(BLOCK_SIZE);
+    let slot = volume.slots.get(lba);
+    const { changeCount } = volume;
+    if (slot === undefined || cache.mask[slot] !== MASK_FULL) {
+      await reader.read(volume, lba, base, 0);
+      slot = volume.slots.get(lba);
+    }
+    if (slot === undefined) {
+      // Another sector of the block may have been written and logged meanwhile.
+      if (volume.changeCount === changeCount) this.#remember(lba, base);
+      return base;
+    }
+    // Newer than what was read: its sectors win.
+    for (let sector = 0; sector < 8; sector++) {
+      if (((cache.mask[slot] as number) & (1 << sector)) === 0) continue;
+      const from = slot * BLOCK_SIZE + sector * SECTOR_SIZE;
+      cache.slab.copy(base, sector * SECTOR_SIZE, from, from + SECTOR_SIZE);
+    }
+    return base;
+  }
+
+  #remember(lba: number, block: Buffer): void {
+    const { cache } = this.#parts;
+    const slot = cache.take(this.#volume, lba, SlotState.clean);
+    if (slot === -1) return;
+    block.copy(cache.slab, slot * BLOCK_SIZE);
+    cache.mask[slot] = MASK_FULL;
+  }
+}
+
+/** A bit for each sector from byte `start` of a block on. */
+function sectorMask(start: number, length: number): number {
+  return ((1 << (length / SECTOR_SIZE)) - 1) << (start / SECTOR_SIZE);
+}

@@ -1,0 +1,113 @@
+/**
+ * The `cas` backend: volumes by path of their store and name. Targets with the same path share a
+ * store, and with it all blocks that they have in common.
+ */
+import { resolve } from 'node:path';
+import type { BlockCapabilities, BlockDevice, BlockRequest } from '../../core/block-device.ts';
+import { openCasStore } from './open.ts';
+import type { CasStore } from './store.ts';
+import type { StoreOptions } from './store-options.ts';
+
+export { collect } from './collect.ts';
+export { openCasStore } from './open.ts';
+export { scrub } from './scrub.ts';
+export type { CasStore } from './store.ts';
+export type { StoreOptions } from './store-options.ts';
+
+interface SharedStore {
+  readonly store: Promise<CasStore>;
+  holders: number;
+}
+
+const shared = new Map<string, SharedStore>();
+
+/**
+ * Opens a store for one more user of this process.
+ *
+ * @param options count for the first one
+ * @returns the store, and a function that gives it back: the last one closes it
+ */
+export async function shareCasStore(
+  path: string,
+  options: Partial<StoreOptions> = {},
+): Promise<{ readonly store: CasStore; release(): Promise<void> }> {
+  const key = resolve(path);
+  const entry = shared.get(key) ?? { store: openCasStore(key, options), holders: 0 };
+  shared.set(key, entry);
+  entry.holders++;
+  const release = async (): Promise<void> => {
+    if (--entry.holders > 0) return;
+    shared.delete(key);
+    await (await entry.store).close();
+  };
+  try {
+    return { store: await entry.store, release };
+  } catch (error) {
+    if (--entry.holders === 0) shared.delete(key);
+    throw error;
+  }
+}
+
+export interface CasVolumeConfig {
+  /** Of the store. */
+  readonly path: string;
+  readonly name: string;
+  readonly sizeBytes: number;
+}
+
+/**
+ * Opens a volume for a target; creates store and volume when they are missing.
+ *
+ * @throws {StartupError} what is wrong with the store or the volume, and the remedy
+ */
+export async function openCasDevice(
+  { path, name, sizeBytes }: CasVolumeConfig,
+  readOnly: boolean,
+  options: Partial<StoreOptions> = {},
+): Promise<BlockDevice> {
+  const { store, release } = await shareCasStore(path, options);
+  try {
+    return new SharedDevice(await store.openVolume(name, sizeBytes, readOnly), release);
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+/** Gives the store back when it is closed. */
+class SharedDevice implements BlockDevice {
+  readonly #below: BlockDevice;
+  #release: (() => Promise<void>) | undefined;
+
+  constructor(below: BlockDevice, release: () => Promise<void>) {
+    this.#below = below;
+    this.#release = release;
+  }
+
+  get sizeBytes(): number {
+    return this.#below.sizeBytes;
+  }
+
+  get capabilities(): BlockCapabilities {
+    return this.#below.capabilities;
+  }
+
+  submit(request: BlockRequest): void {
+    this.#below.submit(request);
+  }
+
+  kick(): void {
+    this.#below.kick();
+  }
+
+  refresh(): boolean {
+    return this.#below.refresh();
+  }
+
+  async close(): Promise<void> {
+    const release = this.#release;
+    this.#release = undefined;
+    await this.#below.close();
+    await release?.();
+  }
+}

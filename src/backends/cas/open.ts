@@ -1,0 +1,61 @@
+/** Opens a store: files, engine, recovery, first checkpoint. */
+import { join } from 'node:path';
+import { StartupError } from '../../core/startup-error.ts';
+import { native } from '../../native.ts';
+import { collect } from './collect.ts';
+import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
+import { BlockReader } from './reader.ts';
+import { Segments } from './segments.ts';
+import { CasStore } from './store.ts';
+import { loadStore } from './store-files.ts';
+import { STORE_DEFAULTS, type StoreOptions } from './store-options.ts';
+
+/** Segments with more than this share of live bytes are not worth moving. */
+const LIVE_MAX = 0.8;
+
+/**
+ * Opens a store; creates it when its directory is empty or missing.
+ *
+ * @throws {StartupError} another process has it, or it is damaged beyond reading
+ */
+export async function openCasStore(
+  path: string,
+  given: Partial<StoreOptions> = {},
+): Promise<CasStore> {
+  const options = { ...STORE_DEFAULTS, ...given };
+  const { files, segmentBytes } = options;
+  const directory = join(path, 'segments');
+  await files.makeDirectory(directory);
+  const unlock = await files.lock(join(path, 'lock'));
+  if (unlock === undefined) {
+    throw new StartupError(
+      `the store ${path} is in use by another process`,
+      'stop the other server, or give this one a store of its own',
+    );
+  }
+  const engine = new native.CasEngine(options.indexBytesMax);
+  const segments = new Segments(files, engine, directory, {
+    segmentBytes,
+    countMax: Math.floor(options.capacityBytes / segmentBytes),
+    spareCount: options.spareCount,
+    recordBytesMax: Math.max(
+      recordSizeMax(options.batchBlocks, BLOCK_SIZE),
+      recordSizeMax(Math.min(FANOUT, options.batchBlocks), NODE_SIZE),
+    ),
+  });
+  const reader = new BlockReader(engine);
+  try {
+    const loaded = await loadStore({ files, engine, segments, reader, path });
+    const parts = { path, options, engine, segments, reader, unlock };
+    const store = new CasStore(parts, loaded);
+    store.onCheckpoint = async () => {
+      if (!segments.canGrow) await collect(store, { liveMax: LIVE_MAX });
+    };
+    await store.start();
+    return store;
+  } catch (error) {
+    await segments.close();
+    unlock();
+    throw error;
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * Scrub: reads every record and every tree node, verifies all of it, and tells what damage there
+ * is and what it affects.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { ENTRY_WORDS, EntryWord, entryWords, FANOUT, HASH_WORDS, hexOf } from './format.ts';
+import { readRecord, recordsOf } from './recovery.ts';
+import type { Segment } from './segments.ts';
+import type { CasStore } from './store.ts';
+import { storedRoots, walkTree } from './walk.ts';
+
+export interface ScrubOptions {
+  /** Bytes read in a second at most. */
+  readonly bytesPerSecondMax: number;
+  /** Called after each record. */
+  onProgress?(doneBytes: number, totalBytes: number): void;
+}
+
+export interface ScrubReport {
+  readonly doneBytes: number;
+  /** Damaged places in segments. */
+  readonly damage: readonly SegmentDamage[];
+  /** Blocks of volumes and snapshots that cannot be read. */
+  readonly affected: readonly AffectedBlocks[];
+}
+
+export interface SegmentDamage {
+  readonly segment: number;
+  /** Of the record, in bytes. */
+  readonly offset: number;
+  /** The damaged frame's hash; undefined when the record itself is damaged. */
+  readonly hash: string | undefined;
+}
+
+export interface AffectedBlocks {
+  /** Of the volume or snapshot. */
+  readonly name: string;
+  readonly lba: number;
+  readonly count: number;
+}
+
+const VALID = -1;
+
+/** Verifies everything that is stored. */
+export async function scrub(store: CasStore, options: ScrubOptions): Promise<ScrubReport> {
+  await store.checkpoint();
+  const segments = [...store.segments.table.values()];
+  const ends = new Map(segments.map((segment) => [segment, segment.usedBytes]));
+  const totalBytes = [...ends.values()].reduce((sum, end) => sum + end, 0);
+  const damage: SegmentDamage[] = [];
+  const startMs = Date.now();
+  let doneBytes = 0;
+  for (const [segment, end] of ends) {
+    for await (const length of scrubSegment(store, segment, end, damage)) {
+      doneBytes += length;
+      options.onProgress?.(doneBytes, totalBytes);
+      const dueMs = (doneBytes / options.bytesPerSecondMax) * 1000;
+      const aheadMs = dueMs - (Date.now() - startMs);
+      if (aheadMs > 1) await delay(aheadMs);
+    }
+  }
+  const affected = damage.length > 0 ? await findAffected(store, damage) : [];
+  return { doneBytes, damage, affected };
+}
+
+/** Yields the bytes of each record. */
+async function* scrubSegment(
+  store: CasStore,
+  segment: Segment,
+  end: number,
+  damage: SegmentDamage[],
+): AsyncGenerator<number> {
+  const parts = { engine: store.engine, store: store.storeId };
+  for await (const found of recordsOf(parts, segment, end, false)) {
+    if (typeof found === 'number') {
+      damage.push({ segment: segment.number, offset: found, hash: undefined });
+      return;
+    }
+    const { header } = found;
+    const bytes = new Uint8Array(header.length);
+    await segment.file.read(bytes, header.offset);
+    const result = await store.engine.verify(bytes);
+    if (result !== VALID) {
+      const again = await readRecord(parts, segment, header.offset, false);
+      const words = entryWords(again?.bytes ?? found.bytes, header.entryCount);
+      const hash = result >= 0 ? hexOf(words, result * ENTRY_WORDS + EntryWord.hash) : undefined;
+      damage.push({ segment: segment.number, offset: header.offset, hash });
+    }
+    yield header.length;
+  }
+}
+
+/** Finds the blocks of volumes and snapshots that cannot be read. Only called after damage. */
+async function findAffected(
+  store: CasStore,
+  damage: readonly SegmentDamage[],
+): Promise<AffectedBlocks[]> {
+  const affected: AffectedBlocks[] = [];
+  // A record whose entries cannot be read may have held anything: every block is tried.
+  const suspects = new Set(damage.map(({ hash }) => hash));
+  const any = suspects.has(undefined);
+  for (const root of storedRoots(store)) {
+    const leaves: { firstLba: number; words: Uint32Array }[] = [];
+    await walkTree(store.reader, root, {
+      enter: () => true,
+      node({ level, firstLba, words }) {
+        if (level === 0) leaves.push({ firstLba, words });
+      },
+      damaged(_error, level, firstLba) {
+        affected.push({ name: root.name, lba: firstLba, count: FANOUT ** (level + 1) });
+      },
+    });
+    for (const { firstLba, words } of leaves) {
+      for (let child = 0; child < FANOUT; child++) {
+        if (!any && !suspects.has(hexOf(words, child * HASH_WORDS))) continue;
+        if (await store.reader.isIntact(words, child)) continue;
+        affected.push({ name: root.name, lba: firstLba + child, count: 1 });
+      }
+    }
+  }
+  return affected;
+}

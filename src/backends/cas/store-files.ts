@@ -1,0 +1,210 @@
+/**
+ * Opens the files of a store and finds out where it stands: creates it when it is new, or reads
+ * superblock and catalog, takes up the segments and replays the log. Changes nothing in a store
+ * that exists.
+ */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { StartupError } from '../../core/startup-error.ts';
+import type { CasEngine } from '../../native.ts';
+import { type Catalog, decodeCatalog, type RootEntry, referenceOf } from './catalog.ts';
+import type { FileLayer, StoreFile } from './file-layer.ts';
+import type { BlockReader } from './reader.ts';
+import { indexSegment, readRecord, replay } from './recovery.ts';
+import type { Segment, Segments } from './segments.ts';
+import type { StreamPosition } from './stream.ts';
+import {
+  readSuperblocks,
+  SUPERBLOCK_NAME,
+  type Superblock,
+  writeSuperblock,
+} from './superblock.ts';
+import { Volume } from './volume.ts';
+
+const NOWHERE: StreamPosition = { segment: 0, offset: 0, sequence: 1 };
+
+export interface Loaded {
+  readonly superblock: Superblock;
+  readonly superblockFile: StoreFile;
+  readonly catalog: Catalog;
+  readonly volumes: Map<number, Volume>;
+  readonly logEnd: StreamPosition;
+  /** Puts everything before the log into the dedup index, once. @returns problems, for people */
+  indexSegments(): Promise<string[]>;
+  /** Files that hold nothing that counts. */
+  readonly leftovers: readonly number[];
+  /** What is damaged, for people. When there is something the store is for reading only. */
+  readonly problems: readonly string[];
+}
+
+export interface LoadParts {
+  readonly files: FileLayer;
+  readonly engine: CasEngine;
+  readonly segments: Segments;
+  readonly reader: BlockReader;
+  readonly path: string;
+}
+
+/** @throws {StartupError} there is no catalog that can be read, or no store that is one */
+export async function loadStore(parts: LoadParts): Promise<Loaded> {
+  const superblockFile = await openSuperblock(parts);
+  const superblocks = await readSuperblocks(superblockFile, parts.engine);
+  const numbers = await parts.segments.scan();
+  if (superblocks.length === 0) {
+    if (numbers.length > 0) throw unreadable(parts.path, 'no copy of its superblock is intact');
+    superblocks.push(await createStore(superblockFile, parts.engine));
+  }
+  const problems: string[] = [];
+  for (const superblock of superblocks) {
+    const catalog = await readCatalog(parts, superblock, numbers);
+    if (catalog === undefined) {
+      problems.push(`the catalog of generation ${superblock.generation} is damaged`);
+      continue;
+    }
+    const newest = { ...superblock, generation: (superblocks[0] as Superblock).generation };
+    return loadFrom(parts, newest, superblockFile, catalog, numbers, problems);
+  }
+  throw unreadable(parts.path, 'no catalog of it is intact');
+}
+
+async function openSuperblock({ files, path }: LoadParts): Promise<StoreFile> {
+  const file = await files.open(join(path, SUPERBLOCK_NAME), true);
+  await files.syncDirectory(path);
+  return file;
+}
+
+/** The first superblock names no catalog: the store is empty. */
+async function createStore(file: StoreFile, engine: CasEngine): Promise<Superblock> {
+  const store = new Uint8Array(randomBytes(16));
+  const superblock = { store, generation: 1, epoch: 0, segment: 0, offset: 0, length: 0 };
+  await writeSuperblock(file, engine, superblock);
+  return superblock;
+}
+
+async function readCatalog(
+  parts: LoadParts,
+  superblock: Superblock,
+  numbers: readonly number[],
+): Promise<Catalog | undefined> {
+  const { segments, engine } = parts;
+  if (superblock.segment === 0) return emptyCatalog(segments.segmentBytes);
+  if (!numbers.includes(superblock.segment)) return undefined;
+  const segment =
+    segments.table.get(superblock.segment) ??
+    (await segments.adopt(superblock.segment, 'node', superblock.offset));
+  const { store } = superblock;
+  const found = await readRecord({ engine, store }, segment, superblock.offset, false);
+  return found && decodeCatalog(found.bytes, store);
+}
+
+async function loadFrom(
+  parts: LoadParts,
+  superblock: Superblock,
+  superblockFile: StoreFile,
+  catalog: Catalog,
+  numbers: readonly number[],
+  problems: string[],
+): Promise<Loaded> {
+  const { segments, engine, reader } = parts;
+  if (catalog.segmentBytes !== segments.segmentBytes) {
+    throw unreadable(parts.path, `its segments have ${catalog.segmentBytes} bytes`);
+  }
+  for (const entry of catalog.segments) {
+    if (!numbers.includes(entry.number)) {
+      problems.push(`segment ${entry.number} is missing`);
+      continue;
+    }
+    const known = segments.table.get(entry.number);
+    const segment = known ?? (await segments.adopt(entry.number, entry.stream, entry.usedBytes));
+    Object.assign(segment, { usedBytes: entry.usedBytes, sealed: entry.sealed });
+    segment.condemnedIn = entry.condemnedIn;
+    if (entry.condemnedIn > 0) engine.condemn(entry.number);
+  }
+  // Hints may be out of date, so replay may need the index; most often it does not.
+  const indexSegments = once(indexAll(parts, superblock.store));
+  reader.whenIndexed = indexSegments;
+  const logSegment = catalog.streams.data.segment;
+  const isNew = (number: number) => number > logSegment && !segments.table.has(number);
+  const candidates: Segment[] = [];
+  for (const number of numbers.filter(isNew)) {
+    candidates.push(await segments.adopt(number, 'data', 0));
+  }
+  segments.nextNumber = Math.max(segments.nextNumber, catalog.nextSegment);
+  const volumes = new Map<number, Volume>();
+  for (const entry of catalog.volumes) {
+    try {
+      volumes.set(entry.id, await loadVolume(reader, entry, entry.root));
+    } catch (error) {
+      problems.push(`the map of ${entry.name} is damaged: ${(error as Error).message}`);
+    }
+  }
+  const context = { engine, segments, store: superblock.store, volumes };
+  const { end, problems: losses } = await replay(context, catalog.streams.data, candidates);
+  const unused = candidates.filter(({ usedBytes }) => usedBytes === 0);
+  const old = numbers.filter((number) => !segments.table.has(number));
+  return {
+    superblock,
+    superblockFile,
+    catalog,
+    volumes,
+    logEnd: end,
+    indexSegments,
+    leftovers: [...old, ...unused.map(({ number }) => number)],
+    problems: [...problems, ...losses],
+  };
+}
+
+/** What is written from now on, and the log that is replayed, enter the index by themselves. */
+function indexAll({ engine, segments }: LoadParts, store: Uint8Array): () => Promise<string[]> {
+  const ends = [...segments.table.values()]
+    .filter(({ condemnedIn }) => condemnedIn === 0)
+    .map((segment) => ({ segment, end: segment.usedBytes }));
+  return async () => {
+    const problems: string[] = [];
+    for (const { segment, end } of ends) {
+      try {
+        problems.push(...(await indexSegment({ engine, store }, segment, end)));
+      } catch (error) {
+        problems.push(`segment ${segment.number}: ${(error as Error).message}`);
+      }
+    }
+    return problems;
+  };
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
+
+/** @throws {DamageError} its root cannot be read */
+export async function loadVolume(
+  reader: BlockReader,
+  identity: { readonly id: number; readonly name: string; readonly sizeBytes: number },
+  root: RootEntry,
+): Promise<Volume> {
+  const reference = referenceOf(root);
+  return new Volume(identity, reference, await reader.loadRoot(reference), reader.loadNode);
+}
+
+function emptyCatalog(segmentBytes: number): Catalog {
+  return {
+    segmentBytes,
+    nextSegment: 1,
+    nextVolume: 1,
+    streams: { data: NOWHERE, node: NOWHERE, moved: NOWHERE },
+    segments: [],
+    volumes: [],
+    snapshots: [],
+  };
+}
+
+function unreadable(path: string, reason: string): StartupError {
+  return new StartupError(
+    `the store ${path} cannot be opened: ${reason}`,
+    'restore its directory from a copy; do not remove anything from it',
+  );
+}

@@ -1,0 +1,67 @@
+/** What can be chosen when a store is opened, and what it tells about itself. */
+import { type FileLayer, hostFiles } from './file-layer.ts';
+import { ENTRIES_MAX } from './format.ts';
+import type { DamageError } from './reader.ts';
+
+export interface StoreOptions {
+  readonly segmentBytes: number;
+  /** Most bytes that the store may take on disk. */
+  readonly capacityBytes: number;
+  /** Memory for blocks. */
+  readonly cacheBytes: number;
+  /** Memory for the dedup index; beyond it the oldest segments are not found as duplicates. */
+  readonly indexBytesMax: number;
+  /** Tree nodes in memory, about, of each volume. */
+  readonly nodeCountMax: number;
+  /** Log after which a checkpoint is made. */
+  readonly checkpointBytes: number;
+  /** Time after which a checkpoint is made when something was written; 0 for never. */
+  readonly checkpointMs: number;
+  /** Empty segments to keep ready for writes; two more are kept for checkpoints. */
+  readonly spareCount: number;
+  /** Blocks in a record of the log. */
+  readonly batchBlocks: number;
+  readonly compress: boolean;
+  readonly files: FileLayer;
+  onDamage(report: DamageReport): void;
+  onFailed(error: Error): void;
+}
+
+export interface StoreStats {
+  /** Bytes of records. */
+  readonly usedBytes: number;
+  /** Bytes of segment files and spares. */
+  readonly physicalBytes: number;
+  readonly segmentCount: number;
+  readonly spareCount: number;
+  /** Blocks and nodes that are known to the dedup index, and what it takes in memory. */
+  readonly indexCount: number;
+  readonly indexBytes: number;
+  /** Log since the last checkpoint. */
+  readonly logBytes: number;
+  readonly generation: number;
+}
+
+/** What a read found to be damaged. */
+export interface DamageReport {
+  readonly volume: string;
+  /** In blocks of 4096 bytes. */
+  readonly lba: number;
+  readonly error: DamageError;
+}
+
+export const STORE_DEFAULTS: StoreOptions = {
+  segmentBytes: 64 << 20,
+  capacityBytes: Number.MAX_SAFE_INTEGER,
+  cacheBytes: 64 << 20,
+  indexBytesMax: 2 ** 30,
+  nodeCountMax: 50_000,
+  checkpointBytes: 1 << 30,
+  checkpointMs: 60_000,
+  spareCount: 1,
+  batchBlocks: ENTRIES_MAX,
+  compress: true,
+  files: hostFiles,
+  onDamage: () => {},
+  onFailed: () => {},
+};

@@ -1,0 +1,76 @@
+/** Walks stored trees: every node that is reachable from the roots of volumes and snapshots. */
+
+import { type RootEntry, referenceOf, rootEntry } from './catalog.ts';
+import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, hexOf, NODE_WORDS } from './format.ts';
+import type { BlockReader, DamageError } from './reader.ts';
+import type { CasStore } from './store.ts';
+import { heightOf, isZeroHash } from './tree.ts';
+
+export interface StoredRoot {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly root: RootEntry;
+}
+
+/** A node on a walk, and the blocks that it covers. */
+export interface WalkedNode {
+  readonly level: number;
+  readonly firstLba: number;
+  readonly words: Uint32Array;
+}
+
+export interface Visitor {
+  /** Called for a child that is not zero before it is read. @returns whether to go down */
+  enter(hash: string, words: Uint32Array, index: number): boolean;
+  node(node: WalkedNode): void;
+  /** A node that cannot be read. Throwing ends the walk. */
+  damaged(error: DamageError, level: number, firstLba: number): void;
+}
+
+/** The roots that must stay: of volumes, as the last checkpoint wrote them, and of snapshots. */
+export function storedRoots(store: CasStore): StoredRoot[] {
+  const volumes = [...store.volumes].map(({ name, sizeBytes, reference }) => {
+    return { name, sizeBytes, root: rootEntry(reference) };
+  });
+  return [...volumes, ...store.snapshots];
+}
+
+/** Visits the nodes of one tree, parents first. */
+export async function walkTree(
+  reader: BlockReader,
+  { root, sizeBytes }: StoredRoot,
+  visitor: Visitor,
+): Promise<void> {
+  const reference = referenceOf(root);
+  const parent = new Uint32Array(NODE_WORDS);
+  parent.set(reference.subarray(0, HASH_WORDS));
+  parent.set(reference.subarray(HASH_WORDS), HINT_WORD);
+  const level = heightOf(Math.ceil(sizeBytes / BLOCK_SIZE)) - 1;
+  await visit(reader, parent, 0, level, 0, visitor);
+}
+
+async function visit(
+  reader: BlockReader,
+  parent: Uint32Array,
+  child: number,
+  level: number,
+  firstLba: number,
+  visitor: Visitor,
+): Promise<void> {
+  const index = child * HASH_WORDS;
+  if (isZeroHash(parent, index)) return;
+  if (!visitor.enter(hexOf(parent, index), parent, index)) return;
+  let words: Uint32Array;
+  try {
+    words = await reader.loadNode(parent, child);
+  } catch (error) {
+    visitor.damaged(error as DamageError, level, firstLba);
+    return;
+  }
+  visitor.node({ level, firstLba, words });
+  if (level === 0) return;
+  const span = FANOUT ** level;
+  for (let next = 0; next < FANOUT; next++) {
+    await visit(reader, words, next, level - 1, firstLba + next * span, visitor);
+  }
+}

@@ -1,0 +1,136 @@
+import { describe, expect, it } from 'vitest';
+import { BLOCK_SIZE, recordSizeMax, writeRecordHeader } from '../../../src/backends/cas/format.ts';
+import { native } from '../../../src/native.ts';
+import { decodeFrame, hashOf, readRecord } from './oracle.ts';
+import { seededRandom } from './sim-fs.ts';
+import { blockOf } from './tiny-store.ts';
+
+const STORE = new Uint8Array(16).fill(7);
+const NEVER_FULL = 2 ** 30;
+
+function header(record: Uint8Array, segment: number, offset: number, sequence = 1): void {
+  const rest = { sequence, epoch: 1, durableSequence: 1 };
+  writeRecordHeader(record, STORE, { type: 1, segment, offset, ...rest });
+}
+
+/** Rows for blocks that lie one after the other. */
+function rowsOf(count: number): Int32Array {
+  const rows = new Int32Array(count * 6);
+  for (let i = 0; i < count; i++) rows.set([1, 5, i + 10, 1, i * BLOCK_SIZE, 1], i * 6);
+  return rows;
+}
+
+describe('the engine of the content-addressed store', () => {
+  it.each([1, 2, 4, 5, 8, 63, 64, 65, 256])('lays out %d blocks as described', async (count) => {
+    const random = seededRandom(count);
+    const seeds = Array.from({ length: count }, () => Math.floor(random() * 2 * count));
+    const slab = Buffer.concat(seeds.map(blockOf));
+    const record = Buffer.alloc(recordSizeMax(count, BLOCK_SIZE));
+    header(record, 3, 8192);
+    const engine = new native.CasEngine(NEVER_FULL);
+    engine.attach(3, new Uint8Array(0));
+    const length = await engine.ingest(slab, rowsOf(count), count, record, true);
+    expect(record.readUInt32LE(60)).toBe(length);
+    expect(engine.check(record, true)).toBe(-1);
+    const entries = readRecord(record);
+    const firsts = new Map<number, number>();
+    entries.forEach((entry, index) => {
+      const seed = seeds[index] as number;
+      expect(entry).toMatchObject({ volume: 5, lba: 2 ** 32 + 10 + index });
+      if (seed === 0) {
+        expect(entry.kind).toBe(3);
+        return;
+      }
+      const first = firsts.get(seed);
+      expect(entry.kind).toBe(first === undefined ? 1 : 2);
+      firsts.set(seed, first ?? entry.offset);
+      if (first !== undefined) expect(entry.offset).toBe(first);
+      expect(entry.hash.equals(hashOf('block', blockOf(seed)))).toBe(true);
+      const start = entry.offset - 8192;
+      const frame = record.subarray(start, start + entry.stored);
+      expect(decodeFrame(frame, BLOCK_SIZE).equals(blockOf(seed))).toBe(true);
+      // Odd seeds are mostly zeroes; the others do not compress.
+      expect(entry.stored === BLOCK_SIZE).toBe(seed % 2 === 0);
+    });
+  });
+
+  it('takes a full hash for proof, not the 64 bits of the index', () => {
+    const engine = new native.CasEngine(NEVER_FULL);
+    const segment = new Uint8Array(16_384);
+    engine.attach(1, segment);
+    const record = segment.subarray(0, recordSizeMax(1, BLOCK_SIZE));
+    header(record, 1, 0);
+    engine.ingestNow(blockOf(2), rowsOf(1), 1, record, false);
+    engine.written(record);
+    // Another block whose hash begins with the same 64 bits: the entry says so, the block differs.
+    (record[128 + 16 + 31] as number) ^= 1;
+    const second = Buffer.alloc(recordSizeMax(1, BLOCK_SIZE));
+    header(second, 1, 8192, 2);
+    engine.ingestNow(blockOf(2), rowsOf(1), 1, second, false);
+    expect(readRecord(second)[0]?.kind).toBe(1);
+  });
+
+  it('finds a duplicate in a segment that is attached, not in one that is condemned or gone', () => {
+    const engine = new native.CasEngine(NEVER_FULL);
+    const segment = new Uint8Array(16_384);
+    engine.attach(1, segment);
+    const first = segment.subarray(0, 8192);
+    header(first, 1, 0);
+    engine.ingestNow(blockOf(2), rowsOf(1), 1, first, true);
+    engine.written(first);
+    const kindOfNext = (sequence: number) => {
+      const record = Buffer.alloc(recordSizeMax(1, BLOCK_SIZE));
+      header(record, 2, 0, sequence);
+      engine.ingestNow(blockOf(2), rowsOf(1), 1, record, true);
+      engine.written(record);
+      return readRecord(record)[0]?.kind;
+    };
+    expect(kindOfNext(2)).toBe(2);
+    engine.condemn(1);
+    expect(kindOfNext(3)).toBe(1);
+  });
+
+  it('finds every torn or flipped byte of a record', () => {
+    const engine = new native.CasEngine(NEVER_FULL);
+    const record = Buffer.alloc(recordSizeMax(2, BLOCK_SIZE));
+    header(record, 1, 0);
+    const slab = Buffer.concat([blockOf(1), blockOf(2)]);
+    const length = engine.ingestNow(slab, rowsOf(2), 2, record, true);
+    const used = readRecord(record).reduce((sum, { stored }) => sum + stored, 128 + 2 * 64);
+    const random = seededRandom(1);
+    for (let round = 0; round < 2000; round++) {
+      const at = Math.floor(random() * used);
+      const copy = Buffer.from(record.subarray(0, length));
+      copy[at] = (copy[at] as number) ^ (1 << Math.floor(random() * 8));
+      const verdict = engine.check(copy, true);
+      if (verdict === -1) {
+        // LZ4 can say the same in two ways: then the content is right.
+        const [entry] = readRecord(copy);
+        const frame = copy.subarray(entry?.offset, (entry?.offset ?? 0) + (entry?.stored ?? 0));
+        expect(decodeFrame(frame, BLOCK_SIZE).equals(blockOf(1))).toBe(true);
+      }
+    }
+  });
+
+  it('keeps the index within 20 bytes an entry and within its limit', () => {
+    const count = 256;
+    const slab = Buffer.alloc(count * BLOCK_SIZE);
+    const record = Buffer.alloc(recordSizeMax(count, BLOCK_SIZE));
+    const fill = (engine: InstanceType<typeof native.CasEngine>, records: number) => {
+      for (let r = 0; r < records; r++) {
+        for (let i = 0; i < count; i++) slab.writeUInt32LE(r * count + i + 1, i * BLOCK_SIZE);
+        header(record, r + 1, 0, r + 1);
+        engine.ingestNow(slab, rowsOf(count), count, record, true);
+        engine.written(record);
+      }
+    };
+    const unbounded = new native.CasEngine(NEVER_FULL);
+    fill(unbounded, 400);
+    expect(unbounded.indexCount()).toBe(400 * count);
+    expect(unbounded.indexBytes() / unbounded.indexCount()).toBeLessThanOrEqual(20);
+    const bounded = new native.CasEngine(400_000);
+    fill(bounded, 400);
+    expect(bounded.indexBytes()).toBeLessThanOrEqual(400_000);
+    expect(bounded.indexCount()).toBeGreaterThan(10_000);
+  });
+});

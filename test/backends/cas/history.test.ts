@@ -1,0 +1,147 @@
+import { describe, expect, it } from 'vitest';
+import { collect } from '../../../src/backends/cas/collect.ts';
+import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import { scrub } from '../../../src/backends/cas/scrub.ts';
+import { rootOf } from './oracle.ts';
+import { SimFs, seededRandom } from './sim-fs.ts';
+import { blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
+
+const BLOCKS = 300;
+const SIZE = BLOCKS * BLOCK_SIZE;
+
+describe('the root of a volume', () => {
+  it('is what its content alone gives, whatever was written on the way', async () => {
+    const store = await openTiny(new SimFs());
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    const content = Buffer.alloc(SIZE);
+    const random = seededRandom(3);
+    for (let step = 0; step < 80; step++) {
+      const sector = Math.floor(random() * (SIZE / 512 - 8));
+      const data = blockOf(step).subarray(0, 512 * (1 + (step % 8)));
+      await client.write(sector * 512, data);
+      data.copy(content, sector * 512);
+      if (step % 9 === 0) await client.flush();
+    }
+    await client.trim(0, 130 * BLOCK_SIZE);
+    content.fill(0, 0, 130 * BLOCK_SIZE);
+    await client.write(BLOCK_SIZE, blockOf(5));
+    blockOf(5).copy(content, BLOCK_SIZE);
+    expect((await client.read(0, SIZE)).equals(content)).toBe(true);
+    const { root } = await store.snapshot('disk', 'now');
+    expect(root[0]).toBe(rootOf(content).toString('hex'));
+
+    const other = clientOf(await store.openVolume('copy', SIZE));
+    await other.write(0, content);
+    expect((await store.snapshot('copy', 'same')).root[0]).toBe(root[0]);
+    await store.close();
+  });
+
+  it('is zero for a volume of zeroes', async () => {
+    const store = await openTiny(new SimFs());
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    await client.write(0, blocksOf(1, 3));
+    await client.write(0, Buffer.alloc(3 * BLOCK_SIZE));
+    expect((await store.snapshot('disk', 'empty')).root[0]).toBe('0'.repeat(64));
+    await store.close();
+  });
+});
+
+describe('the history of a volume', () => {
+  it('keeps snapshots, clones and rollbacks apart, over a restart too', async () => {
+    const files = new SimFs();
+    let store = await openTiny(files);
+    const device = await store.openVolume('disk', SIZE);
+    const client = clientOf(device);
+    await client.write(0, blocksOf(1, 20));
+    await store.snapshot('disk', 'one');
+    await client.write(0, blocksOf(101, 20));
+    await store.clone('one', 'clone');
+    const clone = clientOf(await store.openVolume('clone', SIZE));
+    await clone.write(0, blockOf(500));
+    await expect(store.rollback('disk', 'one')).rejects.toThrow('in use');
+    await store.close();
+
+    store = await openTiny(files);
+    const read = async (name: string) =>
+      clientOf(await store.openVolume(name, SIZE)).read(0, 20 * BLOCK_SIZE);
+    expect((await read('disk')).equals(blocksOf(101, 20))).toBe(true);
+    const cloned = await read('clone');
+    expect(cloned.subarray(0, BLOCK_SIZE).equals(blockOf(500))).toBe(true);
+    expect(cloned.subarray(BLOCK_SIZE).equals(blocksOf(2, 19))).toBe(true);
+    const snapshot = await store.openSnapshot('one');
+    expect(snapshot.capabilities.readOnly).toBe(true);
+    expect((await clientOf(snapshot).read(0, 20 * BLOCK_SIZE)).equals(blocksOf(1, 20))).toBe(true);
+    await store.rollback('disk', 'one', true);
+    expect((await read('disk')).equals(blocksOf(1, 20))).toBe(true);
+    await store.close();
+  });
+
+  it('grows a volume and refuses to shrink it', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files);
+    await clientOf(await store.openVolume('disk', 4096 * 100)).write(0, blockOf(1));
+    const grown = clientOf(await store.openVolume('disk', 4096 * 100_000));
+    await grown.write(4096 * 99_999, blockOf(2));
+    await store.checkpoint();
+    expect((await grown.read(0, 4096)).equals(blockOf(1))).toBe(true);
+    await expect(store.openVolume('disk', 4096)).rejects.toThrow('more than');
+    await store.close();
+    const again = await openTiny(files);
+    const client = clientOf(await again.openVolume('disk', 4096 * 100_000));
+    expect((await client.read(4096 * 99_999, 4096)).equals(blockOf(2))).toBe(true);
+    expect((await client.read(0, 4096)).equals(blockOf(1))).toBe(true);
+    await again.close();
+  });
+
+  it('shares blocks between volumes', async () => {
+    const store = await openTiny(new SimFs());
+    await clientOf(await store.openVolume('a', SIZE)).write(0, blocksOf(2, 30, 2));
+    await store.checkpoint();
+    const before = store.stats().usedBytes;
+    await clientOf(await store.openVolume('b', SIZE)).write(64 << 10, blocksOf(2, 30, 2));
+    await store.checkpoint();
+    expect(store.stats().usedBytes - before).toBeLessThan(30 * BLOCK_SIZE * 0.6);
+    await store.close();
+  });
+
+  it('gives back what deleted snapshots and volumes held, and nothing else', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files);
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    for (let round = 0; round < 8; round++) {
+      await client.write(0, blocksOf(2 + 200 * round, 40, 2));
+      await client.write(100 * BLOCK_SIZE, blocksOf(3 + 200 * round, 10, 2));
+      await store.snapshot('disk', `s${round}`);
+    }
+    const kept = blocksOf(2 + 200 * 3, 40, 2);
+    for (let round = 0; round < 8; round++)
+      if (round !== 3) await store.deleteSnapshot(`s${round}`);
+    const before = store.stats().segmentCount;
+    let writing = true;
+    const writer = (async () => {
+      // Duplicates of what is about to be collected.
+      for (let round = 0; writing; round = (round + 1) % 8) {
+        await client.write(200 * BLOCK_SIZE, blocksOf(2 + 200 * round, 20, 2));
+        await client.flush();
+        await new Promise(setImmediate);
+      }
+    })();
+    const report = await collect(store, { liveMax: 0.9 });
+    writing = false;
+    await writer;
+    expect(report.freedSegments).toBeGreaterThan(before / 3);
+    const last = await client.read(200 * BLOCK_SIZE, BLOCK_SIZE);
+    expect(
+      Array.from({ length: 8 }, (_, r) => blockOf(2 + 200 * r)).some((b) => b.equals(last)),
+    ).toBe(true);
+    const snapshot = clientOf(await store.openSnapshot('s3'));
+    expect((await snapshot.read(0, 40 * BLOCK_SIZE)).equals(kept)).toBe(true);
+    expect((await client.read(0, 40 * BLOCK_SIZE)).equals(blocksOf(2 + 200 * 7, 40, 2))).toBe(true);
+    expect((await scrub(store, { bytesPerSecondMax: 1e12 })).damage).toEqual([]);
+    await store.close();
+    const again = await openTiny(files);
+    const reread = clientOf(await again.openSnapshot('s3'));
+    expect((await reread.read(0, 40 * BLOCK_SIZE)).equals(kept)).toBe(true);
+    await again.close();
+  });
+});

@@ -1,0 +1,276 @@
+/**
+ * A disk in memory that can lose power. It carries out what it is told and keeps a trace; from the
+ * trace come the states in which a crash at any moment may have left the disk: writes that no sync
+ * covers are kept, dropped or torn by sectors of 512 bytes, names that no directory sync covers
+ * are as before or as after.
+ */
+import { basename, dirname } from 'node:path';
+import type { FileLayer, StoreFile } from '../../../src/backends/cas/file-layer.ts';
+
+const SECTOR = 512;
+
+class Inode {
+  bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array = new Uint8Array(0)) {
+    this.bytes = bytes;
+  }
+
+  /** Makes the file at least this long. */
+  extend(size: number): void {
+    if (size <= this.bytes.length) return;
+    const longer = new Uint8Array(size);
+    longer.set(this.bytes);
+    this.bytes = longer;
+  }
+
+  put(bytes: Uint8Array, position: number): void {
+    this.extend(position + bytes.length);
+    this.bytes.set(bytes, position);
+  }
+}
+
+type TraceEntry =
+  | {
+      readonly op: 'write';
+      readonly inode: number;
+      readonly at: number;
+      readonly bytes: Uint8Array;
+    }
+  | { readonly op: 'size'; readonly inode: number; readonly size: number }
+  | { readonly op: 'sync'; readonly inode: number }
+  | { readonly op: 'link'; readonly path: string; readonly inode: number }
+  | { readonly op: 'rename'; readonly path: string; readonly to: string }
+  | { readonly op: 'unlink'; readonly path: string }
+  | { readonly op: 'syncDirectory'; readonly path: string }
+  | { readonly op: 'mark'; readonly value: unknown };
+
+/** Tells for an operation whether, and with which code, it fails. */
+export type Fault = (op: string, path: string) => string | undefined;
+
+export class SimFs implements FileLayer {
+  readonly trace: TraceEntry[] = [];
+  fault: Fault = () => undefined;
+  readonly #inodes: Inode[];
+  readonly #names: Map<string, number>;
+  /** The state at the beginning of the trace; undefined for an empty disk. */
+  readonly base: DiskState;
+
+  constructor(base: DiskState = { inodes: [], names: new Map() }) {
+    this.base = base;
+    this.#inodes = base.inodes.map((bytes) => new Inode(bytes.slice()));
+    this.#names = new Map(base.names);
+  }
+
+  /** Puts a remark into the trace. */
+  mark(value: unknown): void {
+    this.trace.push({ op: 'mark', value });
+  }
+
+  /** The content of a file, to be looked at or damaged. */
+  contentOf(path: string): Uint8Array {
+    return this.#inode(path).bytes;
+  }
+
+  paths(): string[] {
+    return [...this.#names.keys()];
+  }
+
+  async makeDirectory(): Promise<void> {}
+
+  async list(path: string): Promise<string[]> {
+    return [...this.#names.keys()].filter((name) => dirname(name) === path).map((n) => basename(n));
+  }
+
+  async open(path: string, create: boolean): Promise<StoreFile> {
+    let number = this.#names.get(path);
+    if (number === undefined) {
+      if (!create) throw failure('ENOENT', path);
+      this.#check('create', path);
+      number = this.#inodes.push(new Inode()) - 1;
+      this.#names.set(path, number);
+      this.trace.push({ op: 'link', path, inode: number });
+    }
+    return this.#file(number, path);
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    this.#check('rename', from);
+    this.#names.set(to, this.#names.get(from) as number);
+    this.#names.delete(from);
+    this.trace.push({ op: 'rename', path: from, to });
+  }
+
+  async unlink(path: string): Promise<void> {
+    if (!this.#names.delete(path)) throw failure('ENOENT', path);
+    this.trace.push({ op: 'unlink', path });
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    this.#check('syncDirectory', path);
+    this.trace.push({ op: 'syncDirectory', path });
+  }
+
+  async lock(): Promise<() => void> {
+    return () => {};
+  }
+
+  #inode(path: string): Inode {
+    return this.#inodes[this.#names.get(path) as number] as Inode;
+  }
+
+  #check(op: string, path: string): void {
+    const code = this.fault(op, path);
+    if (code !== undefined) throw failure(code, path);
+  }
+
+  #file(number: number, path: string): StoreFile {
+    const inode = this.#inodes[number] as Inode;
+    const { trace } = this;
+    const check = (op: string) => this.#check(op, path);
+    const sync = async (): Promise<void> => {
+      check('sync');
+      trace.push({ op: 'sync', inode: number });
+    };
+    return {
+      get source() {
+        return inode.bytes;
+      },
+      async read(bytes, position) {
+        check('read');
+        const part = inode.bytes.subarray(position, position + bytes.length);
+        bytes.set(part);
+        return part.length;
+      },
+      async write(bytes, length, position, durable) {
+        check('write');
+        const copy = bytes.slice(0, length);
+        inode.put(copy, position);
+        trace.push({ op: 'write', inode: number, at: position, bytes: copy });
+        if (durable) await sync();
+      },
+      sync,
+      async size() {
+        return inode.bytes.length;
+      },
+      async allocate(size) {
+        check('allocate');
+        inode.extend(size);
+        trace.push({ op: 'size', inode: number, size });
+      },
+      async close() {},
+    };
+  }
+}
+
+/** What is on a disk: file contents, and names with the numbers of their files. */
+export interface DiskState {
+  readonly inodes: readonly Uint8Array[];
+  readonly names: ReadonlyMap<string, number>;
+}
+
+type Change = Exclude<TraceEntry, { op: 'sync' | 'syncDirectory' | 'mark' }>;
+
+/** How a crash treats what was not synced. */
+export type Survival = 'none' | 'all' | 'random';
+
+/** Walks along a trace and tells in what state a crash would leave the disk here. */
+export class CrashWalk {
+  readonly #inodes: Uint8Array[];
+  readonly #names: Map<string, number>;
+  /** What no sync covers yet, in order. */
+  #pending: Change[] = [];
+  readonly #random: () => number;
+
+  constructor(base: DiskState, random: () => number) {
+    this.#inodes = base.inodes.map((bytes) => bytes.slice());
+    this.#names = new Map(base.names);
+    this.#random = random;
+  }
+
+  step(entry: TraceEntry): void {
+    if (entry.op === 'mark') return;
+    if (entry.op === 'sync') {
+      this.#settle((change) => 'inode' in change && isData(change) && change.inode === entry.inode);
+    } else if (entry.op === 'syncDirectory') {
+      this.#settle((change) => 'path' in change && dirname(change.path) === entry.path);
+    } else {
+      this.#pending.push(entry);
+      if (entry.op === 'link') this.#inodes[entry.inode] ??= new Uint8Array(0);
+    }
+  }
+
+  /** The disk after a crash at this moment. */
+  crash(survival: Survival): DiskState {
+    const inodes = this.#inodes.map((bytes) => new Inode(bytes.slice()));
+    const names = new Map(this.#names);
+    // A journal keeps the order of names: some first ones survive.
+    let namesLeft = this.#pending.filter((change) => !isData(change)).length;
+    if (survival === 'none') namesLeft = 0;
+    if (survival === 'random') namesLeft = Math.floor(this.#random() * (namesLeft + 1));
+    for (const change of this.#pending) {
+      if (!isData(change)) {
+        if (namesLeft-- > 0) applyName(names, change);
+      } else if (survival === 'all' || (survival === 'random' && this.#random() < 0.6)) {
+        const inode = inodes[change.inode] as Inode;
+        if (change.op === 'size') inode.extend(change.size);
+        else if (survival === 'random' && this.#random() < 0.5) this.#tear(inode, change);
+        else inode.put(change.bytes, change.at);
+      }
+    }
+    return { inodes: inodes.map(({ bytes }) => bytes), names };
+  }
+
+  #tear(inode: Inode, { bytes, at }: Extract<Change, { op: 'write' }>): void {
+    for (let start = 0; start < bytes.length; start += SECTOR) {
+      if (this.#random() < 0.5) inode.put(bytes.subarray(start, start + SECTOR), at + start);
+    }
+  }
+
+  #settle(isCovered: (change: Change) => boolean): void {
+    const kept: Change[] = [];
+    for (const change of this.#pending) {
+      if (!isCovered(change)) {
+        kept.push(change);
+      } else if (!isData(change)) {
+        applyName(this.#names, change);
+      } else {
+        const inode = new Inode(this.#inodes[change.inode]);
+        if (change.op === 'size') inode.extend(change.size);
+        else inode.put(change.bytes, change.at);
+        this.#inodes[change.inode] = inode.bytes;
+      }
+    }
+    this.#pending = kept;
+  }
+}
+
+function isData(change: Change): change is Extract<Change, { op: 'write' | 'size' }> {
+  return change.op === 'write' || change.op === 'size';
+}
+
+function applyName(names: Map<string, number>, change: Change): void {
+  if (change.op === 'link') names.set(change.path, change.inode);
+  if (change.op === 'unlink') names.delete(change.path);
+  if (change.op === 'rename') {
+    const inode = names.get(change.path);
+    if (inode === undefined) return;
+    names.delete(change.path);
+    names.set(change.to, inode);
+  }
+}
+
+function failure(code: string, path: string): Error {
+  return Object.assign(new Error(`${code}: ${path}`), { code });
+}
+
+/** A generator of random numbers in [0, 1) that repeats for a seed. */
+export function seededRandom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

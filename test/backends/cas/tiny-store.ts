@@ -1,0 +1,46 @@
+/** Small stores on a simulated disk, and content for them. */
+import type { CasDevice } from '../../../src/backends/cas/cas-device.ts';
+import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import { openCasStore } from '../../../src/backends/cas/open.ts';
+import type { CasStore } from '../../../src/backends/cas/store.ts';
+import type { StoreOptions } from '../../../src/backends/cas/store-options.ts';
+import { DeviceClient } from '../../../src/core/device-client.ts';
+import { type SimFs, seededRandom } from './sim-fs.ts';
+
+export const TINY: Partial<StoreOptions> = {
+  segmentBytes: 64 << 10,
+  cacheBytes: 24 * BLOCK_SIZE,
+  spareCount: 1,
+  batchBlocks: 4,
+  checkpointMs: 0,
+  checkpointBytes: 96 << 10,
+};
+
+/** A block's content is its seed; 0 is a block of zeroes. Odd ones compress. */
+export function blockOf(seed: number): Buffer {
+  const block = Buffer.alloc(BLOCK_SIZE);
+  if (seed === 0) return block;
+  const random = seededRandom(seed);
+  const end = seed % 2 === 0 ? BLOCK_SIZE : 600;
+  for (let i = 0; i < end; i += 4) block.writeUInt32LE(Math.floor(random() * 2 ** 32), i);
+  block.writeUInt32LE(seed, 0);
+  return block;
+}
+
+export function blocksOf(firstSeed: number, count: number, step = 1): Buffer {
+  return Buffer.concat(Array.from({ length: count }, (_, i) => blockOf(firstSeed + i * step)));
+}
+
+export function clientOf(device: CasDevice): DeviceClient {
+  return new DeviceClient(device, { bytes: Buffer.alloc(16 * 8192), region: 0 }, 8192, 0);
+}
+
+export function openTiny(files: SimFs, options: Partial<StoreOptions> = {}): Promise<CasStore> {
+  return openCasStore('/store', { ...TINY, files, ...options });
+}
+
+/** Lets go of a store as a crash does: nothing is written out. */
+export async function abandon(store: CasStore): Promise<void> {
+  await store.indexed;
+  await store.segments.close();
+}

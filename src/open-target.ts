@@ -41,7 +41,12 @@ export async function openTarget(
   config: TargetConfig,
   services: TargetServices,
 ): Promise<AoeTarget> {
-  const storage = openBackend(services.io, config.backend, config.readOnly);
+  const storage = await openBackend(config.backend, {
+    io: services.io,
+    name: config.name,
+    readOnly: config.readOnly,
+    onTrouble: (problem, error) => services.log.error(error, problem),
+  });
   try {
     return await buildTarget(config, services, storage);
   } catch (error) {

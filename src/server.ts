@@ -8,7 +8,8 @@ import { RivalWatch, refuseRivals } from './aoe/rival-watch.ts';
 import { addressOf } from './aoe/share.ts';
 import { StateStore } from './aoe/state-store.ts';
 import { becomeUser, type CapableThread } from './become-user.ts';
-import type { Config } from './config/config.ts';
+import type { Config, TargetConfig } from './config/config.ts';
+import { StartupError } from './core/startup-error.ts';
 import { DataPath } from './data-path.ts';
 import { native } from './native.ts';
 import { WorkerThread } from './worker-thread.ts';
@@ -43,6 +44,16 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
   return server;
 }
 
+/** @throws {StartupError} a store would have to be open in several threads */
+function refuseSharedStores(targets: readonly TargetConfig[]): void {
+  const stored = targets.find(({ backend }) => backend.type === 'cas');
+  if (stored === undefined) return;
+  throw new StartupError(
+    `${stored.name} is in a content-addressed store, which one thread must have for itself`,
+    'set workers = 1',
+  );
+}
+
 class Server implements RunningServer {
   readonly failed: Promise<Error>;
   readonly #config: Config;
@@ -63,6 +74,7 @@ class Server implements RunningServer {
 
   async start(): Promise<void> {
     const { server, targets } = this.#config;
+    if (server.workers > 1) refuseSharedStores(targets);
     const names = new Map(targets.map((target) => [addressOf(target), target.name]));
     this.#state = await StateStore.open(server.stateDir, native.lockFile);
     await refuseRivals(names, server.interfaces);

@@ -1,18 +1,30 @@
 /** The backends by name: from a target's configuration to its device. */
 import type { BackendConfig } from '../config/config.ts';
 import type { BlockDevice } from '../core/block-device.ts';
-import { StartupError } from '../core/startup-error.ts';
+import { openCasDevice } from './cas/index.ts';
 import { openHostDevice } from './device.ts';
 import { openFileDevice } from './file.ts';
 import type { FileIo } from './file-io.ts';
 import { openMemoryDevice } from './memory.ts';
+
+export interface BackendOptions {
+  readonly io: FileIo;
+  /** The target's name, which names its volume in a store. */
+  readonly name: string;
+  readonly readOnly: boolean;
+  /** Storage has failed, or is found damaged, in a way that no request tells. */
+  onTrouble(problem: string, error?: Error): void;
+}
 
 /**
  * Opens the storage of one target.
  *
  * @throws {StartupError} it cannot be opened as configured
  */
-export function openBackend(io: FileIo, backend: BackendConfig, readOnly: boolean): BlockDevice {
+export async function openBackend(
+  backend: BackendConfig,
+  { io, name, readOnly, onTrouble }: BackendOptions,
+): Promise<BlockDevice> {
   switch (backend.type) {
     case 'file':
       return openFileDevice(io, backend, readOnly);
@@ -21,9 +33,13 @@ export function openBackend(io: FileIo, backend: BackendConfig, readOnly: boolea
     case 'memory':
       return openMemoryDevice(io, backend.sizeBytes, readOnly);
     case 'cas':
-      throw new StartupError(
-        'the content-addressed store is not part of this version',
-        'use backend = "file"',
+      return openCasDevice(
+        { path: backend.blobStore.path, name, sizeBytes: backend.sizeBytes },
+        readOnly,
+        {
+          onFailed: (error) => onTrouble('the store has failed', error),
+          onDamage: (damage) => onTrouble(`the store is damaged: ${JSON.stringify(damage)}`),
+        },
       );
   }
 }

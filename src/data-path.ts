@@ -21,6 +21,7 @@ import { Limits } from './core/limits.ts';
 import type { Memory } from './core/memory.ts';
 import { RequestPool, slabBytes } from './core/request-pool.ts';
 import { StartupError } from './core/startup-error.ts';
+import { type DropCounts, DropWatch } from './drop-watch.ts';
 import { native } from './native.ts';
 import { LinkSupervisor } from './net/link-supervisor.ts';
 import { PacketLink } from './net/packet-link.ts';
@@ -50,6 +51,7 @@ export class DataPath {
   readonly #io = new FileIo(Limits.requestCount + Limits.targetCount);
   readonly #pool: RequestPool<Exchange>;
   readonly #aoe: AoeServer;
+  #drops: DropWatch | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(options: DataPathOptions) {
@@ -94,6 +96,7 @@ export class DataPath {
     }
     this.#log.debug({ targets: this.#targets.count, io: this.#io.engine }, 'targets are open');
     this.#links.start();
+    this.#drops = new DropWatch(() => this.#countDrops(), this.#log);
   }
 
   async keepCapabilities(): Promise<void> {
@@ -135,6 +138,7 @@ export class DataPath {
   }
 
   async #close(): Promise<void> {
+    this.#drops?.close();
     this.#links.stopReceiving();
     const drained = await this.#drain();
     this.#links.close();
@@ -145,6 +149,20 @@ export class DataPath {
     this.#io.close();
     const closed = await Promise.allSettled([...this.#targets].map((target) => target.close()));
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
+  }
+
+  #countDrops(): DropCounts {
+    const { overload, tooOld } = this.#aoe.counters;
+    const links = this.#links.links.map((link) => link.counters());
+    const total = (name: 'dropped' | 'truncated' | 'unsent') =>
+      links.reduce((sum, counters) => sum + counters[name], 0);
+    return {
+      overload,
+      tooOld,
+      ringFull: total('dropped'),
+      tooLong: total('truncated'),
+      unsent: total('unsent'),
+    };
   }
 
   /** @returns false when requests are still in flight after a while */

@@ -78,11 +78,11 @@ const server = table(
         'mistakes, not against attackers: addresses are easily forged.',
     }).default([]),
     spin_us: integer(0, 1000, {
-      example: '20',
+      example: '50',
       description:
         'How long to look for the next frame before going to sleep, in microseconds, while ' +
         'traffic is dense. Shortens answers at the price of processor time; 0 turns it off.',
-    }).default(20),
+    }).default(50),
     user: text(32, {
       example: '"aoe-server"',
       description:

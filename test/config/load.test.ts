@@ -19,7 +19,7 @@ describe('parseConfig', () => {
         bufferCount: 64,
         maxSectors: undefined,
         allow: [],
-        spinUs: 20,
+        spinUs: 50,
         workers: 1,
         user: undefined,
       },

@@ -53,7 +53,7 @@ describe('aoe-server', () => {
         `${path}:1: target is missing`,
         '    Add it, for example: [[target]]',
         `${path}:3: server.spin_us = -1 must be a whole number from 0 to 1000`,
-        '    Write, for example: spin_us = 20',
+        '    Write, for example: spin_us = 50',
         '',
       ].join('\n'),
     });

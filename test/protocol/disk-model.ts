@@ -21,12 +21,11 @@ const READ_EXT = 0x24;
 const WRITE_EXT = 0x34;
 const TRIM = 0x06;
 
-/** Executes `frame` on the model. `isOld` tells that it came in seconds ago. */
+/** Executes `frame` on the model. */
 export function executeOnModel(
   targets: readonly ModelTarget[],
   frame: Buffer,
   serverMac: number,
-  isOld: boolean,
 ): Expected {
   if (frame.length < 36 || (frame[14] as number) >> 4 !== 1 || frame[19] !== 0) return NOTHING;
   const source = frame.readUIntBE(6, 6);
@@ -44,9 +43,9 @@ export function executeOnModel(
       return read(target, frame);
     case WRITE_EXT:
     case 0x30:
-      return isOld ? NOTHING : write(target, frame);
+      return write(target, frame);
     case TRIM:
-      return isOld ? NOTHING : trim(target, frame);
+      return trim(target, frame);
     default:
       return NOTHING;
   }

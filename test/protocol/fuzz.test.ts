@@ -45,8 +45,9 @@ class Examination {
       },
     );
     const expected = new Map<number, Expected>();
-    for (const frame of frames) {
-      const outcome = executeOnModel(model, frame, TARGET_MAC_NUMBER, isOld);
+    // What came in seconds ago has been resent: nothing of it is taken up.
+    for (const frame of isOld ? [] : frames) {
+      const outcome = executeOnModel(model, frame, TARGET_MAC_NUMBER);
       if (outcome.kind !== 'nothing') expected.set(frame.readUInt32BE(20), outcome);
     }
     this.stage.slab.fill(CANARY);
@@ -58,6 +59,7 @@ class Examination {
       checkOutcome(expected.get(request.readUInt32BE(20)), reply);
     }
     const answered = new Set(replies.map((reply) => reply.readUInt32BE(20)));
+    if (isOld) expect(answered.size).toBe(0);
     for (const tag of expected.keys()) expect(answered).toContain(tag);
     expect(this.stage.server.counters.overload).toBe(0);
   }

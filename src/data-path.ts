@@ -14,18 +14,23 @@ import { Exchange } from './aoe/exchange.ts';
 import { requestFilter } from './aoe/frame-filter.ts';
 import { addressOf, type Share, takes } from './aoe/share.ts';
 import type { StateStore } from './aoe/state-store.ts';
+import type { ListChange } from './aoe/target-state.ts';
 import { TargetTable } from './aoe/target-table.ts';
 import { FileIo } from './backends/file-io.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
+import type { LogLevel } from './config/schema.ts';
 import { Limits } from './core/limits.ts';
 import type { Memory } from './core/memory.ts';
 import { RequestPool, slabBytes } from './core/request-pool.ts';
 import { StartupError } from './core/startup-error.ts';
 import { type DropCounts, DropWatch } from './drop-watch.ts';
+import { setLogLevel } from './log.ts';
 import { native } from './native.ts';
+import { formatMacAddress } from './net/ethernet.ts';
 import { LinkSupervisor } from './net/link-supervisor.ts';
 import { PacketLink } from './net/packet-link.ts';
-import { openTarget } from './open-target.ts';
+import { type OpenedTarget, openTarget } from './open-target.ts';
+import type { LinkStatus, PartStatus } from './status.ts';
 
 /** How long a stop waits for requests in flight: storage that hangs must not hang the stop. */
 const DRAIN_MS_MAX = 10_000;
@@ -46,6 +51,7 @@ export class DataPath {
   readonly #options: DataPathOptions;
   readonly #log: Logger;
   readonly #targets = new TargetTable();
+  readonly #opened: OpenedTarget[] = [];
   readonly #links: LinkSupervisor<PacketLink>;
   readonly #slab: Memory & { readonly buffer: ArrayBuffer };
   readonly #io = new FileIo(Limits.requestCount + Limits.targetCount);
@@ -83,7 +89,7 @@ export class DataPath {
     const { server, targets, share, state } = this.#options;
     for (const config of targets) {
       if (!takes(share, addressOf(config))) continue;
-      const target = await openTarget(config, {
+      const opened = await openTarget(config, {
         io: this.#io,
         state,
         server,
@@ -92,7 +98,8 @@ export class DataPath {
         log: this.#log.child({ target: config.name }),
         announce: (grown) => this.#aoe.announce(grown),
       });
-      this.#targets.add(target);
+      this.#targets.add(opened.target);
+      this.#opened.push(opened);
     }
     this.#log.debug({ targets: this.#targets.count, io: this.#io.engine }, 'targets are open');
     this.#links.start();
@@ -105,6 +112,30 @@ export class DataPath {
 
   async reduceCapabilities(): Promise<void> {
     native.reduceCapabilities();
+  }
+
+  async status(): Promise<PartStatus> {
+    return {
+      inFlight: this.#pool.inFlight,
+      inFlightMax: this.#pool.capacity,
+      frames: { ...this.#aoe.counters },
+      links: this.#options.server.interfaces.map((name) => this.#linkStatus(name)),
+      targets: this.#opened.map((opened) => opened.status()),
+    };
+  }
+
+  /** Tells all initiators about all targets. */
+  async announce(): Promise<void> {
+    for (const target of this.#targets) this.#aoe.announce(target);
+  }
+
+  /** Replaces lists of the target with this address, durably. */
+  async setLists(address: number, lists: ListChange): Promise<void> {
+    await this.#targets.find(address)?.setLists(lists);
+  }
+
+  async setLogLevel(level: LogLevel): Promise<void> {
+    setLogLevel(this.#log, level);
   }
 
   /** Takes no more requests, ends those in flight, makes all writes durable. Idempotent. */
@@ -135,6 +166,13 @@ export class DataPath {
   #serve(link: PacketLink): void {
     this.#log.info({ interface: link.name, mtu: link.mtu }, 'interface is open');
     this.#aoe.serve(link).catch((error: Error) => this.#options.onFailed(error));
+  }
+
+  #linkStatus(name: string): LinkStatus {
+    const link = this.#links.links.find((open) => open.name === name);
+    if (link === undefined) return { interface: name, mac: null, mtu: null, counters: null };
+    const { mac, mtu } = link;
+    return { interface: name, mac: formatMacAddress(mac), mtu, counters: link.counters() };
   }
 
   async #close(): Promise<void> {

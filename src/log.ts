@@ -3,6 +3,9 @@ import { build as prettyStream } from 'pino-pretty';
 
 const STDERR_FD = 2;
 
+/** A logger, and the children that were made of it: pino's keep the level they were made with. */
+const families = new WeakMap<Logger, Logger[]>();
+
 /**
  * The program's logger. It writes to standard error: lines to read on a terminal, and JSON, one
  * object a line, anywhere else. Process id and host name are left to whoever collects the lines.
@@ -18,6 +21,19 @@ export function createLogger(level: Level): Logger {
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
+    onChild: join,
   };
-  return pino(options, stream);
+  const logger = pino(options, stream);
+  const family: Logger[] = [];
+  function join(member: Logger): void {
+    family.push(member);
+    families.set(member, family);
+  }
+  join(logger);
+  return logger;
+}
+
+/** Changes the level of `logger`, of what it was made of, and of all that was made of it. */
+export function setLogLevel(logger: Logger, level: Level): void {
+  for (const member of families.get(logger) ?? [logger]) member.level = level;
 }

@@ -16,6 +16,8 @@ import { CommittedDevice } from './core/committed-device.ts';
 import { CountedDevice } from './core/counted-device.ts';
 import { OrderedDevice } from './core/ordered-device.ts';
 import { StartupError } from './core/startup-error.ts';
+import { formatMacAddress } from './net/ethernet.ts';
+import type { TargetStatus } from './status.ts';
 import { VERSION } from './version.ts';
 
 /** What initiators keep disk contents in. */
@@ -32,6 +34,12 @@ export interface TargetServices {
   announce(target: AoeTarget): void;
 }
 
+/** A target, and what there is to tell about it. */
+export interface OpenedTarget {
+  readonly target: AoeTarget;
+  status(): TargetStatus;
+}
+
 /**
  * Opens a target.
  *
@@ -40,7 +48,7 @@ export interface TargetServices {
 export async function openTarget(
   config: TargetConfig,
   services: TargetServices,
-): Promise<AoeTarget> {
+): Promise<OpenedTarget> {
   const storage = await openBackend(config.backend, {
     io: services.io,
     name: config.name,
@@ -59,7 +67,7 @@ async function buildTarget(
   config: TargetConfig,
   services: TargetServices,
   storage: BlockDevice,
-): Promise<AoeTarget> {
+): Promise<OpenedTarget> {
   const { state, server, log } = services;
   const saved = await state.load(config.name);
   requireNotShrunk(config, storage.sizeBytes, saved?.sizeBytes ?? 0);
@@ -109,7 +117,34 @@ async function buildTarget(
     log,
   });
   if (saved?.sizeBytes !== storage.sizeBytes) await target.remember();
-  return target;
+  return { target, status: () => statusOf(config, target, device, committed) };
+}
+
+function statusOf(
+  config: TargetConfig,
+  target: AoeTarget,
+  device: CountedDevice,
+  committed: CommittedDevice,
+): TargetStatus {
+  const { configString, maskList, reserveList } = target.state;
+  return {
+    name: config.name,
+    shelf: config.shelf,
+    slot: config.slot,
+    sizeBytes: device.sizeBytes,
+    backend: config.backend.type,
+    readOnly: device.capabilities.readOnly,
+    writeCache: committed.writeCache,
+    failed: committed.failed,
+    inFlight: target.inFlight,
+    configString: new TextDecoder().decode(configString),
+    allow: config.allow.map(formatMacAddress),
+    maskList: maskList.map(formatMacAddress),
+    reserveList: reserveList.map(formatMacAddress),
+    reservationConflicts: target.reservationConflicts,
+    lastGroupCount: committed.lastGroupCount,
+    counters: { ...device.counters },
+  };
 }
 
 function initialState(config: TargetConfig): TargetState {

@@ -4,15 +4,23 @@
  * runs in this thread, or in several of its own.
  */
 import type { Logger } from 'pino';
+import { ControlSocket } from './admin/control-socket.ts';
+import type { Operations } from './admin/operations.ts';
+import { Routes } from './admin/routes.ts';
 import { RivalWatch, refuseRivals } from './aoe/rival-watch.ts';
-import { addressOf } from './aoe/share.ts';
+import { addressOf, takes } from './aoe/share.ts';
 import { StateStore } from './aoe/state-store.ts';
-import { becomeUser, type CapableThread } from './become-user.ts';
+import type { ListChange } from './aoe/target-state.ts';
+import { becomeUser } from './become-user.ts';
 import type { Config, TargetConfig } from './config/config.ts';
+import { LOG_LEVELS } from './config/schema.ts';
 import { StartupError } from './core/startup-error.ts';
 import { DataPath } from './data-path.ts';
+import { setLogLevel } from './log.ts';
 import { native } from './native.ts';
-import { WorkerThread } from './worker-thread.ts';
+import { mergeStatus, type ServerStatus } from './status.ts';
+import { VERSION } from './version.ts';
+import { type Callable, WorkerThread } from './worker-thread.ts';
 
 export interface RunningServer {
   /** Takes no more requests, ends those in flight, makes all writes durable. Idempotent. */
@@ -22,7 +30,7 @@ export interface RunningServer {
 }
 
 /** What the server runs on: a data path here, or in a thread of its own. */
-interface Part extends CapableThread {
+interface Part extends Callable {
   start(): Promise<void>;
   close(): Promise<void>;
 }
@@ -54,12 +62,14 @@ function refuseSharedStores(targets: readonly TargetConfig[]): void {
   );
 }
 
-class Server implements RunningServer {
+class Server implements RunningServer, Operations {
   readonly failed: Promise<Error>;
   readonly #config: Config;
   readonly #log: Logger;
   readonly #parts: Part[] = [];
+  readonly #startedAt = new Date();
   #state: StateStore | undefined;
+  #control: ControlSocket | undefined;
   #rivals: RivalWatch | undefined;
   #fail: (error: Error) => void = () => {};
   #closing: Promise<void> | undefined;
@@ -77,6 +87,7 @@ class Server implements RunningServer {
     if (server.workers > 1) refuseSharedStores(targets);
     const names = new Map(targets.map((target) => [addressOf(target), target.name]));
     this.#state = await StateStore.open(server.stateDir, native.lockFile);
+    this.#control = await ControlSocket.open(server.controlPath, server.stateDir, this.#log);
     await refuseRivals(names, server.interfaces);
     for (let index = 0; index < server.workers; index++) {
       const part = this.#makePart(index, this.#state);
@@ -85,7 +96,42 @@ class Server implements RunningServer {
     }
     if (server.user !== undefined) await becomeUser(server.user, server.stateDir, this.#parts);
     this.#rivals = new RivalWatch(names, server.interfaces, this.#log);
+    this.#control.serve(new Routes(this));
     this.#log.info({ targets: targets.length, workers: server.workers }, 'serving');
+  }
+
+  async status(): Promise<ServerStatus> {
+    const parts = await Promise.all(this.#parts.map((part) => part.status()));
+    return {
+      version: VERSION,
+      pid: process.pid,
+      startedAt: this.#startedAt.toISOString(),
+      workers: this.#parts.length,
+      logLevel: this.#log.level,
+      ...mergeStatus(parts),
+    };
+  }
+
+  async announce(): Promise<void> {
+    await Promise.all(this.#parts.map((part) => part.announce()));
+  }
+
+  async setLists(name: string, lists: ListChange): Promise<boolean> {
+    const target = this.#config.targets.find((one) => one.name === name);
+    if (target === undefined) return false;
+    const address = addressOf(target);
+    const count = this.#parts.length;
+    const part = this.#parts.find((_, index) => takes({ index, count }, address));
+    await part?.setLists(address, lists);
+    return true;
+  }
+
+  async setLogLevel(text: string): Promise<boolean> {
+    const level = LOG_LEVELS.find((known) => known === text);
+    if (level === undefined) return false;
+    setLogLevel(this.#log, level);
+    await Promise.all(this.#parts.map((part) => part.setLogLevel(level)));
+    return true;
   }
 
   close(): Promise<void> {
@@ -103,6 +149,7 @@ class Server implements RunningServer {
   }
 
   async #close(): Promise<void> {
+    await this.#control?.close();
     this.#rivals?.close();
     const closed = await Promise.allSettled(this.#parts.map((part) => part.close()));
     await this.#state?.close();

@@ -1,9 +1,18 @@
-/** A data path in a thread of its own, seen from the main thread. */
+/**
+ * A data path in a thread of its own, seen from the main thread.
+ *
+ * Invariants: a call waits in `#calls` from the moment its order is posted until the thread has
+ * answered it, or is gone. The thread's start is the call that nobody posts: number 0.
+ */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Share } from './aoe/share.ts';
+import type { ListChange } from './aoe/target-state.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
+import type { LogLevel } from './config/schema.ts';
 import { StartupError } from './core/startup-error.ts';
+import type { DataPath } from './data-path.ts';
+import type { PartStatus } from './status.ts';
 
 /** What the thread is started with. */
 export interface WorkerData {
@@ -12,50 +21,98 @@ export interface WorkerData {
   readonly share: Share;
 }
 
-/** What the thread is told to do. */
-export type WorkerOrder = 'keepCapabilities' | 'reduceCapabilities' | 'close';
+/** What a data path can be asked for from another thread. */
+export type Callable = Pick<
+  DataPath,
+  'keepCapabilities' | 'reduceCapabilities' | 'status' | 'announce' | 'setLists' | 'setLogLevel'
+>;
+export type CallName = keyof Callable;
 
-/** What the thread says: that it did what it was told, or that it cannot go on. */
+/** What the thread is told to do. A call is answered by number. */
+export type WorkerOrder =
+  | 'close'
+  | {
+      readonly call: number;
+      readonly name: CallName;
+      readonly args: readonly unknown[];
+    };
+
+/** What the thread says: what became of a call, or that it cannot go on. */
 export type WorkerMessage =
-  | { readonly type: 'done' }
-  | { readonly type: 'failed'; readonly message: string; readonly remedy: string };
+  | { readonly type: 'done'; readonly call: number; readonly result: unknown }
+  | ({ readonly type: 'refused'; readonly call: number } & Failure)
+  | ({ readonly type: 'failed' } & Failure);
+
+/** An error on its way between threads. */
+export interface Failure {
+  readonly message: string;
+  readonly remedy: string;
+}
+
+export const START_CALL = 0;
 
 export interface WorkerThreadOptions extends WorkerData {
   /** Called when the thread cannot go on. */
   onFailed(error: Error): void;
 }
 
+interface Call {
+  resolve(result: unknown): void;
+  reject(error: Error): void;
+}
+
 export class WorkerThread {
   readonly #worker: Worker;
+  readonly #onFailed: (error: Error) => void;
   readonly #exited: Promise<unknown>;
+  readonly #started: Promise<unknown>;
+  readonly #calls = new Map<number, Call>();
+  #lastCall = START_CALL;
   #failure: Error | undefined;
+  /** Why calls are not answered any more. */
+  #gone: Error | undefined;
 
   constructor({ onFailed, ...workerData }: WorkerThreadOptions) {
+    this.#onFailed = onFailed;
     this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
       workerData,
       // Files are opened by the addon too, and each is closed by its owner.
       trackUnmanagedFds: false,
     });
     this.#exited = once(this.#worker, 'exit').catch(() => {});
-    this.#worker.on('error', onFailed);
-    this.#worker.on('message', (message: WorkerMessage) => {
-      if (message.type !== 'failed') return;
-      this.#failure = toError(message);
-      onFailed(this.#failure);
-    });
+    this.#started = this.#answerTo(START_CALL);
+    this.#worker.on('error', (error) => this.#fail(error));
+    this.#worker.on('message', (message: WorkerMessage) => this.#hear(message));
+    this.#worker.on('exit', () => this.#abandonCalls(new Error('the thread has ended')));
   }
 
   /** @throws {StartupError} the data path cannot be started */
-  start(): Promise<void> {
-    return this.#answer();
+  async start(): Promise<void> {
+    await this.#started;
   }
 
-  keepCapabilities(): Promise<void> {
-    return this.#order('keepCapabilities');
+  async keepCapabilities(): Promise<void> {
+    await this.#call('keepCapabilities');
   }
 
-  reduceCapabilities(): Promise<void> {
-    return this.#order('reduceCapabilities');
+  async reduceCapabilities(): Promise<void> {
+    await this.#call('reduceCapabilities');
+  }
+
+  status(): Promise<PartStatus> {
+    return this.#call('status');
+  }
+
+  async announce(): Promise<void> {
+    await this.#call('announce');
+  }
+
+  async setLists(address: number, lists: ListChange): Promise<void> {
+    await this.#call('setLists', address, lists);
+  }
+
+  async setLogLevel(level: LogLevel): Promise<void> {
+    await this.#call('setLogLevel', level);
   }
 
   async close(): Promise<void> {
@@ -64,17 +121,47 @@ export class WorkerThread {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  #order(order: WorkerOrder): Promise<void> {
-    this.#worker.postMessage(order);
-    return this.#answer();
+  #call<Name extends CallName>(
+    name: Name,
+    ...args: Parameters<Callable[Name]>
+  ): ReturnType<Callable[Name]> {
+    const call = ++this.#lastCall;
+    const answer = this.#answerTo(call);
+    this.#worker.postMessage({ call, name, args } satisfies WorkerOrder);
+    return answer as ReturnType<Callable[Name]>;
   }
 
-  async #answer(): Promise<void> {
-    const [message] = (await once(this.#worker, 'message')) as [WorkerMessage];
-    if (message.type === 'failed') throw toError(message);
+  #answerTo(call: number): Promise<unknown> {
+    if (this.#gone !== undefined) return Promise.reject(this.#gone);
+    return new Promise((resolve, reject) => {
+      this.#calls.set(call, { resolve, reject });
+    });
+  }
+
+  #hear(message: WorkerMessage): void {
+    if (message.type === 'failed') {
+      this.#failure = toError(message);
+      this.#fail(this.#failure);
+      return;
+    }
+    const call = this.#calls.get(message.call);
+    this.#calls.delete(message.call);
+    if (message.type === 'done') call?.resolve(message.result);
+    else call?.reject(toError(message));
+  }
+
+  #fail(error: Error): void {
+    this.#abandonCalls(error);
+    this.#onFailed(error);
+  }
+
+  #abandonCalls(error: Error): void {
+    this.#gone = error;
+    for (const { reject } of this.#calls.values()) reject(error);
+    this.#calls.clear();
   }
 }
 
-function toError({ message, remedy }: Extract<WorkerMessage, { type: 'failed' }>): StartupError {
+function toError({ message, remedy }: Failure): StartupError {
   return new StartupError(message, remedy);
 }

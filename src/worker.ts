@@ -4,7 +4,14 @@ import { StateStore } from './aoe/state-store.ts';
 import { StartupError } from './core/startup-error.ts';
 import { DataPath } from './data-path.ts';
 import { createLogger } from './log.ts';
-import type { WorkerData, WorkerMessage, WorkerOrder } from './worker-thread.ts';
+import {
+  type CallName,
+  type Failure,
+  START_CALL,
+  type WorkerData,
+  type WorkerMessage,
+  type WorkerOrder,
+} from './worker-thread.ts';
 
 const { server, targets, share } = workerData as WorkerData;
 const port = parentPort as MessagePort;
@@ -25,16 +32,26 @@ port.on('message', (order: WorkerOrder) => {
       .close()
       .catch(fail)
       .finally(() => port.close());
-  else path[order]().then(done, fail);
+  else void answer(order.call, order.name, order.args);
 });
 
-path.start().then(done, fail);
+path.start().then(() => say({ type: 'done', call: START_CALL, result: undefined }), fail);
 
-function done(): void {
-  say({ type: 'done' });
+async function answer(call: number, name: CallName, args: readonly unknown[]): Promise<void> {
+  // The other thread's compiler has checked the arguments.
+  const perform = path[name].bind(path) as (...args: readonly unknown[]) => Promise<unknown>;
+  try {
+    say({ type: 'done', call, result: await perform(...args) });
+  } catch (error) {
+    say({ type: 'refused', call, ...describe(error as Error) });
+  }
 }
 
 function fail(error: Error): void {
+  say({ type: 'failed', ...describe(error) });
+}
+
+function describe(error: Error): Failure {
   const remedy = error instanceof StartupError ? error.remedy : 'see the log';
-  say({ type: 'failed', message: error.message, remedy });
+  return { message: error.message, remedy };
 }

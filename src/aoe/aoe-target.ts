@@ -20,7 +20,7 @@ import { executeMacMask } from './codec/mac-mask.ts';
 import { executeReserve, isReservedAgainst } from './codec/reserve-release.ts';
 import type { Exchange, ExchangeOwner } from './exchange.ts';
 import type { SavedTarget } from './state-store.ts';
-import type { ControlFrame, ControlResponse, TargetState } from './target-state.ts';
+import type { ControlFrame, ControlResponse, ListChange, TargetState } from './target-state.ts';
 
 const ETHERNET_HEADER_BYTES = 14;
 const FIRMWARE_VERSION = 1;
@@ -153,6 +153,16 @@ export class AoeTarget implements ExchangeOwner {
   /** Makes size and state durable as they are: initiators will see this size. */
   remember(): Promise<void> {
     return this.#save(() => this.#state);
+  }
+
+  /**
+   * Replaces lists as the operator says, whoever holds the target.
+   *
+   * @returns when it is durable
+   */
+  async setLists(lists: ListChange): Promise<void> {
+    await this.#save(() => ({ ...this.#state, ...lists }));
+    this.#options.log.info({ lists: Object.keys(lists) }, 'the operator has set lists');
   }
 
   /** Releases the storage. No exchange may be in flight. */

@@ -10,6 +10,9 @@ export interface TargetState {
   readonly reserveList: readonly number[];
 }
 
+/** Lists that take the place of a target's own; at most {@link LIST_LENGTH_MAX} entries each. */
+export type ListChange = Partial<Pick<TargetState, 'maskList' | 'reserveList'>>;
+
 export const CONFIG_STRING_BYTES_MAX = 1024;
 
 /** Entries of a mask or reserve list: both counts are one byte on the wire. */

@@ -1,14 +1,20 @@
 import { Command } from 'commander';
 import { VERSION } from '../version.ts';
+import { announceCommand } from './announce.ts';
 import { check } from './check.ts';
 import { discoverCommand } from './discover.ts';
 import { ExitCode } from './exit-code.ts';
+import { logLevelCommand } from './log-level.ts';
+import { maskCommand } from './mask.ts';
+import { reserveCommand } from './reserve.ts';
+import { statusCommand } from './status.ts';
 
 const AFTER_HELP = `
 Examples:
   aoe-server /etc/aoe-server.toml          serve until SIGTERM or SIGINT
   aoe-server check /etc/aoe-server.toml    show what would be served
   aoe-server discover eth0                 list the targets that answer on eth0
+  aoe-server status /etc/aoe-server.toml   show what the running server does
 
 Exit codes:
   ${ExitCode.ok}         success; for a server, stopped by a signal
@@ -40,6 +46,14 @@ export function createProgram(): Command {
     .description('check a configuration file and show what would be served')
     .argument('<config>', 'configuration file')
     .action(check);
-  program.addCommand(discoverCommand().copyInheritedSettings(program));
+  const commands = [
+    discoverCommand(),
+    statusCommand(),
+    maskCommand(),
+    reserveCommand(),
+    announceCommand(),
+    logLevelCommand(),
+  ];
+  for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
   return program;
 }

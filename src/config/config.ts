@@ -1,6 +1,6 @@
 /** The checked configuration, as the rest of the program sees it. */
 import assert from 'node:assert';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { MacAddress } from '../net/ethernet.ts';
 import { CAS_BLOCK_SIZE } from './backend-schema.ts';
 import type { ConfigProblem } from './problem.ts';
@@ -22,6 +22,8 @@ export interface ServerConfig {
   readonly logLevel: LogLevel;
   /** Absolute. */
   readonly stateDir: string;
+  /** The control socket; absolute. */
+  readonly controlPath: string;
   /** Requests that one initiator may have in flight to one target. */
   readonly bufferCount: number;
   /** Most sectors in one frame; undefined to choose from the MTU. */
@@ -93,6 +95,8 @@ export interface CasBackendConfig {
 export interface ConfigEnvironment {
   /** Set by systemd for a unit with StateDirectory=; directories separated by colons. */
   readonly STATE_DIRECTORY?: string | undefined;
+  /** Set by systemd for a unit with RuntimeDirectory=; directories separated by colons. */
+  readonly RUNTIME_DIRECTORY?: string | undefined;
 }
 
 const STATE_DIR_DEFAULT = '/var/lib/aoe-server';
@@ -104,12 +108,14 @@ export function toServerConfig(
   environment: ConfigEnvironment,
 ): ServerConfig {
   const [systemdStateDir] = environment.STATE_DIRECTORY?.split(':') ?? [];
-  const stateDir = server.state_dir ?? (systemdStateDir || STATE_DIR_DEFAULT);
+  const [runtimeDir] = environment.RUNTIME_DIRECTORY?.split(':') ?? [];
+  const stateDir = resolve(directory, server.state_dir ?? (systemdStateDir || STATE_DIR_DEFAULT));
   const interfaces = server.interfaces ?? [server.interface];
   return {
     interfaces: interfaces.filter((name) => name !== undefined),
     logLevel: server.log_level,
-    stateDir: resolve(directory, stateDir),
+    stateDir,
+    controlPath: resolve(directory, server.control ?? join(runtimeDir || stateDir, 'control.sock')),
     bufferCount: server.buffer_count,
     maxSectors: server.max_sectors,
     allow: server.allow,

@@ -60,6 +60,13 @@ const server = table(
         'restart. A relative path is relative to this file.',
       unset: '$STATE_DIRECTORY, which systemd sets, or else /var/lib/aoe-server',
     }).optional(),
+    control: path({
+      example: '"/run/aoe-server/control.sock"',
+      description:
+        'The control socket, which status and the other commands for a running server use. A ' +
+        'relative path is relative to this file.',
+      unset: 'control.sock in $RUNTIME_DIRECTORY, which systemd sets, or else in state_dir',
+    }).optional(),
     buffer_count: integer(2, BUFFER_COUNT_MAX, {
       example: '64',
       description:

@@ -16,6 +16,7 @@ describe('parseConfig', () => {
         interfaces: ['eth0'],
         logLevel: 'info',
         stateDir: '/var/lib/aoe-server',
+        controlPath: '/var/lib/aoe-server/control.sock',
         bufferCount: 64,
         maxSectors: undefined,
         allow: [],
@@ -125,6 +126,7 @@ describe('parseConfig', () => {
       interfaces: ['eth0', 'eth1'],
       logLevel: 'debug',
       stateDir: '/state',
+      controlPath: '/state/control.sock',
       bufferCount: 2,
       maxSectors: 16,
       allow: [0x0200_0000_000a],
@@ -188,6 +190,19 @@ describe('parseConfig', () => {
     const text = `${SERVER}state_dir = "/mine"\n${TARGET}`;
     expect(parse(text, { STATE_DIRECTORY: '/systemd' }).server.stateDir).toBe('/mine');
   });
+
+  it.each([
+    ['', '', '/var/lib/aoe-server/control.sock'],
+    ['state_dir = "state"', '', '/etc/state/control.sock'],
+    ['state_dir = "state"', '/run/first:/run/second', '/run/first/control.sock'],
+    ['control = "own.sock"', '/run/first', '/etc/own.sock'],
+  ])(
+    'puts the control socket for %j and $RUNTIME_DIRECTORY = %j at %s',
+    (keys, RUNTIME_DIRECTORY, path) => {
+      const { server } = parse(`${SERVER}${keys}\n${TARGET}`, { RUNTIME_DIRECTORY });
+      expect(server.controlPath).toBe(path);
+    },
+  );
 });
 
 describe('loadConfig', () => {

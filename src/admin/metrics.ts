@@ -1,0 +1,207 @@
+/**
+ * The status as Prometheus text. A scrape makes every value anew from the status, so nothing is
+ * counted twice and nothing is kept. `docs/METRICS.md` tells what each metric means.
+ */
+import { Counter, Gauge, Registry } from 'prom-client';
+import type { FrameCounters } from '../aoe/counters.ts';
+import type { DeviceCounters } from '../core/counted-device.ts';
+import type { LinkCounters } from '../net/link.ts';
+import type { LinkStatus, ServerStatus, TargetStatus } from '../status.ts';
+
+export const METRICS_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
+
+type Labels = Readonly<Record<string, string>>;
+type Sample = readonly [labels: Labels, value: number];
+
+interface Metric {
+  readonly name: string;
+  readonly help: string;
+  samples(status: ServerStatus): readonly Sample[];
+}
+
+/** The values of one label, and the counter behind each. */
+type Split<Counters> = Readonly<Record<string, keyof Counters>>;
+
+const UNANSWERED: Split<FrameCounters> = {
+  malformed: 'malformed',
+  bad_source: 'badSource',
+  not_ours: 'notOurs',
+  denied: 'denied',
+  too_old: 'tooOld',
+  overload: 'overload',
+};
+const LOST: Split<LinkCounters> = {
+  ring_full: 'dropped',
+  too_long: 'truncated',
+  unsent: 'unsent',
+};
+const ENDED: Split<DeviceCounters> = {
+  read: 'reads',
+  write: 'writes',
+  flush: 'flushes',
+  trim: 'trims',
+};
+const MOVED: Split<DeviceCounters> = { read: 'readBytes', write: 'writtenBytes' };
+
+/** Values that go up and down. */
+const GAUGES: readonly Metric[] = [
+  {
+    name: 'aoe_info',
+    help: 'Always 1; the label is the version of the server',
+    samples: ({ version }) => [[{ version }, 1]],
+  },
+  {
+    name: 'aoe_start_time_seconds',
+    help: 'When the server was started, since the epoch',
+    samples: ({ startedAt }) => [[{}, Date.parse(startedAt) / 1000]],
+  },
+  {
+    name: 'aoe_requests_in_flight',
+    help: 'Requests that are not answered yet',
+    samples: ({ inFlight }) => [[{}, inFlight]],
+  },
+  {
+    name: 'aoe_requests_in_flight_max',
+    help: 'The most requests that can be in flight; frames beyond them are dropped',
+    samples: ({ inFlightMax }) => [[{}, inFlightMax]],
+  },
+  perLink('aoe_link_up', 'Whether the interface is served now', ({ mac }, labels) => [
+    [labels, mac === null ? 0 : 1],
+  ]),
+  perLink('aoe_link_mtu_bytes', 'The MTU in use on the interface', ({ mtu }, labels) =>
+    mtu === null ? [] : [[labels, mtu]],
+  ),
+  perTarget('aoe_target_size_bytes', 'The size of the target', (target, labels) => [
+    [labels, target.sizeBytes],
+  ]),
+  perTarget(
+    'aoe_target_failed',
+    'Whether a flush failed and no write succeeds',
+    (target, labels) => [[labels, Number(target.failed)]],
+  ),
+  perTarget(
+    'aoe_target_write_cache',
+    'Whether writes are acknowledged before they are durable',
+    (target, labels) => [[labels, Number(target.writeCache)]],
+  ),
+  perTarget(
+    'aoe_target_requests_in_flight',
+    'Requests to the target that are not answered yet',
+    (target, labels) => [[labels, target.inFlight]],
+  ),
+  perTarget(
+    'aoe_target_mask_entries',
+    'Length of the MAC mask list; at 0 any initiator is answered',
+    (target, labels) => [[labels, target.maskList.length]],
+  ),
+  perTarget(
+    'aoe_target_reserve_entries',
+    'Length of the reserve list; at 0 there is no reservation',
+    (target, labels) => [[labels, target.reserveList.length]],
+  ),
+  perTarget(
+    'aoe_target_last_group_writes',
+    'Writes that the last flush made durable',
+    (target, labels) => [[labels, target.lastGroupCount]],
+  ),
+];
+
+/** Values that only go up, until something starts anew. */
+const COUNTERS: readonly Metric[] = [
+  {
+    name: 'aoe_frames_taken_up_total',
+    help: 'Requests that were taken up, whatever became of them',
+    samples: ({ frames }) => [[{}, frames.requests]],
+  },
+  {
+    name: 'aoe_frames_unanswered_total',
+    help: 'Frames that were not taken up, by reason',
+    samples: ({ frames }) => split(frames, 'reason', UNANSWERED),
+  },
+  perLink('aoe_link_received_frames_total', 'Frames received', ({ counters }, labels) =>
+    counters === null ? [] : [[labels, counters.received]],
+  ),
+  perLink('aoe_link_sent_frames_total', 'Frames sent', ({ counters }, labels) =>
+    counters === null ? [] : [[labels, counters.sent]],
+  ),
+  perLink('aoe_link_lost_frames_total', 'Frames lost, by reason', ({ counters }, labels) =>
+    counters === null ? [] : split(counters, 'reason', LOST, labels),
+  ),
+  perTarget('aoe_target_requests_total', 'Requests that succeeded', ({ counters }, labels) =>
+    split(counters, 'operation', ENDED, labels),
+  ),
+  perTarget('aoe_target_bytes_total', 'Bytes that were read or written', ({ counters }, labels) =>
+    split(counters, 'operation', MOVED, labels),
+  ),
+  perTarget(
+    'aoe_target_failures_total',
+    'Requests that failed because of the storage',
+    ({ counters }, labels) => [[labels, counters.failures]],
+  ),
+  perTarget(
+    'aoe_target_stale_writes_total',
+    'Writes that were overtaken by newer ones and not executed',
+    ({ counters }, labels) => [[labels, counters.stale]],
+  ),
+  perTarget(
+    'aoe_target_reservation_conflicts_total',
+    'Commands refused because another initiator holds the reservation',
+    (target, labels) => [[labels, target.reservationConflicts]],
+  ),
+];
+
+/** Writes `status` in the text format of Prometheus. */
+export function renderMetrics(status: ServerStatus): Promise<string> {
+  const registry = new Registry();
+  for (const metric of GAUGES) {
+    const gauge = new Gauge(describe(metric, status, registry));
+    for (const [labels, value] of metric.samples(status)) gauge.set(labels, value);
+  }
+  for (const metric of COUNTERS) {
+    const counter = new Counter(describe(metric, status, registry));
+    for (const [labels, value] of metric.samples(status)) counter.inc(labels, value);
+  }
+  return registry.metrics();
+}
+
+function describe({ name, help, samples }: Metric, status: ServerStatus, registry: Registry) {
+  const [first] = samples(status);
+  return { name, help, labelNames: Object.keys(first?.[0] ?? {}), registers: [registry] };
+}
+
+function perTarget(
+  name: string,
+  help: string,
+  samples: (target: TargetStatus, labels: Labels) => readonly Sample[],
+): Metric {
+  return {
+    name,
+    help,
+    samples: ({ targets }) => targets.flatMap((one) => samples(one, { target: one.name })),
+  };
+}
+
+function perLink(
+  name: string,
+  help: string,
+  samples: (link: LinkStatus, labels: Labels) => readonly Sample[],
+): Metric {
+  return {
+    name,
+    help,
+    samples: ({ links }) => links.flatMap((one) => samples(one, { interface: one.interface })),
+  };
+}
+
+/** One sample for each value of `label`. */
+function split<Counters extends { readonly [Name in keyof Counters]: number }>(
+  counters: Counters,
+  label: string,
+  values: Split<Counters>,
+  labels: Labels = {},
+): Sample[] {
+  return Object.entries(values).map(([value, name]) => [
+    { ...labels, [label]: value },
+    counters[name],
+  ]);
+}

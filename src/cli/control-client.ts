@@ -1,0 +1,91 @@
+/** Asks a running server, on its control socket, for what the commands about it need. */
+import { type IncomingMessage, request } from 'node:http';
+import { text } from 'node:stream/consumers';
+import { type Argument, Command } from 'commander';
+import { loadConfig } from '../config/load.ts';
+
+/** Where a server with the default state directory has it, or a link to it. */
+const SOCKET_DEFAULT = '/var/lib/aoe-server/control.sock';
+const STATUS_OK = 200;
+const TIMEOUT_MS = 30_000;
+
+/** What every command about a running server can be given. */
+export interface ControlOptions {
+  readonly socket?: string;
+  readonly json?: true;
+}
+
+/** The server cannot be reached, or refuses. */
+class ControlError extends Error {
+  readonly remedy: string;
+
+  constructor(message: string, remedy: string, options?: ErrorOptions) {
+    super(message, options);
+    this.remedy = remedy;
+  }
+}
+
+/**
+ * A command about a running server.
+ *
+ * @param args its own arguments; the configuration file is the last one
+ * @param examples lines of the help
+ */
+export function controlCommand(
+  name: string,
+  args: readonly Argument[],
+  examples: readonly string[],
+): Command {
+  const command = new Command(name);
+  for (const argument of args) command.addArgument(argument);
+  return command
+    .argument('[config]', 'configuration file that the server was started with')
+    .option('--socket <path>', `control socket, if not that of [config] (or ${SOCKET_DEFAULT})`)
+    .option('--json', 'print JSON')
+    .addHelpText('after', ['', 'Examples:', ...examples.map((line) => `  ${line}`)].join('\n'));
+}
+
+/**
+ * Sends a request to the server that `config` or `options` name.
+ *
+ * @returns the JSON of its answer
+ * @throws {ControlError} it cannot be reached, or refuses; @throws {ConfigError}
+ */
+export async function ask(
+  config: string | undefined,
+  options: ControlOptions,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<unknown> {
+  const socket = options.socket ?? (config && loadConfig(config).server.controlPath);
+  const response = await send(socket ?? SOCKET_DEFAULT, method, path, body);
+  const answer: unknown = JSON.parse(await text(response));
+  if (response.statusCode === STATUS_OK) return answer;
+  const { error, remedy } = answer as { error: string; remedy: string };
+  throw new ControlError(error, remedy);
+}
+
+function send(
+  socketPath: string,
+  method: string,
+  path: string,
+  body: unknown,
+): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const timeout = TIMEOUT_MS;
+    const outgoing = request({ socketPath, method, path, timeout }, resolve);
+    outgoing.on('timeout', () => outgoing.destroy(new Error('no answer')));
+    outgoing.on('error', (cause: NodeJS.ErrnoException) => {
+      const problem = `cannot reach a server at ${socketPath}: ${cause.message}`;
+      reject(new ControlError(problem, remedyOf(cause.code), { cause }));
+    });
+    outgoing.end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+function remedyOf(code: string | undefined): string {
+  return code === 'EACCES'
+    ? 'run this command as root, or as the user that runs the server'
+    : 'is it running? name its configuration file, or its control socket with --socket';
+}

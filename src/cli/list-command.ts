@@ -1,0 +1,49 @@
+/** What `mask` and `reserve` have in common: both are about a list of a target's. */
+import { Argument, type Command, Option } from 'commander';
+import { ask, type ControlOptions, controlCommand } from './control-client.ts';
+
+interface ListCommandOptions {
+  readonly name: string;
+  readonly description: string;
+  /** Its place in the path of the control socket. */
+  readonly path: string;
+  /** Its name in answers. */
+  readonly key: 'maskList' | 'reserveList';
+  readonly clearHelp: string;
+  readonly setHelp: string;
+  /** @returns a sentence about a target with this list */
+  describe(target: string, list: readonly string[]): string;
+}
+
+type Options = ControlOptions & { readonly clear?: true; readonly set?: readonly string[] };
+
+/** A command that shows, replaces or empties a list of a target. */
+export function listCommand(list: ListCommandOptions): Command {
+  const { name } = list;
+  const examples = [
+    `aoe-server ${name} e1.0 /etc/aoe-server.toml            show the list`,
+    `aoe-server ${name} e1.0 /etc/aoe-server.toml --clear    empty it`,
+    `aoe-server ${name} e1.0 --set 02:00:00:00:00:0a 02:00:00:00:00:0b`,
+  ];
+  const target = new Argument('<target>', 'its name, such as e1.0');
+  return controlCommand(name, [target], examples)
+    .description(list.description)
+    .option('--clear', list.clearHelp)
+    .addOption(new Option('--set <mac...>', list.setHelp).conflicts('clear'))
+    .action((target: string, config: string | undefined, options: Options) =>
+      run(list, target, config, options),
+    );
+}
+
+async function run(
+  { path, key, describe }: ListCommandOptions,
+  target: string,
+  config: string | undefined,
+  options: Options,
+): Promise<void> {
+  const url = `/v1/targets/${encodeURIComponent(target)}/${path}`;
+  const method = options.clear ? 'DELETE' : options.set ? 'PUT' : 'GET';
+  const answer = await ask(config, options, method, url, options.set);
+  const list = (answer as Record<typeof key, string[]>)[key];
+  console.log(options.json ? JSON.stringify(answer, null, 2) : describe(target, list));
+}

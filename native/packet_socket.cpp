@@ -55,6 +55,7 @@ PacketSocket::PacketSocket(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   arrivals_ = Elements<double>(options, "arrivals");
   sent_ = reinterpret_cast<const SentFrame*>(Elements<int32_t>(options, "sent"));
   outcome_ = Elements<int32_t>(options, "outcome");
+  sent_us_ = Elements<double>(options, "sentUs");
   kept_alive_ = Napi::Persistent(options);
   DescribeInterface(env, info.This().As<Napi::Object>());
   watch_ = PollWatch::Start(env, ring_.receive_fd(), info[1].As<Napi::Function>());
@@ -102,6 +103,9 @@ void PacketSocket::SendRows(uint32_t count) {
   int error = 0;
   outcome_[0] = static_cast<int32_t>(ring_.Send(slab_, sent_, count, &error));
   outcome_[1] = error;
+  if (count == 0) return;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  *sent_us_ = std::chrono::duration<double, std::micro>(now).count();
 }
 
 uint32_t PacketSocket::TakeFrames() {

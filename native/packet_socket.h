@@ -1,8 +1,8 @@
 // One interface's packet ring as a JavaScript object.
 //
 //   new PacketSocket({interface, frameSizeMax, ringSize, filter, slab, received, arrivals,
-//                     sent, outcome}, onReadable)   filter: classic BPF, as Uint32Array of
-//                     (code, jump if true, jump if false, operand)
+//                     sent, outcome, sentUs}, onReadable)   filter: classic BPF, as Uint32Array
+//                     of (code, jump if true, jump if false, operand)
 //   .ring                 ArrayBuffer over the receive ring; detached by close()
 //   .index .mtu .mac .loopback   the interface as it was at open
 //   .next(sendCount, spinUs)     one step: gives the last step's frames back to the kernel, sends
@@ -16,7 +16,8 @@
 //
 // Rows: received and sent are Int32Array of (offset, size) pairs, offsets from the start of ring
 // and slab; arrivals is a Float64Array of microseconds; outcome is an Int32Array: [0] frames sent
-// by the last call, [1] the errno that stopped it, or 0.
+// by the last call, [1] the errno that stopped it, or 0; sentUs is a Float64Array: [0] when that
+// was, in microseconds since the epoch, if there was something to send.
 //
 // Ownership: frames that next() took belong to JavaScript until the following next() or close().
 // The typed arrays are JavaScript's; this object keeps them alive and writes them only inside
@@ -60,6 +61,7 @@ class PacketSocket final : public Napi::ObjectWrap<PacketSocket>, private ReadyS
   double* arrivals_ = nullptr;
   const SentFrame* sent_ = nullptr;
   int32_t* outcome_ = nullptr;
+  double* sent_us_ = nullptr;
 };
 
 }  // namespace aoe

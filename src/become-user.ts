@@ -5,7 +5,7 @@ import { StartupError } from './core/startup-error.ts';
 import { native } from './native.ts';
 
 /** What the state directory holds of ours. */
-const STATE_FILE = /^(lock|control\.sock|e\d+\.\d+\.json)$/;
+const STATE_FILE = /^(lock|e\d+\.\d+\.json)$/;
 
 /** A thread that opens raw sockets, also later. */
 export interface CapableThread {
@@ -14,7 +14,7 @@ export interface CapableThread {
 }
 
 /**
- * Turns the process into `name`. The state directory goes with it; open files and sockets stay
+ * Turns the process into `name`. The state directory and `sockets` go with it; open files stay
  * open; each of `threads`, and this one, can still open raw sockets, and nothing else.
  *
  * @throws {StartupError} there is no such user, or this one must not become another
@@ -22,6 +22,7 @@ export interface CapableThread {
 export async function becomeUser(
   name: string,
   stateDir: string,
+  sockets: readonly string[],
   threads: readonly CapableThread[],
 ): Promise<void> {
   const user = native.findUser(name);
@@ -32,7 +33,7 @@ export async function becomeUser(
   try {
     // Never through a link: whoever was this user before could have put it there.
     const names = (await readdir(stateDir)).filter((file) => STATE_FILE.test(file));
-    const paths = [stateDir, ...names.map((file) => join(stateDir, file))];
+    const paths = [stateDir, ...sockets, ...names.map((file) => join(stateDir, file))];
     await Promise.all(paths.map((path) => lchown(path, uid, gid)));
     native.keepCapabilities();
     for (const thread of threads) await thread.keepCapabilities();

@@ -15,6 +15,7 @@ export interface PacketSocketOptions {
   arrivals: Float64Array;
   sent: Int32Array;
   outcome: Int32Array;
+  sentUs: Float64Array;
 }
 
 export interface PacketStatistics {

@@ -10,10 +10,11 @@ import type { TargetState } from './aoe/target-state.ts';
 import type { FileIo } from './backends/file-io.ts';
 import { openBackend } from './backends/index.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
-import type { BlockDevice } from './core/block-device.ts';
+import { type BlockDevice, BlockOp } from './core/block-device.ts';
 import { CheckedDevice } from './core/checked-device.ts';
 import { CommittedDevice } from './core/committed-device.ts';
 import { CountedDevice } from './core/counted-device.ts';
+import type { Distribution, Histogram } from './core/histogram.ts';
 import { OrderedDevice } from './core/ordered-device.ts';
 import { StartupError } from './core/startup-error.ts';
 import { formatMacAddress } from './net/ethernet.ts';
@@ -142,9 +143,24 @@ function statusOf(
     maskList: maskList.map(formatMacAddress),
     reserveList: reserveList.map(formatMacAddress),
     reservationConflicts: target.reservationConflicts,
-    lastGroupCount: committed.lastGroupCount,
     counters: { ...device.counters },
+    latencyUs: {
+      read: latencyOf(target, BlockOp.read),
+      write: latencyOf(target, BlockOp.write),
+      flush: latencyOf(target, BlockOp.flush),
+      trim: latencyOf(target, BlockOp.trim),
+    },
+    groups: committed.groups.distribution(),
+    clients: target.clients.list().map(({ mac, lastSeenUs, requests }) => ({
+      mac: formatMacAddress(mac),
+      lastSeen: new Date(lastSeenUs / 1000).toISOString(),
+      requests,
+    })),
   };
+}
+
+function latencyOf(target: AoeTarget, op: BlockOp): Distribution {
+  return (target.latencies[op] as Histogram).distribution();
 }
 
 function initialState(config: TargetConfig): TargetState {

@@ -87,14 +87,22 @@ class Server implements RunningServer, Operations {
     if (server.workers > 1) refuseSharedStores(targets);
     const names = new Map(targets.map((target) => [addressOf(target), target.name]));
     this.#state = await StateStore.open(server.stateDir, native.lockFile);
-    this.#control = await ControlSocket.open(server.controlPath, server.stateDir, this.#log);
+    this.#control = await ControlSocket.open({
+      path: server.controlPath,
+      metrics: server.metrics,
+      log: this.#log,
+    });
     await refuseRivals(names, server.interfaces);
     for (let index = 0; index < server.workers; index++) {
       const part = this.#makePart(index, this.#state);
       this.#parts.push(part);
       await part.start();
     }
-    if (server.user !== undefined) await becomeUser(server.user, server.stateDir, this.#parts);
+    if (server.user !== undefined) {
+      const { stateDir, controlPath, metrics } = server;
+      const sockets = metrics && 'path' in metrics ? [controlPath, metrics.path] : [controlPath];
+      await becomeUser(server.user, stateDir, sockets, this.#parts);
+    }
     this.#rivals = new RivalWatch(names, server.interfaces, this.#log);
     this.#control.serve(new Routes(this));
     this.#log.info({ targets: targets.length, workers: server.workers }, 'serving');

@@ -1,73 +1,134 @@
 /**
  * What the server tells about itself: plain data, the same in every thread, as JSON on the control
- * socket and in the program's output. Counters count from the start of the server.
+ * socket and in the program's output. The schemas are the types, and the description that the
+ * control socket gives of them. Counters count from the start of the server.
  */
-import type { FrameCounters } from './aoe/counters.ts';
-import type { DeviceCounters } from './core/counted-device.ts';
-import type { LinkCounters } from './net/link.ts';
+import { z } from 'zod';
 
-export interface TargetStatus {
-  /** `e<shelf>.<slot>` */
-  readonly name: string;
-  readonly shelf: number;
-  readonly slot: number;
-  readonly sizeBytes: number;
-  /** The kind of storage: file, device, memory, cas. */
-  readonly backend: string;
-  readonly readOnly: boolean;
-  /** Are writes acknowledged before they are durable? */
-  readonly writeCache: boolean;
-  /** A flush failed: no write succeeds until the server is restarted. */
-  readonly failed: boolean;
-  /** Requests that are not answered yet. */
-  readonly inFlight: number;
-  /** Not UTF-8 is shown as U+FFFD. */
-  readonly configString: string;
-  /** MAC addresses of the initiators that are answered, by configuration; empty for any. */
-  readonly allow: readonly string[];
-  /** The same by MAC mask list, which initiators set; empty for any. */
-  readonly maskList: readonly string[];
-  /** MAC addresses of the initiators that hold the reservation; empty for none. */
-  readonly reserveList: readonly string[];
-  /** ATA commands refused because another initiator holds the reservation. */
-  readonly reservationConflicts: number;
-  /** Writes that the last flush made durable. */
-  readonly lastGroupCount: number;
-  readonly counters: Readonly<DeviceCounters>;
-}
+const count = (description: string) => z.number().nonnegative().describe(description);
 
-/** An interface that is served, or would be if it were up. */
-export interface LinkStatus {
-  readonly interface: string;
-  /** Null, as the rest, when the interface cannot be used now. */
-  readonly mac: string | null;
-  /** Bytes. */
-  readonly mtu: number | null;
-  /** Since the link was opened: anew after each change of the interface. */
-  readonly counters: LinkCounters | null;
-}
+const distributionSchema = z
+  .strictObject({
+    count: count('How many there are.'),
+    sum: count('All of them together.'),
+    p50: count('Half of them are at most this, which is up to an eighth too high.'),
+    p99: count('99 of 100 are at most this.'),
+    p999: count('999 of 1000 are at most this.'),
+    counts: z
+      .array(z.number())
+      .describe('Element i: how many are below 2^i and not below 2^(i-1).'),
+  })
+  .describe('How values are distributed.');
+
+const macsSchema = z.array(z.string());
+
+const clientSchema = z
+  .strictObject({
+    mac: z.string(),
+    lastSeen: z.iso.datetime(),
+    requests: count('Requests that were taken up; counts anew when it was forgotten meanwhile.'),
+  })
+  .describe('An initiator.');
+
+export const targetStatusSchema = z
+  .strictObject({
+    name: z.string().describe('e<shelf>.<slot>'),
+    shelf: z.number(),
+    slot: z.number(),
+    sizeBytes: z.number(),
+    backend: z.string().describe('The kind of storage: file, device, memory, cas.'),
+    readOnly: z.boolean().describe('By configuration.'),
+    writeCache: z.boolean().describe('Are writes acknowledged before they are durable?'),
+    failed: z
+      .boolean()
+      .describe('A flush failed: no write succeeds until the server is restarted.'),
+    inFlight: count('Requests that are not answered yet.'),
+    configString: z.string().describe('What is not UTF-8 is shown as U+FFFD.'),
+    allow: macsSchema.describe('Who is answered, by configuration of the target; empty for all.'),
+    maskList: macsSchema.describe('Who is answered, by MAC mask list; empty for all.'),
+    reserveList: macsSchema.describe('Who holds the reservation; empty for nobody.'),
+    reservationConflicts: count('Commands refused because another holds the reservation.'),
+    counters: z
+      .strictObject({
+        reads: z.number(),
+        writes: z.number(),
+        flushes: z.number(),
+        trims: z.number(),
+        readBytes: z.number(),
+        writtenBytes: z.number(),
+        failures: count('Requests that failed because of the storage.'),
+        stale: count('Writes overtaken by a resend of theirs, or by newer ones; not executed.'),
+      })
+      .describe('Requests to the storage that succeeded, and the others.'),
+    latencyUs: z
+      .strictObject({
+        read: distributionSchema,
+        write: distributionSchema,
+        flush: distributionSchema,
+        trim: distributionSchema,
+      })
+      .describe('Microseconds from the arrival of a request until its response was sent.'),
+    groups: distributionSchema.describe('Writes and flushes that one flush answered.'),
+    clients: z
+      .array(clientSchema)
+      .describe('Initiators answered lately, 128 at most; the last seen is the first.'),
+  })
+  .describe('A target.');
+
+export const linkStatusSchema = z
+  .strictObject({
+    interface: z.string(),
+    mac: z.string().nullable().describe('Null, as the rest, when it cannot be used now.'),
+    mtu: z.number().nullable().describe('Bytes.'),
+    counters: z
+      .strictObject({
+        received: z.number(),
+        dropped: count('Frames that found no room in the receive ring.'),
+        truncated: count('Frames longer than the MTU.'),
+        sent: z.number(),
+        unsent: count('Frames given up: the interface was down, or the frame too long for it.'),
+      })
+      .nullable()
+      .describe('Anew after each change of the interface.'),
+  })
+  .describe('An interface that is served, or would be if it were up.');
+
+const framesSchema = z
+  .strictObject({
+    requests: count('Taken up, whatever became of them.'),
+    malformed: count('Too short for what they say they are.'),
+    badSource: count('From an address that no single station has, or from ourselves.'),
+    notOurs: count('For an address that is not served here.'),
+    denied: count('From an initiator that is not allowed, or not on the MAC mask list.'),
+    tooOld: count('Waited so long that the initiator has resent them.'),
+    overload: count('Dropped because too many requests were in flight.'),
+  })
+  .describe('Frames: requests, and the others by why they were dropped.');
 
 /** The status of one data path. */
-export interface PartStatus {
-  /** Requests that are not answered yet. */
-  readonly inFlight: number;
-  /** The most requests that can be in flight. */
-  readonly inFlightMax: number;
-  readonly frames: Readonly<FrameCounters>;
-  readonly links: readonly LinkStatus[];
-  readonly targets: readonly TargetStatus[];
-}
+const partStatusSchema = z.strictObject({
+  inFlight: count('Requests that are not answered yet.'),
+  inFlightMax: count('The most requests that can be in flight.'),
+  frames: framesSchema,
+  links: z.array(linkStatusSchema),
+  targets: z.array(targetStatusSchema),
+});
 
 /** The status of the whole server: its data paths together. */
-export interface ServerStatus extends PartStatus {
-  readonly version: string;
-  readonly pid: number;
-  /** ISO 8601. */
-  readonly startedAt: string;
-  /** Threads that serve. */
-  readonly workers: number;
-  readonly logLevel: string;
-}
+export const serverStatusSchema = partStatusSchema
+  .extend({
+    version: z.string(),
+    pid: z.number(),
+    startedAt: z.iso.datetime(),
+    workers: count('Threads that serve.'),
+    logLevel: z.string(),
+  })
+  .describe('A running server.');
+
+export type TargetStatus = z.infer<typeof targetStatusSchema>;
+export type LinkStatus = z.infer<typeof linkStatusSchema>;
+export type PartStatus = z.infer<typeof partStatusSchema>;
+export type ServerStatus = z.infer<typeof serverStatusSchema>;
 
 /** Puts the status of data paths together that serve different targets on the same interfaces. */
 export function mergeStatus(parts: readonly PartStatus[]): PartStatus {

@@ -1,63 +1,71 @@
 /**
- * The control socket: HTTP on a unix socket that only its owner and root can open.
+ * The way in for operators and monitoring: HTTP on a unix socket that only its owner and root can
+ * open, and the metrics alone on a loopback address, if one is configured.
  *
- * Invariants:
- * - It exists before the server serves and answers 503 until it does: `#routes` is then set.
- * - The state directory's `control.sock` is the socket, or a link to it: clients need to know no
- *   more than the state directory. The lock of that directory keeps other servers away from it.
+ * Invariants: the sockets exist before the server serves, while it may still open anything, and
+ * answer 503 until it does. A socket that a living server listens on is never taken from it.
  */
 import { once } from 'node:events';
-import { rm, symlink } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { join, resolve } from 'node:path';
+import { lstat, rm } from 'node:fs/promises';
+import { connect } from 'node:net';
 import type { Logger } from 'pino';
 import { StartupError } from '../core/startup-error.ts';
-import { type Reply, RequestError, type Routes } from './routes.ts';
+import { HttpListener, type Responder } from './http-listener.ts';
+import { RequestError } from './request.ts';
+import type { Routes } from './routes.ts';
 
-/** Nothing that is sent here is long. */
-const BODY_BYTES_MAX = 64 << 10;
 /** All but the owner's reading and writing. */
 const UMASK = 0o177;
+const METRICS_PATH = '/metrics';
+
+/** A unix socket, or a port of this machine. */
+export type MetricsAddress =
+  | { readonly path: string }
+  | { readonly host: string; readonly port: number };
+
+export interface ControlOptions {
+  /** The control socket. */
+  readonly path: string;
+  /** Where metrics are, too. */
+  readonly metrics: MetricsAddress | undefined;
+  readonly log: Logger;
+}
 
 export class ControlSocket {
-  readonly #server: Server;
-  readonly #link: string | undefined;
-  readonly #log: Logger;
+  readonly #control: HttpListener;
+  readonly #metrics: HttpListener;
   #routes: Routes | undefined;
 
-  private constructor(server: Server, link: string | undefined, log: Logger) {
-    this.#server = server;
-    this.#link = link;
-    this.#log = log;
-    server.on('request', (request, response) => void this.#handle(request, response));
+  private constructor(log: Logger) {
+    const control: Responder = (method, path, body) => this.#ready().handle(method, path, body);
+    this.#control = new HttpListener(control, log);
+    this.#metrics = new HttpListener(async (method, path, body) => {
+      if (path !== METRICS_PATH) throw new RequestError(404, `only ${METRICS_PATH} is here`);
+      return control(method, path, body);
+    }, log);
   }
 
   /**
-   * Opens the socket at `path`. A socket that a crashed server left there is replaced.
+   * Opens the sockets. One that a killed server left is replaced.
    *
    * Call it before there are threads that make files: the process's umask changes for a moment.
    *
-   * @param stateDir the state directory, locked by this process
-   * @throws {StartupError} it cannot be opened
+   * @throws {StartupError} one of them cannot be opened, or another server listens there
    */
-  static async open(path: string, stateDir: string, log: Logger): Promise<ControlSocket> {
-    const usual = join(resolve(stateDir), 'control.sock');
-    const server = createServer();
+  static async open({ path, metrics, log }: ControlOptions): Promise<ControlSocket> {
+    const socket = new ControlSocket(log);
     try {
-      await rm(path, { force: true });
-      await listen(server, path);
-      if (path === usual) return new ControlSocket(server, undefined, log);
-      await rm(usual, { force: true });
-      await symlink(path, usual);
-    } catch (cause) {
-      server.close();
-      throw new StartupError(
-        `cannot open the control socket ${path}: ${(cause as Error).message}`,
-        'set control to a path of at most 107 bytes, in a directory that this user can write',
-        { cause },
-      );
+      await replaceLeftover(path);
+      await listen(socket.#control, 'control socket', { path });
+      if (metrics !== undefined) {
+        if ('path' in metrics) await replaceLeftover(metrics.path);
+        await listen(socket.#metrics, 'metrics socket', metrics);
+      }
+    } catch (error) {
+      await socket.close();
+      throw error;
     }
-    return new ControlSocket(server, usual, log);
+    return socket;
   }
 
   /** Answers by `routes` from now on. */
@@ -65,69 +73,59 @@ export class ControlSocket {
     this.#routes = routes;
   }
 
-  /** Removes the socket; requests in progress are cut off. */
+  /** Removes the sockets; requests in progress are cut off. Idempotent. */
   async close(): Promise<void> {
-    const closed = once(this.#server, 'close');
-    this.#server.close();
-    this.#server.closeAllConnections();
-    await closed;
-    if (this.#link !== undefined) await rm(this.#link, { force: true });
+    await Promise.all([this.#control.close(), this.#metrics.close()]);
   }
 
-  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { status, type, text } = await this.#reply(request);
-    response.writeHead(status, { 'content-type': type });
-    response.end(text);
-  }
-
-  async #reply(request: IncomingMessage): Promise<Reply> {
-    try {
-      if (this.#routes === undefined) {
-        throw new RequestError(503, 'the server is starting', 'try again in a moment');
-      }
-      const { method = '', url = '' } = request;
-      const [path = ''] = url.split('?');
-      return await this.#routes.handle(method, path, await readBody(request));
-    } catch (error) {
-      if (!(error instanceof RequestError)) this.#log.error(error, 'a control request failed');
-      return failure(error as Error);
-    }
+  #ready(): Routes {
+    if (this.#routes !== undefined) return this.#routes;
+    throw new RequestError(503, 'the server is starting', 'try again in a moment');
   }
 }
 
-/** Listens at `path`; the socket never exists with more rights than its owner's. */
-async function listen(server: Server, path: string): Promise<void> {
-  const umask = process.umask(UMASK);
+async function listen(listener: HttpListener, what: string, address: MetricsAddress) {
   try {
-    // The socket is made in this call; what comes later is the news of it.
-    server.listen(path);
+    await listener.listen(address, UMASK);
+  } catch (cause) {
+    const remedy =
+      'path' in address
+        ? 'choose a path of at most 107 bytes, in a directory that exists and can be written'
+        : 'choose a port that no other program uses';
+    throw new StartupError(`cannot open the ${what}: ${(cause as Error).message}`, remedy, {
+      cause,
+    });
+  }
+}
+
+/** Removes a socket at `path` that nobody listens on any more. */
+async function replaceLeftover(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found === undefined) return;
+  if (!found.isSocket()) {
+    throw new StartupError(
+      `${path} is there and is no socket`,
+      'remove it, or choose another path',
+    );
+  }
+  if (await isListenedOn(path)) {
+    throw new StartupError(
+      `another server listens on ${path}`,
+      'stop that server, or choose another path',
+    );
+  }
+  await rm(path, { force: true });
+}
+
+async function isListenedOn(path: string): Promise<boolean> {
+  const socket = connect(path);
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch (error) {
+    // Anything else, such as a queue that is full, says that somebody is there.
+    return (error as NodeJS.ErrnoException).code !== 'ECONNREFUSED';
   } finally {
-    process.umask(umask);
+    socket.destroy();
   }
-  await once(server, 'listening');
-}
-
-async function readBody(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  // Not destroyed when it is too long: the answer goes the same way.
-  const received: AsyncIterable<Buffer> = request.iterator({ destroyOnReturn: false });
-  for await (const chunk of received) {
-    size += chunk.length;
-    if (size > BODY_BYTES_MAX) throw new RequestError(413, 'the request is too long');
-    chunks.push(chunk);
-  }
-  if (size === 0) return undefined;
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString());
-  } catch {
-    throw new RequestError(400, 'the request is not JSON');
-  }
-}
-
-function failure(error: Error): Reply {
-  const status = error instanceof RequestError ? error.status : 500;
-  const remedy = 'remedy' in error ? error.remedy : 'see the log of the server';
-  const text = JSON.stringify({ error: error.message, remedy });
-  return { status, type: 'application/json', text };
 }

@@ -1,22 +1,30 @@
 /**
  * The status as Prometheus text. A scrape makes every value anew from the status, so nothing is
- * counted twice and nothing is kept. `docs/METRICS.md` tells what each metric means.
+ * counted twice and nothing is kept. `docs/CONTROL.md` tells what each metric means.
  */
-import { Counter, Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, type Histogram, Registry } from 'prom-client';
 import type { FrameCounters } from '../aoe/counters.ts';
 import type { DeviceCounters } from '../core/counted-device.ts';
+import type { Distribution } from '../core/histogram.ts';
 import type { LinkCounters } from '../net/link.ts';
 import type { LinkStatus, ServerStatus, TargetStatus } from '../status.ts';
 
 export const METRICS_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
 
 type Labels = Readonly<Record<string, string>>;
-type Sample = readonly [labels: Labels, value: number];
+type Sample<Value> = readonly [labels: Labels, value: Value];
 
-interface Metric {
+interface Metric<Value = number> {
   readonly name: string;
   readonly help: string;
-  samples(status: ServerStatus): readonly Sample[];
+  samples(status: ServerStatus): readonly Sample<Value>[];
+}
+
+/** How values of the status are distributed, which must be divided by `scale`. */
+interface DistributionMetric extends Metric<Distribution> {
+  readonly scale: number;
+  /** The bounds of buckets are the powers of two from this one to that, before the division. */
+  readonly bits: readonly [least: number, most: number];
 }
 
 /** The values of one label, and the counter behind each. */
@@ -99,11 +107,6 @@ const GAUGES: readonly Metric[] = [
     'Length of the reserve list; at 0 there is no reservation',
     (target, labels) => [[labels, target.reserveList.length]],
   ),
-  perTarget(
-    'aoe_target_last_group_writes',
-    'Writes that the last flush made durable',
-    (target, labels) => [[labels, target.lastGroupCount]],
-  ),
 ];
 
 /** Values that only go up, until something starts anew. */
@@ -150,6 +153,31 @@ const COUNTERS: readonly Metric[] = [
   ),
 ];
 
+const DISTRIBUTIONS: readonly DistributionMetric[] = [
+  {
+    ...perTarget<Distribution>(
+      'aoe_target_latency_seconds',
+      'From the arrival of a request until its response was sent',
+      ({ latencyUs }, labels) =>
+        Object.entries(latencyUs).map(([operation, latency]) => [
+          { ...labels, operation },
+          latency,
+        ]),
+    ),
+    scale: 1e6,
+    bits: [4, 24],
+  },
+  {
+    ...perTarget<Distribution>(
+      'aoe_target_group_size',
+      'Writes and flushes that one flush answered',
+      ({ groups }, labels) => [[labels, groups]],
+    ),
+    scale: 1,
+    bits: [1, 8],
+  },
+];
+
 /** Writes `status` in the text format of Prometheus. */
 export function renderMetrics(status: ServerStatus): Promise<string> {
   const registry = new Registry();
@@ -161,7 +189,42 @@ export function renderMetrics(status: ServerStatus): Promise<string> {
     const counter = new Counter(describe(metric, status, registry));
     for (const [labels, value] of metric.samples(status)) counter.inc(labels, value);
   }
+  for (const metric of DISTRIBUTIONS) {
+    registry.registerMetric(showDistributions(metric, status));
+  }
   return registry.metrics();
+}
+
+/** A histogram as the registry wants it: one that it only reads need not observe anything. */
+function showDistributions(metric: DistributionMetric, status: ServerStatus): Histogram {
+  const { name, help, samples } = metric;
+  const values = samples(status).flatMap((sample) => distributionValues(metric, sample));
+  const get = async () => ({ name, help, type: 'histogram', values, aggregator: 'sum' });
+  return { name, get } as unknown as Histogram;
+}
+
+function distributionValues(
+  { name, scale, bits: [least, most] }: DistributionMetric,
+  [labels, { count, sum, counts }]: Sample<Distribution>,
+) {
+  const bucket = (le: number | string, value: number) => ({
+    metricName: `${name}_bucket`,
+    labels: { ...labels, le },
+    value,
+  });
+  const buckets = [];
+  let below = 0;
+  for (let bit = 0; bit <= most; bit++) {
+    below += counts[bit] ?? 0;
+    // Values are whole: those below a power of two are at most one less.
+    if (bit >= least) buckets.push(bucket((2 ** bit - 1) / scale, below));
+  }
+  return [
+    ...buckets,
+    bucket('+Inf', count),
+    { metricName: `${name}_sum`, labels, value: sum / scale },
+    { metricName: `${name}_count`, labels, value: count },
+  ];
 }
 
 function describe({ name, help, samples }: Metric, status: ServerStatus, registry: Registry) {
@@ -169,11 +232,11 @@ function describe({ name, help, samples }: Metric, status: ServerStatus, registr
   return { name, help, labelNames: Object.keys(first?.[0] ?? {}), registers: [registry] };
 }
 
-function perTarget(
+function perTarget<Value = number>(
   name: string,
   help: string,
-  samples: (target: TargetStatus, labels: Labels) => readonly Sample[],
-): Metric {
+  samples: (target: TargetStatus, labels: Labels) => readonly Sample<Value>[],
+): Metric<Value> {
   return {
     name,
     help,
@@ -184,7 +247,7 @@ function perTarget(
 function perLink(
   name: string,
   help: string,
-  samples: (link: LinkStatus, labels: Labels) => readonly Sample[],
+  samples: (link: LinkStatus, labels: Labels) => readonly Sample<number>[],
 ): Metric {
   return {
     name,
@@ -199,7 +262,7 @@ function split<Counters extends { readonly [Name in keyof Counters]: number }>(
   label: string,
   values: Split<Counters>,
   labels: Labels = {},
-): Sample[] {
+): Sample<number>[] {
   return Object.entries(values).map(([value, name]) => [
     { ...labels, [label]: value },
     counters[name],

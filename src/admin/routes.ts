@@ -1,39 +1,32 @@
-/** What can be asked of the control socket, by method and path. */
+/** What can be asked of the control socket: one table, which is its description as well. */
 import { z } from 'zod';
 import { LIST_LENGTH_MAX } from '../aoe/target-state.ts';
 import { formatMacAddress, isUnicastMac, parseMacAddress } from '../net/ethernet.ts';
-import type { TargetStatus } from '../status.ts';
+import { serverStatusSchema } from '../status.ts';
 import { METRICS_TYPE, renderMetrics } from './metrics.ts';
+import { describeRoutes } from './openapi.ts';
 import type { Operations } from './operations.ts';
+import { type Reply, RequestError } from './request.ts';
 
-/** A request that is refused; the program shows `message` and `remedy` to people. */
-export class RequestError extends Error {
-  /** The HTTP status. */
-  readonly status: number;
-  readonly remedy: string;
+const JSON_TYPE = 'application/json';
 
-  constructor(status: number, message: string, remedy = 'docs/CONTROL.md tells what can be asked') {
-    super(message);
-    this.status = status;
-    this.remedy = remedy;
-  }
+/** The target that a path names, and what the request carries. */
+interface Asked<Body> {
+  readonly target: string;
+  readonly body: Body;
 }
 
-export interface Reply {
-  /** The HTTP status. */
-  readonly status: number;
-  /** The content type. */
-  readonly type: string;
-  readonly text: string;
+/** One method of one path; `{target}` in it stands for a target's name. */
+export interface Route {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  readonly path: string;
+  readonly summary: string;
+  /** What must be sent, if anything. */
+  readonly body?: z.ZodType;
+  /** What is answered; without it the answer is text. */
+  readonly answer?: z.ZodType;
+  run(operations: Operations, asked: Asked<never>): Promise<unknown>;
 }
-
-/** The lists of a target: their last part in a path, and their name in its status. */
-const LISTS = { 'mask-list': 'maskList', 'reserve-list': 'reserveList' } as const;
-type ListPath = keyof typeof LISTS;
-
-/** @returns what is sent back as JSON */
-type Handler = (operations: Operations, body: unknown, target: string) => Promise<unknown>;
-type Methods = Readonly<Record<string, Handler>>;
 
 const macSchema = z.string().transform((text, context) => {
   const mac = parseMacAddress(text);
@@ -43,13 +36,50 @@ const macSchema = z.string().transform((text, context) => {
 });
 const listSchema = z.array(macSchema).max(LIST_LENGTH_MAX);
 const levelSchema = z.strictObject({ level: z.string() });
+const announcedSchema = z.strictObject({
+  targets: z.array(z.string()),
+  interfaces: z.array(z.string()),
+});
 
-const ROUTES: Readonly<Record<string, Methods>> = {
-  '/v1/status': { GET: (operations) => operations.status() },
-  '/v1/announce': { POST: announce },
-  '/v1/log-level': { PUT: setLogLevel },
-};
-const LIST_PATH = /^\/v1\/targets\/([^/]+)\/(mask-list|reserve-list)$/;
+export const ROUTES: readonly Route[] = [
+  {
+    method: 'GET',
+    path: '/v1/status',
+    summary: 'Tell what the server does',
+    answer: serverStatusSchema,
+    run: (operations) => operations.status(),
+  },
+  {
+    method: 'POST',
+    path: '/v1/announce',
+    summary: 'Tell all initiators about all targets',
+    answer: announcedSchema,
+    run: announce,
+  },
+  {
+    method: 'PUT',
+    path: '/v1/log-level',
+    summary: 'Change what is logged, until the next start',
+    body: levelSchema,
+    answer: levelSchema,
+    run: setLogLevel,
+  },
+  ...listRoutes('mask-list', 'maskList', 'MAC mask list'),
+  ...listRoutes('reserve-list', 'reserveList', 'reserve list'),
+  {
+    method: 'GET',
+    path: '/metrics',
+    summary: 'Tell the metrics, in the text format of Prometheus',
+    run: async (operations) => renderMetrics(await operations.status()),
+  },
+  {
+    method: 'GET',
+    path: '/v1/openapi.json',
+    summary: 'Describe all this',
+    answer: z.looseObject({}),
+    run: async () => describeRoutes(ROUTES),
+  },
+];
 
 export class Routes {
   readonly #operations: Operations;
@@ -60,23 +90,38 @@ export class Routes {
 
   /** @throws {RequestError} it cannot be done; @throws the operation's error */
   async handle(method: string, path: string, body: unknown): Promise<Reply> {
-    if (path === '/metrics' && method === 'GET') {
-      const text = await renderMetrics(await this.#operations.status());
-      return { status: 200, type: METRICS_TYPE, text };
+    const matching = ROUTES.filter((route) => targetIn(route, path) !== undefined);
+    if (matching.length === 0) throw new RequestError(404, `there is nothing at ${path}`);
+    const route = matching.find((one) => one.method === method);
+    if (route === undefined) {
+      const known = matching.map((one) => one.method).join(', ');
+      throw new RequestError(405, `${path} knows ${known} only`);
     }
-    const [, target = '', list] = LIST_PATH.exec(path) ?? [];
-    const methods = list === undefined ? ROUTES[path] : listMethods(list as ListPath);
-    if (methods === undefined) throw new RequestError(404, `there is nothing at ${path}`);
-    const handler = methods[method];
-    if (handler === undefined) {
-      throw new RequestError(405, `${path} knows ${Object.keys(methods).join(', ')} only`);
-    }
-    const result = await handler(this.#operations, body, target);
-    return { status: 200, type: 'application/json', text: `${JSON.stringify(result)}\n` };
+    const asked = { target: targetIn(route, path) ?? '', body: check(route, body) as never };
+    const answer = await route.run(this.#operations, asked);
+    return route.answer === undefined
+      ? { status: 200, type: METRICS_TYPE, text: answer as string }
+      : { status: 200, type: JSON_TYPE, text: `${JSON.stringify(answer)}\n` };
   }
 }
 
-async function announce(operations: Operations): Promise<unknown> {
+/** The target that `path` names, '' for none; undefined when it is not the route's path. */
+function targetIn(route: Route, path: string): string | undefined {
+  const [before = '', after] = route.path.split('{target}');
+  if (after === undefined) return path === route.path ? '' : undefined;
+  if (!path.startsWith(before) || !path.endsWith(after)) return undefined;
+  const target = path.slice(before.length, path.length - after.length);
+  return target.includes('/') ? undefined : target;
+}
+
+function check(route: Route, body: unknown): unknown {
+  if (route.body === undefined) return undefined;
+  const { data, error } = route.body.safeParse(body);
+  if (error === undefined) return data;
+  throw new RequestError(400, error.issues.map(({ message }) => message).join('; '));
+}
+
+async function announce(operations: Operations): Promise<z.infer<typeof announcedSchema>> {
   await operations.announce();
   const { targets, links } = await operations.status();
   return {
@@ -85,51 +130,61 @@ async function announce(operations: Operations): Promise<unknown> {
   };
 }
 
-async function setLogLevel(operations: Operations, body: unknown): Promise<unknown> {
-  const { level } = check(levelSchema, body);
-  if (!(await operations.setLogLevel(level))) {
-    throw new RequestError(
-      400,
-      `there is no log level ${level}`,
-      'the levels are those of log_level in the configuration file',
-    );
-  }
-  return { level };
+async function setLogLevel(
+  operations: Operations,
+  { body: { level } }: Asked<z.infer<typeof levelSchema>>,
+): Promise<z.infer<typeof levelSchema>> {
+  if (await operations.setLogLevel(level)) return { level };
+  throw new RequestError(
+    400,
+    `there is no log level ${level}`,
+    'the levels are those of log_level in the configuration file',
+  );
 }
 
-function listMethods(path: ListPath): Methods {
-  const key = LISTS[path];
+/** What can be done with a list of a target. */
+function listRoutes(name: string, key: 'maskList' | 'reserveList', words: string): Route[] {
+  const path = `/v1/targets/{target}/${name}`;
+  const answer = z.strictObject({ target: z.string(), [key]: z.array(z.string()) });
   const set = async (operations: Operations, target: string, list: readonly number[]) => {
-    if (!(await operations.setLists(target, { [key]: list })))
-      throw await noTarget(operations, target);
+    const isSet = await operations.setLists(target, { [key]: list });
+    if (!isSet) throw await noTarget(operations, target);
     return { target, [key]: list.map(formatMacAddress) };
   };
-  return {
-    GET: async (operations, _, target) => {
-      const status = await findTarget(operations, target);
-      return { target, [key]: status[key] };
+  return [
+    {
+      method: 'GET',
+      path,
+      summary: `Tell the ${words} of a target`,
+      answer,
+      run: async (operations, { target }) => {
+        const { targets } = await operations.status();
+        const found = targets.find((one) => one.name === target);
+        if (found === undefined) throw await noTarget(operations, target);
+        return { target, [key]: found[key] };
+      },
     },
-    PUT: (operations, body, target) =>
-      set(operations, target, [...new Set(check(listSchema, body))]),
-    DELETE: (operations, _, target) => set(operations, target, []),
-  };
-}
-
-async function findTarget(operations: Operations, name: string): Promise<TargetStatus> {
-  const { targets } = await operations.status();
-  const found = targets.find((target) => target.name === name);
-  if (found === undefined) throw await noTarget(operations, name);
-  return found;
+    {
+      method: 'PUT',
+      path,
+      summary: `Replace the ${words}, whoever holds the target; durable when answered`,
+      body: listSchema,
+      answer,
+      run: (operations, { target, body }: Asked<readonly number[]>) =>
+        set(operations, target, [...new Set(body)]),
+    },
+    {
+      method: 'DELETE',
+      path,
+      summary: `Empty the ${words}, whoever holds the target; durable when answered`,
+      answer,
+      run: (operations, { target }) => set(operations, target, []),
+    },
+  ];
 }
 
 async function noTarget(operations: Operations, name: string): Promise<RequestError> {
   const { targets } = await operations.status();
   const names = targets.map((target) => target.name).join(', ');
   return new RequestError(404, `there is no target ${name}`, `the targets are ${names}`);
-}
-
-function check<T>(schema: z.ZodType<T>, body: unknown): T {
-  const { data, error } = schema.safeParse(body);
-  if (error === undefined) return data as T;
-  throw new RequestError(400, error.issues.map(({ message }) => message).join('; '));
 }

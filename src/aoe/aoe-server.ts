@@ -155,6 +155,7 @@ export class AoeServer {
     const exchange = this.#take(link, target);
     if (exchange === undefined) return;
     this.counters.requests++;
+    target.clients.note(frame.source, frame.arrivalUs);
     exchange.arrivalUs = frame.arrivalUs;
     writeResponseHeader(exchange.view, exchange.frameOffset, view, at, link.mac, target.address);
     if (aoeVersion(view, at) !== AOE_VERSION) {

@@ -7,8 +7,10 @@
  * - While a state is being saved, commands that change it are dropped: initiators resend them.
  */
 import type { Logger } from 'pino';
-import type { BlockDevice } from '../core/block-device.ts';
+import { type BlockDevice, BlockOp } from '../core/block-device.ts';
+import { Histogram } from '../core/histogram.ts';
 import { type AtaDisk, sectorsPerFrame } from './ata/ata-disk.ts';
+import { ClientTable } from './client-table.ts';
 import {
   ConfigCommand,
   type ConfigFields,
@@ -56,6 +58,8 @@ export class AoeTarget implements ExchangeOwner {
   readonly disk: AtaDisk;
   /** Exchanges that are not answered yet. */
   inFlight = 0;
+  readonly latencies: readonly Histogram[] = Object.values(BlockOp).map(() => new Histogram());
+  readonly clients = new ClientTable();
   /** Has work been gathered for it in the present batch? */
   touched = false;
   /** ATA commands refused because another initiator holds the reservation. */

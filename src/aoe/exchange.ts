@@ -7,6 +7,7 @@
  * boundary. Each byte of a response is written by this exchange: nothing of an earlier one leaks.
  */
 import { BlockOp, BlockRequest, type Completer } from '../core/block-device.ts';
+import type { Histogram } from '../core/histogram.ts';
 import { Limits } from '../core/limits.ts';
 import type { Memory } from '../core/memory.ts';
 import { type RequestPool, slotOffset } from '../core/request-pool.ts';
@@ -14,9 +15,11 @@ import type { Link, OutgoingFrame } from '../net/link.ts';
 import { Ata } from './codec/ata.ts';
 import { Aoe, FRAME_SIZE_MIN } from './codec/header.ts';
 
-/** Who keeps count of exchanges in flight: a target. */
+/** Who keeps count of exchanges in flight, and of the time they take: a target. */
 export interface ExchangeOwner {
   inFlight: number;
+  /** Microseconds from a request's arrival until its response was sent, by {@link BlockOp}. */
+  readonly latencies: readonly Histogram[];
 }
 
 export class Exchange extends BlockRequest implements OutgoingFrame {
@@ -27,6 +30,8 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
   readonly #pool: RequestPool<Exchange>;
   #link: Link | undefined;
   #owner: ExchangeOwner | undefined;
+  /** Has the command come to the device? {@link op} is then its own. */
+  #accesses = false;
   /** The ATA command being executed. */
   opcode = 0;
   /** Data bytes that the response will carry. */
@@ -47,6 +52,7 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
   begin(link: Link, owner: ExchangeOwner): void {
     this.#link = link;
     this.#owner = owner;
+    this.#accesses = false;
     owner.inFlight++;
   }
 
@@ -57,6 +63,7 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
 
   /** Prepares a block request whose data is in this slot. */
   prepare(op: BlockOp, offset: number, length: number, completer: Completer): void {
+    this.#accesses = true;
     this.op = op;
     this.offset = offset;
     this.length = length;
@@ -67,6 +74,7 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
 
   /** Prepares a write of data that lies in the receive ring. */
   prepareWrite(offset: number, length: number, dataOffset: number, completer: Completer): void {
+    this.#accesses = true;
     this.op = BlockOp.write;
     this.offset = offset;
     this.length = length;
@@ -96,8 +104,12 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
     this.#pool.give(this);
   }
 
-  /** The response has left. */
-  sent(): void {
+  /** The response has left, or was given up. */
+  sent(sentUs: number): void {
+    if (sentUs > 0 && this.#accesses) {
+      const latencies = (this.#owner as ExchangeOwner).latencies;
+      (latencies[this.op] as Histogram).record(sentUs - this.arrivalUs);
+    }
     this.drop();
   }
 }

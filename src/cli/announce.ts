@@ -13,8 +13,8 @@ export function announceCommand(): Command {
     .action(announce);
 }
 
-async function announce(config: string | undefined, options: ControlOptions): Promise<void> {
-  const announced = (await ask(config, options, 'POST', '/v1/announce')) as Announced;
+async function announce(config: string, options: ControlOptions): Promise<void> {
+  const announced = (await ask(config, 'POST', '/v1/announce')) as Announced;
   const { targets, interfaces } = announced;
   if (options.json) console.log(JSON.stringify(announced, null, 2));
   else console.log(`announced ${targets.join(', ')} on ${interfaces.join(', ') || 'no interface'}`);

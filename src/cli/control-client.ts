@@ -4,14 +4,11 @@ import { text } from 'node:stream/consumers';
 import { type Argument, Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 
-/** Where a server with the default state directory has it, or a link to it. */
-const SOCKET_DEFAULT = '/var/lib/aoe-server/control.sock';
 const STATUS_OK = 200;
 const TIMEOUT_MS = 30_000;
 
 /** What every command about a running server can be given. */
 export interface ControlOptions {
-  readonly socket?: string;
   readonly json?: true;
 }
 
@@ -28,7 +25,7 @@ class ControlError extends Error {
 /**
  * A command about a running server.
  *
- * @param args its own arguments; the configuration file is the last one
+ * @param args its own arguments; the configuration file comes before them
  * @param examples lines of the help
  */
 export function controlCommand(
@@ -37,29 +34,26 @@ export function controlCommand(
   examples: readonly string[],
 ): Command {
   const command = new Command(name);
+  command.argument('<config>', 'configuration file that the server was started with');
   for (const argument of args) command.addArgument(argument);
   return command
-    .argument('[config]', 'configuration file that the server was started with')
-    .option('--socket <path>', `control socket, if not that of [config] (or ${SOCKET_DEFAULT})`)
     .option('--json', 'print JSON')
     .addHelpText('after', ['', 'Examples:', ...examples.map((line) => `  ${line}`)].join('\n'));
 }
 
 /**
- * Sends a request to the server that `config` or `options` name.
+ * Sends a request to the server of the configuration file `config`.
  *
  * @returns the JSON of its answer
  * @throws {ControlError} it cannot be reached, or refuses; @throws {ConfigError}
  */
 export async function ask(
-  config: string | undefined,
-  options: ControlOptions,
+  config: string,
   method: string,
   path: string,
   body?: unknown,
 ): Promise<unknown> {
-  const socket = options.socket ?? (config && loadConfig(config).server.controlPath);
-  const response = await send(socket ?? SOCKET_DEFAULT, method, path, body);
+  const response = await send(loadConfig(config).server.controlPath, method, path, body);
   const answer: unknown = JSON.parse(await text(response));
   if (response.statusCode === STATUS_OK) return answer;
   const { error, remedy } = answer as { error: string; remedy: string };
@@ -87,5 +81,5 @@ function send(
 function remedyOf(code: string | undefined): string {
   return code === 'EACCES'
     ? 'run this command as root, or as the user that runs the server'
-    : 'is it running? name its configuration file, or its control socket with --socket';
+    : 'is it running, with this configuration file?';
 }

@@ -21,29 +21,29 @@ type Options = ControlOptions & { readonly clear?: true; readonly set?: readonly
 export function listCommand(list: ListCommandOptions): Command {
   const { name } = list;
   const examples = [
-    `aoe-server ${name} e1.0 /etc/aoe-server.toml            show the list`,
-    `aoe-server ${name} e1.0 /etc/aoe-server.toml --clear    empty it`,
-    `aoe-server ${name} e1.0 --set 02:00:00:00:00:0a 02:00:00:00:00:0b`,
+    `aoe-server ${name} /etc/aoe-server.toml e1.0            show the list`,
+    `aoe-server ${name} /etc/aoe-server.toml e1.0 --clear    empty it`,
+    `aoe-server ${name} /etc/aoe-server.toml e1.0 --set 02:00:00:00:00:0a 02:00:00:00:00:0b`,
   ];
   const target = new Argument('<target>', 'its name, such as e1.0');
   return controlCommand(name, [target], examples)
     .description(list.description)
     .option('--clear', list.clearHelp)
     .addOption(new Option('--set <mac...>', list.setHelp).conflicts('clear'))
-    .action((target: string, config: string | undefined, options: Options) =>
-      run(list, target, config, options),
+    .action((config: string, target: string, options: Options) =>
+      run(list, config, target, options),
     );
 }
 
 async function run(
   { path, key, describe }: ListCommandOptions,
+  config: string,
   target: string,
-  config: string | undefined,
   options: Options,
 ): Promise<void> {
   const url = `/v1/targets/${encodeURIComponent(target)}/${path}`;
   const method = options.clear ? 'DELETE' : options.set ? 'PUT' : 'GET';
-  const answer = await ask(config, options, method, url, options.set);
+  const answer = await ask(config, method, url, options.set);
   const list = (answer as Record<typeof key, string[]>)[key];
   console.log(options.json ? JSON.stringify(answer, null, 2) : describe(target, list));
 }

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import type { FrameCounters } from '../aoe/counters.ts';
 import type { LinkStatus, ServerStatus, TargetStatus } from '../status.ts';
 import { ask, type ControlOptions, controlCommand } from './control-client.ts';
 import { formatRoundSize } from './round-size.ts';
@@ -7,9 +6,11 @@ import { formatTable } from './table.ts';
 
 /** How many addresses of a list are shown before it is cut short. */
 const LISTED_MAX = 2;
+/** How many initiators of a target are shown; --json shows all. */
+const CLIENTS_SHOWN_MAX = 16;
 
 /** Why frames were not taken up, where that is no matter of course. */
-const UNANSWERED: readonly (readonly [keyof FrameCounters, string])[] = [
+const UNANSWERED: readonly (readonly [keyof ServerStatus['frames'], string])[] = [
   ['overload', 'too many requests in flight'],
   ['tooOld', 'waited too long'],
   ['denied', 'initiator not allowed'],
@@ -21,15 +22,15 @@ const UNANSWERED: readonly (readonly [keyof FrameCounters, string])[] = [
 export function statusCommand(): Command {
   const examples = [
     'aoe-server status /etc/aoe-server.toml',
-    'aoe-server status --socket /run/aoe-server/control.sock --json',
+    "aoe-server status --json /etc/aoe-server.toml | jq '.targets[] | select(.failed).name'",
   ];
   return controlCommand('status', [], examples)
     .description('show the targets, interfaces and counters of a running server')
     .action(status);
 }
 
-async function status(config: string | undefined, options: ControlOptions): Promise<void> {
-  const answer = (await ask(config, options, 'GET', '/v1/status')) as ServerStatus;
+async function status(config: string, options: ControlOptions): Promise<void> {
+  const answer = (await ask(config, 'GET', '/v1/status')) as ServerStatus;
   console.log(options.json ? JSON.stringify(answer, null, 2) : formatStatus(answer));
 }
 
@@ -48,8 +49,41 @@ export function formatStatus(status: ServerStatus): string {
       ],
       ...status.targets.map(targetRow),
     ]),
+    ...optionalTable(
+      ['TARGET', 'OPERATION', 'REQUESTS', 'P50', 'P99', 'P99.9'],
+      status.targets.flatMap(latencyRows),
+    ),
+    ...optionalTable(
+      ['TARGET', 'INITIATOR', 'REQUESTS', 'LAST SEEN'],
+      status.targets.flatMap(clientRows),
+    ),
   ];
   return parts.join('\n\n');
+}
+
+/** A table, unless it would be empty. */
+function optionalTable(head: string[], rows: string[][]): string[] {
+  return rows.length === 0 ? [] : [formatTable([head, ...rows])];
+}
+
+function latencyRows({ name, latencyUs }: TargetStatus): string[][] {
+  return Object.entries(latencyUs)
+    .filter(([, { count }]) => count > 0)
+    .map(([operation, { count, p50, p99, p999 }]) => {
+      return [name, operation, `${count}`, ...[p50, p99, p999].map(formatMicroseconds)];
+    });
+}
+
+function clientRows({ name, clients }: TargetStatus): string[][] {
+  return clients
+    .slice(0, CLIENTS_SHOWN_MAX)
+    .map(({ mac, requests, lastSeen }) => [name, mac, `${requests}`, `${formatAge(lastSeen)} ago`]);
+}
+
+function formatMicroseconds(us: number): string {
+  if (us < 1000) return `${us} us`;
+  const ms = us / 1000;
+  return ms < 1000 ? `${ms.toPrecision(3)} ms` : `${(ms / 1000).toPrecision(3)} s`;
 }
 
 function serverRows(status: ServerStatus): string[][] {
@@ -57,7 +91,10 @@ function serverRows(status: ServerStatus): string[][] {
   const unanswered = UNANSWERED.filter(([counter]) => frames[counter] > 0);
   const reasons = unanswered.map(([counter, reason]) => `${frames[counter]} ${reason}`);
   return [
-    ['server', `aoe-server ${status.version}, process ${status.pid}, up ${formatAge(status)}`],
+    [
+      'server',
+      `aoe-server ${status.version}, process ${status.pid}, up ${formatAge(status.startedAt)}`,
+    ],
     ['threads', `${status.workers}`],
     ['log level', status.logLevel],
     ['requests', `${frames.requests}, ${status.inFlight} of ${status.inFlightMax} in flight`],
@@ -101,8 +138,8 @@ function formatList(list: readonly string[], none: string): string {
   return more > 0 ? `${shown} and ${more} more` : shown;
 }
 
-function formatAge({ startedAt }: ServerStatus): string {
-  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(startedAt)) / 1000));
+function formatAge(since: string): string {
+  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(since)) / 1000));
   const [days, hours, minutes] = [86_400, 3600, 60].map((unit) => Math.floor(seconds / unit));
   if (days) return `${days} d ${(hours ?? 0) % 24} h`;
   if (hours) return `${hours} h ${(minutes ?? 0) % 60} min`;

@@ -3,6 +3,7 @@ import assert from 'node:assert';
 import { join, resolve } from 'node:path';
 import type { MacAddress } from '../net/ethernet.ts';
 import { CAS_BLOCK_SIZE } from './backend-schema.ts';
+import { type MetricsAddress, parseMetricsAddress } from './metrics-address.ts';
 import type { ConfigProblem } from './problem.ts';
 import type { ConfigDocument, LogLevel, TargetTable } from './schema.ts';
 
@@ -24,6 +25,8 @@ export interface ServerConfig {
   readonly stateDir: string;
   /** The control socket; absolute. */
   readonly controlPath: string;
+  /** Where metrics are besides; a path is absolute. */
+  readonly metrics: MetricsAddress | undefined;
   /** Requests that one initiator may have in flight to one target. */
   readonly bufferCount: number;
   /** Most sectors in one frame; undefined to choose from the MTU. */
@@ -95,8 +98,6 @@ export interface CasBackendConfig {
 export interface ConfigEnvironment {
   /** Set by systemd for a unit with StateDirectory=; directories separated by colons. */
   readonly STATE_DIRECTORY?: string | undefined;
-  /** Set by systemd for a unit with RuntimeDirectory=; directories separated by colons. */
-  readonly RUNTIME_DIRECTORY?: string | undefined;
 }
 
 const STATE_DIR_DEFAULT = '/var/lib/aoe-server';
@@ -108,14 +109,14 @@ export function toServerConfig(
   environment: ConfigEnvironment,
 ): ServerConfig {
   const [systemdStateDir] = environment.STATE_DIRECTORY?.split(':') ?? [];
-  const [runtimeDir] = environment.RUNTIME_DIRECTORY?.split(':') ?? [];
   const stateDir = resolve(directory, server.state_dir ?? (systemdStateDir || STATE_DIR_DEFAULT));
   const interfaces = server.interfaces ?? [server.interface];
   return {
     interfaces: interfaces.filter((name) => name !== undefined),
     logLevel: server.log_level,
     stateDir,
-    controlPath: resolve(directory, server.control ?? join(runtimeDir || stateDir, 'control.sock')),
+    controlPath: resolve(directory, server.control ?? join(stateDir, 'control.sock')),
+    metrics: toMetricsAddress(server.metrics, directory),
     bufferCount: server.buffer_count,
     maxSectors: server.max_sectors,
     allow: server.allow,
@@ -123,6 +124,12 @@ export function toServerConfig(
     workers: server.workers,
     user: server.user,
   };
+}
+
+function toMetricsAddress(text: string | undefined, directory: string) {
+  const address = text === undefined ? undefined : parseMetricsAddress(text);
+  if (address === undefined || !('path' in address)) return address;
+  return { path: resolve(directory, address.path) };
 }
 
 /** @param directory what relative paths are relative to */

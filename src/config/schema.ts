@@ -9,6 +9,7 @@
 import { z } from 'zod';
 import { Limits } from '../core/limits.ts';
 import { cas, device, file, memory } from './backend-schema.ts';
+import { isLocal, parseMetricsAddress } from './metrics-address.ts';
 import {
   about,
   boolean,
@@ -65,8 +66,19 @@ const server = table(
       description:
         'The control socket, which status and the other commands for a running server use. A ' +
         'relative path is relative to this file.',
-      unset: 'control.sock in $RUNTIME_DIRECTORY, which systemd sets, or else in state_dir',
+      unset: 'control.sock in state_dir',
     }).optional(),
+    metrics: about(
+      z.string().refine((address) => parseMetricsAddress(address) !== undefined),
+      {
+        form: 'a loopback address and a port, or the path of a unix socket, with a slash in it',
+        example: '"127.0.0.1:9465"',
+        description:
+          'Where Prometheus finds /metrics. They are always on the control socket. A relative ' +
+          'path is relative to this file.',
+        unset: 'on the control socket only',
+      },
+    ).optional(),
     buffer_count: integer(2, BUFFER_COUNT_MAX, {
       example: '64',
       description:
@@ -112,6 +124,13 @@ const server = table(
     }
     if (keys.interface !== undefined && keys.interfaces !== undefined) {
       report('interfaces', 'is given besides interface', 'Keep one of the two.');
+    }
+    const metrics = parseMetricsAddress(`${keys.metrics}`);
+    if (metrics !== undefined && !isLocal(metrics)) {
+      const remedy =
+        'Write metrics = "127.0.0.1:9465", and let a proxy with authentication, or a tunnel, ' +
+        'reach it from elsewhere.';
+      report('metrics', 'could be reached from other machines', remedy);
     }
   },
 );

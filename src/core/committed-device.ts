@@ -11,6 +11,7 @@
  */
 import { type BlockDevice, BlockOp, BlockRequest, type Completer } from './block-device.ts';
 import { BlockStatus } from './block-error.ts';
+import { Histogram } from './histogram.ts';
 import { CompleterTable, DeviceLayer } from './layer.ts';
 import type { Memory } from './memory.ts';
 
@@ -19,8 +20,8 @@ const NO_MEMORY: Memory = { bytes: Buffer.alloc(0), region: 0 };
 export class CommittedDevice extends DeviceLayer implements Completer {
   /** Acknowledge writes before they are durable. */
   writeCache: boolean;
-  /** Writes that one flush made durable, of the last flush: shows how well grouping works. */
-  lastGroupCount = 0;
+  /** How many requests each flush answered: shows how well grouping works. */
+  readonly groups = new Histogram();
   readonly #above = new CompleterTable();
   readonly #flush: BlockRequest;
   readonly #onFailed: () => void;
@@ -91,7 +92,7 @@ export class CommittedDevice extends DeviceLayer implements Completer {
 
   #flushed(status: BlockStatus): void {
     this.#flushing = false;
-    this.lastGroupCount = this.#committing.length;
+    this.groups.record(this.#committing.length);
     if (status !== BlockStatus.ok) this.#fail();
     this.#finish(this.#committing, status);
     if (this.#failed) this.#finish(this.#waiting, BlockStatus.failed);

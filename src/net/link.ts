@@ -27,8 +27,12 @@ export interface OutgoingFrame {
   readonly frameOffset: number;
   /** Size without FCS, in bytes. */
   readonly frameSize: number;
-  /** Called once, when the slab's memory may be reused: the frame was sent, or given up. */
-  sent(): void;
+  /**
+   * Called once, when the slab's memory may be reused.
+   *
+   * @param sentUs when the frame was sent, in microseconds since the epoch; 0 if it was given up
+   */
+  sent(sentUs: number): void;
 }
 
 export interface LinkCounters {

@@ -81,6 +81,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   readonly #full: Promise<Step> = Promise.resolve({ done: false, value: this.#batch });
   readonly #rows: Int32Array;
   readonly #outcome = new Int32Array(2);
+  readonly #sentUs = new Float64Array(1);
   readonly #queue = new ReusedList<OutgoingFrame>();
   readonly #spin: SpinBudget;
   #state: 'running' | 'breathing' | 'asleep' | 'closed' = 'breathing';
@@ -129,7 +130,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   send(frame: OutgoingFrame): void {
     if (this.#state === 'closed') {
       this.#unsentCount++;
-      frame.sent();
+      frame.sent(0);
       return;
     }
     this.#setRow(this.#queue.push(frame), frame);
@@ -172,6 +173,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
           arrivals: this.#batch.arrivals,
           sent: this.#rows,
           outcome: this.#outcome,
+          sentUs: this.#sentUs,
         },
         (errno) => this.#readable(errno),
       );
@@ -234,7 +236,7 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
     const sentCount = this.#outcome[0] as number;
     this.#sentCount += sentCount;
     if (sentCount > 0) this.#movedMs = performance.now();
-    this.#release(sentCount);
+    this.#release(sentCount, this.#sentUs[0] as number);
     if (this.#queue.count > 0) this.#afterFailure(this.#outcome[1] as number);
   }
 
@@ -256,12 +258,12 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
 
   #abandonQueue(count: number): void {
     this.#unsentCount += count;
-    this.#release(count);
+    this.#release(count, 0);
   }
 
   /** Gives the first frames of the queue back to their owners. */
-  #release(count: number): void {
-    for (let index = 0; index < count; index++) this.#queue.at(index).sent();
+  #release(count: number, sentUs: number): void {
+    for (let index = 0; index < count; index++) this.#queue.at(index).sent(sentUs);
     this.#queue.removeFirst(count);
   }
 

@@ -21,7 +21,7 @@ class Listener {
     const options = {
       ...{ interface: name, frameSizeMax: 1514, ringSize: 1 << 18, filter, slab: this.slab },
       ...{ received: new Int32Array(128), arrivals: new Float64Array(64) },
-      ...{ sent: this.sent, outcome: new Int32Array(2) },
+      ...{ sent: this.sent, outcome: new Int32Array(2), sentUs: new Float64Array(1) },
     };
     this.#socket = new native.PacketSocket(options, () => {
       this.count += this.#socket.next(0, 0);

@@ -38,7 +38,7 @@ class ScriptedLink implements Link {
     const start = outgoing.frameOffset;
     const frame = Buffer.from(this.slab.subarray(start, start + outgoing.frameSize));
     this.sent.push(frame);
-    outgoing.sent();
+    outgoing.sent(Date.now() * 1000);
     this.deliver(...this.#answer(frame, this.sent.length - 1));
   }
 

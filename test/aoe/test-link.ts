@@ -53,7 +53,7 @@ export class TestLink implements Link {
     this.sent.push(
       Uint8Array.from(this.#slab.bytes.subarray(frameOffset, frameOffset + frameSize)),
     );
-    frame.sent();
+    frame.sent(Date.now() * 1000);
   }
 
   counters() {

@@ -17,6 +17,7 @@ describe('parseConfig', () => {
         logLevel: 'info',
         stateDir: '/var/lib/aoe-server',
         controlPath: '/var/lib/aoe-server/control.sock',
+        metrics: undefined,
         bufferCount: 64,
         maxSectors: undefined,
         allow: [],
@@ -127,6 +128,7 @@ describe('parseConfig', () => {
       logLevel: 'debug',
       stateDir: '/state',
       controlPath: '/state/control.sock',
+      metrics: undefined,
       bufferCount: 2,
       maxSectors: 16,
       allow: [0x0200_0000_000a],
@@ -192,15 +194,39 @@ describe('parseConfig', () => {
   });
 
   it.each([
-    ['', '', '/var/lib/aoe-server/control.sock'],
-    ['state_dir = "state"', '', '/etc/state/control.sock'],
-    ['state_dir = "state"', '/run/first:/run/second', '/run/first/control.sock'],
-    ['control = "own.sock"', '/run/first', '/etc/own.sock'],
-  ])(
-    'puts the control socket for %j and $RUNTIME_DIRECTORY = %j at %s',
-    (keys, RUNTIME_DIRECTORY, path) => {
-      const { server } = parse(`${SERVER}${keys}\n${TARGET}`, { RUNTIME_DIRECTORY });
-      expect(server.controlPath).toBe(path);
+    ['', '/var/lib/aoe-server/control.sock'],
+    ['state_dir = "state"', '/etc/state/control.sock'],
+    ['control = "own.sock"', '/etc/own.sock'],
+  ])('puts the control socket for %j at %s', (keys, path) => {
+    expect(parse(`${SERVER}${keys}\n${TARGET}`).server.controlPath).toBe(path);
+  });
+
+  it.each([
+    ['127.0.0.1:9465', { host: '127.0.0.1', port: 9465 }],
+    ['127.8.0.1:1', { host: '127.8.0.1', port: 1 }],
+    ['[::1]:65535', { host: '::1', port: 65_535 }],
+    ['/run/metrics.sock', { path: '/run/metrics.sock' }],
+    ['./metrics.sock', { path: '/etc/metrics.sock' }],
+  ])('takes metrics = %j', (text, address) => {
+    const { server } = parse(`${SERVER}metrics = "${text}"\n${TARGET}`);
+    expect(server.metrics).toEqual(address);
+  });
+
+  it.each([
+    ...['9465', ':9465', 'localhost:9465', '127.0.0.1', '127.0.0.1:0', '127.0.0.1:65536'],
+    ...['::1:9465', '[127.0.0.1]:9465', '[::1]', 'metrics.sock'],
+  ])('refuses metrics = %j', (text) => {
+    expect(() => parse(`${SERVER}metrics = "${text}"\n${TARGET}`)).toThrow(
+      /server\.metrics.* must be a loopback address/,
+    );
+  });
+
+  it.each(['0.0.0.0:9465', '192.0.2.1:9465', '[::]:9465', '[2001:db8::1]:9465'])(
+    'refuses metrics = %j, which others can reach, and names the remedy',
+    (text) => {
+      expect(() => parse(`${SERVER}metrics = "${text}"\n${TARGET}`)).toThrow(
+        /could be reached from other machines[\s\S]*metrics = "127\.0\.0\.1:9465"/,
+      );
     },
   );
 });

@@ -73,7 +73,7 @@ describe('CommittedDevice', () => {
       expect(flushCount()).toBe(1);
       below.endNext(FLUSH);
       expect(requester.outcomes.map(({ request }) => request)).toEqual(writes);
-      expect(committed.lastGroupCount).toBe(3);
+      expect(committed.groups.distribution()).toMatchObject({ count: 1, sum: 3 });
     });
 
     it('commits in a kick what came back before it', () => {

@@ -158,6 +158,7 @@ export class FrameClient implements AsyncDisposable {
         arrivals,
         sent: this.#sent,
         outcome: this.#outcome,
+        sentUs: new Float64Array(1),
       },
       () => this.#take(),
     );

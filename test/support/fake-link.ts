@@ -104,7 +104,7 @@ export class FakeLink implements Link, AsyncIterator<FrameBatch, undefined> {
   send(frame: OutgoingFrame): void {
     const { frameOffset, frameSize } = frame;
     this.sent.push(Buffer.from(this.#slab.subarray(frameOffset, frameOffset + frameSize)));
-    frame.sent();
+    frame.sent(Date.now() * 1000);
   }
 
   counters(): LinkCounters {

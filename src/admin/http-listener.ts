@@ -1,0 +1,112 @@
+/**
+ * HTTP with hard bounds, for a few clients on this machine.
+ *
+ * Invariants: whatever clients do, there are at most CONNECTIONS_MAX of them, none stays longer
+ * than its timeouts, and none makes the server keep more than one short request and its reply.
+ * A connection serves one request.
+ */
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { ListenOptions } from 'node:net';
+import type { Logger } from 'pino';
+import { type Reply, RequestError } from './request.ts';
+
+const CONNECTIONS_MAX = 16;
+const HEADER_BYTES_MAX = 8 << 10;
+/** Nothing that is sent here is long: a list of 255 addresses takes 5 KiB. */
+const BODY_BYTES_MAX = 64 << 10;
+const REQUEST_MS_MAX = 5000;
+/** For the work on a request, and for a client that does not read its reply. */
+const IDLE_MS_MAX = 30_000;
+const CHECK_INTERVAL_MS = 1000;
+
+/** Answers a request. @param path without what follows a question mark @param body as JSON */
+export type Responder = (method: string, path: string, body: unknown) => Promise<Reply>;
+
+export class HttpListener {
+  readonly #server: Server;
+  readonly #respond: Responder;
+  readonly #log: Logger;
+
+  /** Call {@link listen} then. */
+  constructor(respond: Responder, log: Logger) {
+    this.#respond = respond;
+    this.#log = log;
+    this.#server = createServer({
+      maxHeaderSize: HEADER_BYTES_MAX,
+      headersTimeout: REQUEST_MS_MAX,
+      requestTimeout: REQUEST_MS_MAX,
+      connectionsCheckingInterval: CHECK_INTERVAL_MS,
+    });
+    this.#server.maxConnections = CONNECTIONS_MAX;
+    this.#server.setTimeout(IDLE_MS_MAX);
+    this.#server.on('request', (request, response) => void this.#handle(request, response));
+  }
+
+  /**
+   * @param umask of the socket, when it is a file
+   * @throws the system's error
+   */
+  async listen(address: ListenOptions, umask: number): Promise<void> {
+    const usual = process.umask(umask);
+    try {
+      // The socket is made in this call; what comes later is the news of it.
+      this.#server.listen(address);
+    } finally {
+      process.umask(usual);
+    }
+    await once(this.#server, 'listening');
+  }
+
+  /** Stops listening; requests in progress are cut off. A socket that is a file is removed. */
+  async close(): Promise<void> {
+    if (!this.#server.listening) return;
+    const closed = once(this.#server, 'close');
+    this.#server.close();
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { status, type, text } = await this.#reply(request);
+    response.writeHead(status, { 'content-type': type, connection: 'close' });
+    response.end(text);
+  }
+
+  async #reply(request: IncomingMessage): Promise<Reply> {
+    try {
+      const { method = '', url = '' } = request;
+      const [path = ''] = url.split('?');
+      return await this.#respond(method, path, await readBody(request));
+    } catch (error) {
+      const isOurs = !(error instanceof RequestError) && !request.errored;
+      if (isOurs) this.#log.error(error, 'a control request failed');
+      return describe(error as Error);
+    }
+  }
+}
+
+async function readBody(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  // Not destroyed when it is too long: the answer goes the same way.
+  const received: AsyncIterable<Buffer> = request.iterator({ destroyOnReturn: false });
+  for await (const chunk of received) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > BODY_BYTES_MAX) throw new RequestError(413, 'the request is too long');
+    chunks.push(chunk);
+  }
+  if (sizeBytes === 0) return undefined;
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString());
+  } catch {
+    throw new RequestError(400, 'the request is not JSON');
+  }
+}
+
+function describe(error: Error): Reply {
+  const status = error instanceof RequestError ? error.status : 500;
+  const remedy = 'remedy' in error ? error.remedy : 'see the log of the server';
+  const text = `${JSON.stringify({ error: error.message, remedy })}\n`;
+  return { status, type: 'application/json', text };
+}

@@ -1,0 +1,46 @@
+/** Describes routes in the OpenAPI format, version 3.1. */
+import { z } from 'zod';
+import { VERSION } from '../version.ts';
+import type { Route } from './routes.ts';
+
+const ERROR = z.strictObject({
+  error: z.string().describe('What is wrong.'),
+  remedy: z.string().describe('What helps.'),
+});
+const TARGET_PARAMETER = {
+  name: 'target',
+  in: 'path',
+  required: true,
+  description: 'The name of a target, such as e1.0.',
+  schema: { type: 'string' },
+};
+
+export function describeRoutes(routes: readonly Route[]): object {
+  const paths: Record<string, Record<string, object>> = {};
+  for (const route of routes) {
+    paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: describe(route) };
+  }
+  return {
+    openapi: '3.1.0',
+    info: { title: 'aoe-server control socket', version: VERSION },
+    paths,
+  };
+}
+
+function describe({ path, summary, body, answer }: Route): object {
+  const content = answer === undefined ? { 'text/plain': {} } : jsonContent(answer);
+  return {
+    summary,
+    ...(path.includes('{target}') && { parameters: [TARGET_PARAMETER] }),
+    ...(body && { requestBody: { required: true, content: jsonContent(body) } }),
+    responses: {
+      '200': { description: 'Done.', content },
+      default: { description: 'Refused, or failed.', content: jsonContent(ERROR) },
+    },
+  };
+}
+
+function jsonContent(schema: z.ZodType): object {
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: 'input' });
+  return { 'application/json': { schema: rest } };
+}

@@ -125,8 +125,9 @@ const server = table(
     if (keys.interface !== undefined && keys.interfaces !== undefined) {
       report('interfaces', 'is given besides interface', 'Keep one of the two.');
     }
-    const metrics = parseMetricsAddress(`${keys.metrics}`);
-    if (metrics !== undefined && !isLocal(metrics)) {
+    const { metrics } = keys;
+    const address = typeof metrics === 'string' ? parseMetricsAddress(metrics) : undefined;
+    if (address !== undefined && !isLocal(address)) {
       const remedy =
         'Write metrics = "127.0.0.1:9465", and let a proxy with authentication, or a tunnel, ' +
         'reach it from elsewhere.';

@@ -23,20 +23,24 @@ export class Served implements AsyncDisposable {
   readonly client: FrameClient;
   server!: AoeServer;
   readonly #targets: TomlTable[];
+  readonly #keys: TomlTable;
 
   private constructor(
     directory: string,
     network: NetworkNamespace,
     client: FrameClient,
     targets: TomlTable[],
+    keys: TomlTable,
   ) {
     this.directory = directory;
     this.network = network;
     this.client = client;
     this.#targets = targets;
+    this.#keys = keys;
   }
 
-  static async start(targets: TomlTable[], mtu = 1500): Promise<Served> {
+  /** @param keys further keys of the server */
+  static async start(targets: TomlTable[], mtu = 1500, keys: TomlTable = {}): Promise<Served> {
     const directory = await mkdtemp('/var/tmp/aoe-protocol-');
     const network = await NetworkNamespace.create();
     const client = await FrameClient.connect({
@@ -45,7 +49,7 @@ export class Served implements AsyncDisposable {
       mtu,
       fence: FENCE,
     });
-    const served = new Served(directory, network, client, [...targets, FENCE]);
+    const served = new Served(directory, network, client, [...targets, FENCE], keys);
     await served.start();
     return served;
   }
@@ -57,6 +61,7 @@ export class Served implements AsyncDisposable {
       interfaces: ['aoe0'],
       directory: this.directory,
       targets: this.#targets,
+      keys: this.#keys,
     });
     await this.client.settle();
   }

@@ -9,6 +9,7 @@
 import type { Logger } from 'pino';
 import { type BlockDevice, BlockOp } from '../core/block-device.ts';
 import { Histogram } from '../core/histogram.ts';
+import { formatMacAddress } from '../net/ethernet.ts';
 import { type AtaDisk, sectorsPerFrame } from './ata/ata-disk.ts';
 import { ClientTable } from './client-table.ts';
 import {
@@ -166,7 +167,8 @@ export class AoeTarget implements ExchangeOwner {
    */
   async setLists(lists: ListChange): Promise<void> {
     await this.#save(() => ({ ...this.#state, ...lists }));
-    this.#options.log.info({ lists: Object.keys(lists) }, 'the operator has set lists');
+    const changed = Object.entries(lists).map(([name, macs]) => [name, macs.map(formatMacAddress)]);
+    this.#options.log.info(Object.fromEntries(changed), 'the operator has set lists');
   }
 
   /** Releases the storage. No exchange may be in flight. */

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import type { SavedTarget } from '../../src/aoe/state-store.ts';
 import {
   ataReply,
   ataRequest,
@@ -116,6 +117,41 @@ describe('AoeServer', () => {
     );
     const replies = await (stage as Stage).deliver([first as Buffer, second as Buffer], NOW_US());
     expect(replies.map((reply) => reply.readUInt32BE(20))).toEqual([0]);
+  });
+
+  it('notes who asks, and how long reads and writes take', async () => {
+    const { targets } = open();
+    const write = ataRequest({ ...WRITE_EXT, data: sectors(1, 1) });
+    const identify = ataRequest({ opcode: 0xec, sectorCount: 1, source: '02:00:00:00:00:09' });
+    await (stage as Stage).deliver([write, identify, configRequest()], NOW_US() - 500_000);
+    const { target } = targets[0] as (typeof targets)[0];
+    const [reads, writes] = target.latencies.map((latency) => latency.distribution());
+    expect(reads?.count).toBe(0);
+    expect(writes?.count).toBe(1);
+    expect(writes?.sum).toBeGreaterThanOrEqual(500_000);
+    const seen = target.clients.list().map(({ mac, requests }) => ({ mac, requests }));
+    expect(seen.toSorted((a, b) => a.mac - b.mac)).toEqual([
+      { mac: INITIATOR, requests: 2 },
+      { mac: 0x0200_0000_0009, requests: 1 },
+    ]);
+  });
+
+  it('lets the operator replace one list, whoever holds the target', async () => {
+    const saved: SavedTarget[] = [];
+    const { targets } = open({ save: async (state) => void saved.push(state) });
+    const { target } = targets[0] as (typeof targets)[0];
+    await target.setLists({ reserveList: [7] });
+    await target.setLists({ maskList: [INITIATOR] });
+    expect(target.state).toMatchObject({ maskList: [INITIATOR], reserveList: [7] });
+    expect(saved.at(-1)).toMatchObject({ maskList: [INITIATOR], reserveList: [7] });
+    expect(target.isReservedAgainst(INITIATOR)).toBe(true);
+  });
+
+  it('tells the operator of a list that cannot be saved, and forgets it', async () => {
+    const { targets } = open({ save: () => Promise.reject(new Error('disk full')) });
+    const { target } = targets[0] as (typeof targets)[0];
+    await expect(target.setLists({ maskList: [7] })).rejects.toThrow('disk full');
+    expect(target.state.maskList).toEqual([]);
   });
 
   it('counts what a reservation refused', async () => {

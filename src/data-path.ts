@@ -47,11 +47,21 @@ export interface DataPathOptions {
   onFailed(error: Error): void;
 }
 
+interface ServedTarget extends OpenedTarget {
+  readonly flushIndex: number;
+}
+
 export class DataPath {
   readonly #options: DataPathOptions;
   readonly #log: Logger;
   readonly #targets = new TargetTable();
-  readonly #opened: OpenedTarget[] = [];
+  /** By address. */
+  readonly #opened = new Map<number, ServedTarget>();
+  /** Request indexes for targets' own flushes that no target has; after those of requests. */
+  readonly #flushIndexes = Array.from(
+    { length: Limits.targetCount },
+    (_, index) => Limits.requestCount + index,
+  );
   readonly #links: LinkSupervisor<PacketLink>;
   readonly #slab: Memory & { readonly buffer: ArrayBuffer };
   readonly #io = new FileIo(Limits.requestCount + Limits.targetCount);
@@ -86,24 +96,42 @@ export class DataPath {
 
   /** @throws {StartupError} with a remedy; call {@link close} then, too */
   async start(): Promise<void> {
-    const { server, targets, share, state } = this.#options;
-    for (const config of targets) {
-      if (!takes(share, addressOf(config))) continue;
-      const opened = await openTarget(config, {
-        io: this.#io,
-        state,
-        server,
-        // The requests' indexes come first, then one for each target's own flush.
-        flushIndex: Limits.requestCount + this.#targets.count,
-        log: this.#log.child({ target: config.name }),
-        announce: (grown) => this.#aoe.announce(grown),
-      });
-      this.#targets.add(opened.target);
-      this.#opened.push(opened);
-    }
+    await this.addTargets(this.#options.targets);
     this.#log.debug({ targets: this.#targets.count, io: this.#io.engine }, 'targets are open');
     this.#links.start();
     this.#drops = new DropWatch(() => this.#countDrops(), this.#log);
+  }
+
+  /**
+   * Opens those of `configs` that belong to the share, and announces them.
+   *
+   * @throws {StartupError} one cannot be opened; none of them is served then
+   */
+  async addTargets(configs: readonly TargetConfig[]): Promise<void> {
+    const added: ServedTarget[] = [];
+    try {
+      for (const config of configs) {
+        if (takes(this.#options.share, addressOf(config))) added.push(await this.#open(config));
+      }
+    } catch (error) {
+      for (const opened of added) await this.#release(opened);
+      throw error;
+    }
+    for (const opened of added) {
+      this.#targets.add(opened.target);
+      this.#opened.set(opened.target.address, opened);
+      this.#aoe.announce(opened.target);
+    }
+  }
+
+  /** Takes no more requests for targets at `addresses`, ends those in flight, and closes them. */
+  async removeTargets(addresses: readonly number[]): Promise<void> {
+    const removed = addresses.flatMap((address) => this.#opened.get(address) ?? []);
+    for (const { target } of removed) {
+      this.#opened.delete(target.address);
+      this.#targets.remove(target.address);
+    }
+    await Promise.all(removed.map((opened) => this.#retire(opened)));
   }
 
   async keepCapabilities(): Promise<void> {
@@ -120,7 +148,7 @@ export class DataPath {
       inFlightMax: this.#pool.capacity,
       frames: { ...this.#aoe.counters },
       links: this.#options.server.interfaces.map((name) => this.#linkStatus(name)),
-      targets: this.#opened.map((opened) => opened.status()),
+      targets: Array.from(this.#opened.values(), (opened) => opened.status()),
     };
   }
 
@@ -129,9 +157,11 @@ export class DataPath {
     for (const target of this.#targets) this.#aoe.announce(target);
   }
 
-  /** Replaces lists of the target with this address, durably. */
-  async setLists(address: number, lists: ListChange): Promise<void> {
-    await this.#targets.find(address)?.setLists(lists);
+  /** Replaces lists of the target with this address, durably. @returns false when it is gone */
+  async setLists(address: number, lists: ListChange): Promise<boolean> {
+    const target = this.#targets.find(address);
+    await target?.setLists(lists);
+    return target !== undefined;
   }
 
   async setLogLevel(level: LogLevel): Promise<void> {
@@ -142,6 +172,40 @@ export class DataPath {
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  async #open(config: TargetConfig): Promise<ServedTarget> {
+    const { server, state } = this.#options;
+    const flushIndex = this.#flushIndexes.pop();
+    if (flushIndex === undefined) {
+      throw new StartupError(`there is no room for ${config.name}`, 'remove other targets first');
+    }
+    try {
+      const opened = await openTarget(config, {
+        io: this.#io,
+        state,
+        server,
+        flushIndex,
+        log: this.#log.child({ target: config.name }),
+        announce: (grown) => this.#aoe.announce(grown),
+      });
+      return { ...opened, flushIndex };
+    } catch (error) {
+      this.#flushIndexes.push(flushIndex);
+      throw error;
+    }
+  }
+
+  /** Closes a target that gets no more requests. One whose storage hangs is left alone. */
+  async #retire(opened: ServedTarget): Promise<void> {
+    const { target } = opened;
+    if (await waitWhile(() => target.inFlight > 0)) await this.#release(opened);
+    else this.#log.error({ target: target.name }, 'storage hangs: the target stays open');
+  }
+
+  async #release({ target, flushIndex }: ServedTarget): Promise<void> {
+    await target.close();
+    this.#flushIndexes.push(flushIndex);
   }
 
   #openLink(name: string): PacketLink {
@@ -178,7 +242,7 @@ export class DataPath {
   async #close(): Promise<void> {
     this.#drops?.close();
     this.#links.stopReceiving();
-    const drained = await this.#drain();
+    const drained = await waitWhile(() => this.#pool.inFlight > 0);
     this.#links.close();
     if (!drained) {
       this.#io.abandon();
@@ -202,11 +266,11 @@ export class DataPath {
       unsent: total('unsent'),
     };
   }
+}
 
-  /** @returns false when requests are still in flight after a while */
-  async #drain(): Promise<boolean> {
-    const end = Date.now() + DRAIN_MS_MAX;
-    while (this.#pool.inFlight > 0 && Date.now() < end) await sleep(DRAIN_POLL_MS);
-    return this.#pool.inFlight === 0;
-  }
+/** @returns false when requests are still in flight after a while */
+async function waitWhile(isBusy: () => boolean): Promise<boolean> {
+  const end = Date.now() + DRAIN_MS_MAX;
+  while (isBusy() && Date.now() < end) await sleep(DRAIN_POLL_MS);
+  return !isBusy();
 }

@@ -5,13 +5,14 @@
  */
 import type { Logger } from 'pino';
 import { ControlSocket } from './admin/control-socket.ts';
-import type { Operations } from './admin/operations.ts';
+import type { Operations, Reloaded } from './admin/operations.ts';
 import { Routes } from './admin/routes.ts';
 import { RivalWatch, refuseRivals } from './aoe/rival-watch.ts';
 import { addressOf, takes } from './aoe/share.ts';
 import { StateStore } from './aoe/state-store.ts';
 import type { ListChange } from './aoe/target-state.ts';
 import { becomeUser } from './become-user.ts';
+import { compareConfigs } from './config/compare.ts';
 import type { Config, TargetConfig } from './config/config.ts';
 import { LOG_LEVELS } from './config/schema.ts';
 import { StartupError } from './core/startup-error.ts';
@@ -23,6 +24,13 @@ import { VERSION } from './version.ts';
 import { type Callable, WorkerThread } from './worker-thread.ts';
 
 export interface RunningServer {
+  /**
+   * Adds and removes targets as a new configuration says. Nothing changes when it fails.
+   *
+   * @throws {ConfigError} the configuration is wrong
+   * @throws {StartupError} it changes what only a restart can, or a target cannot be opened
+   */
+  reload(): Promise<Reloaded>;
   /** Takes no more requests, ends those in flight, makes all writes durable. Idempotent. */
   close(): Promise<void>;
   /** Resolves when the server cannot go on. */
@@ -38,10 +46,15 @@ interface Part extends Callable {
 /**
  * Opens everything that `config` names and serves it.
  *
+ * @param loadAgain reads the configuration anew
  * @throws {StartupError} with a remedy; everything opened so far is closed again
  */
-export async function startServer(config: Config, log: Logger): Promise<RunningServer> {
-  const server = new Server(config, log);
+export async function startServer(
+  config: Config,
+  log: Logger,
+  loadAgain: () => Config = () => config,
+): Promise<RunningServer> {
+  const server = new Server(config, log, loadAgain);
   try {
     await server.start();
   } catch (error) {
@@ -62,9 +75,20 @@ function refuseSharedStores(targets: readonly TargetConfig[]): void {
   );
 }
 
+function namesOf(targets: readonly TargetConfig[]): ReadonlyMap<number, string> {
+  return new Map(targets.map((target) => [addressOf(target), target.name]));
+}
+
+function nameOf({ name }: TargetConfig): string {
+  return name;
+}
+
 class Server implements RunningServer, Operations {
   readonly failed: Promise<Error>;
-  readonly #config: Config;
+  #config: Config;
+  readonly #loadAgain: () => Config;
+  /** One after the other. */
+  #reloading: Promise<unknown> = Promise.resolve();
   readonly #log: Logger;
   readonly #parts: Part[] = [];
   readonly #startedAt = new Date();
@@ -74,8 +98,9 @@ class Server implements RunningServer, Operations {
   #fail: (error: Error) => void = () => {};
   #closing: Promise<void> | undefined;
 
-  constructor(config: Config, log: Logger) {
+  constructor(config: Config, log: Logger, loadAgain: () => Config) {
     this.#config = config;
+    this.#loadAgain = loadAgain;
     this.#log = log;
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
@@ -85,14 +110,13 @@ class Server implements RunningServer, Operations {
   async start(): Promise<void> {
     const { server, targets } = this.#config;
     if (server.workers > 1) refuseSharedStores(targets);
-    const names = new Map(targets.map((target) => [addressOf(target), target.name]));
     this.#state = await StateStore.open(server.stateDir, native.lockFile);
     this.#control = await ControlSocket.open({
       path: server.controlPath,
       metrics: server.metrics,
       log: this.#log,
     });
-    await refuseRivals(names, server.interfaces);
+    await refuseRivals(namesOf(targets), server.interfaces);
     for (let index = 0; index < server.workers; index++) {
       const part = this.#makePart(index, this.#state);
       this.#parts.push(part);
@@ -103,9 +127,15 @@ class Server implements RunningServer, Operations {
       const sockets = metrics && 'path' in metrics ? [controlPath, metrics.path] : [controlPath];
       await becomeUser(server.user, stateDir, sockets, this.#parts);
     }
-    this.#rivals = new RivalWatch(names, server.interfaces, this.#log);
+    this.#watchRivals();
     this.#control.serve(new Routes(this));
     this.#log.info({ targets: targets.length, workers: server.workers }, 'serving');
+  }
+
+  reload(): Promise<Reloaded> {
+    const reloaded = this.#reloading.then(() => this.#reload());
+    this.#reloading = reloaded.catch(() => {});
+    return reloaded;
   }
 
   async status(): Promise<ServerStatus> {
@@ -130,8 +160,7 @@ class Server implements RunningServer, Operations {
     const address = addressOf(target);
     const count = this.#parts.length;
     const part = this.#parts.find((_, index) => takes({ index, count }, address));
-    await part?.setLists(address, lists);
-    return true;
+    return (await part?.setLists(address, lists)) ?? false;
   }
 
   async setLogLevel(text: string): Promise<boolean> {
@@ -156,7 +185,47 @@ class Server implements RunningServer, Operations {
       : new WorkerThread({ server, targets, share, onFailed });
   }
 
+  async #reload(): Promise<Reloaded> {
+    if (this.#closing !== undefined) throw new StartupError('the server is stopping', 'start it');
+    const next = this.#loadAgain();
+    const { added, removed, fixed } = compareConfigs(this.#config, next);
+    if (fixed.length > 0) {
+      throw new StartupError(
+        `only a restart can change ${fixed.join(', ')}`,
+        'undo these changes, or restart the server',
+      );
+    }
+    if (next.server.workers > 1) refuseSharedStores(next.targets);
+    await refuseRivals(namesOf(added), next.server.interfaces);
+    await this.#addTargets(added);
+    await Promise.all(this.#parts.map((part) => part.removeTargets(removed.map(addressOf))));
+    this.#config = next;
+    await this.setLogLevel(next.server.logLevel);
+    this.#watchRivals();
+    const names = { added: added.map(nameOf), removed: removed.map(nameOf) };
+    this.#log.info(names, 'reloaded');
+    return names;
+  }
+
+  /** Adds all of them, or none. */
+  async #addTargets(added: readonly TargetConfig[]): Promise<void> {
+    try {
+      for (const part of this.#parts) await part.addTargets(added);
+    } catch (error) {
+      const addresses = added.map(addressOf);
+      await Promise.all(this.#parts.map((part) => part.removeTargets(addresses)));
+      throw error;
+    }
+  }
+
+  #watchRivals(): void {
+    const { server, targets } = this.#config;
+    this.#rivals?.close();
+    this.#rivals = new RivalWatch(namesOf(targets), server.interfaces, this.#log);
+  }
+
   async #close(): Promise<void> {
+    await this.#reloading;
     await this.#control?.close();
     this.#rivals?.close();
     const closed = await Promise.allSettled(this.#parts.map((part) => part.close()));

@@ -134,7 +134,8 @@ export type ServerStatus = z.infer<typeof serverStatusSchema>;
 export function mergeStatus(parts: readonly PartStatus[]): PartStatus {
   const [first, ...others] = parts;
   if (first === undefined) throw new Error('there is no data path');
-  return others.reduce(mergeTwo, first);
+  const { targets, ...merged } = others.reduce(mergeTwo, first);
+  return { ...merged, targets: targets.toSorted((x, y) => x.shelf - y.shelf || x.slot - y.slot) };
 }
 
 function mergeTwo(a: PartStatus, b: PartStatus): PartStatus {
@@ -143,7 +144,7 @@ function mergeTwo(a: PartStatus, b: PartStatus): PartStatus {
     inFlightMax: a.inFlightMax + b.inFlightMax,
     frames: addCounters(a.frames, b.frames),
     links: a.links.map((link, index) => mergeLinks(link, b.links[index])),
-    targets: [...a.targets, ...b.targets].sort((x, y) => x.shelf - y.shelf || x.slot - y.slot),
+    targets: [...a.targets, ...b.targets],
   };
 }
 

@@ -24,7 +24,14 @@ export interface WorkerData {
 /** What a data path can be asked for from another thread. */
 export type Callable = Pick<
   DataPath,
-  'keepCapabilities' | 'reduceCapabilities' | 'status' | 'announce' | 'setLists' | 'setLogLevel'
+  | 'addTargets'
+  | 'removeTargets'
+  | 'keepCapabilities'
+  | 'reduceCapabilities'
+  | 'status'
+  | 'announce'
+  | 'setLists'
+  | 'setLogLevel'
 >;
 export type CallName = keyof Callable;
 
@@ -91,6 +98,14 @@ export class WorkerThread {
     await this.#started;
   }
 
+  async addTargets(configs: readonly TargetConfig[]): Promise<void> {
+    await this.#call('addTargets', configs);
+  }
+
+  async removeTargets(addresses: readonly number[]): Promise<void> {
+    await this.#call('removeTargets', addresses);
+  }
+
   async keepCapabilities(): Promise<void> {
     await this.#call('keepCapabilities');
   }
@@ -107,8 +122,8 @@ export class WorkerThread {
     await this.#call('announce');
   }
 
-  async setLists(address: number, lists: ListChange): Promise<void> {
-    await this.#call('setLists', address, lists);
+  setLists(address: number, lists: ListChange): Promise<boolean> {
+    return this.#call('setLists', address, lists);
   }
 
   async setLogLevel(level: LogLevel): Promise<void> {

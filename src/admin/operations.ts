@@ -2,6 +2,12 @@
 import type { ListChange } from '../aoe/target-state.ts';
 import type { ServerStatus } from '../status.ts';
 
+/** Names of targets. */
+export interface Reloaded {
+  readonly added: string[];
+  readonly removed: string[];
+}
+
 export interface Operations {
   status(): Promise<ServerStatus>;
   /** Tells all initiators about all targets. */
@@ -12,6 +18,12 @@ export interface Operations {
    * @returns false when there is no target of this name
    */
   setLists(name: string, lists: ListChange): Promise<boolean>;
+  /**
+   * Reads the configuration anew, adds and removes targets. Nothing changes when it fails.
+   *
+   * @throws the reason, with a remedy
+   */
+  reload(): Promise<Reloaded>;
   /**
    * Sets the least severe kind of message that is logged, until the next start.
    *

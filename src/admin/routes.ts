@@ -5,7 +5,7 @@ import { formatMacAddress, isUnicastMac, parseMacAddress } from '../net/ethernet
 import { serverStatusSchema } from '../status.ts';
 import { METRICS_TYPE, renderMetrics } from './metrics.ts';
 import { describeRoutes } from './openapi.ts';
-import type { Operations } from './operations.ts';
+import type { Operations, Reloaded } from './operations.ts';
 import { type Reply, RequestError } from './request.ts';
 
 const JSON_TYPE = 'application/json';
@@ -41,6 +41,11 @@ const announcedSchema = z.strictObject({
   interfaces: z.array(z.string()),
 });
 
+const reloadedSchema = z.strictObject({
+  added: z.array(z.string()),
+  removed: z.array(z.string()),
+});
+
 export const ROUTES: readonly Route[] = [
   {
     method: 'GET',
@@ -55,6 +60,13 @@ export const ROUTES: readonly Route[] = [
     summary: 'Tell all initiators about all targets',
     answer: announcedSchema,
     run: announce,
+  },
+  {
+    method: 'POST',
+    path: '/v1/reload',
+    summary: 'Read the configuration anew, add and remove targets; a wrong one changes nothing',
+    answer: reloadedSchema,
+    run: reload,
   },
   {
     method: 'PUT',
@@ -128,6 +140,15 @@ async function announce(operations: Operations): Promise<z.infer<typeof announce
     targets: targets.map(({ name }) => name),
     interfaces: links.filter(({ mac }) => mac !== null).map((link) => link.interface),
   };
+}
+
+async function reload(operations: Operations): Promise<Reloaded> {
+  try {
+    return await operations.reload();
+  } catch (error) {
+    const remedy = (error as { remedy?: string }).remedy ?? 'mend the file';
+    throw new RequestError(409, (error as Error).message, `${remedy}; nothing has changed`);
+  }
 }
 
 async function setLogLevel(

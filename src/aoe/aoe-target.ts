@@ -171,9 +171,10 @@ export class AoeTarget implements ExchangeOwner {
     this.#options.log.info(Object.fromEntries(changed), 'the operator has set lists');
   }
 
-  /** Releases the storage. No exchange may be in flight. */
-  close(): Promise<void> {
-    return this.device.close();
+  /** Releases the storage, once the last state is saved. No exchange may be in flight. */
+  async close(): Promise<void> {
+    await this.#lastSave;
+    await this.device.close();
   }
 
   #execute(exchange: Exchange, frame: ControlFrame): ControlResponse | undefined {

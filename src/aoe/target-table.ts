@@ -15,6 +15,13 @@ export class TargetTable implements Iterable<AoeTarget> {
     this.#targets.set(target.address, target);
   }
 
+  /** Takes the target with this address out; undefined when there is none. */
+  remove(address: number): AoeTarget | undefined {
+    const target = this.#targets.get(address);
+    this.#targets.delete(address);
+    return target;
+  }
+
   /** The target with exactly this address (shelf * 256 + slot). */
   find(address: number): AoeTarget | undefined {
     return this.#targets.get(address);

@@ -6,6 +6,7 @@ import { discoverCommand } from './discover.ts';
 import { ExitCode } from './exit-code.ts';
 import { logLevelCommand } from './log-level.ts';
 import { maskCommand } from './mask.ts';
+import { reloadCommand } from './reload.ts';
 import { reserveCommand } from './reserve.ts';
 import { statusCommand } from './status.ts';
 
@@ -52,6 +53,7 @@ export function createProgram(): Command {
     maskCommand(),
     reserveCommand(),
     announceCommand(),
+    reloadCommand(),
     logLevelCommand(),
   ];
   for (const command of commands) program.addCommand(command.copyInheritedSettings(program));

@@ -17,7 +17,16 @@ export async function serve(path: string): Promise<void> {
     log.warn({ line, remedy }, `${key} ${message}`);
   }
   const stopped = stopSignal(log);
-  const server = await startServer(config, log);
+  // Without a handler it would end the server when its terminal closes.
+  let reload = () => {};
+  process.on('SIGHUP', () => reload());
+  const server = await startServer(config, log, () => loadConfig(path));
+  reload = () => {
+    server.reload().catch((error: Error) => {
+      const { message, remedy } = error as Error & { remedy?: string };
+      log.error({ remedy }, `nothing has changed: ${message}`);
+    });
+  };
   const failure = await Promise.race([stopped, server.failed]);
   if (failure !== undefined) log.error(failure, 'the server cannot go on');
   await server.close();
@@ -26,8 +35,6 @@ export async function serve(path: string): Promise<void> {
 
 /** Resolves on the first stop signal; a second one ends the process at once. */
 function stopSignal(log: Logger): Promise<undefined> {
-  // Reserved. Without a handler it would end the server when its terminal closes.
-  process.on('SIGHUP', () => {});
   return new Promise((resolve) => {
     let isStopping = false;
     const stop = (signal: 'SIGINT' | 'SIGTERM') => {

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { SavedTarget } from '../../src/aoe/state-store.ts';
+import { TargetTable } from '../../src/aoe/target-table.ts';
 import {
   ataReply,
   ataRequest,
@@ -182,6 +183,18 @@ describe('AoeServer', () => {
     await expect(targets[0]?.target.grown()).rejects.toThrow('no room');
     await new Promise((resolve) => setImmediate(resolve));
     expect(link.sent).toEqual([]);
+  });
+
+  it('knows a target no more that was taken out of its table', () => {
+    const { targets } = open();
+    const { target } = targets[0] as (typeof targets)[0];
+    const table = new TargetTable();
+    table.add(target);
+    expect([table.remove(target.address), table.remove(target.address)]).toEqual([
+      target,
+      undefined,
+    ]);
+    expect([table.find(target.address), table.count]).toEqual([undefined, 0]);
   });
 
   it('refuses two targets of one address', () => {

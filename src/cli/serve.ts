@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { loadConfig } from '../config/load.ts';
 import { createLogger } from '../log.ts';
 import { startServer } from '../server.ts';
+import { notifyServiceManager } from './service-manager.ts';
 
 /**
  * Serves until SIGTERM or SIGINT, then closes the targets and returns.
@@ -27,8 +28,10 @@ export async function serve(path: string): Promise<void> {
       log.error({ remedy }, `nothing has changed: ${message}`);
     });
   };
+  await notifyServiceManager('READY=1', log);
   const failure = await Promise.race([stopped, server.failed]);
   if (failure !== undefined) log.error(failure, 'the server cannot go on');
+  await notifyServiceManager('STOPPING=1', log);
   await server.close();
   if (failure !== undefined) throw failure;
 }

@@ -1,13 +1,23 @@
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { TARGET } from '../config/samples.ts';
 import { PROGRAM } from './run.ts';
+
+const UNIT = new URL('../../packaging/aoe-server.service', import.meta.url);
+/** Node has no unix datagram sockets. */
+const RECEIVE_DATAGRAMS = `
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+print('bound', flush=True)
+while True: print(s.recv(4096).decode(), flush=True)
+`;
 
 type Server = ChildProcessByStdio<null, null, Readable>;
 
@@ -23,10 +33,14 @@ const CONFIG = join(directory, 'aoe.toml');
 writeFileSync(CONFIG, `[server]\ninterface = "lo"\nstate_dir = "state"\n${TARGET}`);
 
 /** Starts the program on the loopback interface of a network namespace of its own. */
-async function startProgram(config: string): Promise<{ server: Server; log: Promise<string> }> {
+async function startProgram(
+  config: string,
+  env = process.env,
+): Promise<{ server: Server; log: Promise<string> }> {
   const command = `ip link set lo up && exec ${process.execPath} ${PROGRAM} ${config}`;
   const server = spawn('unshare', ['--net', 'sh', '-c', command], {
     stdio: ['ignore', 'ignore', 'pipe'],
+    env,
   });
   started.push(server);
   const log = text(server.stderr);
@@ -45,6 +59,39 @@ describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
     expect(lines.map((line) => JSON.parse(line))).toContainEqual(
       expect.objectContaining({ level: 'info', signal, msg: 'stopping' }),
     );
+  });
+
+  it.skipIf(!existsSync('/usr/bin/systemd-notify'))(
+    'tells systemd when it serves, and when it stops',
+    async () => {
+      const socket = join(directory, 'notify');
+      const receiver = spawn('python3', ['-c', RECEIVE_DATAGRAMS, socket], {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      const said: string[] = [];
+      receiver.stdout.setEncoding('utf8').on('data', (text) => said.push(text));
+      try {
+        await vi.waitFor(() => expect(said.join('')).toContain('bound'));
+        const { server } = await startProgram(CONFIG, { ...process.env, NOTIFY_SOCKET: socket });
+        await vi.waitFor(() => expect(said.join('')).toMatch(/READY=1/), { timeout: 10_000 });
+        expect(said.join('')).not.toMatch(/STOPPING/);
+        server.kill('SIGTERM');
+        expect(await once(server, 'exit')).toEqual([0, null]);
+        expect(said.join('')).toMatch(/STOPPING=1/);
+      } finally {
+        receiver.kill();
+      }
+    },
+  );
+
+  it.skipIf(!existsSync('/usr/bin/systemd-analyze'))('comes with a unit that systemd takes', () => {
+    const bin = join(directory, 'aoe-server');
+    writeFileSync(bin, '', { mode: 0o755 });
+    const unit = readFileSync(UNIT, 'utf8').replaceAll('=aoe-server /etc', `=${bin} /etc`);
+    const path = join(directory, 'aoe-server.service');
+    writeFileSync(path, unit.replaceAll('=aoe-server reload', `=${bin} reload`));
+    const { status, stderr } = spawnSync('systemd-analyze', ['verify', path], { encoding: 'utf8' });
+    expect([status, stderr.match(/^.*aoe-server.*$/gm)]).toEqual([0, null]);
   });
 
   it('ends at once on a second signal', async () => {

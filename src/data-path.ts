@@ -199,8 +199,13 @@ export class DataPath {
   /** Closes a target that gets no more requests. One whose storage hangs is left alone. */
   async #retire(opened: ServedTarget): Promise<void> {
     const { target } = opened;
-    if (await waitWhile(() => target.inFlight > 0)) await this.#release(opened);
-    else this.#log.error({ target: target.name }, 'storage hangs: the target stays open');
+    try {
+      if (!(await waitWhile(() => target.inFlight > 0))) throw new Error('its storage hangs');
+      await this.#release(opened);
+    } catch (error) {
+      // It is gone for initiators all the same; there is no way back.
+      this.#log.error(error, `${target.name} was removed, but could not be closed`);
+    }
   }
 
   async #release({ target, flushIndex }: ServedTarget): Promise<void> {

@@ -33,6 +33,7 @@ export function openSocket(name, onReadable = () => {}) {
       arrivals: new Float64Array(64),
       sent,
       outcome,
+      sentUs: new Float64Array(1),
     },
     onReadable,
   );

@@ -55,7 +55,9 @@ export class DataPath {
   readonly #options: DataPathOptions;
   readonly #log: Logger;
   readonly #targets = new TargetTable();
-  /** By address. */
+  /** Open, and not served yet. */
+  readonly #prepared: ServedTarget[] = [];
+  /** Those that are served, by address. */
   readonly #opened = new Map<number, ServedTarget>();
   /** Request indexes for targets' own flushes that no target has; after those of requests. */
   readonly #flushIndexes = Array.from(
@@ -96,32 +98,37 @@ export class DataPath {
 
   /** @throws {StartupError} with a remedy; call {@link close} then, too */
   async start(): Promise<void> {
-    await this.addTargets(this.#options.targets);
+    await this.openTargets(this.#options.targets);
+    await this.serveTargets();
     this.#log.debug({ targets: this.#targets.count, io: this.#io.engine }, 'targets are open');
     this.#links.start();
     this.#drops = new DropWatch(() => this.#countDrops(), this.#log);
   }
 
   /**
-   * Opens those of `configs` that belong to the share, and announces them.
+   * Opens those of `configs` that belong to the share. They wait for {@link serveTargets}.
    *
-   * @throws {StartupError} one cannot be opened; none of them is served then
+   * @throws {StartupError} one cannot be opened; call {@link discardTargets} then
    */
-  async addTargets(configs: readonly TargetConfig[]): Promise<void> {
-    const added: ServedTarget[] = [];
-    try {
-      for (const config of configs) {
-        if (takes(this.#options.share, addressOf(config))) added.push(await this.#open(config));
-      }
-    } catch (error) {
-      for (const opened of added) await this.#release(opened);
-      throw error;
+  async openTargets(configs: readonly TargetConfig[]): Promise<void> {
+    for (const config of configs) {
+      if (takes(this.#options.share, addressOf(config)))
+        this.#prepared.push(await this.#open(config));
     }
-    for (const opened of added) {
+  }
+
+  /** Serves and announces what was opened. */
+  async serveTargets(): Promise<void> {
+    for (const opened of this.#prepared.splice(0)) {
       this.#targets.add(opened.target);
       this.#opened.set(opened.target.address, opened);
       this.#aoe.announce(opened.target);
     }
+  }
+
+  /** Closes what was opened and shall not be served. */
+  async discardTargets(): Promise<void> {
+    for (const opened of this.#prepared.splice(0)) await this.#release(opened);
   }
 
   /** Takes no more requests for targets at `addresses`, ends those in flight, and closes them. */
@@ -253,6 +260,7 @@ export class DataPath {
       this.#io.abandon();
       throw new Error('storage hangs: requests in flight were abandoned');
     }
+    await this.discardTargets();
     this.#io.close();
     const closed = await Promise.allSettled([...this.#targets].map((target) => target.close()));
     for (const result of closed) if (result.status === 'rejected') throw result.reason;

@@ -210,12 +210,12 @@ class Server implements RunningServer, Operations {
   /** Adds all of them, or none. */
   async #addTargets(added: readonly TargetConfig[]): Promise<void> {
     try {
-      for (const part of this.#parts) await part.addTargets(added);
+      for (const part of this.#parts) await part.openTargets(added);
     } catch (error) {
-      const addresses = added.map(addressOf);
-      await Promise.all(this.#parts.map((part) => part.removeTargets(addresses)));
+      await Promise.all(this.#parts.map((part) => part.discardTargets()));
       throw error;
     }
+    await Promise.all(this.#parts.map((part) => part.serveTargets()));
   }
 
   #watchRivals(): void {

@@ -24,7 +24,9 @@ export interface WorkerData {
 /** What a data path can be asked for from another thread. */
 export type Callable = Pick<
   DataPath,
-  | 'addTargets'
+  | 'openTargets'
+  | 'serveTargets'
+  | 'discardTargets'
   | 'removeTargets'
   | 'keepCapabilities'
   | 'reduceCapabilities'
@@ -98,8 +100,16 @@ export class WorkerThread {
     await this.#started;
   }
 
-  async addTargets(configs: readonly TargetConfig[]): Promise<void> {
-    await this.#call('addTargets', configs);
+  async openTargets(configs: readonly TargetConfig[]): Promise<void> {
+    await this.#call('openTargets', configs);
+  }
+
+  async serveTargets(): Promise<void> {
+    await this.#call('serveTargets');
+  }
+
+  async discardTargets(): Promise<void> {
+    await this.#call('discardTargets');
   }
 
   async removeTargets(addresses: readonly number[]): Promise<void> {

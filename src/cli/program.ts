@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { VERSION } from '../version.ts';
+import { benchCommand } from './bench.ts';
 import { check } from './check.ts';
 import { discoverCommand } from './discover.ts';
 import { ExitCode } from './exit-code.ts';
@@ -9,6 +10,7 @@ Examples:
   aoe-server /etc/aoe-server.toml          serve until SIGTERM or SIGINT
   aoe-server check /etc/aoe-server.toml    show what would be served
   aoe-server discover eth0                 list the targets that answer on eth0
+  aoe-server bench e1.0 eth0               measure a target, without changing its data
 
 Exit codes:
   ${ExitCode.ok}         success; for a server, stopped by a signal
@@ -41,5 +43,6 @@ export function createProgram(): Command {
     .argument('<config>', 'configuration file')
     .action(check);
   program.addCommand(discoverCommand().copyInheritedSettings(program));
+  program.addCommand(benchCommand().copyInheritedSettings(program));
   return program;
 }

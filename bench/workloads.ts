@@ -68,7 +68,7 @@ const GROUPS: Readonly<Record<string, readonly Axes[]>> = {
   ],
   targets: [{ mode: ['read', 'write'], targets: [1, 8, 64], depth: [16] }],
   initiators: [{ mode: ['read', 'write'], initiators: [1, 4], depth: [16] }],
-  disk: [{ mode: ['read', 'write', 'mixed'], storage: ['disk'], depth: [16, 64] }],
+  disk: [{ ...ON_DISK, mode: ['read', 'write', 'mixed'], depth: [16, 64] }],
   durable: [
     { ...DURABLE, sectors: [2], mtu: [1500], depth: DEPTHS },
     { ...DURABLE, sectors: [8, 16], depth: DEPTHS },

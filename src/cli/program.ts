@@ -1,9 +1,12 @@
 import { Command } from 'commander';
 import { VERSION } from '../version.ts';
 import { benchCommand } from './bench.ts';
+import { addCasCommand } from './cas/command.ts';
 import { check } from './check.ts';
 import { discoverCommand } from './discover.ts';
 import { ExitCode } from './exit-code.ts';
+import { addExportCommand } from './export.ts';
+import { addImportCommand } from './import.ts';
 
 const AFTER_HELP = `
 Examples:
@@ -44,5 +47,8 @@ export function createProgram(): Command {
     .action(check);
   program.addCommand(discoverCommand().copyInheritedSettings(program));
   program.addCommand(benchCommand().copyInheritedSettings(program));
+  addImportCommand(program);
+  addExportCommand(program);
+  addCasCommand(program);
   return program;
 }

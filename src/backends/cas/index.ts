@@ -8,11 +8,14 @@ import { openCasStore } from './open.ts';
 import type { CasStore } from './store.ts';
 import type { StoreOptions } from './store-options.ts';
 
-export { collect } from './collect.ts';
+export { type CollectReport, collect } from './collect.ts';
+export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
 export { openCasStore } from './open.ts';
-export { scrub } from './scrub.ts';
+export { type ScrubReport, scrub } from './scrub.ts';
 export type { CasStore } from './store.ts';
-export type { StoreOptions } from './store-options.ts';
+export type { StoreOptions, StoreStats } from './store-options.ts';
+export { type StoreSurvey, surveyStore } from './survey.ts';
+export { findRoot, storedRoots } from './walk.ts';
 
 interface SharedStore {
   readonly store: Promise<CasStore>;

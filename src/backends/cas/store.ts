@@ -170,9 +170,8 @@ export class CasStore {
   snapshot(volumeName: string, name: string): Promise<SnapshotEntry> {
     return this.#exclusively(async () => {
       const volume = this.#requireVolume(volumeName);
-      if (this.snapshots.some((entry) => entry.name === name)) {
-        throw new Error(`there is a snapshot ${name} already`);
-      }
+      this.#requireNoSnapshot(name);
+      if (this.findVolume(name)) throw new Error(`there is a volume ${name} already`);
       const { sizeBytes } = volume;
       const before = this.snapshots;
       // What was written before this call belongs to the snapshot: into the map with it.
@@ -195,6 +194,7 @@ export class CasStore {
   clone(nameOrRoot: string, volumeName: string): Promise<Volume> {
     return this.#exclusively(async () => {
       if (this.findVolume(volumeName)) throw new Error(`there is a volume ${volumeName} already`);
+      this.#requireNoSnapshot(volumeName);
       const { sizeBytes, root } = this.#findRoot(nameOrRoot);
       const identity = { id: this.#nextVolume++, name: volumeName, sizeBytes };
       const volume = await loadVolume(this.reader, identity, root);
@@ -423,6 +423,7 @@ export class CasStore {
     return this.#exclusively(async () => {
       const volume = known ?? this.findVolume(name);
       if (volume === undefined) {
+        this.#requireNoSnapshot(name);
         const identity = { id: this.#nextVolume++, name, sizeBytes };
         const { loadNode } = this.reader;
         const created = new Volume(identity, ZERO_REFERENCE, undefined, loadNode);
@@ -463,6 +464,15 @@ export class CasStore {
         if (!readOnly && this.#failure === undefined && !this.#closed) await this.#flush();
       },
     });
+  }
+
+  /** Volumes and snapshots share their names, so that a name tells what is meant. */
+  #requireNoSnapshot(name: string): void {
+    if (!this.snapshots.some((entry) => entry.name === name)) return;
+    throw new StartupError(
+      `there is a snapshot ${name} already`,
+      'take another name, or delete it: aoe-server cas delete',
+    );
   }
 
   #requireVolume(name: string): Volume {

@@ -1,0 +1,91 @@
+/** The `cas` commands. Each action loads what it needs: the native addon may be missing. */
+import { type Command, InvalidArgumentError } from 'commander';
+import { parseSize } from '../../config/size.ts';
+import { parseName } from './name.ts';
+
+const AFTER_HELP = `
+These commands open the store themselves: no server may have it open. Run them as the user that the
+server runs as. LBAs and sectors are of 512 bytes, as initiators count them.
+
+Examples:
+  aoe-server cas volumes /srv/aoe/blobs
+  aoe-server cas snapshot /srv/aoe/blobs e1.0 monday
+  aoe-server cas clone /srv/aoe/blobs monday e1.1      a new disk for shelf 1, slot 1
+  aoe-server cas diff /srv/aoe/blobs monday e1.0       what has changed since
+  aoe-server cas rollback /srv/aoe/blobs e1.0 monday   back to it
+  aoe-server cas delete /srv/aoe/blobs monday
+  aoe-server cas collect /srv/aoe/blobs                give back what that leaves unused
+  aoe-server cas scrub /srv/aoe/blobs --rate 100MiB
+`;
+
+export function addCasCommand(program: Command): void {
+  const cas = program
+    .command('cas')
+    .description('look after a content-addressed store')
+    .addHelpText('after', AFTER_HELP);
+  addViews(cas);
+  addChanges(cas);
+  addCare(cas);
+}
+
+function addViews(cas: Command): void {
+  storeCommand(cas, 'volumes', 'list the volumes')
+    .option('--json', 'print a JSON array')
+    .action(async (path, options) => (await import('./list.ts')).listVolumes(path, options));
+  storeCommand(cas, 'snapshots', 'list the snapshots')
+    .option('--json', 'print a JSON array')
+    .action(async (path, options) => (await import('./list.ts')).listSnapshots(path, options));
+  storeCommand(cas, 'stats', 'show what is stored and what it takes')
+    .option('--json', 'print a JSON object, with every segment')
+    .action(async (path, options) => (await import('./stats.ts')).showStats(path, options));
+  storeCommand(cas, 'diff', 'list the extents whose content differs')
+    .argument('<root1>', 'volume, snapshot, or root hash')
+    .argument('<root2>', 'volume, snapshot, or root hash')
+    .option('--json', 'print a JSON array')
+    .action(async (path, before, after, options) =>
+      (await import('./diff.ts')).listDifferences(path, before, after, options),
+    );
+}
+
+function addChanges(cas: Command): void {
+  storeCommand(cas, 'snapshot', 'keep the present state of a volume under a name')
+    .argument('<volume>')
+    .argument('<name>', 'name of the new snapshot', parseName)
+    .action(async (path, volume, name) =>
+      (await import('./change.ts')).takeSnapshot(path, volume, name),
+    );
+  storeCommand(cas, 'clone', 'make a new volume with the content of a snapshot')
+    .argument('<snapshot>', 'snapshot, or root hash')
+    .argument('<volume>', 'name of the new volume; e1.0 for shelf 1, slot 0', parseName)
+    .action(async (path, snapshot, volume) =>
+      (await import('./change.ts')).cloneSnapshot(path, snapshot, volume),
+    );
+  storeCommand(cas, 'rollback', 'give a volume the content of a snapshot; its own is lost')
+    .argument('<volume>')
+    .argument('<snapshot>', 'snapshot, or root hash')
+    .action(async (path, volume, snapshot) =>
+      (await import('./change.ts')).rollBack(path, volume, snapshot),
+    );
+  storeCommand(cas, 'delete', 'delete a volume or a snapshot')
+    .argument('<name>')
+    .action(async (path, name) => (await import('./change.ts')).deleteRoot(path, name));
+}
+
+function addCare(cas: Command): void {
+  storeCommand(cas, 'scrub', 'verify everything that is stored; exits with 1 when it finds damage')
+    .option('--rate <size>', 'read so much a second at most, for example 100MiB', parseRate)
+    .action(async (path, options) => (await import('./scrub.ts')).scrubStore(path, options));
+  storeCommand(cas, 'collect', 'give back the room of what no volume and no snapshot needs').action(
+    async (path) => (await import('./collect.ts')).collectGarbage(path),
+  );
+}
+
+function storeCommand(cas: Command, name: string, description: string): Command {
+  return cas.command(name).description(description).argument('<store>', 'directory of the store');
+}
+
+function parseRate(text: string): number {
+  const bytesPerSecond = parseSize(text);
+  if (bytesPerSecond !== undefined && bytesPerSecond > 0) return bytesPerSecond;
+  throw new InvalidArgumentError('Write a size above 0, for example 100MiB.');
+}

@@ -1,0 +1,128 @@
+import { type FileHandle, open, unlink } from 'node:fs/promises';
+import type { Command } from 'commander';
+import type { CasStore } from '../backends/cas/index.ts';
+import type { BlockDevice } from '../core/block-device.ts';
+import { StartupError } from '../core/startup-error.ts';
+import type { Chunk } from './cas/copy-lanes.ts';
+import { Progress } from './progress.ts';
+import { formatRoundSize } from './round-size.ts';
+
+const BLOCK_BYTES = 4096;
+
+const AFTER_HELP = `
+Makes a new image; zeroes become holes. Every block is verified. No server may have the store open.
+
+Example:
+  aoe-server export /srv/aoe/blobs e1.0 disk1.img
+`;
+
+export function addExportCommand(program: Command): void {
+  program
+    .command('export')
+    .description('copy a volume or snapshot of a content-addressed store into a new image')
+    .argument('<store>', 'directory of the store')
+    .argument('<name>', 'volume, snapshot, or root hash')
+    .argument('<image>', 'image file to make')
+    .addHelpText('after', AFTER_HELP)
+    .action(exportImage);
+}
+
+/**
+ * @throws {StartupError} the store cannot be opened, has no such disk, or the image exists
+ * @throws when reading or writing fails, or a signal ends it; the image is gone then
+ */
+async function exportImage(storePath: string, name: string, imagePath: string): Promise<void> {
+  const { withStore } = await import('./cas/with-store.ts');
+  await withStore(storePath, async (store) => {
+    const device = await openDisk(store, name);
+    const image = await createImage(imagePath);
+    try {
+      const dataBytes = await fill(image, store, name, device);
+      await image.sync();
+      const size = formatRoundSize(device.sizeBytes);
+      console.log(`${imagePath}: ${size}, ${formatRoundSize(dataBytes)} of data`);
+    } catch (error) {
+      await unlink(imagePath);
+      throw error;
+    } finally {
+      await image.close();
+      await device.close();
+    }
+  });
+}
+
+function openDisk(store: CasStore, name: string): Promise<BlockDevice> {
+  const volume = store.findVolume(name);
+  if (volume === undefined) return store.openSnapshot(name);
+  return store.openVolume(name, volume.sizeBytes, true);
+}
+
+async function createImage(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'wx', 0o600);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') {
+      throw new StartupError(`${path} exists already`, 'name a file that does not exist');
+    }
+    throw new StartupError(`cannot create ${path}: ${message}`, 'name a file that can be made');
+  }
+}
+
+/** @returns how many bytes were not zero */
+async function fill(
+  image: FileHandle,
+  store: CasStore,
+  name: string,
+  device: BlockDevice,
+): Promise<number> {
+  const { copyInLanes, dataRuns, interruptible, openClient } = await import('./cas/copy-lanes.ts');
+  const { sizeBytes } = device;
+  const client = openClient(device);
+  const progress = new Progress('exporting', sizeBytes);
+  let doneBytes = 0;
+  let dataBytes = 0;
+  try {
+    await image.truncate(sizeBytes);
+    await interruptible((signal) =>
+      copyInLanes(dataChunks(store, name, sizeBytes), signal, async ({ offset, length }) => {
+        const chunk = await client.read(offset, length);
+        for (const { start, end } of dataRuns(chunk)) {
+          await writeFully(image, chunk.subarray(start, end), offset + start);
+          dataBytes += end - start;
+        }
+        doneBytes = Math.max(doneBytes, offset + length);
+        progress.update(doneBytes);
+      }),
+    );
+  } finally {
+    progress.end();
+  }
+  return dataBytes;
+}
+
+/** What may hold data. A damaged store is read whole: its stored maps may lack what was logged. */
+async function* dataChunks(
+  store: CasStore,
+  name: string,
+  sizeBytes: number,
+): AsyncGenerator<Chunk> {
+  const { chunksOf } = await import('./cas/copy-lanes.ts');
+  const { dataExtents, findRoot } = await import('../backends/cas/index.ts');
+  if (store.readOnly) {
+    yield* chunksOf(0, sizeBytes);
+    return;
+  }
+  for await (const { firstLba, count } of dataExtents(store.reader, findRoot(store, name))) {
+    const offset = firstLba * BLOCK_BYTES;
+    // The last block may be a part of one.
+    yield* chunksOf(offset, Math.min(count * BLOCK_BYTES, sizeBytes - offset));
+  }
+}
+
+async function writeFully(image: FileHandle, bytes: Buffer, offset: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const rest = bytes.length - done;
+    done += (await image.write(bytes, done, rest, offset + done)).bytesWritten;
+  }
+}

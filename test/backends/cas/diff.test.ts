@@ -6,9 +6,15 @@ import { findRoot } from '../../../src/backends/cas/walk.ts';
 import { SimFs, seededRandom } from './sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
 
+async function gather(extents: AsyncIterable<BlockExtent>): Promise<BlockExtent[]> {
+  const gathered: BlockExtent[] = [];
+  for await (const extent of extents) gathered.push(extent);
+  return gathered;
+}
+
 async function diff(store: CasStore, before: string, after: string): Promise<BlockExtent[]> {
   const roots = [findRoot(store, before), findRoot(store, after)] as const;
-  return await Array.fromAsync(diffRoots(store.reader, ...roots));
+  return await gather(diffRoots(store.reader, ...roots));
 }
 
 /** The runs of true values. */
@@ -49,7 +55,7 @@ describe('the difference of two roots', () => {
         expect(await diff(store, `s${a}`, `s${b}`)).toEqual(expected);
       }
     }
-    const data = await Array.fromAsync(dataExtents(store.reader, findRoot(store, 's4')));
+    const data = await gather(dataExtents(store.reader, findRoot(store, 's4')));
     expect(data).toEqual(extentsOf(model.map((seed) => seed !== 0)));
     await abandon(store);
   });
@@ -92,7 +98,7 @@ describe('the difference of two roots', () => {
     };
     const reader = { loadRoot } as unknown as CasStore['reader'];
     const roots = [findRoot(store, 'before'), findRoot(store, 'after')] as const;
-    expect(await Array.fromAsync(diffRoots(reader, ...roots))).toHaveLength(1);
+    expect(await gather(diffRoots(reader, ...roots))).toHaveLength(1);
     // A root and a leaf on either side.
     expect(loads).toBe(4);
     await abandon(store);

@@ -14,6 +14,7 @@ import { RecordStream, type StreamPosition } from './stream.ts';
 import { type Superblock, writeSuperblock } from './superblock.ts';
 import { REFERENCE_WORDS, type TreeNode } from './tree.ts';
 import { Volume } from './volume.ts';
+import { findRoot } from './walk.ts';
 import { Writer } from './writer.ts';
 
 const ZERO_REFERENCE = new Uint32Array(REFERENCE_WORDS);
@@ -156,7 +157,7 @@ export class CasStore {
    * @throws {StartupError} there is none
    */
   async openSnapshot(nameOrRoot: string): Promise<CasDevice> {
-    const entry = this.#findRoot(nameOrRoot);
+    const entry = findRoot(this, nameOrRoot);
     const { name, sizeBytes, root } = entry;
     return this.#deviceOf(await loadVolume(this.reader, { id: 0, name, sizeBytes }, root), true);
   }
@@ -190,12 +191,13 @@ export class CasStore {
     });
   }
 
-  /** Makes a new volume with the content of a snapshot or stored root. */
+  /** Makes a new volume with the content of a snapshot, a volume, or a stored root. */
   clone(nameOrRoot: string, volumeName: string): Promise<Volume> {
     return this.#exclusively(async () => {
       if (this.findVolume(volumeName)) throw new Error(`there is a volume ${volumeName} already`);
       this.#requireNoSnapshot(volumeName);
-      const { sizeBytes, root } = this.#findRoot(nameOrRoot);
+      if (this.findVolume(nameOrRoot)) await this.#checkpoint();
+      const { sizeBytes, root } = findRoot(this, nameOrRoot);
       const identity = { id: this.#nextVolume++, name: volumeName, sizeBytes };
       const volume = await loadVolume(this.reader, identity, root);
       await this.#addVolume(volume);
@@ -212,7 +214,7 @@ export class CasStore {
     return this.#exclusively(async () => {
       const volume = this.#requireVolume(volumeName);
       if (volume.users > 0 && !force) throw new Error(`volume ${volumeName} is in use`);
-      const { sizeBytes, root } = this.#findRoot(nameOrRoot);
+      const { sizeBytes, root } = findRoot(this, nameOrRoot);
       if (sizeBytes > volume.sizeBytes) throw new Error(`${nameOrRoot} is larger than the volume`);
       const source = await loadVolume(this.reader, volume, root);
       await this.#flush();
@@ -479,21 +481,6 @@ export class CasStore {
     const volume = this.findVolume(name);
     if (volume === undefined) throw new Error(`there is no volume ${name}`);
     return volume;
-  }
-
-  #findRoot(nameOrRoot: string): Pick<SnapshotEntry, 'name' | 'sizeBytes' | 'root'> {
-    const entry = this.snapshots.find(
-      ({ name, root }) => name === nameOrRoot || root[0] === nameOrRoot,
-    );
-    if (entry !== undefined) return entry;
-    for (const { name, sizeBytes, reference } of this.#volumes.values()) {
-      const root = rootEntry(reference);
-      if (root[0] === nameOrRoot) return { name, sizeBytes, root };
-    }
-    throw new StartupError(
-      `the store ${this.path} has no snapshot or root ${nameOrRoot}`,
-      'see which ones there are with aoe-server cas snapshots',
-    );
   }
 
   #logged(length: number): void {

@@ -49,7 +49,7 @@ export function findRoot(store: CasStore, nameOrHash: string): StoredRoot {
   if (found !== undefined) return found;
   throw new StartupError(
     `the store ${store.path} has no volume, snapshot or root ${nameOrHash}`,
-    'see which ones there are: aoe-server cas volumes, aoe-server cas snapshots',
+    'see which ones there are: aoe-server cas list',
   );
 }
 

@@ -33,7 +33,7 @@ export async function deleteRoot(path: string, name: string): Promise<void> {
     }
     throw new StartupError(
       `the store ${path} has no volume or snapshot ${name}`,
-      'see which ones there are: aoe-server cas volumes, aoe-server cas snapshots',
+      'see which ones there are: aoe-server cas list',
     );
   });
   console.log(`${kind} ${name}: deleted; aoe-server cas collect gives its room back`);

@@ -2,20 +2,36 @@ import { type CasStore, type ScrubReport, scrub } from '../../backends/cas/index
 import { Progress } from '../progress.ts';
 import { formatRoundSize } from '../round-size.ts';
 import { formatTable } from '../table.ts';
+import { formatLost } from './lost.ts';
 import { SECTORS_PER_BLOCK, withStore } from './with-store.ts';
 
+interface ScrubCommandOptions {
+  readonly rate?: number;
+  readonly json?: true;
+}
+
 /** @throws when there is damage; what it affects has been printed then */
-export async function scrubStore(path: string, options: { readonly rate?: number }): Promise<void> {
+export async function scrubStore(path: string, options: ScrubCommandOptions): Promise<void> {
   await withStore(path, async (store) => {
     const { damage, affected, doneBytes } = await verify(store, options.rate);
-    if (damage.length > 0) console.log(formatDamage(damage));
-    if (affected.length > 0) console.log(`\n${formatAffected(store, affected)}`);
-    const count = damage.length + store.problems.length;
-    if (count === 0) {
+    const lost = affected.map(({ name, lba, count }) => ({
+      kind: store.findVolume(name) === undefined ? 'snapshot' : 'volume',
+      name,
+      lba: lba * SECTORS_PER_BLOCK,
+      sectors: count * SECTORS_PER_BLOCK,
+    }));
+    const { problems } = store;
+    const count = damage.length + problems.length;
+    if (options.json) {
+      console.log(JSON.stringify({ verifiedBytes: doneBytes, problems, damage, lost }, null, 2));
+    } else if (count === 0) {
       console.log(`${formatRoundSize(doneBytes)} verified, no damage`);
-      return;
+    } else {
+      if (damage.length > 0) console.log(formatDamage(damage));
+      if (lost.length > 0) console.log(`\n${formatLost(lost)}`);
     }
-    const effect = affected.length > 0 ? 'see above' : 'no block of a volume or snapshot is lost';
+    if (count === 0) return;
+    const effect = lost.length > 0 ? 'see above' : 'no block of a volume or snapshot is lost';
     throw new Error(`the store ${path} is damaged in ${count} places: ${effect}`);
   });
 }
@@ -40,14 +56,4 @@ function formatDamage(damage: ScrubReport['damage']): string {
     return [`${segment}`, `${offset}`, hash ?? 'the record itself'];
   });
   return formatTable([['SEGMENT', 'RECORD AT', 'DAMAGED'], ...rows]);
-}
-
-function formatAffected(store: CasStore, affected: ScrubReport['affected']): string {
-  const rows = affected.map(({ name, lba, count }) => [
-    store.findVolume(name) === undefined ? 'snapshot' : 'volume',
-    name,
-    `${lba * SECTORS_PER_BLOCK}`,
-    `${count * SECTORS_PER_BLOCK}`,
-  ]);
-  return formatTable([['LOST IN', 'NAME', 'LBA', 'SECTORS'], ...rows]);
 }

@@ -1,4 +1,6 @@
-import { type FileHandle, open, unlink } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { type FileHandle, open, rename, unlink } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CasStore } from '../backends/cas/index.ts';
 import type { BlockDevice } from '../core/block-device.ts';
@@ -11,6 +13,7 @@ const BLOCK_BYTES = 4096;
 
 const AFTER_HELP = `
 Makes a new image; zeroes become holes. Every block is verified. No server may have the store open.
+Until the image is complete it is called IMAGE.partial.
 
 Example:
   aoe-server export /srv/aoe/blobs e1.0 disk1.img
@@ -35,38 +38,62 @@ async function exportImage(storePath: string, name: string, imagePath: string): 
   const { withStore } = await import('./cas/with-store.ts');
   await withStore(storePath, async (store) => {
     const device = await openDisk(store, name);
-    const image = await createImage(imagePath);
     try {
-      const dataBytes = await fill(image, store, name, device);
-      await image.sync();
+      const dataBytes = await makeImage(imagePath, (image) => fill(image, store, name, device));
       const size = formatRoundSize(device.sizeBytes);
       console.log(`${imagePath}: ${size}, ${formatRoundSize(dataBytes)} of data`);
-    } catch (error) {
-      await unlink(imagePath);
-      throw error;
     } finally {
-      await image.close();
       await device.close();
     }
   });
+}
+
+/** Makes a file that has its name only once it is whole and durable. */
+async function makeImage<T>(
+  path: string,
+  fillImage: (image: FileHandle) => Promise<T>,
+): Promise<T> {
+  if (existsSync(path)) {
+    throw new StartupError(`${path} exists already`, 'name a file that does not exist');
+  }
+  const partial = `${path}.partial`;
+  const image = await createImage(partial);
+  try {
+    const result = await fillImage(image);
+    await image.sync();
+    await rename(partial, path);
+    await syncDirectory(dirname(resolve(path)));
+    return result;
+  } catch (error) {
+    await unlink(partial).catch(() => {});
+    throw error;
+  } finally {
+    await image.close();
+  }
+}
+
+async function createImage(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'w', 0o600);
+  } catch (error) {
+    const { message } = error as Error;
+    throw new StartupError(`cannot create ${path}: ${message}`, 'name a file that can be made');
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
 }
 
 function openDisk(store: CasStore, name: string): Promise<BlockDevice> {
   const volume = store.findVolume(name);
   if (volume === undefined) return store.openSnapshot(name);
   return store.openVolume(name, volume.sizeBytes, true);
-}
-
-async function createImage(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, 'wx', 0o600);
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') {
-      throw new StartupError(`${path} exists already`, 'name a file that does not exist');
-    }
-    throw new StartupError(`cannot create ${path}: ${message}`, 'name a file that can be made');
-  }
 }
 
 /** @returns how many bytes were not zero */

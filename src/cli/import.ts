@@ -15,6 +15,9 @@ const AFTER_HELP = `
 Makes a new volume with the content of the image, and a new store when there is none. Blocks that
 the store has already, and zeroes, take no room. No server may have the store open.
 
+The volume gets its name when it is complete. An import that was killed leaves VOLUME.importing, which
+the next one replaces.
+
 A target with this shelf and slot serves the volume: e1.0 for shelf 1, slot 0.
 
 Example:
@@ -45,17 +48,9 @@ async function importImage(imagePath: string, storePath: string, name: string): 
       throw new StartupError(`${imagePath} is empty`, 'a disk has at least one sector');
     }
     const sizeBytes = Math.ceil(imageBytes / BLOCK_BYTES) * BLOCK_BYTES;
-    const dataBytes = await withStoreOrNew(storePath, async (store) => {
-      requireNoVolume(store, name);
-      const device = await store.openVolume(name, sizeBytes);
-      try {
-        return await fill(device, image, imageBytes);
-      } catch (error) {
-        await device.close().catch(() => {});
-        await store.deleteVolume(name);
-        throw error;
-      }
-    });
+    const dataBytes = await withStoreOrNew(storePath, (store) =>
+      makeVolume(store, name, sizeBytes, (device) => fill(device, image, imageBytes)),
+    );
     console.log(
       `volume ${name}: size = "${formatSize(sizeBytes)}", ${formatRoundSize(dataBytes)} of data`,
     );
@@ -80,10 +75,33 @@ async function measure(image: FileHandle): Promise<number> {
   return native.blockDeviceSize(image.fd);
 }
 
-function requireNoVolume(store: CasStore, name: string): void {
-  if (store.findVolume(name) === undefined) return;
+/** Makes a volume that has its name only once it is whole and durable. */
+async function makeVolume<T>(
+  store: CasStore,
+  name: string,
+  sizeBytes: number,
+  fillDevice: (device: BlockDevice) => Promise<T>,
+): Promise<T> {
+  requireUnused(store, name);
+  const partial = `${name}.importing`;
+  if (store.findVolume(partial) !== undefined) await store.deleteVolume(partial);
+  const device = await store.openVolume(partial, sizeBytes);
+  try {
+    const result = await fillDevice(device);
+    await device.close();
+    await store.clone(partial, name);
+    return result;
+  } finally {
+    await device.close().catch(() => {});
+    await store.deleteVolume(partial);
+  }
+}
+
+function requireUnused(store: CasStore, name: string): void {
+  const isVolume = store.findVolume(name) !== undefined;
+  if (!isVolume && !store.snapshots.some((snapshot) => snapshot.name === name)) return;
   throw new StartupError(
-    `there is a volume ${name} already`,
+    `there is a ${isVolume ? 'volume' : 'snapshot'} ${name} already`,
     `take another name, or delete it: aoe-server cas delete ${store.path} ${name}`,
   );
 }
@@ -112,7 +130,6 @@ async function fill(device: BlockDevice, image: FileHandle, imageBytes: number):
       }),
     );
     await client.flush();
-    await device.close();
   } finally {
     progress.end();
   }

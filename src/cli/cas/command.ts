@@ -23,11 +23,7 @@ Examples:
 
 const AFTER_DU = `
 LOGICAL counts the blocks that are not zero, REFERENCED what they take compressed, without regard
-to what they share. EXCLUSIVE is what nothing else needs: what deleting this one would free.
-
-Example:
-  aoe-server cas du /srv/aoe/blobs
-`;
+to what they share. EXCLUSIVE is what nothing else needs: what deleting this one would free.`;
 
 const AFTER_FSCK = `
 Reads superblock, catalog, segments, log and trees with code of its own, trusts none of them, and
@@ -37,12 +33,7 @@ Exit codes:
   ${ExitCode.ok}  consistent
   ${ExitCode.failure}  could not be examined: it is in use, or cannot be read
   ${ExitCode.inconsistent}  not consistent, but every block of volumes and snapshots is there
-  ${ExitCode.lost}  blocks of volumes or snapshots are lost
-
-Examples:
-  aoe-server cas fsck /srv/aoe/blobs
-  aoe-server cas fsck /srv/aoe/blobs --json | jq .lost
-`;
+  ${ExitCode.lost}  blocks of volumes or snapshots are lost`;
 
 export function addCasCommand(program: Command): void {
   const cas = program
@@ -65,66 +56,76 @@ function addViews(cas: Command): void {
     .option('--json', 'print a JSON array')
     .addHelpText('after', AFTER_DU)
     .action(async (path, options) => (await import('./du.ts')).showUsage(path, options));
-  storeCommand(cas, 'diff', 'list the extents whose content differs')
+  storeCommand(cas, 'diff', 'list the extents whose content differs', 'monday e1.0')
     .argument('<root1>', 'volume, snapshot, or root hash')
     .argument('<root2>', 'volume, snapshot, or root hash')
     .option('--json', 'print a JSON array')
-    .addHelpText('after', example('diff /srv/aoe/blobs monday e1.0'))
     .action(async (path, before, after, options) =>
       (await import('./diff.ts')).listDifferences(path, before, after, options),
     );
 }
 
 function addChanges(cas: Command): void {
-  storeCommand(cas, 'snapshot', 'keep the present state of a volume under a name')
+  storeCommand(cas, 'snapshot', 'keep the present state of a volume under a name', 'e1.0 monday')
     .argument('<volume>')
     .argument('<name>', 'name of the new snapshot', parseName)
-    .addHelpText('after', example('snapshot /srv/aoe/blobs e1.0 monday'))
     .action(async (path, volume, name) =>
       (await import('./change.ts')).takeSnapshot(path, volume, name),
     );
-  storeCommand(cas, 'clone', 'make a new volume with the content of a snapshot')
+  storeCommand(cas, 'clone', 'make a new volume with the content of a snapshot', 'monday e1.1')
     .argument('<snapshot>', 'snapshot, volume, or root hash')
     .argument('<volume>', 'name of the new volume; e1.0 for shelf 1, slot 0', parseName)
-    .addHelpText('after', example('clone /srv/aoe/blobs monday e1.1'))
     .action(async (path, snapshot, volume) =>
       (await import('./change.ts')).cloneSnapshot(path, snapshot, volume),
     );
-  storeCommand(cas, 'rollback', 'give a volume the content of a snapshot; its own is lost')
+  storeCommand(
+    cas,
+    'rollback',
+    'give a volume the content of a snapshot; its own is lost',
+    'e1.0 monday',
+  )
     .argument('<volume>')
     .argument('<snapshot>', 'snapshot, or root hash')
-    .addHelpText('after', example('rollback /srv/aoe/blobs e1.0 monday'))
     .action(async (path, volume, snapshot) =>
       (await import('./change.ts')).rollBack(path, volume, snapshot),
     );
-  storeCommand(cas, 'delete', 'delete a volume or a snapshot')
+  storeCommand(cas, 'delete', 'delete a volume or a snapshot', 'monday')
     .argument('<name>', 'of the volume or snapshot')
-    .addHelpText('after', example('delete /srv/aoe/blobs monday'))
     .action(async (path, name) => (await import('./change.ts')).deleteRoot(path, name));
 }
 
 function addCare(cas: Command): void {
-  storeCommand(cas, 'scrub', 'verify everything that is stored; exits with 1 when it finds damage')
+  storeCommand(
+    cas,
+    'scrub',
+    'verify everything that is stored; exits with 1 when it finds damage',
+    '--rate 100MiB',
+  )
     .option('--rate <size>', 'read so much a second at most, for example 100MiB', parseRate)
     .option('--json', 'print a JSON object')
-    .addHelpText('after', example('scrub /srv/aoe/blobs --rate 100MiB'))
     .action(async (path, options) => (await import('./scrub.ts')).scrubStore(path, options));
   storeCommand(cas, 'collect', 'give back the room of what no volume and no snapshot needs')
     .option('--json', 'print a JSON object')
-    .addHelpText('after', example('collect /srv/aoe/blobs'))
     .action(async (path, options) => (await import('./collect.ts')).collectGarbage(path, options));
-  storeCommand(cas, 'fsck', 'examine a store independently of the server and change nothing')
+  storeCommand(
+    cas,
+    'fsck',
+    'examine a store independently of the server and change nothing',
+    '--json | jq .lost',
+  )
     .option('--json', 'print a JSON object')
     .addHelpText('after', AFTER_FSCK)
     .action(async (path, options) => (await import('./fsck.ts')).examineStore(path, options));
 }
 
-function storeCommand(cas: Command, name: string, description: string): Command {
-  return cas.command(name).description(description).argument('<store>', 'directory of the store');
-}
-
-function example(rest: string): string {
-  return `\nExample:\n  aoe-server cas ${rest}\n`;
+/** @param example what follows the store in an example */
+function storeCommand(cas: Command, name: string, description: string, example = ''): Command {
+  const line = `aoe-server cas ${name} /srv/aoe/blobs ${example}`.trimEnd();
+  return cas
+    .command(name)
+    .description(description)
+    .argument('<store>', 'directory of the store')
+    .addHelpText('after', `\nExample:\n  ${line}\n`);
 }
 
 function parseRate(text: string): number {

@@ -36,16 +36,21 @@ export function addExportCommand(program: Command): void {
  */
 async function exportImage(storePath: string, name: string, imagePath: string): Promise<void> {
   const { withStore } = await import('./cas/with-store.ts');
-  await withStore(storePath, async (store) => {
-    const device = await openDisk(store, name);
-    try {
-      const dataBytes = await makeImage(imagePath, (image) => fill(image, store, name, device));
-      const size = formatRoundSize(device.sizeBytes);
-      console.log(`${imagePath}: ${size}, ${formatRoundSize(dataBytes)} of data`);
-    } finally {
-      await device.close();
-    }
-  });
+  const { interruptible } = await import('./cas/copy-lanes.ts');
+  await interruptible((signal) =>
+    withStore(storePath, async (store) => {
+      const device = await openDisk(store, name);
+      try {
+        const dataBytes = await makeImage(imagePath, (image) =>
+          fill(image, store, name, device, signal),
+        );
+        const size = formatRoundSize(device.sizeBytes);
+        console.log(`${imagePath}: ${size}, ${formatRoundSize(dataBytes)} of data`);
+      } finally {
+        await device.close();
+      }
+    }),
+  );
 }
 
 /** Makes a file that has its name only once it is whole and durable. */
@@ -102,8 +107,9 @@ async function fill(
   store: CasStore,
   name: string,
   device: BlockDevice,
+  signal: AbortSignal,
 ): Promise<number> {
-  const { copyInLanes, dataRuns, interruptible, openClient } = await import('./cas/copy-lanes.ts');
+  const { copyInLanes, dataRuns, openClient } = await import('./cas/copy-lanes.ts');
   const { sizeBytes } = device;
   const client = openClient(device);
   const progress = new Progress('exporting', sizeBytes);
@@ -111,17 +117,15 @@ async function fill(
   let dataBytes = 0;
   try {
     await image.truncate(sizeBytes);
-    await interruptible((signal) =>
-      copyInLanes(dataChunks(store, name, sizeBytes), signal, async ({ offset, length }) => {
-        const chunk = await client.read(offset, length);
-        for (const { start, end } of dataRuns(chunk)) {
-          await writeFully(image, chunk.subarray(start, end), offset + start);
-          dataBytes += end - start;
-        }
-        doneBytes = Math.max(doneBytes, offset + length);
-        progress.update(doneBytes);
-      }),
-    );
+    await copyInLanes(dataChunks(store, name, sizeBytes), signal, async ({ offset, length }) => {
+      const chunk = await client.read(offset, length);
+      for (const { start, end } of dataRuns(chunk)) {
+        await writeFully(image, chunk.subarray(start, end), offset + start);
+        dataBytes += end - start;
+      }
+      doneBytes = Math.max(doneBytes, offset + length);
+      progress.update(doneBytes);
+    });
   } finally {
     progress.end();
   }

@@ -41,6 +41,7 @@ export function addImportCommand(program: Command): void {
  */
 async function importImage(imagePath: string, storePath: string, name: string): Promise<void> {
   const { withStoreOrNew } = await import('./cas/with-store.ts');
+  const { interruptible } = await import('./cas/copy-lanes.ts');
   const image = await openImage(imagePath);
   try {
     const imageBytes = await measure(image);
@@ -48,8 +49,10 @@ async function importImage(imagePath: string, storePath: string, name: string): 
       throw new StartupError(`${imagePath} is empty`, 'a disk has at least one sector');
     }
     const sizeBytes = Math.ceil(imageBytes / BLOCK_BYTES) * BLOCK_BYTES;
-    const dataBytes = await withStoreOrNew(storePath, (store) =>
-      makeVolume(store, name, sizeBytes, (device) => fill(device, image, imageBytes)),
+    const dataBytes = await interruptible((signal) =>
+      withStoreOrNew(storePath, (store) =>
+        makeVolume(store, name, sizeBytes, (device) => fill(device, image, imageBytes, signal)),
+      ),
     );
     console.log(
       `volume ${name}: size = "${formatSize(sizeBytes)}", ${formatRoundSize(dataBytes)} of data`,
@@ -107,28 +110,29 @@ function requireUnused(store: CasStore, name: string): void {
 }
 
 /** @returns how many bytes were not zero */
-async function fill(device: BlockDevice, image: FileHandle, imageBytes: number): Promise<number> {
-  const { chunksOf, copyInLanes, dataRuns, interruptible, openClient } = await import(
-    './cas/copy-lanes.ts'
-  );
+async function fill(
+  device: BlockDevice,
+  image: FileHandle,
+  imageBytes: number,
+  signal: AbortSignal,
+): Promise<number> {
+  const { chunksOf, copyInLanes, dataRuns, openClient } = await import('./cas/copy-lanes.ts');
   const client = openClient(device);
   const progress = new Progress('importing', imageBytes);
   let doneBytes = 0;
   let dataBytes = 0;
   try {
-    await interruptible((signal) =>
-      copyInLanes(chunksOf(0, imageBytes), signal, async ({ offset, length }) => {
-        // Zeroes behind the end of an image that ends within a block.
-        const chunk = Buffer.alloc(Math.ceil(length / BLOCK_BYTES) * BLOCK_BYTES);
-        await readFully(image, chunk.subarray(0, length), offset);
-        for (const { start, end } of dataRuns(chunk)) {
-          await client.write(offset + start, chunk.subarray(start, end));
-          dataBytes += end - start;
-        }
-        doneBytes += length;
-        progress.update(doneBytes);
-      }),
-    );
+    await copyInLanes(chunksOf(0, imageBytes), signal, async ({ offset, length }) => {
+      // Zeroes behind the end of an image that ends within a block.
+      const chunk = Buffer.alloc(Math.ceil(length / BLOCK_BYTES) * BLOCK_BYTES);
+      await readFully(image, chunk.subarray(0, length), offset);
+      for (const { start, end } of dataRuns(chunk)) {
+        await client.write(offset + start, chunk.subarray(start, end));
+        dataBytes += end - start;
+      }
+      doneBytes += length;
+      progress.update(doneBytes);
+    });
     await client.flush();
   } finally {
     progress.end();

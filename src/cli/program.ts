@@ -14,12 +14,14 @@ Examples:
   aoe-server check /etc/aoe-server.toml    show what would be served
   aoe-server discover eth0                 list the targets that answer on eth0
   aoe-server bench e1.0 eth0               measure a target, without changing its data
+  aoe-server cas list /srv/aoe/blobs       show what a content-addressed store holds
 
 Exit codes:
   ${ExitCode.ok}         success; for a server, stopped by a signal
   ${ExitCode.failure}         starting or serving failed
   ${ExitCode.usage}         wrong usage
   ${ExitCode.config}         wrong configuration
+  ${ExitCode.inconsistent}, ${ExitCode.lost}      see aoe-server cas fsck --help
   130, 143  ended by a second SIGINT or SIGTERM, without closing the targets
 `;
 

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   closeSync,
@@ -140,5 +140,55 @@ describe('import and export', () => {
     writeFileSync(at('again.img.partial'), 'half an image of an export that was killed');
     expect(run('export', STORE, 'e3.0', at('again.img')).status).toBe(0);
     expect(readFileSync(at('again.img')).equals(readFileSync(at('large.img')))).toBe(true);
+  });
+});
+
+describe('send and receive', () => {
+  const COPY = at('backup');
+
+  /** Runs both as in `send ... | receive ...`. */
+  function pipe(send: string, receive: string) {
+    const command = `set -o pipefail; node ${PROGRAM} cas send ${send} | node ${PROGRAM} cas receive ${receive}`;
+    return spawnSync('bash', ['-c', command], { encoding: 'utf8', timeout: 20_000 });
+  }
+
+  it('carry a snapshot to another store, and then what has changed', () => {
+    const full = pipe(`${STORE} monday`, `${COPY} monday`);
+    expect(full).toMatchObject({ status: 0, stderr: '' });
+    expect(full.stdout).toBe('snapshot monday of e1.0: 192KiB received and verified\n');
+    const changed = readFileSync(at('copy.img'));
+    blocksOf(701, 3).copy(changed, 8 * MIB);
+    changed.fill(0, 4096, 3 * 4096);
+    writeFileSync(at('changed.img'), changed);
+    expect(run('import', at('changed.img'), STORE, 'e1.1').status).toBe(0);
+    expect(run('cas', 'snapshot', STORE, 'e1.1', 'tuesday').status).toBe(0);
+    const changes = pipe(`${STORE} tuesday --from monday`, `${COPY} tuesday`);
+    expect(changes).toMatchObject({ status: 0, stderr: '' });
+    expect(changes.stdout).toBe('snapshot tuesday of e1.1: 20KiB received and verified\n');
+    expect(run('export', COPY, 'tuesday', at('received.img')).status).toBe(0);
+    expect(readFileSync(at('received.img')).equals(changed)).toBe(true);
+    expect(run('cas', 'fsck', COPY).status).toBe(0);
+  });
+
+  it('leave nothing behind when the stream breaks off', () => {
+    const { stdout } = spawnSync(process.execPath, [PROGRAM, 'cas', 'send', STORE, 'tuesday']);
+    for (const [input, message] of [
+      [stdout.subarray(0, 100_000), 'the stream ends too early'],
+      [Buffer.from('# no stream at all\n'), 'this is no stream of a store'],
+    ] as const) {
+      const args = [PROGRAM, 'cas', 'receive', COPY, 'wednesday'];
+      const { status, stderr } = spawnSync(process.execPath, args, { input, encoding: 'utf8' });
+      expect({ status, stderr }).toEqual({ status: 1, stderr: `aoe-server: ${message}\n` });
+    }
+    const { volumes, snapshots } = JSON.parse(run('cas', 'list', COPY, '--json').stdout);
+    expect(volumes).toEqual([]);
+    expect(snapshots).toMatchObject([{ name: 'monday' }, { name: 'tuesday' }]);
+  });
+
+  it('say what is wrong when nobody reads the stream', () => {
+    const command = `set -o pipefail; node ${PROGRAM} cas send ${STORE} monday | true`;
+    const { status, stderr } = spawnSync('bash', ['-c', command], { encoding: 'utf8' });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^aoe-server: .*EPIPE/);
   });
 });

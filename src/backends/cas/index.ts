@@ -16,6 +16,8 @@ export { type ScrubReport, scrub } from './scrub.ts';
 export type { CasStore } from './store.ts';
 export type { StoreOptions, StoreStats } from './store-options.ts';
 export { type StoreSurvey, surveyStore } from './survey.ts';
+export { receiveSnapshot, sendSnapshot } from './transfer.ts';
+export { TransferDecoder } from './transfer-stream.ts';
 export { measureUsage, type RootUsage } from './usage.ts';
 export { findRoot, storedRoots } from './walk.ts';
 

@@ -167,8 +167,13 @@ export class CasStore {
     return this.#exclusively(() => this.#checkpoint());
   }
 
-  /** Records the state of a volume under a name. @throws when the name is taken */
-  snapshot(volumeName: string, name: string): Promise<SnapshotEntry> {
+  /**
+   * Records the state of a volume under a name.
+   *
+   * @param origin the volume that the snapshot is said to be of
+   * @throws when the name is taken
+   */
+  snapshot(volumeName: string, name: string, origin = volumeName): Promise<SnapshotEntry> {
     return this.#exclusively(async () => {
       const volume = this.#requireVolume(volumeName);
       this.#requireNoSnapshot(name);
@@ -179,7 +184,7 @@ export class CasStore {
       await this.#flush();
       return this.#checkpoint(() => {
         const root = rootEntry(volume.reference);
-        const entry = { name, volume: volumeName, sizeBytes, root, createdMs: Date.now() };
+        const entry = { name, volume: origin, sizeBytes, root, createdMs: Date.now() };
         this.snapshots = [...before, entry];
       }).then(
         () => this.snapshots[this.snapshots.length - 1] as SnapshotEntry,

@@ -25,6 +25,12 @@ const AFTER_DU = `
 LOGICAL counts the blocks that are not zero, REFERENCED what they take compressed, without regard
 to what they share. EXCLUSIVE is what nothing else needs: what deleting this one would free.`;
 
+const TRANSFER = 'tuesday --from monday | ssh backup aoe-server cas receive /srv/aoe/blobs tuesday';
+
+const AFTER_RECEIVE = `
+The snapshot appears when all of it has arrived and its root hash is the one that was sent. Changes
+need a store with the same base, under whatever name. Makes a new store when there is none.`;
+
 const AFTER_FSCK = `
 Reads superblock, catalog, segments, log and trees with code of its own, trusts none of them, and
 computes every hash anew. Changes nothing. Works on a store that a server cannot open.
@@ -42,6 +48,7 @@ export function addCasCommand(program: Command): void {
     .addHelpText('after', AFTER_HELP);
   addViews(cas);
   addChanges(cas);
+  addTransfers(cas);
   addCare(cas);
 }
 
@@ -92,6 +99,19 @@ function addChanges(cas: Command): void {
   storeCommand(cas, 'delete', 'delete a volume or a snapshot', 'monday')
     .argument('<name>', 'of the volume or snapshot')
     .action(async (path, name) => (await import('./change.ts')).deleteRoot(path, name));
+}
+
+function addTransfers(cas: Command): void {
+  storeCommand(cas, 'send', 'write a snapshot to standard output', TRANSFER)
+    .argument('<snapshot>', 'snapshot, volume, or root hash')
+    .option('--from <snapshot>', 'write only what has changed since this one')
+    .action(async (path, snapshot, options) =>
+      (await import('./transfer.ts')).sendToOutput(path, snapshot, options),
+    );
+  storeCommand(cas, 'receive', 'make a snapshot of what send wrote', 'monday <monday.stream')
+    .argument('<name>', 'name of the new snapshot', parseName)
+    .addHelpText('after', AFTER_RECEIVE)
+    .action(async (path, name) => (await import('./transfer.ts')).receiveFromInput(path, name));
 }
 
 function addCare(cas: Command): void {

@@ -1,6 +1,6 @@
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { hostFiles } from '../../../src/backends/cas/file-layer.ts';
@@ -67,9 +67,7 @@ async function findFlip(path: string, file: string, at: number): Promise<Examina
 
 /** A record behind the log's end that was half written. */
 function tearTail(path: string): void {
-  const last = recordsOfType(path, 1).reduce((a, b) =>
-    a.bytes.readBigUInt64LE(a.record + 32) > b.bytes.readBigUInt64LE(b.record + 32) ? a : b,
-  );
+  const last = newest(recordsOfType(path, 1));
   const { bytes, record, length } = last;
   const torn = Buffer.from(bytes.subarray(record, record + length));
   torn.writeBigUInt64LE(torn.readBigUInt64LE(32) + 1n, 32);
@@ -105,6 +103,25 @@ function recordsOfType(path: string, type: number): Place[] {
     });
 }
 
+function newest(places: readonly Place[]): Place {
+  return places.reduce((a, b) =>
+    a.bytes.readBigUInt64LE(a.record + 32) > b.bytes.readBigUInt64LE(b.record + 32) ? a : b,
+  );
+}
+
+/** Those of them that the catalog says are needed. */
+function neededRecords(path: string, type: number): Place[] {
+  const { bytes, record } = newest(recordsOfType(path, 4));
+  const end = record + 128 + bytes.readUInt32LE(record + 64);
+  const { segments } = JSON.parse(bytes.toString('utf8', record + 128, end)) as {
+    segments: { number: number; usedBytes: number }[];
+  };
+  const used = new Map(segments.map(({ number, usedBytes }) => [number, usedBytes]));
+  return recordsOfType(path, type).filter((place) => {
+    return place.record < (used.get(Number.parseInt(basename(place.file), 10)) ?? 0);
+  });
+}
+
 describe('an examination of a store', () => {
   it('finds nothing wrong with a store that was closed, or that a crash left', async () => {
     for (const path of [CLOSED, CRASHED]) {
@@ -112,8 +129,8 @@ describe('an examination of a store', () => {
       expect(findings).toEqual([]);
       expect(logRecords).toBe(path === CRASHED ? 12 : 0);
       expect(blocks).toBeGreaterThan(BLOCKS);
-      // Two roots and the leaves of each.
-      expect(nodes).toBeGreaterThanOrEqual(8);
+      // Two roots with two leaves each, and one leaf that they share.
+      expect(nodes).toBeGreaterThanOrEqual(7);
     }
   });
 
@@ -181,10 +198,7 @@ describe('an examination of a store', () => {
 
   it('finds a flipped bit in a catalog, and goes on with the one before', async () => {
     const path = CLOSED;
-    const catalogs = recordsOfType(path, 4);
-    const last = catalogs.reduce((a, b) =>
-      a.bytes.readBigUInt64LE(a.record + 32) > b.bytes.readBigUInt64LE(b.record + 32) ? a : b,
-    );
+    const last = newest(recordsOfType(path, 4));
     for (const at of [0, 6, 40, 96, 128, 200, last.length - 1]) {
       const { findings, unreadable, blocks } = await findFlip(path, last.file, last.record + at);
       expect(findings[0]).toMatchObject({ place: 'catalog' });
@@ -208,7 +222,7 @@ describe('an examination of a store', () => {
     ['moved', 3],
   ])('finds a flipped bit at each place of a %s record', async (_, type) => {
     const path = CLOSED;
-    const places = recordsOfType(path, type).filter(({ bytes, record }) => {
+    const places = neededRecords(path, type).filter(({ bytes, record }) => {
       return bytes.readUInt32LE(record + 56) > 0;
     });
     const { file, record, bytes, length } = places[0] as Place;
@@ -224,12 +238,16 @@ describe('an examination of a store', () => {
   });
 
   it('finds a flipped bit anywhere', async () => {
-    const path = CRASHED;
+    const path = CLOSED;
     const random = seededRandom(5);
-    const records = [1, 2, 3].flatMap((type) => recordsOfType(path, type));
+    const records = [1, 2, 3].flatMap((type) => neededRecords(path, type));
     for (let round = 0; round < 60; round++) {
-      const { file, record, length } = records[Math.floor(random() * records.length)] as Place;
-      const at = record + Math.floor(random() * length);
+      const place = records[Math.floor(random() * records.length)] as Place;
+      const { file, record, length, bytes } = place;
+      // Places of children, at the end of a node, may be wrong and only slow a reader down.
+      const isData = bytes.readUInt16LE(record + 6) === 1;
+      const head = 128 + bytes.readUInt32LE(record + 56) * 64;
+      const at = record + Math.floor(random() * (isData ? length : head));
       const { findings } = await findFlip(path, file, at);
       expect(findings.length, `${file}, byte ${at}`).toBeGreaterThan(0);
     }
@@ -272,7 +290,7 @@ describe('an examination of a store', () => {
   it('misses a segment', async () => {
     const path = join(directory, 'incomplete');
     cpSync(CLOSED, path, { recursive: true });
-    const { file } = recordsOfType(path, 3)[0] as Place;
+    const { file } = neededRecords(path, 3)[0] as Place;
     rmSync(join(path, file));
     const { findings } = await examine(path);
     expect(findings[0]?.message).toMatch(/^segment \d+ is missing$/);

@@ -5,11 +5,17 @@ import type { Command } from 'commander';
 import type { CasStore } from '../backends/cas/index.ts';
 import type { BlockDevice } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';
-import type { Chunk } from './cas/copy-lanes.ts';
+import {
+  BLOCK_BYTES,
+  type Chunk,
+  chunksOf,
+  copyInLanes,
+  dataRuns,
+  interruptible,
+  openClient,
+} from './cas/copy-lanes.ts';
 import { Progress } from './progress.ts';
 import { formatRoundSize } from './round-size.ts';
-
-const BLOCK_BYTES = 4096;
 
 const AFTER_HELP = `
 Makes a new image; zeroes become holes. Every block is verified. No server may have the store open.
@@ -36,7 +42,6 @@ export function addExportCommand(program: Command): void {
  */
 async function exportImage(storePath: string, name: string, imagePath: string): Promise<void> {
   const { withStore } = await import('./cas/with-store.ts');
-  const { interruptible } = await import('./cas/copy-lanes.ts');
   await interruptible((signal) =>
     withStore(storePath, async (store) => {
       const device = await openDisk(store, name);
@@ -109,7 +114,6 @@ async function fill(
   device: BlockDevice,
   signal: AbortSignal,
 ): Promise<number> {
-  const { copyInLanes, dataRuns, openClient } = await import('./cas/copy-lanes.ts');
   const { sizeBytes } = device;
   const client = openClient(device);
   const progress = new Progress('exporting', sizeBytes);
@@ -138,7 +142,6 @@ async function* dataChunks(
   name: string,
   sizeBytes: number,
 ): AsyncGenerator<Chunk> {
-  const { chunksOf } = await import('./cas/copy-lanes.ts');
   const { dataExtents, findRoot } = await import('../backends/cas/index.ts');
   if (store.readOnly) {
     yield* chunksOf(0, sizeBytes);

@@ -4,12 +4,17 @@ import type { CasStore } from '../backends/cas/index.ts';
 import { formatSize } from '../config/size.ts';
 import type { BlockDevice } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';
+import {
+  BLOCK_BYTES,
+  chunksOf,
+  copyInLanes,
+  dataRuns,
+  interruptible,
+  openClient,
+} from './cas/copy-lanes.ts';
 import { parseName } from './cas/name.ts';
 import { Progress } from './progress.ts';
 import { formatRoundSize } from './round-size.ts';
-
-/** Volumes of targets have whole blocks. */
-const BLOCK_BYTES = 4096;
 
 const AFTER_HELP = `
 Makes a new volume with the content of the image, and a new store when there is none. Blocks that
@@ -41,7 +46,6 @@ export function addImportCommand(program: Command): void {
  */
 async function importImage(imagePath: string, storePath: string, name: string): Promise<void> {
   const { withStoreOrNew } = await import('./cas/with-store.ts');
-  const { interruptible } = await import('./cas/copy-lanes.ts');
   const image = await openImage(imagePath);
   try {
     const imageBytes = await measure(image);
@@ -116,7 +120,6 @@ async function fill(
   imageBytes: number,
   signal: AbortSignal,
 ): Promise<number> {
-  const { chunksOf, copyInLanes, dataRuns, openClient } = await import('./cas/copy-lanes.ts');
   const client = openClient(device);
   const progress = new Progress('importing', imageBytes);
   let doneBytes = 0;

@@ -484,8 +484,11 @@ export class CasStore {
 
   #requireVolume(name: string): Volume {
     const volume = this.findVolume(name);
-    if (volume === undefined) throw new Error(`there is no volume ${name}`);
-    return volume;
+    if (volume !== undefined) return volume;
+    throw new StartupError(
+      `the store ${this.path} has no volume ${name}`,
+      'see which ones there are: aoe-server cas list',
+    );
   }
 
   #logged(length: number): void {

@@ -2,11 +2,12 @@
 import type { BlockDevice } from '../../core/block-device.ts';
 import { DeviceClient } from '../../core/device-client.ts';
 
-export const CHUNK_BYTES = 1 << 20;
+const CHUNK_BYTES = 1 << 20;
 const LANE_COUNT = 4;
 /** A request to the device moves so much at most. */
 const SLOT_BYTES = 128 << 10;
-const BLOCK_BYTES = 4096;
+/** Volumes of targets have whole blocks. */
+export const BLOCK_BYTES = 4096;
 const ZEROES = Buffer.alloc(CHUNK_BYTES);
 
 /** A piece of the disk, at most {@link CHUNK_BYTES}. */

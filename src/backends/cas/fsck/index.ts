@@ -3,8 +3,7 @@
  * log and trees. Shares nothing with the code that serves a store but the numbers of the format
  * and the hash function, and changes nothing.
  */
-import type { Finding } from './findings.ts';
-import { Findings } from './findings.ts';
+import { type Finding, Findings } from './findings.ts';
 import { Inventory } from './inventory.ts';
 import { examineLog } from './log.ts';
 import { type ExamineParts, examineSegment } from './segment.ts';

@@ -59,7 +59,9 @@ export async function examineSuperblock(
   const generations = [...new Map(copies.map((copy) => [copy.generation, copy])).values()];
   generations.sort((a, b) => b.generation - a.generation);
   let current: CurrentState | undefined;
-  for (const superblock of generations) {
+  for (const [age, superblock] of generations.entries()) {
+    // What the third one needs may be gone: a crash between two copies leaves it.
+    if (age >= 2 && current !== undefined) break;
     if (superblock.segment === 0) {
       current ??= { superblock, catalog: undefined };
       continue;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { agree } from './agree.ts';
 import { type Bench, type Comparison, compare } from './compare.ts';
+import { garbage } from './garbage.ts';
 import { Images } from './images.ts';
 import { compile, Load, ROOT } from './load.ts';
 import { Network } from './network.ts';
@@ -77,6 +78,9 @@ function createProgram(): Command {
     .description('watch the memory of aoe-server under full load')
     .option('--minutes <count>', 'of load', positive, 10)
     .action(runSoak);
+  withCommonOptions(program.command('garbage'))
+    .description('show what the JavaScript of aoe-server allocates for a request')
+    .action(runGarbage);
   return program;
 }
 
@@ -127,6 +131,10 @@ async function runAgree(options: AgreeOptions): Promise<void> {
 
 async function runSoak({ minutes, ...options }: SoakOptions): Promise<void> {
   await withTools(options, ({ bench }) => soak(bench, minutes * 60));
+}
+
+async function runGarbage(options: CommonOptions): Promise<void> {
+  await withTools(options, ({ bench }) => garbage(bench));
 }
 
 /** Makes what every command needs, and takes it away again whatever happens. */

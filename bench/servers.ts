@@ -26,14 +26,16 @@ export interface Server {
   start(options: StartOptions): Promise<ServerProcess[]>;
 }
 
-const aoeServer: Server = {
-  name: 'aoe-server',
-  suits: () => true,
-  async start(options) {
-    const configPath = await writeConfig(options);
-    return [new ServerProcess(options.place, process.execPath, [AOE_SERVER, configPath])];
-  },
-};
+function aoeServer(name: string, workers: number): Server {
+  return {
+    name,
+    suits: () => true,
+    async start(options) {
+      const configPath = await writeConfig(options, workers);
+      return [new ServerProcess(options.place, process.execPath, [AOE_SERVER, configPath])];
+    },
+  };
+}
 
 /** One process for each target: it knows no other way. */
 const vblade: Server = {
@@ -63,14 +65,15 @@ function reflector(name: string, flags: readonly string[]): Server {
 }
 
 export const SERVERS: readonly Server[] = [
-  aoeServer,
+  aoeServer('aoe-server', 1),
+  aoeServer('two-workers', 2),
   vblade,
   reflector('reflector', []),
   reflector('reflector-ring', ['--ring']),
 ];
 
 /** @returns the path of a configuration that serves the images */
-export async function writeConfig(options: StartOptions): Promise<string> {
+export async function writeConfig(options: StartOptions, workers = 1): Promise<string> {
   const { workload, images, directory } = options;
   const stateDir = join(directory, 'state');
   // It holds what initiators have seen, and they have not seen these images.
@@ -82,6 +85,7 @@ export async function writeConfig(options: StartOptions): Promise<string> {
       log_level: 'warn',
       state_dir: stateDir,
       buffer_count: BUFFER_COUNT,
+      workers,
     },
     target: images.map((path, slot) => ({
       shelf: SHELF,

@@ -1,11 +1,7 @@
 /** aoe-server under full load for a long time: does its memory grow? */
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import type { Readable } from 'node:stream';
 import type { Bench } from './compare.ts';
 import type { LoadResult } from './load.ts';
-import { ServerProcess } from './process.ts';
-import { aoeServerArgs, writeConfig } from './servers.ts';
+import { observe } from './observed.ts';
 import { type Point, slope } from './statistics.ts';
 import { type Workload, workloadsOf } from './workloads.ts';
 
@@ -25,26 +21,13 @@ type Sample = Record<MemoryKind, number> & { seconds: number };
 /** Prints throughput and, for each kind of memory, where it began, where it ended and its slope. */
 export async function soak(bench: Bench, seconds: number): Promise<void> {
   const workload = workloadsOf(['mixed']).at(-1) as Workload;
-  await bench.network.setMtu(workload.mtu);
-  const images = await bench.images.prepare(workload, bench.signal);
-  const { serverPlace: place, directory } = bench;
-  const configPath = await writeConfig({ place, workload, images, directory });
-  const probe = join(import.meta.dirname, 'memory-probe.js');
-  const args = aoeServerArgs(configPath, ['--import', probe]);
-  await using server = new ServerProcess(place, process.execPath, args, 1);
-
   const samples: Sample[] = [];
   const begin = performance.now();
-  createInterface(server.child.stdio[3] as Readable).on('line', (line) => {
-    const memory = JSON.parse(line) as Record<MemoryKind, number>;
+  const duration = { warmupSeconds: WARMUP_SECONDS, seconds };
+  const hear = (memory: Record<MemoryKind, number>): void => {
     samples.push({ ...memory, seconds: (performance.now() - begin) / 1000 });
-  });
-  try {
-    await bench.load.waitForTargets(workload);
-    printResult(await bench.load.run(workload, { warmupSeconds: WARMUP_SECONDS, seconds }));
-  } catch (error) {
-    throw new Error(`${(error as Error).message}\n${server.log}`, { cause: error });
-  }
+  };
+  printResult(await observe(bench, workload, duration, 'memory-probe.js', hear));
   printMemory(samples);
 }
 

@@ -39,7 +39,19 @@ const DEFAULTS: Omit<Workload, 'group'> = {
 
 const DEPTHS = [1, 16, 64] as const;
 
+const ON_DISK = { storage: ['disk'] } as const;
+const DURABLE = { ...ON_DISK, mode: ['write'], writes: ['durable'] } as const;
+
 const GROUPS: Readonly<Record<string, readonly Axes[]>> = {
+  summary: [
+    { mode: ['read'], sectors: [1, 8, 16] },
+    { mode: ['read'], depth: [16, 1] },
+    { mode: ['write'], sectors: [8, 16] },
+    { ...DURABLE, depth: [64, 16, 1] },
+    { ...ON_DISK, direct: [true], mode: ['read', 'write'] },
+    { ...ON_DISK, cold: [true] },
+    { targets: [64], depth: [16] },
+  ],
   cached: [
     { mode: ['read'], sectors: [1, 2], mtu: [1500, 9000], depth: DEPTHS },
     { mode: ['read'], sectors: [8, 16], depth: DEPTHS },
@@ -56,26 +68,19 @@ const GROUPS: Readonly<Record<string, readonly Axes[]>> = {
   ],
   targets: [{ mode: ['read', 'write'], targets: [1, 8, 64], depth: [16] }],
   initiators: [{ mode: ['read', 'write'], initiators: [1, 4], depth: [16] }],
-  disk: [{ mode: ['read', 'write', 'mixed'], storage: ['disk'], depth: [16, 64] }],
+  disk: [{ ...ON_DISK, mode: ['read', 'write', 'mixed'], depth: [16, 64] }],
   durable: [
-    {
-      mode: ['write'],
-      writes: ['durable'],
-      storage: ['disk'],
-      sectors: [2],
-      mtu: [1500],
-      depth: DEPTHS,
-    },
-    { mode: ['write'], writes: ['durable'], storage: ['disk'], sectors: [8, 16], depth: DEPTHS },
-    { mode: ['write'], writes: ['durable'], storage: ['disk'], access: ['seq'] },
-    { mode: ['mixed'], writes: ['durable'], storage: ['disk'] },
-    { mode: ['write'], writes: ['durable'], storage: ['disk'], targets: [8], depth: [16] },
+    { ...DURABLE, sectors: [2], mtu: [1500], depth: DEPTHS },
+    { ...DURABLE, sectors: [8, 16], depth: DEPTHS },
+    { ...DURABLE, access: ['seq'] },
+    { ...DURABLE, mode: ['mixed'] },
+    { ...DURABLE, targets: [8], depth: [16] },
   ],
-  direct: [{ mode: ['read', 'write'], direct: [true], storage: ['disk'], depth: DEPTHS }],
+  direct: [{ ...ON_DISK, direct: [true], mode: ['read', 'write'], depth: DEPTHS }],
   cold: [
-    { cold: [true], storage: ['disk'], sectors: [2], mtu: [1500], depth: [64] },
-    { cold: [true], storage: ['disk'], sectors: [8], depth: DEPTHS },
-    { cold: [true], storage: ['disk'], access: ['seq'], sectors: [16], depth: [1, 64] },
+    { ...ON_DISK, cold: [true], sectors: [2], mtu: [1500], depth: [64] },
+    { ...ON_DISK, cold: [true], sectors: [8], depth: DEPTHS },
+    { ...ON_DISK, cold: [true], access: ['seq'], sectors: [16], depth: [1, 64] },
   ],
   verify: [
     { mode: ['verify'], sectors: [2], mtu: [1500] },

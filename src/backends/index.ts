@@ -1,7 +1,8 @@
 /** The backends by name: from a target's configuration to its device. */
-import type { BackendConfig } from '../config/config.ts';
+import assert from 'node:assert';
+import type { BackendConfig, CasBackendConfig } from '../config/config.ts';
 import type { BlockDevice } from '../core/block-device.ts';
-import { openCasDevice } from './cas/index.ts';
+import { openCasDevice, openCasSnapshot, type StoreOptions } from './cas/index.ts';
 import { openHostDevice } from './device.ts';
 import { openFileDevice } from './file.ts';
 import type { FileIo } from './file-io.ts';
@@ -33,13 +34,19 @@ export async function openBackend(
     case 'memory':
       return openMemoryDevice(io, backend.sizeBytes, readOnly);
     case 'cas':
-      return openCasDevice(
-        { path: backend.blobStore.path, name, sizeBytes: backend.sizeBytes },
-        readOnly,
-        {
-          onFailed: (error) => onTrouble('the store has failed', error),
-          onDamage: (damage) => onTrouble(`the store is damaged: ${JSON.stringify(damage)}`),
-        },
-      );
+      return openCasBackend(backend, { io, name, readOnly, onTrouble });
   }
+}
+
+function openCasBackend(
+  { blobStore: { path }, sizeBytes, root }: CasBackendConfig,
+  { name, readOnly, onTrouble }: BackendOptions,
+): Promise<BlockDevice> {
+  const options: Partial<StoreOptions> = {
+    onFailed: (error) => onTrouble('the store has failed', error),
+    onDamage: (damage) => onTrouble(`the store is damaged: ${JSON.stringify(damage)}`),
+  };
+  if (root !== undefined) return openCasSnapshot(path, root, options);
+  assert(sizeBytes !== undefined);
+  return openCasDevice({ path, name, sizeBytes }, readOnly, options);
 }

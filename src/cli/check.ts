@@ -54,21 +54,24 @@ function describePlace(backend: BackendConfig): string {
       return backend.path;
     case 'memory':
       return '-';
-    case 'cas':
-      return backend.blobStore.path;
+    case 'cas': {
+      const { blobStore, root } = backend;
+      return root === undefined ? blobStore.path : `${blobStore.path} at ${root}`;
+    }
   }
 }
 
 function describeSize(backend: BackendConfig): string {
   try {
-    return formatSize(measure(backend));
+    const sizeBytes = measure(backend);
+    return sizeBytes === undefined ? 'stored' : formatSize(sizeBytes);
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'missing' : 'unknown';
   }
 }
 
-/** The size of the target in bytes. @throws when the storage is needed to tell and is not there */
-function measure(backend: BackendConfig): number {
+/** The size of the target in bytes; undefined when only its store knows. @throws when the storage is needed to tell and is not there */
+function measure(backend: BackendConfig): number | undefined {
   switch (backend.type) {
     case 'file': {
       const { path, sizeBytes, offsetBytes, lengthBytes } = backend;

@@ -1,10 +1,9 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import type { FoundTarget } from '../aoe/initiator/discover.ts';
 import type { DiskIdentityReply } from '../aoe/initiator/identity.ts';
 import { SECTOR_SIZE } from '../core/block-device.ts';
-import { StartupError } from '../core/startup-error.ts';
 import { formatMacAddress } from '../net/ethernet.ts';
+import { listInterfaces } from './network-interfaces.ts';
 import { formatTable } from './table.ts';
 
 /** A found target, as `--json` prints it. */
@@ -23,10 +22,6 @@ interface Row {
   readonly serial: string | null;
   readonly configString: string;
 }
-
-const NETWORK_CLASS = '/sys/class/net';
-const ARPHRD_ETHER = 1;
-const IFF_UP = 0x1;
 
 const NOBODY = (names: readonly string[]) => `No target answered on ${names.join(', ')}.
     A target must be on the same Ethernet segment or VLAN; AoE crosses no router.
@@ -52,25 +47,6 @@ async function discover(name: string | undefined, options: { json?: true }): Pro
   else if (rows.length > 0) console.log(formatRows(rows));
   if (rows.length === 0) console.error(NOBODY(names));
   for (const warning of warnings(rows)) console.error(warning);
-}
-
-/**
- * Ethernet interfaces that are up. Ports of a bridge or bond hear nothing themselves.
- *
- * @throws {StartupError} there is none
- */
-function listInterfaces(): string[] {
-  const read = (name: string, attribute: string) =>
-    Number(readFileSync(`${NETWORK_CLASS}/${name}/${attribute}`, 'utf8'));
-  const names = readdirSync(NETWORK_CLASS).filter(
-    (name) =>
-      existsSync(`${NETWORK_CLASS}/${name}/type`) &&
-      read(name, 'type') === ARPHRD_ETHER &&
-      (read(name, 'flags') & IFF_UP) !== 0 &&
-      !existsSync(`${NETWORK_CLASS}/${name}/master`),
-  );
-  if (names.length > 0) return names;
-  throw new StartupError('no Ethernet interface is up', 'bring one up, or name one: see ip link');
 }
 
 async function discoverOn(name: string): Promise<Row[]> {

@@ -7,5 +7,9 @@ export const ExitCode = {
   usage: 2,
   /** The configuration is wrong. */
   config: 3,
+  /** A store is not consistent, but no block of it is lost. */
+  inconsistent: 4,
+  /** Blocks of a store are lost. */
+  lost: 5,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];

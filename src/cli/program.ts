@@ -1,9 +1,13 @@
 import { Command } from 'commander';
 import { VERSION } from '../version.ts';
 import { announceCommand } from './announce.ts';
+import { benchCommand } from './bench.ts';
+import { addCasCommand } from './cas/command.ts';
 import { check } from './check.ts';
 import { discoverCommand } from './discover.ts';
 import { ExitCode } from './exit-code.ts';
+import { addExportCommand } from './export.ts';
+import { addImportCommand } from './import.ts';
 import { logLevelCommand } from './log-level.ts';
 import { maskCommand } from './mask.ts';
 import { reloadCommand } from './reload.ts';
@@ -16,12 +20,15 @@ Examples:
   aoe-server check /etc/aoe-server.toml    show what would be served
   aoe-server discover eth0                 list the targets that answer on eth0
   aoe-server status /etc/aoe-server.toml   show what the running server does
+  aoe-server bench e1.0 eth0               measure a target, without changing its data
+  aoe-server cas list /srv/aoe/blobs       show what a content-addressed store holds
 
 Exit codes:
   ${ExitCode.ok}         success; for a server, stopped by a signal
   ${ExitCode.failure}         starting or serving failed
   ${ExitCode.usage}         wrong usage
   ${ExitCode.config}         wrong configuration
+  ${ExitCode.inconsistent}, ${ExitCode.lost}      see aoe-server cas fsck --help
   130, 143  ended by a second SIGINT or SIGTERM, without closing the targets
 `;
 
@@ -49,6 +56,7 @@ export function createProgram(): Command {
     .action(check);
   const commands = [
     discoverCommand(),
+    benchCommand(),
     statusCommand(),
     maskCommand(),
     reserveCommand(),
@@ -57,5 +65,8 @@ export function createProgram(): Command {
     logLevelCommand(),
   ];
   for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
+  addImportCommand(program);
+  addExportCommand(program);
+  addCasCommand(program);
   return program;
 }

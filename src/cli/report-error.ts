@@ -7,7 +7,7 @@ const BUGS = [AssertionError, RangeError, ReferenceError, SyntaxError, TypeError
 
 /**
  * Tells the user on standard error what went wrong, and what helps if the error knows a `remedy`.
- * Only a bug shows a stack trace.
+ * Only a bug shows a stack trace. An error may have an `exitCode` of its own.
  */
 export function reportError(error: unknown): ExitCode {
   if (error instanceof CommanderError) {
@@ -24,5 +24,5 @@ export function reportError(error: unknown): ExitCode {
   }
   console.error(`aoe-server: ${error.message}`);
   if ('remedy' in error) console.error(`    ${error.remedy}`);
-  return ExitCode.failure;
+  return 'exitCode' in error ? (error.exitCode as ExitCode) : ExitCode.failure;
 }

@@ -86,6 +86,13 @@ export const cas = table(
       description: 'The size of the disk, instead of total_sectors.',
       unset: 'see total_sectors',
     }).optional(),
+    root: about(z.string().regex(/^[\w.:@+-]{1,128}$/), {
+      form: 'the name of a snapshot, or the hash of its root in 64 hexadecimal digits',
+      example: '"monday"',
+      description:
+        'The snapshot that the target serves, read-only, in its size. See aoe-server cas list.',
+      unset: 'the volume that is called like the target, to read and write',
+    }).optional(),
     blob_store: table(
       {
         type: oneOf(['file'], {
@@ -102,6 +109,13 @@ export const cas = table(
   },
   'A disk of content-addressed blocks, each stored once, for backend = "cas".',
   (keys, report) => {
+    if (keys.root !== undefined) {
+      for (const key of ['size', 'total_sectors'] as const) {
+        if (keys[key] === undefined) continue;
+        report(key, 'is given besides root', 'Remove it: a snapshot has the size that it has.');
+      }
+      return;
+    }
     if (keys.total_sectors === undefined && keys.size === undefined) {
       report('size', 'is missing', 'Write size = "8GiB", or total_sectors in blocks.');
     }

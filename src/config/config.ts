@@ -89,7 +89,10 @@ export interface MemoryBackendConfig {
 export interface CasBackendConfig {
   readonly type: 'cas';
   readonly blockSizeBytes: number;
-  readonly sizeBytes: number;
+  /** Undefined exactly when there is a root. */
+  readonly sizeBytes: number | undefined;
+  /** Name or root hash of the snapshot to serve; undefined for a volume. */
+  readonly root: string | undefined;
   /** `path` is absolute. */
   readonly blobStore: { readonly type: 'file'; readonly path: string };
 }
@@ -139,7 +142,7 @@ export function toTargetConfig(target: TargetTable, directory: string): TargetCo
     shelf: target.shelf,
     slot: target.slot,
     configString: target.config_string,
-    readOnly: target.read_only,
+    readOnly: target.read_only || target.cas?.root !== undefined,
     writeCache: target.write_cache,
     allow: target.allow,
     backend: toBackendConfig(target, directory),
@@ -176,11 +179,13 @@ function toBackendConfig(target: TargetTable, directory: string): BackendConfig 
     }
     case 'cas': {
       assert(target.cas);
-      const { total_sectors = 0, size, blob_store } = target.cas;
+      const { total_sectors = 0, size, root, blob_store } = target.cas;
+      const sizeBytes = size ?? total_sectors * CAS_BLOCK_SIZE;
       return {
         type: 'cas',
         blockSizeBytes: CAS_BLOCK_SIZE,
-        sizeBytes: size ?? total_sectors * CAS_BLOCK_SIZE,
+        sizeBytes: root === undefined ? sizeBytes : undefined,
+        root,
         blobStore: { type: 'file', path: resolve(directory, blob_store.path) },
       };
     }

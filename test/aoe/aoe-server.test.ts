@@ -1,10 +1,13 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { SavedTarget } from '../../src/aoe/state-store.ts';
 import { TargetTable } from '../../src/aoe/target-table.ts';
+import type { BlockRequest } from '../../src/core/block-device.ts';
+import { DeviceLayer } from '../../src/core/layer.ts';
 import {
   ataReply,
   ataRequest,
   configRequest,
+  dataOf,
   expectFrames,
   maskRequest,
   reserveRequest,
@@ -18,6 +21,35 @@ const SIZE_BYTES = 1 << 16;
 const TARGET = { shelf: 1, slot: 0, sizeBytes: SIZE_BYTES, readOnly: false, configString: '' };
 const INITIATOR = 0x0200_0000_0001;
 const WRITE_EXT = { opcode: 0x34, aflags: 0x41, sectorCount: 1 };
+
+const GROWN_BYTES = 2 * SIZE_BYTES;
+
+/** Has twice its size when it is looked at again. */
+class GrowingDevice extends DeviceLayer {
+  #grown = false;
+
+  override get sizeBytes(): number {
+    return this.#grown ? GROWN_BYTES : super.sizeBytes;
+  }
+
+  submit(request: BlockRequest): void {
+    this.below.submit(request);
+  }
+
+  override refresh(): boolean {
+    const isNews = !this.#grown;
+    this.#grown = true;
+    return isNews;
+  }
+}
+
+/** The sizes, in sectors, that the answers to one IDENTIFY DEVICE give. */
+async function identifySectors(stage: Stage): Promise<number[]> {
+  const replies = await stage.deliver([ataRequest({ opcode: 0xec, sectorCount: 1 })], NOW_US());
+  return replies
+    .filter((reply) => reply.readUInt8(19) === 0)
+    .map((reply) => dataOf(reply).readUInt32LE(200));
+}
 
 describe('AoeServer', () => {
   let stage: Stage | undefined;
@@ -175,6 +207,32 @@ describe('AoeServer', () => {
     await new Promise((resolve) => setImmediate(resolve));
     expect(saved).toEqual([SIZE_BYTES]);
     expect(link.sent.map((frame) => frame.readUInt8(19))).toEqual([1]);
+  });
+
+  it('finds in IDENTIFY that the device has grown, and reports it once it is remembered', async () => {
+    const saved: number[] = [];
+    const { targets } = open({
+      save: async ({ sizeBytes }) => {
+        saved.push(sizeBytes);
+      },
+      cover: (raw) => new GrowingDevice(raw),
+    });
+    expect(await identifySectors(stage as Stage)).toEqual([GROWN_BYTES / 512]);
+    expect(saved).toEqual([GROWN_BYTES]);
+    expect(await identifySectors(stage as Stage)).toEqual([GROWN_BYTES / 512]);
+    expect(saved).toEqual([GROWN_BYTES]);
+    expect(targets[0]?.target.device.sizeBytes).toBe(GROWN_BYTES);
+  });
+
+  it('reports the old size for as long as the new one cannot be remembered', async () => {
+    let isFull = true;
+    open({
+      save: () => (isFull ? Promise.reject(new Error('no room')) : Promise.resolve()),
+      cover: (raw) => new GrowingDevice(raw),
+    });
+    expect(await identifySectors(stage as Stage)).toEqual([SIZE_BYTES / 512]);
+    isFull = false;
+    expect(await identifySectors(stage as Stage)).toEqual([GROWN_BYTES / 512]);
   });
 
   it('does not tell of a size that could not be remembered', async () => {

@@ -106,6 +106,11 @@ describe('aoe-server check', () => {
       slot = 5
       backend = "cas"
       cas = { total_sectors = 2097152, blob_store = { type = "file", path = "/blobs" } }
+      [[target]]
+      shelf = 10
+      slot = 6
+      backend = "cas"
+      cas = { root = "monday", blob_store = { type = "file", path = "/blobs" } }
     `);
     const { status, stdout, stderr } = run('check', path);
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
@@ -120,6 +125,7 @@ describe('aoe-server check', () => {
       'e1.3    device   missing  write cache  ""             /dev/nonexistent',
       'e10.4   memory   1GiB     read-write   ""             -',
       'e10.5   cas      8GiB     read-write   ""             /blobs',
+      'e10.6   cas      stored   read-only    ""             /blobs at monday',
       '',
     ]);
   });

@@ -132,6 +132,20 @@ const CASES: Case[] = [
     'is given besides total_sectors',
     'Keep one',
   ),
+  inBackend(
+    'cas',
+    'cas = { size = 4096, root = "monday", blob_store = { type = "file", path = "b" } }',
+    'cas.size',
+    'is given besides root',
+    'Remove it',
+  ),
+  inBackend(
+    'cas',
+    'cas = { root = "last monday", blob_store = { type = "file", path = "b" } }',
+    'cas.root',
+    'must be the name of a snapshot',
+    'root = "monday"',
+  ),
 
   {
     mistake: 'no interface',

@@ -91,6 +91,21 @@ describe('parseConfig', () => {
     expect(warnings).toEqual([]);
   });
 
+  it('makes a target on a snapshot read-only and leaves its size to the store', () => {
+    const { targets } = parse(`
+      [server]
+      interface = "eth0"
+      [[target]]
+      shelf = 2
+      slot = 0
+      backend = "cas"
+      cas = { root = "monday", blob_store = { type = "file", path = "/blobs" } }
+    `);
+    expect(targets).toMatchObject([
+      { readOnly: true, backend: { type: 'cas', root: 'monday', sizeBytes: undefined } },
+    ]);
+  });
+
   it('reads every key', () => {
     const { server, targets } = parse(`
       [server]

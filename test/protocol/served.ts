@@ -22,7 +22,7 @@ export class Served implements AsyncDisposable {
   readonly network: NetworkNamespace;
   readonly client: FrameClient;
   server!: AoeServer;
-  readonly #targets: TomlTable[];
+  #targets: TomlTable[];
   readonly #keys: TomlTable;
 
   private constructor(
@@ -54,8 +54,9 @@ export class Served implements AsyncDisposable {
     return served;
   }
 
-  /** Starts the server again, after it was stopped or killed. */
-  async start(): Promise<void> {
+  /** Starts the server again, after it was stopped or killed; with other targets if some are given. */
+  async start(targets?: readonly TomlTable[]): Promise<void> {
+    if (targets !== undefined) this.#targets = [...targets, FENCE];
     this.server = await AoeServer.start({
       namespace: this.network,
       interfaces: ['aoe0'],

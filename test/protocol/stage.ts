@@ -43,6 +43,8 @@ export interface StageOptions {
   readonly allow?: ReadonlySet<number>;
   /** Takes the place of the state directory. */
   save?(saved: SavedTarget): Promise<void>;
+  /** Puts a device of the test's over the memory of a target. */
+  cover?(raw: BlockDevice): BlockDevice;
 }
 
 /** A server in this process: everything but the network and the disk of the state is real. */
@@ -68,7 +70,8 @@ export class Stage {
     const table = new TargetTable();
     this.targets = targets.map((each, index) => {
       const raw = openMemoryDevice(this.#io, each.sizeBytes, each.readOnly);
-      const target = makeTarget(each, raw, FLUSH_INDEX + index, {
+      const covered = options.cover?.(raw) ?? raw;
+      const target = makeTarget(each, covered, FLUSH_INDEX + index, {
         save: options.save ?? (async () => {}),
         announce: (changed) => this.server.announce(changed),
       });
@@ -113,7 +116,7 @@ function makeTarget(
   const committed = new CommittedDevice(raw, false, flushIndex, () => {});
   const ordered = new OrderedDevice(committed);
   const device = new CountedDevice(new CheckedDevice(ordered));
-  return new AoeTarget({
+  const target: AoeTarget = new AoeTarget({
     name: `e${options.shelf}.${options.slot}`,
     shelf: options.shelf,
     slot: options.slot,
@@ -123,7 +126,7 @@ function makeTarget(
       identity: { serial: 'SERIAL', firmware: '1', model: 'stage' },
       writeCache: { supported: false, enabled: false },
       health: () => ({ failed: false, failures: 0, servedMs: 0 }),
-      onGrown: async () => {},
+      onGrown: () => target.grown(),
     }),
     state: {
       configString: new TextEncoder().encode(options.configString),
@@ -136,6 +139,7 @@ function makeTarget(
     ...events,
     log: pino({ level: 'silent' }),
   });
+  return target;
 }
 
 /** Reads a whole disk, past all layers. */

@@ -69,10 +69,6 @@ export function aoeVersion(frame: DataView, at: number): number {
   return frame.getUint8(at + Aoe.versionFlags) >> VERSION_SHIFT;
 }
 
-export function isResponse(frame: DataView, at: number): boolean {
-  return (frame.getUint8(at + Aoe.versionFlags) & FLAG_RESPONSE) !== 0;
-}
-
 /** The error code of a response, or 0 when its error flag is clear. */
 export function aoeErrorOf(frame: DataView, at: number): number {
   const failed = (frame.getUint8(at + Aoe.versionFlags) & FLAG_ERROR) !== 0;

@@ -29,53 +29,65 @@ export interface CollectReport {
   readonly freedSegments: number;
 }
 
-/** The collection that runs, or the last one, of each store. */
+/** Who uses the marks of each store, or did last. */
 const running = new WeakMap<CasStore, Promise<unknown>>();
 
 /** Frees what no volume and no snapshot needs any more. Waits for a collection that runs. */
 export function collect(store: CasStore, options: CollectOptions): Promise<CollectReport> {
+  return whileMarking(store, () => markAndSweep(store, options));
+}
+
+/**
+ * Does something with the engine's marks, beginning with none and from a checkpoint on. Waits
+ * until nobody else does.
+ */
+export function whileMarking<T>(store: CasStore, work: () => Promise<T>): Promise<T> {
   const before = running.get(store) ?? Promise.resolve();
-  const report = before.then(() => markAndSweep(store, options));
-  const ended = report.catch(() => {});
-  running.set(store, ended);
-  return report;
+  const result = before.then(async () => {
+    await store.indexed;
+    store.engine.markBegin();
+    try {
+      await store.checkpoint();
+      return await work();
+    } finally {
+      store.engine.markEnd();
+    }
+  });
+  running.set(
+    store,
+    result.catch(() => {}),
+  );
+  return result;
 }
 
 async function markAndSweep(store: CasStore, { liveMax }: CollectOptions): Promise<CollectReport> {
-  await store.indexed;
-  store.engine.markBegin();
-  try {
-    await store.checkpoint();
-    const settled = settledSegments(store);
-    await markRoots(store);
-    const report = { examinedBytes: 0, liveBytes: 0, movedBytes: 0, freedSegments: 0 };
-    const victims: Victim[] = [];
-    for (const segment of settled) {
-      const liveBytes = await measure(store, segment);
-      report.examinedBytes += segment.usedBytes;
-      report.liveBytes += liveBytes;
-      if (liveBytes <= liveMax * segment.usedBytes) victims.push({ segment, liveBytes });
-    }
-    const emptied: Segment[] = [];
-    // The emptiest first: when there is no room to move anything, they still make some.
-    for (const { segment } of victims.sort((a, b) => a.liveBytes - b.liveBytes)) {
-      store.engine.condemn(segment.number);
-      try {
-        const movedBytes = await empty(store, segment);
-        if (movedBytes === undefined) continue;
-        report.movedBytes += movedBytes;
-        emptied.push(segment);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOSPC') break;
-        throw error;
-      }
-    }
-    await store.release(emptied);
-    report.freedSegments = emptied.length;
-    return report;
-  } finally {
-    store.engine.markEnd();
+  const settled = settledSegments(store);
+  await markRoots(store);
+  const report = { examinedBytes: 0, liveBytes: 0, movedBytes: 0, freedSegments: 0 };
+  const victims: Victim[] = [];
+  for (const segment of settled) {
+    const liveBytes = await measure(store, segment);
+    report.examinedBytes += segment.usedBytes;
+    report.liveBytes += liveBytes;
+    if (liveBytes <= liveMax * segment.usedBytes) victims.push({ segment, liveBytes });
   }
+  const emptied: Segment[] = [];
+  // The emptiest first: when there is no room to move anything, they still make some.
+  for (const { segment } of victims.sort((a, b) => a.liveBytes - b.liveBytes)) {
+    store.engine.condemn(segment.number);
+    try {
+      const movedBytes = await empty(store, segment);
+      if (movedBytes === undefined) continue;
+      report.movedBytes += movedBytes;
+      emptied.push(segment);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOSPC') break;
+      throw error;
+    }
+  }
+  await store.release(emptied);
+  report.freedSegments = emptied.length;
+  return report;
 }
 
 interface Victim {

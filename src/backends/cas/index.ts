@@ -4,15 +4,22 @@
  */
 import { resolve } from 'node:path';
 import type { BlockCapabilities, BlockDevice, BlockRequest } from '../../core/block-device.ts';
+import { StartupError } from '../../core/startup-error.ts';
 import { openCasStore } from './open.ts';
 import type { CasStore } from './store.ts';
 import type { StoreOptions } from './store-options.ts';
 
-export { collect } from './collect.ts';
+export { type CollectReport, collect } from './collect.ts';
+export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
 export { openCasStore } from './open.ts';
-export { scrub } from './scrub.ts';
+export { type ScrubReport, scrub } from './scrub.ts';
 export type { CasStore } from './store.ts';
-export type { StoreOptions } from './store-options.ts';
+export type { StoreOptions, StoreStats } from './store-options.ts';
+export { type StoreSurvey, surveyStore } from './survey.ts';
+export { receiveSnapshot, sendSnapshot } from './transfer.ts';
+export { TransferDecoder } from './transfer-stream.ts';
+export { measureUsage, type RootUsage } from './usage.ts';
+export { findRoot, storedRoots } from './walk.ts';
 
 interface SharedStore {
   readonly store: Promise<CasStore>;
@@ -60,14 +67,47 @@ export interface CasVolumeConfig {
  *
  * @throws {StartupError} what is wrong with the store or the volume, and the remedy
  */
-export async function openCasDevice(
+export function openCasDevice(
   { path, name, sizeBytes }: CasVolumeConfig,
   readOnly: boolean,
   options: Partial<StoreOptions> = {},
 ): Promise<BlockDevice> {
+  return openShared(path, options, (store) => store.openVolume(name, sizeBytes, readOnly));
+}
+
+/**
+ * Opens a snapshot for a target, for reading.
+ *
+ * @param nameOrHash of the snapshot, or of its root
+ * @throws {StartupError} what is wrong with the store, or that it has no such snapshot
+ */
+export function openCasSnapshot(
+  path: string,
+  nameOrHash: string,
+  options: Partial<StoreOptions> = {},
+): Promise<BlockDevice> {
+  return openShared(path, options, (store) => {
+    const { snapshots } = store;
+    // The root of a volume would not do: a collection frees it when the volume has changed.
+    const snapshot =
+      snapshots.find(({ name }) => name === nameOrHash) ??
+      snapshots.find(({ root: [hash] }) => hash === nameOrHash);
+    if (snapshot !== undefined) return store.openSnapshot(snapshot.name);
+    throw new StartupError(
+      `the store ${path} has no snapshot ${nameOrHash}`,
+      'see which ones there are with aoe-server cas list, or make one with aoe-server cas snapshot',
+    );
+  });
+}
+
+async function openShared(
+  path: string,
+  options: Partial<StoreOptions>,
+  open: (store: CasStore) => Promise<BlockDevice>,
+): Promise<BlockDevice> {
   const { store, release } = await shareCasStore(path, options);
   try {
-    return new SharedDevice(await store.openVolume(name, sizeBytes, readOnly), release);
+    return new SharedDevice(await open(store), release);
   } catch (error) {
     await release();
     throw error;

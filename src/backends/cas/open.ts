@@ -30,7 +30,7 @@ export async function openCasStore(
   if (unlock === undefined) {
     throw new StartupError(
       `the store ${path} is in use by another process`,
-      'stop the other server, or give this one a store of its own',
+      'stop the server or command that has it open, or take another store',
     );
   }
   const engine = new native.CasEngine(options.indexBytesMax);

@@ -3,7 +3,15 @@
  * is and what it affects.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { ENTRY_WORDS, EntryWord, entryWords, FANOUT, HASH_WORDS, hexOf } from './format.ts';
+import {
+  BLOCK_SIZE,
+  ENTRY_WORDS,
+  EntryWord,
+  entryWords,
+  FANOUT,
+  HASH_WORDS,
+  hexOf,
+} from './format.ts';
 import { readRecord, recordsOf } from './recovery.ts';
 import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
@@ -43,7 +51,7 @@ const VALID = -1;
 
 /** Verifies everything that is stored. */
 export async function scrub(store: CasStore, options: ScrubOptions): Promise<ScrubReport> {
-  await store.checkpoint();
+  if (!store.readOnly) await store.checkpoint();
   const segments = [...store.segments.table.values()];
   const ends = new Map(segments.map((segment) => [segment, segment.usedBytes]));
   const totalBytes = [...ends.values()].reduce((sum, end) => sum + end, 0);
@@ -107,7 +115,9 @@ async function findAffected(
         if (level === 0) leaves.push({ firstLba, words });
       },
       damaged(_error, level, firstLba) {
-        affected.push({ name: root.name, lba: firstLba, count: FANOUT ** (level + 1) });
+        const rest = Math.ceil(root.sizeBytes / BLOCK_SIZE) - firstLba;
+        const count = Math.min(rest, FANOUT ** (level + 1));
+        affected.push({ name: root.name, lba: firstLba, count });
       },
     });
     for (const { firstLba, words } of leaves) {

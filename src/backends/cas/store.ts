@@ -14,6 +14,7 @@ import { RecordStream, type StreamPosition } from './stream.ts';
 import { type Superblock, writeSuperblock } from './superblock.ts';
 import { REFERENCE_WORDS, type TreeNode } from './tree.ts';
 import { Volume } from './volume.ts';
+import { findRoot } from './walk.ts';
 import { Writer } from './writer.ts';
 
 const ZERO_REFERENCE = new Uint32Array(REFERENCE_WORDS);
@@ -156,7 +157,7 @@ export class CasStore {
    * @throws {StartupError} there is none
    */
   async openSnapshot(nameOrRoot: string): Promise<CasDevice> {
-    const entry = this.#findRoot(nameOrRoot);
+    const entry = findRoot(this, nameOrRoot);
     const { name, sizeBytes, root } = entry;
     return this.#deviceOf(await loadVolume(this.reader, { id: 0, name, sizeBytes }, root), true);
   }
@@ -166,20 +167,24 @@ export class CasStore {
     return this.#exclusively(() => this.#checkpoint());
   }
 
-  /** Records the state of a volume under a name. @throws when the name is taken */
-  snapshot(volumeName: string, name: string): Promise<SnapshotEntry> {
+  /**
+   * Records the state of a volume under a name.
+   *
+   * @param origin the volume that the snapshot is said to be of
+   * @throws when the name is taken
+   */
+  snapshot(volumeName: string, name: string, origin = volumeName): Promise<SnapshotEntry> {
     return this.#exclusively(async () => {
       const volume = this.#requireVolume(volumeName);
-      if (this.snapshots.some((entry) => entry.name === name)) {
-        throw new Error(`there is a snapshot ${name} already`);
-      }
+      this.#requireNoSnapshot(name);
+      if (this.findVolume(name)) throw new Error(`there is a volume ${name} already`);
       const { sizeBytes } = volume;
       const before = this.snapshots;
       // What was written before this call belongs to the snapshot: into the map with it.
       await this.#flush();
       return this.#checkpoint(() => {
         const root = rootEntry(volume.reference);
-        const entry = { name, volume: volumeName, sizeBytes, root, createdMs: Date.now() };
+        const entry = { name, volume: origin, sizeBytes, root, createdMs: Date.now() };
         this.snapshots = [...before, entry];
       }).then(
         () => this.snapshots[this.snapshots.length - 1] as SnapshotEntry,
@@ -191,11 +196,13 @@ export class CasStore {
     });
   }
 
-  /** Makes a new volume with the content of a snapshot or stored root. */
+  /** Makes a new volume with the content of a snapshot, a volume, or a stored root. */
   clone(nameOrRoot: string, volumeName: string): Promise<Volume> {
     return this.#exclusively(async () => {
       if (this.findVolume(volumeName)) throw new Error(`there is a volume ${volumeName} already`);
-      const { sizeBytes, root } = this.#findRoot(nameOrRoot);
+      this.#requireNoSnapshot(volumeName);
+      if (this.findVolume(nameOrRoot)) await this.#checkpoint();
+      const { sizeBytes, root } = findRoot(this, nameOrRoot);
       const identity = { id: this.#nextVolume++, name: volumeName, sizeBytes };
       const volume = await loadVolume(this.reader, identity, root);
       await this.#addVolume(volume);
@@ -212,7 +219,7 @@ export class CasStore {
     return this.#exclusively(async () => {
       const volume = this.#requireVolume(volumeName);
       if (volume.users > 0 && !force) throw new Error(`volume ${volumeName} is in use`);
-      const { sizeBytes, root } = this.#findRoot(nameOrRoot);
+      const { sizeBytes, root } = findRoot(this, nameOrRoot);
       if (sizeBytes > volume.sizeBytes) throw new Error(`${nameOrRoot} is larger than the volume`);
       const source = await loadVolume(this.reader, volume, root);
       await this.#flush();
@@ -423,6 +430,7 @@ export class CasStore {
     return this.#exclusively(async () => {
       const volume = known ?? this.findVolume(name);
       if (volume === undefined) {
+        this.#requireNoSnapshot(name);
         const identity = { id: this.#nextVolume++, name, sizeBytes };
         const { loadNode } = this.reader;
         const created = new Volume(identity, ZERO_REFERENCE, undefined, loadNode);
@@ -465,24 +473,21 @@ export class CasStore {
     });
   }
 
-  #requireVolume(name: string): Volume {
-    const volume = this.findVolume(name);
-    if (volume === undefined) throw new Error(`there is no volume ${name}`);
-    return volume;
+  /** Volumes and snapshots share their names, so that a name tells what is meant. */
+  #requireNoSnapshot(name: string): void {
+    if (!this.snapshots.some((entry) => entry.name === name)) return;
+    throw new StartupError(
+      `there is a snapshot ${name} already`,
+      'take another name, or delete it: aoe-server cas delete',
+    );
   }
 
-  #findRoot(nameOrRoot: string): Pick<SnapshotEntry, 'name' | 'sizeBytes' | 'root'> {
-    const entry = this.snapshots.find(
-      ({ name, root }) => name === nameOrRoot || root[0] === nameOrRoot,
-    );
-    if (entry !== undefined) return entry;
-    for (const { name, sizeBytes, reference } of this.#volumes.values()) {
-      const root = rootEntry(reference);
-      if (root[0] === nameOrRoot) return { name, sizeBytes, root };
-    }
+  #requireVolume(name: string): Volume {
+    const volume = this.findVolume(name);
+    if (volume !== undefined) return volume;
     throw new StartupError(
-      `the store ${this.path} has no snapshot or root ${nameOrRoot}`,
-      'see which ones there are with aoe-server cas snapshots',
+      `the store ${this.path} has no volume ${name}`,
+      'see which ones there are: aoe-server cas list',
     );
   }
 

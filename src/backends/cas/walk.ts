@@ -1,5 +1,6 @@
 /** Walks stored trees: every node that is reachable from the roots of volumes and snapshots. */
 
+import { StartupError } from '../../core/startup-error.ts';
 import { type RootEntry, referenceOf, rootEntry } from './catalog.ts';
 import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, hexOf, NODE_WORDS } from './format.ts';
 import type { BlockReader, DamageError } from './reader.ts';
@@ -33,6 +34,23 @@ export function storedRoots(store: CasStore): StoredRoot[] {
     return { name, sizeBytes, root: rootEntry(reference) };
   });
   return [...volumes, ...store.snapshots];
+}
+
+/**
+ * Finds a root by the name of its volume or snapshot, or by its hash.
+ *
+ * @throws {StartupError} there is none
+ */
+export function findRoot(store: CasStore, nameOrHash: string): StoredRoot {
+  const roots = storedRoots(store);
+  const found =
+    roots.find(({ name }) => name === nameOrHash) ??
+    roots.find(({ root }) => root[0] === nameOrHash);
+  if (found !== undefined) return found;
+  throw new StartupError(
+    `the store ${store.path} has no volume, snapshot or root ${nameOrHash}`,
+    'see which ones there are: aoe-server cas list',
+  );
 }
 
 /** Visits the nodes of one tree, parents first. */

@@ -1,0 +1,124 @@
+/**
+ * Compares two trees. Where hashes are the same the content is, so only what differs is read:
+ * the work grows with the changes and not with the volumes.
+ */
+import { type RootEntry, referenceOf } from './catalog.ts';
+import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, NODE_WORDS } from './format.ts';
+import type { BlockReader } from './reader.ts';
+import { heightOf, isZeroHash, REFERENCE_WORDS } from './tree.ts';
+import type { StoredRoot } from './walk.ts';
+
+/** A run of blocks. */
+export interface BlockExtent {
+  readonly firstLba: number;
+  readonly count: number;
+}
+
+type SizedRoot = Pick<StoredRoot, 'sizeBytes' | 'root'>;
+
+/** A stored node, or a block at level -1, by hash and hint; all zero for zeroes. */
+interface Subtree {
+  readonly level: number;
+  readonly reference: Uint32Array;
+}
+
+/** The words of a node, and the level of its children. */
+interface OpenNode {
+  readonly words: Uint32Array;
+  readonly childLevel: number;
+}
+
+const ZEROES: RootEntry = ['0'.repeat(HASH_WORDS * 8), 0, 0];
+
+/**
+ * Yields the extents whose content differs, ascending and apart from each other. What one side is
+ * too small for counts as zeroes.
+ *
+ * @throws {DamageError} a node cannot be read
+ */
+export async function* diffRoots(
+  reader: BlockReader,
+  before: SizedRoot,
+  after: SizedRoot,
+): AsyncGenerator<BlockExtent> {
+  const [left, right] = [subtreeOf(before), subtreeOf(after)];
+  let pending: BlockExtent | undefined;
+  for await (const { firstLba, count } of compare(reader, left, right, 0)) {
+    if (pending !== undefined && pending.firstLba + pending.count === firstLba) {
+      pending = { firstLba: pending.firstLba, count: pending.count + count };
+      continue;
+    }
+    if (pending !== undefined) yield pending;
+    pending = { firstLba, count };
+  }
+  if (pending !== undefined) yield pending;
+}
+
+/** Yields the extents of a tree that are not zero. @throws {DamageError} a node cannot be read */
+export function dataExtents(reader: BlockReader, of: SizedRoot): AsyncGenerator<BlockExtent> {
+  return diffRoots(reader, { ...of, root: ZEROES }, of);
+}
+
+function subtreeOf({ root, sizeBytes }: SizedRoot): Subtree {
+  const level = heightOf(Math.ceil(sizeBytes / BLOCK_SIZE)) - 1;
+  return { level, reference: referenceOf(root) };
+}
+
+async function* compare(
+  reader: BlockReader,
+  left: Subtree,
+  right: Subtree,
+  firstLba: number,
+): AsyncGenerator<BlockExtent> {
+  if (isSame(left.reference, 0, left.level, right.reference, 0, right.level)) return;
+  const level = Math.max(left.level, right.level);
+  const a = await openNode(reader, left, level);
+  const b = await openNode(reader, right, level);
+  const span = FANOUT ** level;
+  for (let child = 0; child < FANOUT; child++) {
+    const index = child * HASH_WORDS;
+    if (isSame(a.words, index, a.childLevel, b.words, index, b.childLevel)) continue;
+    const lba = firstLba + child * span;
+    if (level === 0) yield { firstLba: lba, count: 1 };
+    else yield* compare(reader, childOf(a, child), childOf(b, child), lba);
+  }
+}
+
+/** A tree of another height has another root, but zeroes are zeroes at any level. */
+function isSame(
+  left: Uint32Array,
+  leftIndex: number,
+  leftLevel: number,
+  right: Uint32Array,
+  rightIndex: number,
+  rightLevel: number,
+): boolean {
+  for (let word = 0; word < HASH_WORDS; word++) {
+    if (left[leftIndex + word] !== right[rightIndex + word]) return false;
+  }
+  return leftLevel === rightLevel || isZeroHash(left, leftIndex);
+}
+
+/** The node at `level`; a lower one is the first child of what would be there. */
+async function openNode(
+  reader: BlockReader,
+  { level: ownLevel, reference }: Subtree,
+  level: number,
+): Promise<OpenNode> {
+  if (ownLevel === level) {
+    const words = (await reader.loadRoot(reference)) ?? new Uint32Array(NODE_WORDS);
+    return { words, childLevel: level - 1 };
+  }
+  const words = new Uint32Array(NODE_WORDS);
+  words.set(reference.subarray(0, HASH_WORDS));
+  words.set(reference.subarray(HASH_WORDS), HINT_WORD);
+  return { words, childLevel: ownLevel };
+}
+
+function childOf({ words, childLevel }: OpenNode, child: number): Subtree {
+  const reference = new Uint32Array(REFERENCE_WORDS);
+  reference.set(words.subarray(child * HASH_WORDS, (child + 1) * HASH_WORDS));
+  const hint = HINT_WORD + child * 2;
+  reference.set(words.subarray(hint, hint + 2), HASH_WORDS);
+  return { level: childLevel, reference };
+}

@@ -1,0 +1,110 @@
+/**
+ * Examines a store from the outside, as its format is described: superblock, catalog, segments,
+ * log and trees. Shares nothing with the code that serves a store but the numbers of the format
+ * and the hash function, and changes nothing.
+ */
+import { type Finding, Findings } from './findings.ts';
+import { Inventory } from './inventory.ts';
+import { examineLog } from './log.ts';
+import { type ExamineParts, examineSegment } from './segment.ts';
+import { StoreDirectory } from './store-directory.ts';
+import { examineSuperblock, type ReadCatalog } from './superblock.ts';
+import { examineTrees } from './tree.ts';
+
+export type { Finding, LostBlocks } from './findings.ts';
+
+export interface Examination {
+  readonly findings: readonly Finding[];
+  /** No catalog can be read, so volumes and snapshots are out of reach. */
+  readonly unreadable: boolean;
+  readonly generation: number;
+  readonly segments: number;
+  readonly logRecords: number;
+  /** Distinct ones that are intact. */
+  readonly blocks: number;
+  readonly nodes: number;
+}
+
+/**
+ * @throws {StartupError} it is no store, or in use
+ * @throws when its files may not be read
+ */
+export async function examine(
+  path: string,
+  onProgress: (doneBytes: number, totalBytes: number) => void = () => {},
+): Promise<Examination> {
+  const directory = await StoreDirectory.open(path);
+  try {
+    return await examineFiles(directory, onProgress);
+  } finally {
+    await directory.close();
+  }
+}
+
+async function examineFiles(
+  directory: StoreDirectory,
+  onProgress: (doneBytes: number, totalBytes: number) => void,
+): Promise<Examination> {
+  const findings = new Findings();
+  const current = await examineSuperblock(directory, findings);
+  const { catalog } = current ?? {};
+  const inventory = new Inventory(directory);
+  let logRecords = 0;
+  if (current !== undefined && catalog !== undefined) {
+    const totalBytes = catalog.segments.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
+    let doneBytes = 0;
+    const addProgress = (bytes: number) => {
+      doneBytes += bytes;
+      onProgress(Math.min(doneBytes, totalBytes), totalBytes);
+    };
+    const { superblock } = current;
+    const parts = { directory, superblock, catalog, inventory, findings, onProgress: addProgress };
+    examineCatalog(catalog, findings);
+    await examineSegments(parts);
+    const log = await examineLog(parts);
+    logRecords = log.recordCount;
+    await examineTrees(parts, log);
+  }
+  return {
+    findings: findings.list,
+    unreadable: findings.unreadable,
+    generation: current?.superblock.generation ?? 0,
+    segments: catalog?.segments.length ?? 0,
+    logRecords,
+    blocks: inventory.blockCount,
+    nodes: inventory.nodeCount,
+  };
+}
+
+async function examineSegments(parts: ExamineParts): Promise<void> {
+  const numbers = new Set(await parts.directory.segmentNumbers());
+  for (const segment of parts.catalog.segments) {
+    if (numbers.has(segment.number)) await examineSegment(parts, segment);
+    else parts.findings.add('segment', `segment ${segment.number} is missing`);
+  }
+}
+
+/** Whether what the catalog says can be true. */
+function examineCatalog(catalog: ReadCatalog, findings: Findings): void {
+  const { segments, volumes, snapshots, segmentBytes } = catalog;
+  const complain = (message: string) => findings.add('catalog', message);
+  for (const { number, usedBytes } of segments) {
+    if (number >= catalog.nextSegment) complain(`segment ${number} is not below nextSegment`);
+    if (usedBytes > segmentBytes) complain(`segment ${number} holds more than it can`);
+  }
+  for (const { id, name } of volumes) {
+    if (id >= catalog.nextVolume) complain(`volume ${name} has a number not below nextVolume`);
+  }
+  const names = [...volumes, ...snapshots].map(({ name }) => name);
+  for (const name of repeated(names)) complain(`the name ${name} is there twice`);
+  for (const id of repeated(volumes.map((volume) => volume.id))) {
+    complain(`the volume number ${id} is there twice`);
+  }
+  for (const number of repeated(segments.map((segment) => segment.number))) {
+    complain(`segment ${number} is listed twice`);
+  }
+}
+
+function repeated<T>(values: readonly T[]): Set<T> {
+  return new Set(values.filter((value, index) => values.indexOf(value) !== index));
+}

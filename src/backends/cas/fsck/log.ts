@@ -1,0 +1,148 @@
+/** Examines the log: what was confirmed since the catalog was written. */
+import { EntryKind, RECORD_ALIGNMENT, RecordType } from '../format.ts';
+import { Findings, type LostBlocks } from './findings.ts';
+import type { ReadRecord } from './record.ts';
+import { type ExamineParts, examineContent, readRecord } from './segment.ts';
+
+/** What the log makes of a volume. */
+export interface LoggedBlocks {
+  /** Hash by block number; undefined for zeroes. */
+  readonly hashes: Map<number, Buffer | undefined>;
+  /** Blocks from `first` on that became zero, in the order of the log. */
+  readonly trims: { readonly first: number; readonly end: number }[];
+}
+
+export interface ReadLog {
+  readonly recordCount: number;
+  /** By the number of the volume. */
+  readonly volumes: ReadonlyMap<number, LoggedBlocks>;
+}
+
+interface Position {
+  segment: number;
+  offset: number;
+  sequence: number;
+  epoch: number;
+}
+
+export async function examineLog(parts: ExamineParts): Promise<ReadLog> {
+  const { streams, segments } = parts.catalog;
+  const listed = new Set(segments.map(({ number }) => number));
+  const isCandidate = (number: number) => number > streams.data.segment && !listed.has(number);
+  const candidates = (await parts.directory.segmentNumbers()).filter(isCandidate);
+  const at: Position = { ...streams.data, epoch: 0 };
+  const volumes = new Map<number, LoggedBlocks>();
+  let recordCount = 0;
+  for (;;) {
+    let record = await takeNext(parts, at);
+    if (record === undefined) {
+      const next = await findFirst(parts, candidates, ({ sequence }) => sequence === at.sequence);
+      if (next === undefined) break;
+      const behind: Position = { ...at, segment: next, offset: 0 };
+      record = await takeNext(parts, behind);
+      if (record === undefined) break;
+      Object.assign(at, behind);
+      candidates.splice(candidates.indexOf(next), 1);
+    }
+    apply(volumes, record);
+    parts.onProgress(record.length);
+    recordCount++;
+  }
+  await findLosses(parts, at, candidates);
+  return { recordCount, volumes };
+}
+
+/** Takes the record at a position and moves behind it. @returns undefined when there is none */
+async function takeNext(parts: ExamineParts, at: Position): Promise<ReadRecord | undefined> {
+  if (at.segment === 0) return undefined;
+  const found = await readRecord(parts, at.segment, at.offset, parts.catalog.segmentBytes);
+  if (typeof found === 'string') return undefined;
+  const { record, bytes } = found;
+  const { type, sequence, epoch } = record;
+  if (type !== RecordType.data || sequence !== at.sequence || epoch < at.epoch) return undefined;
+  // A torn tail is no damage: findings count once the record does.
+  const findings = new Findings();
+  if (!examineContent({ ...parts, findings }, at.segment, at.offset, record, bytes))
+    return undefined;
+  for (const { place, message } of findings.list) parts.findings.add(place, message);
+  at.offset += record.length;
+  at.sequence++;
+  at.epoch = epoch;
+  return record;
+}
+
+function apply(volumes: Map<number, LoggedBlocks>, { entries }: ReadRecord): void {
+  for (const { kind, volume, lba, count, hash } of entries) {
+    const logged: LoggedBlocks = volumes.get(volume) ?? { hashes: new Map(), trims: [] };
+    volumes.set(volume, logged);
+    if (kind !== EntryKind.trim) {
+      logged.hashes.set(lba, kind === EntryKind.zero ? undefined : hash);
+      continue;
+    }
+    logged.trims.push({ first: lba, end: lba + count });
+    for (const known of logged.hashes.keys()) {
+      if (known >= lba && known < lba + count) logged.hashes.delete(known);
+    }
+  }
+}
+
+async function findFirst(
+  parts: ExamineParts,
+  candidates: readonly number[],
+  isWanted: (record: ReadRecord) => boolean,
+): Promise<number | undefined> {
+  for (const number of candidates) {
+    const found = await readRecord(parts, number, 0, parts.catalog.segmentBytes);
+    if (typeof found === 'string' || found.record.type !== RecordType.data) continue;
+    if (isWanted(found.record)) return number;
+  }
+  return undefined;
+}
+
+/** Looks behind the end of the log for proof that there had been more. */
+async function findLosses(
+  parts: ExamineParts,
+  at: Position,
+  candidates: readonly number[],
+): Promise<void> {
+  const later = await findFirst(parts, candidates, ({ sequence }) => sequence > at.sequence);
+  let isLoss = later !== undefined;
+  const behind: ReadRecord[] = [];
+  const places = candidates.map((segment) => ({ segment, offset: 0 }));
+  if (at.segment !== 0) places.unshift(at);
+  for (const { segment, offset } of places) {
+    for await (const record of recordsBehind(parts, segment, offset)) {
+      if (record.type !== RecordType.data || record.epoch < at.epoch) continue;
+      if (record.durableSequence > at.sequence) isLoss = true;
+      if (record.sequence >= at.sequence) behind.push(record);
+    }
+  }
+  if (!isLoss) return;
+  const place = at.segment === 0 ? '' : ` (segment ${at.segment}, byte ${at.offset})`;
+  const message = `record ${at.sequence}${place} is damaged, though it had been durable`;
+  parts.findings.add('log', message, { lost: lostBlocks(parts, behind) });
+}
+
+/** Every record from `offset` on whose head is right, wherever it stands. */
+async function* recordsBehind(
+  parts: ExamineParts,
+  segment: number,
+  offset: number,
+): AsyncGenerator<ReadRecord> {
+  const { segmentBytes } = parts.catalog;
+  for (let at = offset; at < segmentBytes; at += RECORD_ALIGNMENT) {
+    const found = await readRecord(parts, segment, at, segmentBytes);
+    if (typeof found !== 'string') yield found.record;
+  }
+}
+
+/** Blocks of which the log held newer content. */
+function lostBlocks({ catalog }: ExamineParts, records: readonly ReadRecord[]): LostBlocks[] {
+  const names = new Map(catalog.volumes.map(({ id, name }) => [id, name]));
+  return records.flatMap(({ entries }) =>
+    entries.flatMap(({ volume, lba, count }) => {
+      const name = names.get(volume);
+      return name === undefined ? [] : { kind: 'volume' as const, name, firstLba: lba, count };
+    }),
+  );
+}

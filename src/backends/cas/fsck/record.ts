@@ -1,0 +1,94 @@
+/** Takes records apart, trusting nothing: every number is checked before it is used. */
+import {
+  ENTRIES_MAX,
+  ENTRY_SIZE,
+  FORMAT_VERSION,
+  RECORD_ALIGNMENT,
+  RECORD_HEADER_SIZE,
+} from '../format.ts';
+import { checksumOf } from './hash.ts';
+
+const MAGIC = 0x52434f41;
+const CHECKSUM_START = 96;
+
+/** Where a record stands, and in which store. */
+export interface RecordPlace {
+  readonly store: Buffer;
+  readonly segment: number;
+  readonly offset: number;
+}
+
+export interface ReadEntry {
+  readonly kind: number;
+  readonly volume: number;
+  readonly lba: number;
+  readonly hash: Buffer;
+  readonly segment: number;
+  readonly place: number;
+  readonly count: number;
+}
+
+export interface ReadRecord {
+  readonly type: number;
+  readonly sequence: number;
+  readonly epoch: number;
+  readonly durableSequence: number;
+  readonly length: number;
+  readonly entries: readonly ReadEntry[];
+  readonly inlineStart: number;
+  readonly inlineEnd: number;
+}
+
+/** Header, entries and inline data of a record without a catalog need no more bytes than this. */
+export const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
+
+/**
+ * @param bytes from the start of the record on; frames need not be among them
+ * @returns what is wrong
+ */
+export function parseRecord(bytes: Buffer, at: RecordPlace): ReadRecord | string {
+  if (bytes.length < RECORD_HEADER_SIZE) return 'is missing';
+  if (bytes.readUInt32LE(0) !== MAGIC) return 'is none';
+  if (bytes.readUInt16LE(4) !== FORMAT_VERSION) return `has version ${bytes.readUInt16LE(4)}`;
+  if (!bytes.subarray(8, 24).equals(at.store)) return 'belongs to another store';
+  if (bytes.readUInt32LE(24) !== at.segment) return 'belongs to another segment';
+  if (bytes.readUInt32LE(28) * RECORD_ALIGNMENT !== at.offset) return 'belongs elsewhere';
+  const [entryCount, length] = [bytes.readUInt32LE(56), bytes.readUInt32LE(60)];
+  const inlineStart = RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE;
+  const inlineEnd = inlineStart + bytes.readUInt32LE(64);
+  if (entryCount > ENTRIES_MAX || length % RECORD_ALIGNMENT !== 0 || inlineEnd > length) {
+    return 'has lengths that do not fit';
+  }
+  if (inlineEnd > bytes.length) return 'is cut off';
+  const stored = bytes.subarray(CHECKSUM_START, RECORD_HEADER_SIZE);
+  if (!stored.equals(checksumOf(bytes.subarray(0, inlineEnd)))) return 'has a wrong checksum';
+  return {
+    type: bytes.readUInt16LE(6),
+    sequence: Number(bytes.readBigUInt64LE(32)),
+    epoch: Number(bytes.readBigUInt64LE(40)),
+    durableSequence: Number(bytes.readBigUInt64LE(48)),
+    length,
+    entries: Array.from({ length: entryCount }, (_, index) =>
+      parseEntry(bytes.subarray(RECORD_HEADER_SIZE + index * ENTRY_SIZE)),
+    ),
+    inlineStart,
+    inlineEnd,
+  };
+}
+
+function parseEntry(bytes: Buffer): ReadEntry {
+  return {
+    kind: bytes.readUInt32LE(0),
+    volume: bytes.readUInt32LE(4),
+    lba: Number(bytes.readBigUInt64LE(8)),
+    hash: Buffer.from(bytes.subarray(16, 48)),
+    segment: bytes.readUInt32LE(48),
+    place: bytes.readUInt32LE(52),
+    count: bytes.readUInt32LE(56),
+  };
+}
+
+/** Where the frame of an entry lies in its segment. */
+export function frameExtent(place: number): { readonly offset: number; readonly size: number } {
+  return { offset: Math.floor(place / 512) * 16, size: (place % 512) * 16 };
+}

@@ -1,0 +1,167 @@
+/** Examines segments: that records follow each other, and everything that each one holds. */
+import { EntryKind, RECORD_ALIGNMENT, RecordType } from '../format.ts';
+import type { Findings } from './findings.ts';
+import { decodeFrame, rawSizeOf } from './frame.ts';
+import { hashOf } from './hash.ts';
+import { contentOf, type Inventory } from './inventory.ts';
+import {
+  frameExtent,
+  HEAD_BYTES_MAX,
+  parseRecord,
+  type ReadEntry,
+  type ReadRecord,
+} from './record.ts';
+import type { StoreDirectory } from './store-directory.ts';
+import type { ReadCatalog, SuperblockCopy } from './superblock.ts';
+
+export interface ExamineParts {
+  readonly directory: StoreDirectory;
+  readonly superblock: SuperblockCopy;
+  readonly catalog: ReadCatalog;
+  readonly inventory: Inventory;
+  readonly findings: Findings;
+  /** Bytes of segments that were examined. */
+  onProgress(bytes: number): void;
+}
+
+type ListedSegment = ReadCatalog['segments'][number];
+
+const TYPES_OF_STREAM = {
+  data: [RecordType.data],
+  node: [RecordType.node, RecordType.catalog],
+  moved: [RecordType.moved],
+};
+
+/** Examines what the catalog says that a segment holds. */
+export async function examineSegment(parts: ExamineParts, listed: ListedSegment): Promise<void> {
+  const { findings, superblock } = parts;
+  const { number, usedBytes } = listed;
+  let [offset, sequence, epoch] = [0, 0, 0];
+  while (offset < usedBytes) {
+    const found = await readRecord(parts, number, offset, usedBytes);
+    if (typeof found === 'string') {
+      const next = await findNext(parts, number, offset, usedBytes);
+      const extent = `segment ${number}, bytes ${offset} to ${next - 1}`;
+      findings.add('segment', `${extent}: the record there ${found}`);
+      parts.onProgress(next - offset);
+      [offset, sequence] = [next, 0];
+      continue;
+    }
+    const { record, bytes } = found;
+    const complain = (problem: string) =>
+      findings.add('segment', `segment ${number}, record at ${offset}: ${problem}`);
+    if (sequence !== 0 && record.sequence !== sequence) complain('its sequence has a gap');
+    if (record.epoch < epoch || record.epoch > superblock.epoch) complain('its epoch is wrong');
+    const types: readonly number[] = TYPES_OF_STREAM[listed.stream];
+    if (!types.includes(record.type)) complain(`its type ${record.type} is wrong`);
+    examineContent(parts, number, offset, record, bytes);
+    parts.onProgress(record.length);
+    offset += record.length;
+    [sequence, epoch] = [record.sequence + 1, record.epoch];
+  }
+}
+
+/** A whole record. @returns what is wrong with it */
+export async function readRecord(
+  { directory, superblock: { store } }: ExamineParts,
+  segment: number,
+  offset: number,
+  end: number,
+): Promise<{ readonly record: ReadRecord; readonly bytes: Buffer } | string> {
+  const head = await directory.readSegment(segment, offset, Math.min(HEAD_BYTES_MAX, end - offset));
+  const length = head.length < 128 ? 0 : head.readUInt32LE(60);
+  if (length === 0 || length > end - offset) return 'is none';
+  const bytes = await directory.readSegment(segment, offset, length);
+  const record = parseRecord(bytes, { store, segment, offset });
+  if (typeof record === 'string') return record;
+  return bytes.length < length ? 'is cut off' : { record, bytes };
+}
+
+/** Where the first whole record behind `offset` begins; `end` when there is none. */
+async function findNext(
+  parts: ExamineParts,
+  segment: number,
+  offset: number,
+  end: number,
+): Promise<number> {
+  for (let next = offset + RECORD_ALIGNMENT; next < end; next += RECORD_ALIGNMENT) {
+    if (typeof (await readRecord(parts, segment, next, end)) !== 'string') return next;
+  }
+  return end;
+}
+
+/**
+ * Verifies frames and what is around them, and takes up what is intact.
+ *
+ * @returns whether all frames are right
+ */
+export function examineContent(
+  { findings, inventory }: ExamineParts,
+  segment: number,
+  offset: number,
+  record: ReadRecord,
+  bytes: Buffer,
+): boolean {
+  const at = `segment ${segment}, record at ${offset}`;
+  const covered: { readonly start: number; readonly end: number }[] = [];
+  let intact = true;
+  for (const [index, entry] of record.entries.entries()) {
+    const problem = examineEntry(segment, entry);
+    if (problem !== undefined) findings.add('segment', `${at}, entry ${index}: ${problem}`);
+    const content = contentOf(entry.kind);
+    if (content === undefined) continue;
+    const frame = frameExtent(entry.place);
+    const start = frame.offset - offset;
+    const end = start + frame.size;
+    const isInside = start >= record.inlineEnd && end <= record.length && entry.segment === segment;
+    const raw = isInside
+      ? decodeFrame(bytes.subarray(start, end), rawSizeOf(entry.kind) as number)
+      : undefined;
+    if (raw !== undefined && hashOf(content, raw).equals(entry.hash)) {
+      inventory.add(content, entry.hash, segment, entry.place);
+    } else {
+      intact = false;
+      const hash = entry.hash.toString('hex');
+      findings.add('segment', `${at}, byte ${frame.offset}: ${content} ${hash} is damaged`, {
+        hash,
+      });
+    }
+    if (isInside) covered.push({ start, end });
+  }
+  if (!isZeroOutside(bytes, record.inlineEnd, covered)) {
+    findings.add('segment', `${at}: there is something between or behind its frames`);
+  }
+  return intact;
+}
+
+/** @returns what is wrong with the entry itself */
+function examineEntry(segment: number, entry: ReadEntry): string | undefined {
+  const { kind, hash, count } = entry;
+  const isZero = hash.every((byte) => byte === 0);
+  switch (kind) {
+    case EntryKind.block:
+    case EntryKind.node:
+      return entry.segment === segment ? undefined : 'its frame is in another segment';
+    case EntryKind.duplicate:
+      return isZero ? 'a duplicate of zeroes' : undefined;
+    case EntryKind.zero:
+      return isZero && count === 1 ? undefined : 'zeroes with a hash or of more than one block';
+    case EntryKind.trim:
+      return isZero ? undefined : 'a trim with a hash';
+    default:
+      return `its kind ${kind} is unknown`;
+  }
+}
+
+function isZeroOutside(
+  bytes: Buffer,
+  from: number,
+  covered: readonly { readonly start: number; readonly end: number }[],
+): boolean {
+  let at = from;
+  for (const { start, end } of covered.toSorted((a, b) => a.start - b.start)) {
+    if (bytes.subarray(at, start).some((byte) => byte !== 0)) return false;
+    at = Math.max(at, end);
+  }
+  return !bytes.subarray(at).some((byte) => byte !== 0);
+}

@@ -1,0 +1,92 @@
+/** The files of a store, opened for reading and kept from being written meanwhile. */
+import { type FileHandle, open, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { StartupError } from '../../../core/startup-error.ts';
+import { native } from '../../../native.ts';
+
+export class StoreDirectory {
+  readonly path: string;
+  readonly #lock: FileHandle | undefined;
+  #open: { readonly name: string; readonly handle: FileHandle } | undefined;
+
+  private constructor(path: string, lock: FileHandle | undefined) {
+    this.path = path;
+    this.#lock = lock;
+  }
+
+  /** @throws {StartupError} it is no store, or in use */
+  static async open(path: string): Promise<StoreDirectory> {
+    const handle = await openIfThere(join(path, 'superblock'));
+    if (handle === undefined) {
+      throw new StartupError(
+        `there is no store at ${path}`,
+        'name the directory that targets have as blob_store.path',
+      );
+    }
+    await handle.close();
+    const lock = await openIfThere(join(path, 'lock'));
+    if (lock !== undefined && !native.lockFile(lock.fd)) {
+      await lock.close();
+      throw new StartupError(
+        `the store ${path} is in use by another process`,
+        'stop the server or command that has it open, or examine a copy',
+      );
+    }
+    return new StoreDirectory(path, lock);
+  }
+
+  /** Numbers of the segment files, ascending. */
+  async segmentNumbers(): Promise<number[]> {
+    const names = await readdir(join(this.path, 'segments')).catch(() => []);
+    return names
+      .flatMap((name) => /^(\d{8,})\.seg$/.exec(name)?.[1] ?? [])
+      .map(Number)
+      .sort((a, b) => a - b);
+  }
+
+  /** @returns fewer bytes than asked for at the end of the file, and where it cannot be read */
+  async read(name: string, position: number, length: number): Promise<Buffer> {
+    const bytes = Buffer.alloc(length);
+    let done = 0;
+    try {
+      const handle = await this.#handleOf(name);
+      while (done < length) {
+        const { bytesRead } = await handle.read(bytes, done, length - done, position + done);
+        if (bytesRead === 0) break;
+        done += bytesRead;
+      }
+    } catch (error) {
+      // A disk that fails here and there is what this is for.
+      if (!['EIO', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    }
+    return bytes.subarray(0, done);
+  }
+
+  readSegment(number: number, position: number, length: number): Promise<Buffer> {
+    return this.read(join('segments', `${String(number).padStart(8, '0')}.seg`), position, length);
+  }
+
+  async close(): Promise<void> {
+    await this.#open?.handle.close();
+    await this.#lock?.close();
+  }
+
+  /** One file stays open: most reads are in the file of the read before. */
+  async #handleOf(name: string): Promise<FileHandle> {
+    if (this.#open?.name !== name) {
+      await this.#open?.handle.close();
+      this.#open = undefined;
+      this.#open = { name, handle: await open(join(this.path, name), 'r') };
+    }
+    return this.#open.handle;
+  }
+}
+
+async function openIfThere(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}

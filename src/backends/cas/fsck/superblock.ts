@@ -1,0 +1,158 @@
+/** Examines the superblock and the catalogs that it names. */
+import { z } from 'zod';
+import { FORMAT_VERSION, RecordType } from '../format.ts';
+import type { Findings } from './findings.ts';
+import { HASH_SIZE, hashOf } from './hash.ts';
+import { parseRecord } from './record.ts';
+import type { StoreDirectory } from './store-directory.ts';
+
+const COPY_SIZE = 4096;
+const COPY_COUNT = 4;
+const MAGIC = 0x42534f41;
+const CHECKSUM_OFFSET = 56;
+
+const count = z.number().int().min(0);
+const position = z.object({ segment: count, offset: count, sequence: count });
+const root = z.tuple([z.string().regex(/^[0-9a-f]{64}$/), count, count]);
+const catalogSchema = z.object({
+  segmentBytes: count.min(COPY_SIZE),
+  nextSegment: count,
+  nextVolume: count,
+  streams: z.object({ data: position, node: position, moved: position }),
+  segments: z.array(
+    z.object({
+      number: count.min(1),
+      stream: z.enum(['data', 'node', 'moved']),
+      usedBytes: count,
+      sealed: z.boolean(),
+      condemnedIn: count,
+    }),
+  ),
+  volumes: z.array(z.object({ id: count, name: z.string(), sizeBytes: count, root })),
+  snapshots: z.array(z.object({ name: z.string(), volume: z.string(), sizeBytes: count, root })),
+});
+
+export type ReadCatalog = z.infer<typeof catalogSchema>;
+
+/** A copy that is right in itself. */
+export interface SuperblockCopy {
+  readonly store: Buffer;
+  readonly generation: number;
+  readonly epoch: number;
+  readonly segment: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface CurrentState {
+  readonly superblock: SuperblockCopy;
+  /** Undefined for a store that nothing was ever written to. */
+  readonly catalog: ReadCatalog | undefined;
+}
+
+/** @returns the state that counts; undefined when none can be read */
+export async function examineSuperblock(
+  directory: StoreDirectory,
+  findings: Findings,
+): Promise<CurrentState | undefined> {
+  const copies = await readCopies(directory, findings);
+  const generations = [...new Map(copies.map((copy) => [copy.generation, copy])).values()];
+  generations.sort((a, b) => b.generation - a.generation);
+  let current: CurrentState | undefined;
+  for (const [age, superblock] of generations.entries()) {
+    // What the third one needs may be gone: a crash between two copies leaves it.
+    if (age >= 2 && current !== undefined) break;
+    if (superblock.segment === 0) {
+      current ??= { superblock, catalog: undefined };
+      continue;
+    }
+    const catalog = await readCatalog(directory, superblock);
+    if (typeof catalog !== 'string') {
+      current ??= { superblock, catalog };
+      continue;
+    }
+    const place = `segment ${superblock.segment}, byte ${superblock.offset}`;
+    findings.add(
+      'catalog',
+      `the catalog of generation ${superblock.generation} (${place}) ${catalog}`,
+    );
+  }
+  if (current === undefined) findings.unreadable = true;
+  return current;
+}
+
+async function readCopies(
+  directory: StoreDirectory,
+  findings: Findings,
+): Promise<SuperblockCopy[]> {
+  const bytes = await directory.read('superblock', 0, COPY_SIZE * COPY_COUNT);
+  const copies: (SuperblockCopy | undefined)[] = [];
+  for (let number = 0; number < COPY_COUNT; number++) {
+    const copy = parseCopy(bytes.subarray(number * COPY_SIZE, (number + 1) * COPY_SIZE));
+    if (typeof copy !== 'string' && copy.generation % 2 === Math.floor(number / 2)) {
+      copies.push(copy);
+      continue;
+    }
+    copies.push(undefined);
+    if (isUnused(bytes, number)) continue;
+    const problem = typeof copy === 'string' ? copy : `is of generation ${copy.generation}`;
+    findings.add('superblock', `copy ${number} ${problem}`);
+  }
+  comparePair(copies[0], copies[1], 0, findings);
+  comparePair(copies[2], copies[3], 2, findings);
+  return copies.filter((copy) => copy !== undefined);
+}
+
+/** Generation 1 goes to copies 2 and 3: until the second, copies 0 and 1 are holes of the file. */
+function isUnused(bytes: Buffer, number: number): boolean {
+  if (number > 1) return false;
+  return bytes.subarray(0, 2 * COPY_SIZE).every((byte) => byte === 0);
+}
+
+function comparePair(
+  first: SuperblockCopy | undefined,
+  second: SuperblockCopy | undefined,
+  number: number,
+  findings: Findings,
+): void {
+  if (first === undefined || second === undefined) return;
+  if (first.generation === second.generation && first.store.equals(second.store)) return;
+  findings.add('superblock', `copies ${number} and ${number + 1} differ`);
+}
+
+/** @returns what is wrong */
+function parseCopy(bytes: Buffer): SuperblockCopy | string {
+  if (bytes.length < COPY_SIZE) return 'is missing';
+  if (bytes.readUInt32LE(0) !== MAGIC) return 'is none';
+  const cleared = Buffer.from(bytes).fill(0, CHECKSUM_OFFSET, CHECKSUM_OFFSET + HASH_SIZE);
+  const stored = bytes.subarray(CHECKSUM_OFFSET, CHECKSUM_OFFSET + HASH_SIZE);
+  if (!stored.equals(hashOf('record', cleared))) return 'has a wrong checksum';
+  if (bytes.readUInt32LE(4) !== FORMAT_VERSION) return `has version ${bytes.readUInt32LE(4)}`;
+  return {
+    store: Buffer.from(bytes.subarray(8, 24)),
+    generation: Number(bytes.readBigUInt64LE(24)),
+    epoch: Number(bytes.readBigUInt64LE(32)),
+    segment: bytes.readUInt32LE(40),
+    offset: bytes.readUInt32LE(44),
+    length: bytes.readUInt32LE(48),
+  };
+}
+
+/** @returns what is wrong */
+async function readCatalog(
+  directory: StoreDirectory,
+  { store, segment, offset, length }: SuperblockCopy,
+): Promise<ReadCatalog | string> {
+  const bytes = await directory.readSegment(segment, offset, length);
+  const record = parseRecord(bytes, { store, segment, offset });
+  if (typeof record === 'string') return record;
+  if (record.type !== RecordType.catalog) return 'is a record of another type';
+  if (record.length !== length) return 'has another length';
+  const { inlineEnd, inlineStart } = record;
+  if (bytes.subarray(inlineEnd).some((byte) => byte !== 0)) return 'is not followed by zeroes';
+  try {
+    return catalogSchema.parse(JSON.parse(bytes.toString('utf8', inlineStart, inlineEnd)));
+  } catch (error) {
+    return `does not make sense: ${(error as Error).message}`;
+  }
+}

@@ -1,0 +1,158 @@
+/** The `cas` commands. Each action loads what it needs: the native addon may be missing. */
+import { type Command, InvalidArgumentError } from 'commander';
+import { parseSize } from '../../config/size.ts';
+import { ExitCode } from '../exit-code.ts';
+import { parseName } from './name.ts';
+
+const AFTER_HELP = `
+These commands open the store themselves: no server may have it open. Run them as the user that the
+server runs as. LBAs and sectors are of 512 bytes, as initiators count them.
+
+Examples:
+  aoe-server cas list /srv/aoe/blobs
+  aoe-server cas snapshot /srv/aoe/blobs e1.0 monday
+  aoe-server cas clone /srv/aoe/blobs monday e1.1      a new disk for shelf 1, slot 1
+  aoe-server cas diff /srv/aoe/blobs monday e1.0       what has changed since
+  aoe-server cas rollback /srv/aoe/blobs e1.0 monday   back to it
+  aoe-server cas du /srv/aoe/blobs                     what deleting each would free
+  aoe-server cas delete /srv/aoe/blobs monday
+  aoe-server cas collect /srv/aoe/blobs                give back what that leaves unused
+  aoe-server cas scrub /srv/aoe/blobs --rate 100MiB
+  aoe-server cas fsck /srv/aoe/blobs
+`;
+
+const AFTER_DU = `
+LOGICAL counts the blocks that are not zero, REFERENCED what they take compressed, without regard
+to what they share. EXCLUSIVE is what nothing else needs: what deleting this one would free.`;
+
+const TRANSFER = 'tuesday --from monday | ssh backup aoe-server cas receive /srv/aoe/blobs tuesday';
+
+const AFTER_RECEIVE = `
+The snapshot appears when all of it has arrived and its root hash is the one that was sent. Changes
+need a store with the same base, under whatever name. Makes a new store when there is none.`;
+
+const AFTER_FSCK = `
+Reads superblock, catalog, segments, log and trees with code of its own, trusts none of them, and
+computes every hash anew. Changes nothing. Works on a store that a server cannot open.
+
+A crash may leave a torn record at the end of the log, which is no inconsistency, and copies of the
+superblock that differ, which is one that affects nothing: the next start puts them right.
+
+Exit codes:
+  ${ExitCode.ok}  consistent
+  ${ExitCode.failure}  could not be examined: it is in use, or cannot be read
+  ${ExitCode.inconsistent}  not consistent, but every block of volumes and snapshots is there
+  ${ExitCode.lost}  blocks of volumes or snapshots are lost`;
+
+export function addCasCommand(program: Command): void {
+  const cas = program
+    .command('cas')
+    .description('look after a content-addressed store')
+    .addHelpText('after', AFTER_HELP);
+  addViews(cas);
+  addChanges(cas);
+  addTransfers(cas);
+  addCare(cas);
+}
+
+function addViews(cas: Command): void {
+  storeCommand(cas, 'list', 'list volumes and snapshots')
+    .option('--json', 'print a JSON object')
+    .action(async (path, options) => (await import('./list.ts')).listRoots(path, options));
+  storeCommand(cas, 'stats', 'show what is stored and what it takes')
+    .option('--json', 'print a JSON object, with every segment')
+    .action(async (path, options) => (await import('./stats.ts')).showStats(path, options));
+  storeCommand(cas, 'du', 'show what each volume and snapshot takes')
+    .option('--json', 'print a JSON array')
+    .addHelpText('after', AFTER_DU)
+    .action(async (path, options) => (await import('./du.ts')).showUsage(path, options));
+  storeCommand(cas, 'diff', 'list the extents whose content differs', 'monday e1.0')
+    .argument('<root1>', 'volume, snapshot, or root hash')
+    .argument('<root2>', 'volume, snapshot, or root hash')
+    .option('--json', 'print a JSON array')
+    .action(async (path, before, after, options) =>
+      (await import('./diff.ts')).listDifferences(path, before, after, options),
+    );
+}
+
+function addChanges(cas: Command): void {
+  storeCommand(cas, 'snapshot', 'keep the present state of a volume under a name', 'e1.0 monday')
+    .argument('<volume>')
+    .argument('<name>', 'name of the new snapshot', parseName)
+    .action(async (path, volume, name) =>
+      (await import('./change.ts')).takeSnapshot(path, volume, name),
+    );
+  storeCommand(cas, 'clone', 'make a new volume with the content of a snapshot', 'monday e1.1')
+    .argument('<snapshot>', 'snapshot, volume, or root hash')
+    .argument('<volume>', 'name of the new volume; e1.0 for shelf 1, slot 0', parseName)
+    .action(async (path, snapshot, volume) =>
+      (await import('./change.ts')).cloneSnapshot(path, snapshot, volume),
+    );
+  storeCommand(
+    cas,
+    'rollback',
+    'give a volume the content of a snapshot; its own is lost',
+    'e1.0 monday',
+  )
+    .argument('<volume>')
+    .argument('<snapshot>', 'snapshot, or root hash')
+    .action(async (path, volume, snapshot) =>
+      (await import('./change.ts')).rollBack(path, volume, snapshot),
+    );
+  storeCommand(cas, 'delete', 'delete a volume or a snapshot', 'monday')
+    .argument('<name>', 'of the volume or snapshot')
+    .action(async (path, name) => (await import('./change.ts')).deleteRoot(path, name));
+}
+
+function addTransfers(cas: Command): void {
+  storeCommand(cas, 'send', 'write a snapshot to standard output', TRANSFER)
+    .argument('<snapshot>', 'snapshot, volume, or root hash')
+    .option('--from <snapshot>', 'write only what has changed since this one')
+    .action(async (path, snapshot, options) =>
+      (await import('./transfer.ts')).sendToOutput(path, snapshot, options),
+    );
+  storeCommand(cas, 'receive', 'make a snapshot of what send wrote', 'monday <monday.stream')
+    .argument('<name>', 'name of the new snapshot', parseName)
+    .addHelpText('after', AFTER_RECEIVE)
+    .action(async (path, name) => (await import('./transfer.ts')).receiveFromInput(path, name));
+}
+
+function addCare(cas: Command): void {
+  storeCommand(
+    cas,
+    'scrub',
+    'verify everything that is stored; exits with 1 when it finds damage',
+    '--rate 100MiB',
+  )
+    .option('--rate <size>', 'read so much a second at most, for example 100MiB', parseRate)
+    .option('--json', 'print a JSON object')
+    .action(async (path, options) => (await import('./scrub.ts')).scrubStore(path, options));
+  storeCommand(cas, 'collect', 'give back the room of what no volume and no snapshot needs')
+    .option('--json', 'print a JSON object')
+    .action(async (path, options) => (await import('./collect.ts')).collectGarbage(path, options));
+  storeCommand(
+    cas,
+    'fsck',
+    'examine a store independently of the server and change nothing',
+    '--json | jq .lost',
+  )
+    .option('--json', 'print a JSON object')
+    .addHelpText('after', AFTER_FSCK)
+    .action(async (path, options) => (await import('./fsck.ts')).examineStore(path, options));
+}
+
+/** @param example what follows the store in an example */
+function storeCommand(cas: Command, name: string, description: string, example = ''): Command {
+  const line = `aoe-server cas ${name} /srv/aoe/blobs ${example}`.trimEnd();
+  return cas
+    .command(name)
+    .description(description)
+    .argument('<store>', 'directory of the store')
+    .addHelpText('after', `\nExample:\n  ${line}\n`);
+}
+
+function parseRate(text: string): number {
+  const bytesPerSecond = parseSize(text);
+  if (bytesPerSecond !== undefined && bytesPerSecond > 0) return bytesPerSecond;
+  throw new InvalidArgumentError('Write a size above 0, for example 100MiB.');
+}

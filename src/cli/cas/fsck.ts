@@ -1,0 +1,74 @@
+import { type Examination, examine } from '../../backends/cas/fsck/index.ts';
+import { ExitCode } from '../exit-code.ts';
+import { Progress } from '../progress.ts';
+import { formatLost, type LostSectors } from './lost.ts';
+import { SECTORS_PER_BLOCK } from './with-store.ts';
+
+/** A store is not as it should be; what is wrong has been printed. */
+class InconsistencyError extends Error {
+  readonly exitCode: ExitCode;
+
+  constructor(message: string, exitCode: ExitCode) {
+    super(message);
+    this.name = 'InconsistencyError';
+    this.exitCode = exitCode;
+  }
+}
+
+/** @throws when the store is not consistent, or cannot be examined */
+export async function examineStore(
+  path: string,
+  { json }: { readonly json?: true },
+): Promise<void> {
+  const examination = await examineWithProgress(path);
+  const { findings, unreadable, ...counts } = examination;
+  const found = findings.map(({ place, message, hash, lost }) => {
+    return { place, message, hash, lost: lost.map(toSectors) };
+  });
+  const lost = found.flatMap((finding) => finding.lost);
+  if (json) {
+    console.log(JSON.stringify({ ...counts, unreadable, findings: found, lost }, null, 2));
+  } else {
+    for (const finding of found) {
+      console.log(`${finding.place}: ${finding.message}`);
+      if (finding.lost.length > 0) console.log(indent(formatLost(finding.lost)));
+    }
+    const { generation, segments, logRecords, blocks, nodes } = counts;
+    console.log(
+      `generation ${generation}: ${segments} segments, ${logRecords} records of log, ` +
+        `${blocks} blocks and ${nodes} nodes are intact`,
+    );
+  }
+  if (findings.length > 0) throw judge(path, findings.length, unreadable, lost.length > 0);
+}
+
+async function examineWithProgress(path: string): Promise<Examination> {
+  let progress: Progress | undefined;
+  try {
+    return await examine(path, (doneBytes, totalBytes) => {
+      progress ??= new Progress('examining', totalBytes);
+      progress.update(doneBytes);
+    });
+  } finally {
+    progress?.end();
+  }
+}
+
+type LostBlocks = Examination['findings'][number]['lost'][number];
+
+function toSectors({ kind, name, firstLba, count }: LostBlocks): LostSectors {
+  const [lba, sectors] = [firstLba * SECTORS_PER_BLOCK, count * SECTORS_PER_BLOCK];
+  return { kind, name, lba, sectors };
+}
+
+function judge(path: string, count: number, unreadable: boolean, lost: boolean) {
+  const message = `the store ${path} is inconsistent in ${count} places`;
+  if (unreadable) return new InconsistencyError(`${message}: nothing can be read`, ExitCode.lost);
+  return lost
+    ? new InconsistencyError(`${message}: blocks are lost, see above`, ExitCode.lost)
+    : new InconsistencyError(`${message}: no block is lost`, ExitCode.inconsistent);
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^/gm, '    ');
+}

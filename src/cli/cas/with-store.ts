@@ -1,0 +1,50 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { CasStore } from '../../backends/cas/index.ts';
+import { StartupError } from '../../core/startup-error.ts';
+
+/**
+ * Opens an existing store, works on it and closes it. What is found damaged on the way goes to
+ * standard error.
+ *
+ * @throws {StartupError} there is none, it is open elsewhere, or it cannot be read
+ */
+export async function withStore<T>(
+  path: string,
+  work: (store: CasStore) => T | Promise<T>,
+): Promise<T> {
+  if (!existsSync(join(path, 'superblock'))) {
+    throw new StartupError(
+      `there is no store at ${path}`,
+      'name the directory that targets have as blob_store.path; aoe-server import makes a new one',
+    );
+  }
+  return await withStoreOrNew(path, work);
+}
+
+/** The same; makes a store when there is none. */
+export async function withStoreOrNew<T>(
+  path: string,
+  work: (store: CasStore) => T | Promise<T>,
+): Promise<T> {
+  // Loaded on demand: the other commands work where the native addon does not.
+  const { openCasStore } = await import('../../backends/cas/index.ts');
+  const store = await openCasStore(path, {
+    onDamage: ({ volume, lba, error }) =>
+      warn(`${volume} is damaged at LBA ${lba * SECTORS_PER_BLOCK}: ${error.message}`),
+    onFailed: ({ message }) => warn(message),
+  });
+  for (const problem of store.problems) warn(`the store is damaged: ${problem}`);
+  try {
+    return await work(store);
+  } finally {
+    await store.close();
+  }
+}
+
+/** The store counts in blocks, initiators and these commands in sectors. */
+export const SECTORS_PER_BLOCK = 8;
+
+function warn(message: string): void {
+  console.error(`warning: ${message}`);
+}

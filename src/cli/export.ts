@@ -1,0 +1,162 @@
+import { existsSync } from 'node:fs';
+import { type FileHandle, open, rename, unlink } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { CasStore } from '../backends/cas/index.ts';
+import type { BlockDevice } from '../core/block-device.ts';
+import { StartupError } from '../core/startup-error.ts';
+import {
+  BLOCK_BYTES,
+  type Chunk,
+  chunksOf,
+  copyInLanes,
+  dataRuns,
+  interruptible,
+  openClient,
+} from './cas/copy-lanes.ts';
+import { Progress } from './progress.ts';
+import { formatRoundSize } from './round-size.ts';
+
+const AFTER_HELP = `
+Makes a new image; zeroes become holes. Every block is verified. No server may have the store open.
+Until the image is complete it is called IMAGE.partial.
+
+Example:
+  aoe-server export /srv/aoe/blobs e1.0 disk1.img
+`;
+
+export function addExportCommand(program: Command): void {
+  program
+    .command('export')
+    .description('copy a volume or snapshot of a content-addressed store into a new image')
+    .argument('<store>', 'directory of the store')
+    .argument('<name>', 'volume, snapshot, or root hash')
+    .argument('<image>', 'image file to make')
+    .addHelpText('after', AFTER_HELP)
+    .action(exportImage);
+}
+
+/**
+ * @throws {StartupError} the store cannot be opened, has no such disk, or the image exists
+ * @throws when reading or writing fails, or a signal ends it; the image is gone then
+ */
+async function exportImage(storePath: string, name: string, imagePath: string): Promise<void> {
+  const { withStore } = await import('./cas/with-store.ts');
+  await interruptible((signal) =>
+    withStore(storePath, async (store) => {
+      const device = await openDisk(store, name);
+      try {
+        const dataBytes = await makeImage(imagePath, (image) =>
+          fill(image, store, name, device, signal),
+        );
+        const size = formatRoundSize(device.sizeBytes);
+        console.log(`${imagePath}: ${size}, ${formatRoundSize(dataBytes)} of data`);
+      } finally {
+        await device.close();
+      }
+    }),
+  );
+}
+
+/** Makes a file that has its name only once it is whole and durable. */
+async function makeImage<T>(
+  path: string,
+  fillImage: (image: FileHandle) => Promise<T>,
+): Promise<T> {
+  if (existsSync(path)) {
+    throw new StartupError(`${path} exists already`, 'name a file that does not exist');
+  }
+  const partial = `${path}.partial`;
+  const image = await createImage(partial);
+  try {
+    const result = await fillImage(image);
+    await image.sync();
+    await rename(partial, path);
+    await syncDirectory(dirname(resolve(path)));
+    return result;
+  } catch (error) {
+    await unlink(partial).catch(() => {});
+    throw error;
+  } finally {
+    await image.close();
+  }
+}
+
+async function createImage(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'w', 0o600);
+  } catch (error) {
+    const { message } = error as Error;
+    throw new StartupError(`cannot create ${path}: ${message}`, 'name a file that can be made');
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+function openDisk(store: CasStore, name: string): Promise<BlockDevice> {
+  const volume = store.findVolume(name);
+  if (volume === undefined) return store.openSnapshot(name);
+  return store.openVolume(name, volume.sizeBytes, true);
+}
+
+/** @returns how many bytes were not zero */
+async function fill(
+  image: FileHandle,
+  store: CasStore,
+  name: string,
+  device: BlockDevice,
+  signal: AbortSignal,
+): Promise<number> {
+  const { sizeBytes } = device;
+  const client = openClient(device);
+  const progress = new Progress('exporting', sizeBytes);
+  let doneBytes = 0;
+  let dataBytes = 0;
+  try {
+    await image.truncate(sizeBytes);
+    await copyInLanes(dataChunks(store, name, sizeBytes), signal, async ({ offset, length }) => {
+      const chunk = await client.read(offset, length);
+      for (const { start, end } of dataRuns(chunk)) {
+        await writeFully(image, chunk.subarray(start, end), offset + start);
+        dataBytes += end - start;
+      }
+      doneBytes = Math.max(doneBytes, offset + length);
+      progress.update(doneBytes);
+    });
+  } finally {
+    progress.end();
+  }
+  return dataBytes;
+}
+
+/** What may hold data. A damaged store is read whole: its stored maps may lack what was logged. */
+async function* dataChunks(
+  store: CasStore,
+  name: string,
+  sizeBytes: number,
+): AsyncGenerator<Chunk> {
+  const { dataExtents, findRoot } = await import('../backends/cas/index.ts');
+  if (store.readOnly) {
+    yield* chunksOf(0, sizeBytes);
+    return;
+  }
+  for await (const { firstLba, count } of dataExtents(store.reader, findRoot(store, name))) {
+    const offset = firstLba * BLOCK_BYTES;
+    // The last block may be a part of one.
+    yield* chunksOf(offset, Math.min(count * BLOCK_BYTES, sizeBytes - offset));
+  }
+}
+
+async function writeFully(image: FileHandle, bytes: Buffer, offset: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const rest = bytes.length - done;
+    done += (await image.write(bytes, done, rest, offset + done)).bytesWritten;
+  }
+}

@@ -1,0 +1,116 @@
+import { describe, expect, it } from 'vitest';
+import { BLOCK_SIZE, FANOUT } from '../../../src/backends/cas/format.ts';
+import type { CasStore } from '../../../src/backends/cas/store.ts';
+import { receiveSnapshot, sendSnapshot } from '../../../src/backends/cas/transfer.ts';
+import { TransferDecoder } from '../../../src/backends/cas/transfer-stream.ts';
+import { storedRoots } from '../../../src/backends/cas/walk.ts';
+import { SimFs, seededRandom } from './sim-fs.ts';
+import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
+
+const BLOCKS = 2 * FANOUT + 3;
+const SIZE = BLOCKS * BLOCK_SIZE;
+
+async function send(store: CasStore, name: string, base?: string): Promise<Buffer> {
+  const { bytes } = await sendSnapshot(store, name, base, clientOf);
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of bytes) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+/** Delivers a stream in pieces of odd sizes. */
+async function* deliver(stream: Buffer): AsyncGenerator<Buffer> {
+  for (let at = 0; at < stream.length; at += 1777) yield stream.subarray(at, at + 1777);
+}
+
+function receive(store: CasStore, name: string, stream: Buffer) {
+  return receiveSnapshot(store, name, new TransferDecoder(deliver(stream)), clientOf);
+}
+
+/** The name and root hash of everything in a store. */
+function contentOf(store: CasStore): string[] {
+  return storedRoots(store).map(({ name, root: [hash] }) => `${name} ${hash}`);
+}
+
+/** A store with the snapshots `a`, `b` and, of a disk that has grown by a level, `c`. */
+async function makeSource(): Promise<CasStore> {
+  const store = await openTiny(new SimFs());
+  const client = clientOf(await store.openVolume('disk', SIZE));
+  await client.write(0, blocksOf(1, 60));
+  await client.write(200 * BLOCK_SIZE, blocksOf(1, 9));
+  await store.snapshot('disk', 'a');
+  await client.write(3 * BLOCK_SIZE, blocksOf(500, 7));
+  await client.trim(20 * BLOCK_SIZE, 15 * BLOCK_SIZE);
+  await store.snapshot('disk', 'b');
+  const grownBlocks = FANOUT * FANOUT + 1;
+  const grown = clientOf(await store.openVolume('disk', grownBlocks * BLOCK_SIZE));
+  await grown.write((grownBlocks - 1) * BLOCK_SIZE, blockOf(9));
+  await store.snapshot('disk', 'c');
+  return store;
+}
+
+describe('a transfer between stores', () => {
+  it('makes the same snapshots, in full and by changes', async () => {
+    const source = await makeSource();
+    const target = await openTiny(new SimFs());
+    expect(await receive(target, 'a', await send(source, 'a'))).toMatchObject({ base: null });
+    const changes = await send(source, 'b', 'a');
+    expect(changes.length).toBeLessThan(8 * BLOCK_SIZE);
+    await receive(target, 'renamed', changes);
+    await receive(target, 'c', await send(source, 'c', 'b'));
+    expect(target.snapshots.map(({ name, volume }) => [name, volume])).toEqual([
+      ['a', 'disk'],
+      ['renamed', 'disk'],
+      ['c', 'disk'],
+    ]);
+    const identities = ({ snapshots }: CasStore) =>
+      snapshots.map(({ sizeBytes, root: [hash] }) => [sizeBytes, hash]);
+    expect(identities(target)).toEqual(identities(source));
+    expect([...target.volumes]).toEqual([]);
+    await abandon(source);
+    await abandon(target);
+  });
+
+  it('refuses changes to what the other store does not have, and names that are taken', async () => {
+    const source = await makeSource();
+    const target = await openTiny(new SimFs());
+    const changes = await send(source, 'b', 'a');
+    await expect(receive(target, 'b', changes)).rejects.toThrow('does not have the snapshot');
+    await expect(receive(source, 'a', changes)).rejects.toThrow('a volume or snapshot a already');
+    await expect(send(source, 'a', 'c')).rejects.toThrow('c is larger than a');
+    expect(contentOf(target)).toEqual([]);
+    await abandon(source);
+    await abandon(target);
+  });
+
+  it('leaves a store as it was when a stream is cut off or changed anywhere', async () => {
+    const source = await makeSource();
+    const target = await openTiny(new SimFs());
+    await receive(target, 'a', await send(source, 'a'));
+    const before = contentOf(target);
+    const stream = await send(source, 'b', 'a');
+    const random = seededRandom(3);
+    for (let round = 0; round < 40; round++) {
+      const at = Math.floor(random() * stream.length);
+      await expect(receive(target, 'b', stream.subarray(0, at))).rejects.toThrow();
+      expect(contentOf(target)).toEqual(before);
+    }
+    const { length } = JSON.stringify((await sendSnapshot(source, 'b', 'a', clientOf)).header);
+    for (let round = 0; round < 60; round++) {
+      const changed = Buffer.from(stream);
+      // In the pieces: a header may say other names and still be right.
+      const at = 16 + length + Math.floor(random() * (stream.length - 16 - length - 12));
+      changed[at] = (changed[at] as number) ^ (1 << Math.floor(random() * 8));
+      await expect(receive(target, 'b', changed), `byte ${at}`).rejects.toThrow();
+      expect(contentOf(target)).toEqual(before);
+    }
+    // What a receiver that was killed leaves.
+    const partial = await target.openVolume('b.receiving', BLOCK_SIZE);
+    await clientOf(partial).write(0, blockOf(77));
+    await partial.close();
+    await receive(target, 'b', stream);
+    expect([...target.volumes]).toEqual([]);
+    expect(target.snapshots.map(({ name }) => name)).toEqual(['a', 'b']);
+    await abandon(source);
+    await abandon(target);
+  });
+});

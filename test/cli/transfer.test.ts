@@ -1,0 +1,194 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, describe, expect, it } from 'vitest';
+import { blocksOf } from '../backends/cas/tiny-store.ts';
+import { PROGRAM, run } from './run.ts';
+
+const MIB = 1 << 20;
+const directory = mkdtempSync(join(tmpdir(), 'aoe-transfer-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+const STORE = join(directory, 'store');
+
+function at(name: string): string {
+  return join(directory, name);
+}
+
+/** An image with holes: data at the start, in the middle and at an end within a block. */
+function makeSparse(path: string, sizeBytes: number): void {
+  writeFileSync(path, blocksOf(1, 40));
+  truncateSync(path, sizeBytes);
+  const fd = openSync(path, 'r+');
+  writeSync(fd, blocksOf(101, 7), 0, undefined, 5 * MIB + 4096);
+  writeSync(fd, Buffer.from('the end'), 0, undefined, sizeBytes - 7);
+  closeSync(fd);
+}
+
+function volumeNames(): string[] {
+  const { volumes } = JSON.parse(run('cas', 'list', STORE, '--json').stdout);
+  return volumes.map(({ name }: { name: string }) => name);
+}
+
+/** Becomes true when a command has opened the store and made a volume, a checkpoint for each. */
+function whenFilling(): () => boolean {
+  const before = generation();
+  return () => generation() >= before + 2;
+}
+
+function generation(): number {
+  const superblock = readFileSync(join(STORE, 'superblock'));
+  return Math.max(...[0, 2].map((copy) => Number(superblock.readBigUInt64LE(copy * 4096 + 24))));
+}
+
+/** Starts the program and signals it as soon as `isDue`. @returns its exit and standard error */
+async function interrupt(signal: NodeJS.Signals, isDue: () => boolean, ...args: string[]) {
+  const child = spawn(process.execPath, [PROGRAM, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let stderr = '';
+  child.stderr.on('data', (text) => {
+    stderr += text;
+  });
+  const exited = once(child, 'exit');
+  while (!isDue() && child.exitCode === null) await delay(2);
+  child.kill(signal);
+  const [code, killedBy] = await exited;
+  return { code, killedBy, stderr };
+}
+
+describe('import and export', () => {
+  it('give back what they were given, holes as holes', () => {
+    const sizeBytes = 24 * MIB + 1000;
+    makeSparse(at('disk.img'), sizeBytes);
+    const imported = run('import', at('disk.img'), STORE, 'e1.0');
+    expect(imported).toMatchObject({ status: 0, stderr: '' });
+    expect(imported.stdout).toBe('volume e1.0: size = "24580KiB", 192KiB of data\n');
+    const exported = run('export', STORE, 'e1.0', at('copy.img'));
+    expect(exported).toMatchObject({ status: 0, stderr: '' });
+    const wanted = readFileSync(at('disk.img'));
+    const copy = readFileSync(at('copy.img'));
+    expect(copy.length).toBe(24580 * 1024);
+    expect(copy.subarray(0, sizeBytes).equals(wanted)).toBe(true);
+    expect(copy.subarray(sizeBytes).every((byte) => byte === 0)).toBe(true);
+    expect(statSync(at('copy.img')).blocks * 512).toBeLessThan(MIB);
+    expect(existsSync(at('copy.img.partial'))).toBe(false);
+    expect(volumeNames()).toEqual(['e1.0']);
+  });
+
+  it('take snapshots and root hashes for export', () => {
+    run('cas', 'snapshot', STORE, 'e1.0', 'monday');
+    const { snapshots } = JSON.parse(run('cas', 'list', STORE, '--json').stdout);
+    for (const name of ['monday', snapshots[0].root]) {
+      expect(run('export', STORE, name, at(`${name}.img`)).status).toBe(0);
+      expect(readFileSync(at(`${name}.img`)).equals(readFileSync(at('copy.img')))).toBe(true);
+    }
+  });
+
+  it('refuse to replace anything', () => {
+    expect(run('import', at('disk.img'), STORE, 'e1.0').stderr).toContain('a volume e1.0 already');
+    expect(run('import', at('disk.img'), STORE, 'monday').stderr).toContain('a snapshot monday');
+    expect(run('export', STORE, 'e1.0', at('copy.img')).stderr).toContain('exists already');
+    expect(run('import', at('missing.img'), STORE, 'e2.0').stderr).toContain('cannot read');
+    expect(run('export', STORE, 'e7.7', at('other.img')).stderr).toContain('root e7.7');
+    expect(existsSync(at('other.img'))).toBe(false);
+    expect(volumeNames()).toEqual(['e1.0']);
+  });
+
+  it('leave nothing behind when a signal ends them', async () => {
+    // Holes have to be read, too: long enough to be interrupted.
+    makeSparse(at('large.img'), 6000 * MIB);
+    const imported = await interrupt(
+      'SIGINT',
+      whenFilling(),
+      'import',
+      at('large.img'),
+      STORE,
+      'e3.0',
+    );
+    expect(imported).toMatchObject({ code: 1, stderr: 'aoe-server: interrupted by SIGINT\n' });
+    expect(volumeNames()).toEqual(['e1.0']);
+  });
+
+  it('are begun anew after they were killed', async () => {
+    const killed = await interrupt(
+      'SIGKILL',
+      whenFilling(),
+      'import',
+      at('large.img'),
+      STORE,
+      'e3.0',
+    );
+    expect(killed.killedBy).toBe('SIGKILL');
+    expect(volumeNames()).toEqual(['e1.0', 'e3.0.importing']);
+    expect(run('cas', 'fsck', STORE).status).toBe(0);
+    truncateSync(at('large.img'), 20 * MIB);
+    expect(run('import', at('large.img'), STORE, 'e3.0')).toMatchObject({ status: 0, stderr: '' });
+    expect(volumeNames()).toEqual(['e1.0', 'e3.0']);
+
+    writeFileSync(at('again.img.partial'), 'half an image of an export that was killed');
+    expect(run('export', STORE, 'e3.0', at('again.img')).status).toBe(0);
+    expect(readFileSync(at('again.img')).equals(readFileSync(at('large.img')))).toBe(true);
+  });
+});
+
+describe('send and receive', () => {
+  const COPY = at('backup');
+
+  /** Runs both as in `send ... | receive ...`. */
+  function pipe(send: string, receive: string) {
+    const command = `set -o pipefail; node ${PROGRAM} cas send ${send} | node ${PROGRAM} cas receive ${receive}`;
+    return spawnSync('bash', ['-c', command], { encoding: 'utf8', timeout: 20_000 });
+  }
+
+  it('carry a snapshot to another store, and then what has changed', () => {
+    const full = pipe(`${STORE} monday`, `${COPY} monday`);
+    expect(full).toMatchObject({ status: 0, stderr: '' });
+    expect(full.stdout).toBe('snapshot monday of e1.0: 192KiB received and verified\n');
+    const changed = readFileSync(at('copy.img'));
+    blocksOf(701, 3).copy(changed, 8 * MIB);
+    changed.fill(0, 4096, 3 * 4096);
+    writeFileSync(at('changed.img'), changed);
+    expect(run('import', at('changed.img'), STORE, 'e1.1').status).toBe(0);
+    expect(run('cas', 'snapshot', STORE, 'e1.1', 'tuesday').status).toBe(0);
+    const changes = pipe(`${STORE} tuesday --from monday`, `${COPY} tuesday`);
+    expect(changes).toMatchObject({ status: 0, stderr: '' });
+    expect(changes.stdout).toBe('snapshot tuesday of e1.1: 20KiB received and verified\n');
+    expect(run('export', COPY, 'tuesday', at('received.img')).status).toBe(0);
+    expect(readFileSync(at('received.img')).equals(changed)).toBe(true);
+    expect(run('cas', 'fsck', COPY).status).toBe(0);
+  });
+
+  it('leave nothing behind when the stream breaks off', () => {
+    const { stdout } = spawnSync(process.execPath, [PROGRAM, 'cas', 'send', STORE, 'tuesday']);
+    for (const [input, message] of [
+      [stdout.subarray(0, 100_000), 'the stream ends too early'],
+      [Buffer.from('# no stream at all\n'), 'this is no stream of a store'],
+    ] as const) {
+      const args = [PROGRAM, 'cas', 'receive', COPY, 'wednesday'];
+      const { status, stderr } = spawnSync(process.execPath, args, { input, encoding: 'utf8' });
+      expect({ status, stderr }).toEqual({ status: 1, stderr: `aoe-server: ${message}\n` });
+    }
+    const { volumes, snapshots } = JSON.parse(run('cas', 'list', COPY, '--json').stdout);
+    expect(volumes).toEqual([]);
+    expect(snapshots).toMatchObject([{ name: 'monday' }, { name: 'tuesday' }]);
+  });
+
+  it('say what is wrong when nobody reads the stream', () => {
+    const command = `set -o pipefail; node ${PROGRAM} cas send ${STORE} monday | true`;
+    const { status, stderr } = spawnSync('bash', ['-c', command], { encoding: 'utf8' });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^aoe-server: .*EPIPE/);
+  });
+});

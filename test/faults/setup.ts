@@ -83,12 +83,14 @@ export class Setup implements AsyncDisposable {
     this.initiatorInterfaces.push(initiatorEnd);
   }
 
-  async start(targets: TomlTable[]): Promise<void> {
+  /** @param settings more of the server's own table */
+  async start(targets: TomlTable[], settings?: TomlTable): Promise<void> {
     this.server = await AoeServer.start({
       namespace: this.serverNetwork,
       interfaces: this.serverInterfaces,
       directory: this.directory.path,
       targets,
+      settings,
     });
   }
 

@@ -3,6 +3,7 @@
  */
 import { join } from 'node:path';
 import { CANARY, Examination } from '../protocol/examination.ts';
+import { FOREIGN_BYTE } from '../support/frames.ts';
 import { readInputs } from './corpus.ts';
 import type { Target } from './loop.ts';
 
@@ -18,6 +19,11 @@ const MACS = ['020000000001', '020000000003', 'ffffffffffff', '000000000000'];
 const ADDRESSES = ['000100', '000101', '000200', 'ffffff', '0001ff', 'ffff00'];
 /** Opcode and aflags of ATA, SMART's signature. */
 const COMMANDS = ['34', '41', '24', '40', 'ec', '06', 'b0', '4fc2', 'e7', 'ea', 'ef'];
+/** Entries of a TRIM list: a sector at the start, some across the end. */
+const RANGES = ['0000000000000100', '3f00000000000400'];
+
+/** Bytes that lie around requests, and in memory that replies are built in. */
+const MARKS = [CANARY, FOREIGN_BYTE];
 
 const examination = new Examination();
 
@@ -27,7 +33,7 @@ export const frames: Target = {
   ),
 
   words: [
-    ...[...MACS, ...ADDRESSES, ...COMMANDS].map((hex) => Buffer.from(hex, 'hex')),
+    ...[...MACS, ...ADDRESSES, ...COMMANDS, ...RANGES].map((hex) => Buffer.from(hex, 'hex')),
     Buffer.alloc(512),
   ],
 
@@ -71,9 +77,9 @@ function framesOf(input: Buffer): Buffer[] {
   return batch;
 }
 
-/** The frame as the kernel's filter would pass it, with a tag of its own and no canary in it. */
+/** The frame as the kernel's filter would pass it, with a tag of its own, and without the bytes that replies must not have. */
 function passable(frame: Buffer, tag: number): Buffer {
-  for (let at = 0; at < frame.length; at++) if (frame[at] === CANARY) frame[at] = CANARY + 1;
+  for (const [at, byte] of frame.entries()) if (MARKS.includes(byte)) frame[at] = byte + 1;
   frame.writeUInt16BE(0x88a2, ETHERTYPE);
   frame[VERSION_FLAGS] = (frame[VERSION_FLAGS] as number) & ~RESPONSE_FLAG;
   if (frame.length >= TAG + 4) frame.writeUInt32BE(tag, TAG);

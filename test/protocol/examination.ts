@@ -1,6 +1,7 @@
 /** What must hold of a server under any frames at all, and a model of what it executes. */
 import assert from 'node:assert/strict';
 import type { TargetState } from '../../src/aoe/target-state.ts';
+import { FOREIGN_BYTE } from '../support/frames.ts';
 import { type Expected, executeOnModel, type ModelTarget } from './disk-model.ts';
 import { SECTOR_SIZE } from './frames.ts';
 import { readDisk, Stage, TARGET_MAC_NUMBER } from './stage.ts';
@@ -11,6 +12,8 @@ const OLD_US = 3_000_000;
 /** Lies in all memory that replies are built in; no request contains a run of it. */
 export const CANARY = 0xca;
 const CANARY_RUN = Buffer.alloc(4, CANARY);
+/** Lies around requests; as long as an address, so that chance does not make one. */
+const FOREIGN_RUN = Buffer.alloc(6, FOREIGN_BYTE);
 
 export const TARGETS = [
   { shelf: 1, slot: 0, readOnly: false, configString: 'first' },
@@ -109,6 +112,7 @@ function expectSoundReply(request: Buffer, reply: Buffer): void {
   assert.ok(TARGETS.some((t) => t.shelf === reply.readUInt16BE(16) && t.slot === reply[18]));
   assert.equal(reply[19], request[19]);
   assert.ok(!reply.includes(CANARY_RUN), 'a byte of the reply was not written');
+  assert.ok(!reply.includes(FOREIGN_RUN), 'the reply has bytes from beyond the request');
   const definedSize = definedSizeOf(request, reply, hasError);
   assert.equal(reply.length, Math.max(60, definedSize));
   assert.ok(reply.subarray(definedSize).every((byte) => byte === 0));

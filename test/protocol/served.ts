@@ -23,20 +23,23 @@ export class Served implements AsyncDisposable {
   readonly client: FrameClient;
   server!: AoeServer;
   readonly #targets: TomlTable[];
+  readonly #settings: TomlTable | undefined;
 
   private constructor(
     directory: string,
     network: NetworkNamespace,
     client: FrameClient,
     targets: TomlTable[],
+    settings: TomlTable | undefined,
   ) {
     this.directory = directory;
     this.network = network;
     this.client = client;
     this.#targets = targets;
+    this.#settings = settings;
   }
 
-  static async start(targets: TomlTable[], mtu = 1500): Promise<Served> {
+  static async start(targets: TomlTable[], mtu = 1500, settings?: TomlTable): Promise<Served> {
     const directory = await mkdtemp('/var/tmp/aoe-protocol-');
     const network = await NetworkNamespace.create();
     const client = await FrameClient.connect({
@@ -45,7 +48,7 @@ export class Served implements AsyncDisposable {
       mtu,
       fence: FENCE,
     });
-    const served = new Served(directory, network, client, [...targets, FENCE]);
+    const served = new Served(directory, network, client, [...targets, FENCE], settings);
     await served.start();
     return served;
   }
@@ -57,6 +60,7 @@ export class Served implements AsyncDisposable {
       interfaces: ['aoe0'],
       directory: this.directory,
       targets: this.#targets,
+      settings: this.#settings,
     });
     await this.client.settle();
   }

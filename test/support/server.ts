@@ -26,6 +26,8 @@ export interface ServerOptions {
   directory: string;
   /** Target tables as they stand in the configuration file. */
   targets: TomlTable[];
+  /** More of its server table. */
+  settings?: TomlTable | undefined;
 }
 
 /** One run of the aoe-server program: from ready to serve until stopped. */
@@ -84,8 +86,8 @@ export class AoeServer implements AsyncDisposable {
   }
 }
 
-function formatConfig({ interfaces, targets }: ServerOptions): string {
-  return stringify({ server: { interfaces, state_dir: 'state' }, target: targets });
+function formatConfig({ interfaces, targets, settings }: ServerOptions): string {
+  return stringify({ server: { interfaces, state_dir: 'state', ...settings }, target: targets });
 }
 
 function parseLogLine(line: string): LogLine {

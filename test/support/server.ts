@@ -28,6 +28,8 @@ export interface ServerOptions {
   targets: TomlTable[];
   /** More of its server table. */
   settings?: TomlTable | undefined;
+  /** The command that runs the program, with its arguments; node when absent. */
+  runner?: readonly string[] | undefined;
 }
 
 /** One run of the aoe-server program: from ready to serve until stopped. */
@@ -49,8 +51,8 @@ export class AoeServer implements AsyncDisposable {
     const configPath = join(directory, 'aoe-server.toml');
     await writeFile(configPath, formatConfig(options));
 
-    const args = [PROGRAM, configPath];
-    const child = namespace.spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const [command, ...args] = [...(options.runner ?? [process.execPath]), PROGRAM, configPath];
+    const child = namespace.spawn(command as string, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     const server = new AoeServer(child);
     try {
       await waitUntil('serving', () => server.#isServing(), START_TIMEOUT_MS);

@@ -1,0 +1,117 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { describeWith, disposeAll, run } from '../support/tools.ts';
+import { MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
+
+const [EIO, EAGAIN, ENOSPC] = [5, 11, 28];
+/** Moves one sector at most. */
+const SHORT = 0;
+
+const READ_FAILED = { lastStatus: 0x41, lastError: 0x40 };
+const WRITE_FAILED = { lastStatus: 0x61, lastError: 0x04 };
+/** An answer to a failure must not wait for anything. */
+const AT_ONCE_MS = 1000;
+
+/** How data travels, and the function that carries reads and writes then. */
+const WAYS = {
+  'the page cache and io_uring': { direct: false, uring: true },
+  'the page cache and threads': { direct: false, uring: false },
+  'io_uring past the page cache': { direct: true, uring: true },
+  'threads past the page cache': { direct: true, uring: false },
+};
+
+let setup: Setup;
+
+/** Makes a function of the server's file I/O fail, or do less than it could. */
+async function breakFunction(name: string, fault: number): Promise<void> {
+  await writeFile(setup.join('faults', name), `${fault}`);
+}
+
+async function mendFunction(name: string): Promise<void> {
+  await rm(setup.join('faults', name));
+}
+
+async function start(direct: boolean, uring: boolean): Promise<void> {
+  const library = setup.join('faulty-io.so');
+  const source = join(import.meta.dirname, 'faulty-io.c');
+  // The library that it stands before is the addon's alone, unless it is linked here, too.
+  const libraries = ['-ldl', '-Wl,--no-as-needed', '-luring'];
+  await run('cc', ['-O1', '-Wall', '-shared', '-fPIC', '-o', library, source, ...libraries]);
+  await mkdir(setup.join('faults'));
+  if (!uring) await breakFunction('io_uring_queue_init_params', 1);
+  const environment = [`LD_PRELOAD=${library}`, `FAULTY_IO=${setup.join('faults')}`];
+  const file = { path: 'disk.img', size: 4 * MIB, direct };
+  await setup.start([{ shelf: 1, slot: 0, backend: 'file', file }], {
+    settings: { log_level: 'debug' },
+    runner: ['env', ...environment, process.execPath],
+  });
+  const engine = uring ? 'io_uring' : 'threads';
+  expect(setup.server.log).toContainEqual(expect.objectContaining({ io: engine }));
+}
+
+async function load(...options: (string | number)[]): Promise<VerifyReport> {
+  const journal = ['-j', setup.join('journal')];
+  const report = await setup.verify('1.0', ...journal, '-t', 1, '-e', ...options);
+  expect(report).toMatchObject({ wrong: 0, refused: 0, malformed: 0, unanswered: 0 });
+  expect(report.maxMs).toBeLessThan(AT_ONCE_MS);
+  return report;
+}
+
+describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
+  beforeEach(async () => {
+    setup = await Setup.create();
+  });
+  afterEach(() => disposeAll(setup));
+
+  for (const [way, { direct, uring }] of Object.entries(WAYS)) {
+    const reading = uring ? 'io_uring_submit' : 'pread64';
+    const writing = uring && direct ? 'io_uring_submit' : 'pwrite64';
+
+    it(`fails alone, at once, and for as long as it does not work (${way})`, async () => {
+      await start(direct, uring);
+      expect(await load()).toMatchObject(UNHARMED);
+      for (const errno of [EIO, ENOSPC]) {
+        await breakFunction(writing, errno);
+        expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+        await mendFunction(writing);
+      }
+      // The page cache has nothing.
+      await breakFunction('preadv64v2', EAGAIN);
+      await breakFunction(reading, EIO);
+      expect(await load('-w', 0)).toMatchObject({ reads: 0, ...READ_FAILED });
+      await mendFunction(reading);
+      expect(await load('-w', 50)).toMatchObject(UNHARMED);
+      expect(await load('-c')).toMatchObject(UNHARMED);
+    });
+
+    it(`is finished when it did only a part (${way})`, async () => {
+      await start(direct, uring);
+      for (const name of ['preadv64v2', 'pread64', 'pwrite64', 'io_uring_submit']) {
+        await breakFunction(name, SHORT);
+      }
+      const report = await load();
+      expect(report).toMatchObject(UNHARMED);
+      expect(report.writes).toBeGreaterThan(20);
+      for (const name of ['preadv64v2', 'pread64', 'pwrite64', 'io_uring_submit']) {
+        await mendFunction(name);
+      }
+      expect(await load('-c')).toMatchObject(UNHARMED);
+    });
+  }
+
+  for (const errno of [EIO, ENOSPC]) {
+    it(`fails the target for good when it is a flush (errno ${errno})`, async () => {
+      await start(false, true);
+      expect(await load()).toMatchObject(UNHARMED);
+      await breakFunction('fdatasync', errno);
+      expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+      await mendFunction('fdatasync');
+      expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+      expect((await load('-w', 0)).failed).toBe(0);
+      expect(setup.server.log.filter(({ msg }) => /flush failed/.test(msg))).toHaveLength(1);
+    });
+  }
+});

@@ -34,6 +34,8 @@ export class FuzzLoop {
   readonly #random: Random;
   /** Each showed something new when it was added. */
   readonly corpus: Buffer[] = [];
+  /** Those of them that ran new code. */
+  readonly discoveries: Buffer[] = [];
   readonly #outcomes = new Set<string>();
   executions = 0;
   /** Where to look when nothing moves any more. */
@@ -77,7 +79,9 @@ export class FuzzLoop {
 
   async #tryAlone(input: Buffer): Promise<void> {
     const isNew = await this.#try(input);
-    if (this.#coverage.look() || isNew) this.corpus.push(input);
+    const ranNew = this.#coverage.look();
+    if (ranNew) this.discoveries.push(input);
+    if (ranNew || isNew) this.corpus.push(input);
   }
 
   /** @returns is the outcome new? */

@@ -5,7 +5,7 @@
  *     npm run fuzz -- --seconds 3600
  *
  * `corpus/` holds inputs that are always tried first: findings of before, and inputs that reach
- * what chance seldom does. With --save, the inputs that this run has kept are added to it.
+ * what chance seldom does. With --save, inputs of this run that ran new code are added to it.
  * A finding is written there too, and ends the run with status 1.
  */
 import { mkdirSync } from 'node:fs';
@@ -46,12 +46,13 @@ async function fuzz(name: string, target: Target, durationMs: number): Promise<v
   const finding = await loop.run(inputs, performance.now() + durationMs);
   clearInterval(hangWatch);
   if (finding !== undefined) fail(folder, finding.input, finding.error);
+  const found = loop.discoveries.filter((input) => !inputs.includes(input));
   console.log(
     `${name}: ${loop.executions} inputs in ${Math.round(durationMs / 1000)} s, ` +
-      `${loop.corpus.length} kept, ${loop.outcomes} outcomes, ` +
+      `${loop.corpus.length} kept, ${found.length} ran new code, ${loop.outcomes} outcomes, ` +
       `seed ${options.seed}: no finding`,
   );
-  if (options.save) for (const input of loop.corpus) writeInput(folder, input);
+  if (options.save) for (const input of found) writeInput(folder, input);
 }
 
 function watchForHangs(loop: FuzzLoop, folder: string): NodeJS.Timeout {

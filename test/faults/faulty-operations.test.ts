@@ -1,8 +1,10 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { ataReply, ataRequest, expectFrames, sectors } from '../protocol/frames.ts';
+import { Served } from '../protocol/served.ts';
 import { describeWith, disposeAll, run } from '../support/tools.ts';
-import { MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
+import { MIB, SECTOR_SIZE, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -34,19 +36,27 @@ async function mendFunction(name: string): Promise<void> {
   await rm(setup.join('faults', name));
 }
 
-async function start(direct: boolean, uring: boolean): Promise<void> {
+/** @returns what makes a server's process obey {@link breakFunction} */
+async function preload(): Promise<[name: string, value: string][]> {
   const library = setup.join('faulty-io.so');
   const source = join(import.meta.dirname, 'faulty-io.c');
   // The library that it stands before is the addon's alone, unless it is linked here, too.
   const libraries = ['-ldl', '-Wl,--no-as-needed', '-luring'];
   await run('cc', ['-O1', '-Wall', '-shared', '-fPIC', '-o', library, source, ...libraries]);
   await mkdir(setup.join('faults'));
+  return [
+    ['LD_PRELOAD', library],
+    ['FAULTY_IO', setup.join('faults')],
+  ];
+}
+
+async function start(direct: boolean, uring: boolean): Promise<void> {
+  const variables = (await preload()).map((pair) => pair.join('='));
   if (!uring) await breakFunction('io_uring_queue_init_params', 1);
-  const environment = [`LD_PRELOAD=${library}`, `FAULTY_IO=${setup.join('faults')}`];
   const file = { path: 'disk.img', size: 4 * MIB, direct };
   await setup.start([{ shelf: 1, slot: 0, backend: 'file', file }], {
     settings: { log_level: 'debug' },
-    runner: ['env', ...environment, process.execPath],
+    runner: ['env', ...variables, process.execPath],
   });
   const engine = uring ? 'io_uring' : 'threads';
   expect(setup.server.log).toContainEqual(expect.objectContaining({ io: engine }));
@@ -114,4 +124,25 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
       expect(setup.server.log.filter(({ msg }) => /flush failed/.test(msg))).toHaveLength(1);
     });
   }
+
+  it('fails alone, at once, when it is a trim', async () => {
+    for (const [name, value] of await preload()) vi.stubEnv(name, value);
+    const file = { path: 'disk.img', size: 4 * MIB };
+    const starting = Served.start([{ shelf: 1, slot: 0, backend: 'file', file }]);
+    await using served = await starting.finally(() => vi.unstubAllEnvs());
+    const data = Buffer.alloc(SECTOR_SIZE);
+    // Sector 8 and the seven after it.
+    data.writeUIntLE(8, 0, 6);
+    data.writeUInt16LE(8, 6);
+    const trim = ataRequest({ opcode: 0x06, aflags: 0x41, feature: 1, sectorCount: 1, data });
+    const write = ataRequest({ opcode: 0x34, aflags: 0x41, sectorCount: 2, data: sectors(2, 1) });
+    for (const errno of [EIO, ENOSPC]) {
+      await breakFunction('fallocate64', errno);
+      const failure = { status: WRITE_FAILED.lastStatus, error: WRITE_FAILED.lastError };
+      expectFrames(await served.client.exchange(trim, 1), [ataReply(trim, failure)]);
+      expectFrames(await served.client.exchange(write, 1), [ataReply(write)]);
+      await mendFunction('fallocate64');
+      expectFrames(await served.client.exchange(trim, 1), [ataReply(trim)]);
+    }
+  });
 });

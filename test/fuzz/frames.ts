@@ -1,5 +1,6 @@
 /**
- * Frames that a server gets in one batch, and what it answers. An input is a list of frames, each after its size in two bytes, big-endian.
+ * Frames that a server gets in one batch, and what it answers. An input is a list of frames, each
+ * after its size in two bytes, big-endian.
  */
 import { join } from 'node:path';
 import { CANARY, Examination } from '../protocol/examination.ts';
@@ -77,7 +78,10 @@ function framesOf(input: Buffer): Buffer[] {
   return batch;
 }
 
-/** The frame as the kernel's filter would pass it, with a tag of its own, and without the bytes that replies must not have. */
+/**
+ * The frame as the kernel's filter would pass it, with a tag of its own, and without the bytes
+ * that replies must not have.
+ */
 function passable(frame: Buffer, tag: number): Buffer {
   for (const [at, byte] of frame.entries()) if (MARKS.includes(byte)) frame[at] = byte + 1;
   frame.writeUInt16BE(0x88a2, ETHERTYPE);

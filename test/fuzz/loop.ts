@@ -69,12 +69,18 @@ export class FuzzLoop {
     const sources = { random: this.#random, corpus: this.corpus, words };
     const inputs: Buffer[] = [];
     for (let count = 0; count < INPUTS_PER_LOOK; count++) {
-      const input = mutate(this.#random.pick(this.corpus), sources);
+      const input = mutate(this.#choose(), sources);
       if (await this.#try(input)) this.corpus.push(input);
       else inputs.push(input);
     }
     if (!this.#coverage.hasNew()) return;
     for (const input of inputs) await this.#tryAlone(input);
+  }
+
+  /** New code leads to more of it; it is seldom reached, so that its inputs would be few. */
+  #choose(): Buffer {
+    const ranNew = this.discoveries.length > 0 && this.#random.oneIn(2);
+    return this.#random.pick(ranNew ? this.discoveries : this.corpus);
   }
 
   async #tryAlone(input: Buffer): Promise<void> {

@@ -66,8 +66,16 @@ async function load(...options: (string | number)[]): Promise<VerifyReport> {
   const journal = ['-j', setup.join('journal')];
   const report = await setup.verify('1.0', ...journal, '-t', 1, '-e', ...options);
   expect(report).toMatchObject({ wrong: 0, refused: 0, malformed: 0, unanswered: 0 });
-  expect(report.maxMs).toBeLessThan(AT_ONCE_MS);
   return report;
+}
+
+/** Reads or writes only, all of which fail, and at once. */
+async function expectFailure(writePercent: 0 | 100): Promise<void> {
+  const report = await load('-w', writePercent);
+  const failed = writePercent === 0 ? READ_FAILED : WRITE_FAILED;
+  expect(report).toMatchObject({ reads: 0, writes: 0, ...failed });
+  expect(report.failed).toBeGreaterThan(0);
+  expect(report.maxMs).toBeLessThan(AT_ONCE_MS);
 }
 
 describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
@@ -85,13 +93,13 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
       expect(await load()).toMatchObject(UNHARMED);
       for (const errno of [EIO, ENOSPC]) {
         await breakFunction(writing, errno);
-        expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+        await expectFailure(100);
         await mendFunction(writing);
       }
       // The page cache has nothing.
       await breakFunction('preadv64v2', EAGAIN);
       await breakFunction(reading, EIO);
-      expect(await load('-w', 0)).toMatchObject({ reads: 0, ...READ_FAILED });
+      await expectFailure(0);
       await mendFunction(reading);
       expect(await load('-w', 50)).toMatchObject(UNHARMED);
       expect(await load('-c')).toMatchObject(UNHARMED);
@@ -104,7 +112,7 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
       }
       const report = await load();
       expect(report).toMatchObject(UNHARMED);
-      expect(report.writes).toBeGreaterThan(20);
+      expect(report.writes).toBeGreaterThan(0);
       for (const name of ['preadv64v2', 'pread64', 'pwrite64', 'io_uring_submit']) {
         await mendFunction(name);
       }
@@ -117,9 +125,9 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
       await start(false, true);
       expect(await load()).toMatchObject(UNHARMED);
       await breakFunction('fdatasync', errno);
-      expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+      await expectFailure(100);
       await mendFunction('fdatasync');
-      expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+      await expectFailure(100);
       expect((await load('-w', 0)).failed).toBe(0);
       expect(setup.server.log.filter(({ msg }) => /flush failed/.test(msg))).toHaveLength(1);
     });

@@ -4,6 +4,7 @@ import type { DiskIdentityReply } from '../aoe/initiator/identity.ts';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import { formatMacAddress } from '../net/ethernet.ts';
 import { listInterfaces } from './network-interfaces.ts';
+import { formatRoundSize } from './round-size.ts';
 import { formatTable } from './table.ts';
 
 /** A found target, as `--json` prints it. */
@@ -102,18 +103,6 @@ function formatRows(rows: readonly Row[]): string {
       quote(row.configString),
     ]),
   ]);
-}
-
-/** Writes a size to one decimal place. */
-function formatRoundSize(sizeBytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
-  let amount = sizeBytes;
-  let unit = 0;
-  while (amount >= 1024 && unit < units.length - 1) {
-    amount /= 1024;
-    unit += 1;
-  }
-  return `${Number(amount.toFixed(1))}${units[unit]}`;
 }
 
 /** Quotes what a target says, so that it cannot control the terminal. */

@@ -335,7 +335,7 @@ describeWith(TOOLS, 'the control socket, when something is there already', () =>
       interfaces: ['lo'],
       directory,
       targets: [memoryTarget(2, 0)],
-      keys: { control },
+      settings: { control },
     }).then(
       async (server) => {
         await server.stop();

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { memoryTarget, Served } from '../protocol/served.ts';
 import { describeWith, disposeAll, waitUntil } from '../support/tools.ts';
 import { MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
 
@@ -45,6 +46,21 @@ describeWith(TOOLS, 'a link that changes under load', () => {
     expect(report.resends).toBeGreaterThan(0);
   });
 
+  it('may lose its carrier because the other end goes down, and get it back', async () => {
+    const during = load('-t', 3);
+    await sleep(START_MS);
+    for (let round = 0; round < 5; round++) {
+      await setup.initiatorNetwork.run('ip', ['link', 'set', 'c0', 'down']);
+      await sleep(100);
+      await setup.initiatorNetwork.run('ip', ['link', 'set', 'c0', 'up']);
+      await sleep(100);
+    }
+    const report = await during;
+    expect(report).toMatchObject(UNHARMED);
+    expect(report.resends).toBeGreaterThan(0);
+    expect(await load()).toMatchObject({ ...UNHARMED, resends: 0 });
+  });
+
   it('may be removed and made again', async () => {
     expect(await load()).toMatchObject(UNHARMED);
     await setup.serverNetwork.run('ip', ['link', 'del', 's0']);
@@ -78,3 +94,51 @@ describeWith(TOOLS, 'a link that changes under load', () => {
     expect(await load()).toMatchObject({ ...UNHARMED, sectorsPerFrame: 16 });
   });
 });
+
+describeWith(TOOLS, 'a link that is back after a change', () => {
+  let served: Served;
+
+  beforeEach(async () => {
+    served = await Served.start([memoryTarget(1, 0), memoryTarget(2, 7)], 9000);
+  });
+  afterEach(() => disposeAll(served));
+
+  const changes: Record<string, string[][]> = {
+    'went down and up': [['down'], ['up']],
+    'got another MTU': [['mtu', '1500']],
+    'got another address': [['address', '02:00:00:00:12:34']],
+  };
+  for (const [what, commands] of Object.entries(changes)) {
+    it(`announces all targets when it ${what}`, async () => {
+      for (const command of commands) {
+        await served.network.run('ip', ['link', 'set', 'aoe0', ...command]);
+      }
+      await expectAnnouncements(served, commands.flat().includes('1500') ? 2 : 16);
+    });
+  }
+
+  it('announces all targets when it was removed and made again', async () => {
+    await served.network.run('ip', ['link', 'del', 'aoe0']);
+    await served.client.reconnect();
+    await expectAnnouncements(served, 16);
+  });
+});
+
+/** One for each target, and for the fence: a config response to everybody that nobody asked for. */
+async function expectAnnouncements(served: Served, sectorCount: number): Promise<void> {
+  const frames = await served.client.receive(3);
+  expect(frames.map((frame) => frame.toString('hex', 16, 19)).sort()).toEqual([
+    '000100',
+    '000207',
+    '000909',
+  ]);
+  const [serverMac] = frames.map((frame) => frame.toString('hex', 6, 12));
+  const state = await served.network.run('cat', ['/sys/class/net/aoe0/address']);
+  expect(serverMac).toBe(state.trim().replaceAll(':', ''));
+  for (const frame of frames) {
+    expect(frame.toString('hex', 0, 6)).toBe('ffffffffffff');
+    expect(frame.toString('hex', 12, 16)).toBe('88a21800');
+    expect(frame.toString('hex', 19, 24)).toBe('0100000000');
+    expect(frame[28]).toBe(sectorCount);
+  }
+}

@@ -2,7 +2,7 @@ import { mkdir, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TomlTable } from 'smol-toml';
 import { NetworkNamespace } from '../support/netns.ts';
-import { AoeServer } from '../support/server.ts';
+import { AoeServer, type ServerOptions } from '../support/server.ts';
 import { disposeAll, run, TempDirectory } from '../support/tools.ts';
 
 export const TOOLS = ['ip', 'setpriv', 'sysctl', 'cc', 'pgrep'];
@@ -44,6 +44,9 @@ export interface Links {
   mtu?: number;
 }
 
+/** See the fields of the same names in {@link ServerOptions}. */
+export type StartOptions = Pick<ServerOptions, 'settings' | 'runner'>;
+
 /** A server in a network of its own, and one with initiators, joined by one or more links. */
 export class Setup implements AsyncDisposable {
   readonly directory: TempDirectory;
@@ -83,12 +86,13 @@ export class Setup implements AsyncDisposable {
     this.initiatorInterfaces.push(initiatorEnd);
   }
 
-  async start(targets: TomlTable[]): Promise<void> {
+  async start(targets: TomlTable[], options: StartOptions = {}): Promise<void> {
     this.server = await AoeServer.start({
       namespace: this.serverNetwork,
       interfaces: this.serverInterfaces,
       directory: this.directory.path,
       targets,
+      ...options,
     });
   }
 

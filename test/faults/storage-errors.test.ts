@@ -17,6 +17,7 @@ const READ_FAILED = { lastStatus: 0x41, lastError: 0x40 };
 const WRITE_FAILED = { lastStatus: 0x61, lastError: 0x04 };
 /** An answer to a failure must not wait for anything. */
 const AT_ONCE_MS = 1000;
+const LOADS_MAX = 10;
 
 const HEALTHY = { shelf: 2, slot: 0, backend: 'file', file: { path: 'healthy.img', size: SIZE } };
 
@@ -132,9 +133,13 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'storage that fails', () => {
     await writeFile(ballast, new Uint8Array(6 * MIB));
     await start(fileTarget('mnt/sparse.img', { size: 16 * MIB }));
 
-    const full = await load('-w', 90);
-    expect(full).toMatchObject(WRITE_FAILED);
+    let full = await load('-w', 90);
     expect(full.writes).toBeGreaterThan(10);
+    // On a busy machine it takes longer to fill.
+    for (let loads = 0; full.failed === 0 && loads < LOADS_MAX; loads++) {
+      full = await load('-w', 90);
+    }
+    expect(full).toMatchObject(WRITE_FAILED);
     expect(full.maxMs).toBeLessThan(AT_ONCE_MS);
     expect(await load('-c')).toMatchObject(UNHARMED);
 

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { describeWith, disposeAll } from '../support/tools.ts';
 import {
+  BROADCAST_MAC,
   type ConfigFields,
   type ConfigReplyFields,
   configReply,
@@ -82,6 +83,19 @@ describeWith(TOOLS, 'config queries', () => {
         await expectSilence({ ccmd: CCMD.prefix, text: wrong });
       }
       await expectReply({ ccmd: CCMD.prefix, slot: 1, text: '' }, {});
+    });
+
+    it('32. answers a wildcard for each target that matches, whatever the strings of others', async () => {
+      const everywhere = { destination: BROADCAST_MAC, shelf: 1, slot: 0xff };
+      const ask = async (ccmd: number, text: string) => {
+        const replies = await served.client.exchange(configRequest({ ...everywhere, ccmd, text }));
+        return replies.map((reply) => reply.readUInt8(18));
+      };
+      // The first target does not match these, and does not keep the others from answering.
+      expect(await ask(CCMD.test, '')).toEqual([1, 2, 3, 4]);
+      expect(await ask(CCMD.test, 'shelf one')).toEqual([0]);
+      expect(await ask(CCMD.prefix, 'shelf')).toEqual([0]);
+      expect(await ask(CCMD.prefix, '')).toEqual([0, 1, 2, 3, 4]);
     });
   });
 

@@ -47,7 +47,6 @@ export class FrameClient implements AsyncDisposable {
   static async connect(options: FrameClientOptions): Promise<FrameClient> {
     const client = new FrameClient(options);
     await client.#makeLink();
-    client.#open();
     return client;
   }
 
@@ -55,7 +54,6 @@ export class FrameClient implements AsyncDisposable {
   async reconnect(): Promise<void> {
     this.#socket?.close();
     await this.#makeLink();
-    this.#open();
   }
 
   /** Waits until the fence target answers, and forgets all frames received so far. */
@@ -142,6 +140,8 @@ export class FrameClient implements AsyncDisposable {
     // Nothing but our own frames shall cross this link.
     await run('sysctl', ['-qw', `net.ipv6.conf.${this.interfaceName}.disable_ipv6=1`]);
     await run('ip', ['link', 'set', this.interfaceName, 'up']);
+    // Before the other end is up, so that nothing that comes from there is missed.
+    this.#open();
     await namespace.run('ip', ['link', 'set', interfaceName, 'up']);
   }
 

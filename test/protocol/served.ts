@@ -23,24 +23,24 @@ export class Served implements AsyncDisposable {
   readonly client: FrameClient;
   server!: AoeServer;
   #targets: TomlTable[];
-  readonly #keys: TomlTable;
+  readonly #settings: TomlTable | undefined;
 
   private constructor(
     directory: string,
     network: NetworkNamespace,
     client: FrameClient,
     targets: TomlTable[],
-    keys: TomlTable,
+    settings: TomlTable | undefined,
   ) {
     this.directory = directory;
     this.network = network;
     this.client = client;
     this.#targets = targets;
-    this.#keys = keys;
+    this.#settings = settings;
   }
 
-  /** @param keys further keys of the server */
-  static async start(targets: TomlTable[], mtu = 1500, keys: TomlTable = {}): Promise<Served> {
+  /** @param settings of the server table, besides what is needed */
+  static async start(targets: TomlTable[], mtu = 1500, settings?: TomlTable): Promise<Served> {
     const directory = await mkdtemp('/var/tmp/aoe-protocol-');
     const network = await NetworkNamespace.create();
     const client = await FrameClient.connect({
@@ -49,7 +49,7 @@ export class Served implements AsyncDisposable {
       mtu,
       fence: FENCE,
     });
-    const served = new Served(directory, network, client, [...targets, FENCE], keys);
+    const served = new Served(directory, network, client, [...targets, FENCE], settings);
     await served.start();
     return served;
   }
@@ -62,7 +62,7 @@ export class Served implements AsyncDisposable {
       interfaces: ['aoe0'],
       directory: this.directory,
       targets: this.#targets,
-      keys: this.#keys,
+      settings: this.#settings,
     });
     await this.client.settle();
   }

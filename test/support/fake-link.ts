@@ -1,10 +1,10 @@
 import type { Memory } from '../../src/core/memory.ts';
 import type { FrameBatch, Link, LinkCounters, OutgoingFrame } from '../../src/net/link.ts';
+import { FOREIGN_BYTE } from './frames.ts';
 
 const RING_BYTES = 1 << 20;
 /** Frames lie at odd places of the ring, and something else lies around them. */
 const FRAME_GAP_BYTES = 18;
-const FOREIGN_BYTE = 0xee;
 
 export interface FakeLinkOptions {
   readonly mac: number;
@@ -65,6 +65,7 @@ export class FakeLink implements Link, AsyncIterator<FrameBatch, undefined> {
     this.loopback = loopback;
     const ring = new ArrayBuffer(RING_BYTES);
     this.ring = registerMemory(ring);
+    this.ring.bytes.fill(FOREIGN_BYTE);
     this.ringView = new DataView(ring);
     this.#slab = Buffer.from(slab);
   }

@@ -26,8 +26,10 @@ export interface ServerOptions {
   directory: string;
   /** Target tables as they stand in the configuration file. */
   targets: TomlTable[];
-  /** Further keys of the [server] table. */
-  keys?: TomlTable;
+  /** More of its server table. */
+  settings?: TomlTable | undefined;
+  /** The command that runs the program, with its arguments; node when absent. */
+  runner?: readonly string[] | undefined;
 }
 
 /** One run of the aoe-server program: from ready to serve until stopped. */
@@ -49,8 +51,8 @@ export class AoeServer implements AsyncDisposable {
     const configPath = join(directory, 'aoe-server.toml');
     await writeFile(configPath, formatConfig(options));
 
-    const args = [PROGRAM, configPath];
-    const child = namespace.spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const [command, ...args] = [...(options.runner ?? [process.execPath]), PROGRAM, configPath];
+    const child = namespace.spawn(command as string, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     const server = new AoeServer(child);
     try {
       await waitUntil('serving', () => server.#isServing(), START_TIMEOUT_MS);
@@ -86,8 +88,8 @@ export class AoeServer implements AsyncDisposable {
   }
 }
 
-function formatConfig({ interfaces, targets, keys }: ServerOptions): string {
-  return stringify({ server: { interfaces, state_dir: 'state', ...keys }, target: targets });
+function formatConfig({ interfaces, targets, settings }: ServerOptions): string {
+  return stringify({ server: { interfaces, state_dir: 'state', ...settings }, target: targets });
 }
 
 function parseLogLine(line: string): LogLine {

@@ -1,0 +1,156 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { ataReply, ataRequest, expectFrames, sectors } from '../protocol/frames.ts';
+import { Served } from '../protocol/served.ts';
+import { describeWith, disposeAll, run } from '../support/tools.ts';
+import { MIB, SECTOR_SIZE, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
+
+const [EIO, EAGAIN, ENOSPC] = [5, 11, 28];
+/** Moves one sector at most. */
+const SHORT = 0;
+
+const READ_FAILED = { lastStatus: 0x41, lastError: 0x40 };
+const WRITE_FAILED = { lastStatus: 0x61, lastError: 0x04 };
+/** An answer to a failure must not wait for anything. */
+const AT_ONCE_MS = 1000;
+
+/** How data travels, and the function that carries reads and writes then. */
+const WAYS = {
+  'the page cache and io_uring': { direct: false, uring: true },
+  'the page cache and threads': { direct: false, uring: false },
+  'io_uring past the page cache': { direct: true, uring: true },
+  'threads past the page cache': { direct: true, uring: false },
+};
+
+let setup: Setup;
+
+/** Makes a function of the server's file I/O fail, or do less than it could. */
+async function breakFunction(name: string, fault: number): Promise<void> {
+  await writeFile(setup.join('faults', name), `${fault}`);
+}
+
+async function mendFunction(name: string): Promise<void> {
+  await rm(setup.join('faults', name));
+}
+
+/** @returns what makes a server's process obey {@link breakFunction} */
+async function preload(): Promise<[name: string, value: string][]> {
+  const library = setup.join('faulty-io.so');
+  const source = join(import.meta.dirname, 'faulty-io.c');
+  // The library that it stands before is the addon's alone, unless it is linked here, too.
+  const libraries = ['-ldl', '-Wl,--no-as-needed', '-luring'];
+  await run('cc', ['-O1', '-Wall', '-shared', '-fPIC', '-o', library, source, ...libraries]);
+  await mkdir(setup.join('faults'));
+  return [
+    ['LD_PRELOAD', library],
+    ['FAULTY_IO', setup.join('faults')],
+  ];
+}
+
+async function start(direct: boolean, uring: boolean): Promise<void> {
+  const variables = (await preload()).map((pair) => pair.join('='));
+  if (!uring) await breakFunction('io_uring_queue_init_params', 1);
+  const file = { path: 'disk.img', size: 4 * MIB, direct };
+  await setup.start([{ shelf: 1, slot: 0, backend: 'file', file }], {
+    settings: { log_level: 'debug' },
+    runner: ['env', ...variables, process.execPath],
+  });
+  const engine = uring ? 'io_uring' : 'threads';
+  expect(setup.server.log).toContainEqual(expect.objectContaining({ io: engine }));
+}
+
+async function load(...options: (string | number)[]): Promise<VerifyReport> {
+  const journal = ['-j', setup.join('journal')];
+  const report = await setup.verify('1.0', ...journal, '-t', 1, '-e', ...options);
+  expect(report).toMatchObject({ wrong: 0, refused: 0, malformed: 0, unanswered: 0 });
+  return report;
+}
+
+/** Reads or writes only, all of which fail, and at once. */
+async function expectFailure(writePercent: 0 | 100): Promise<void> {
+  const report = await load('-w', writePercent);
+  const failed = writePercent === 0 ? READ_FAILED : WRITE_FAILED;
+  expect(report).toMatchObject({ reads: 0, writes: 0, ...failed });
+  expect(report.failed).toBeGreaterThan(0);
+  expect(report.maxMs).toBeLessThan(AT_ONCE_MS);
+}
+
+describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
+  beforeEach(async () => {
+    setup = await Setup.create();
+  });
+  afterEach(() => disposeAll(setup));
+
+  for (const [way, { direct, uring }] of Object.entries(WAYS)) {
+    const reading = uring ? 'io_uring_submit' : 'pread64';
+    const writing = uring && direct ? 'io_uring_submit' : 'pwrite64';
+
+    it(`fails alone, at once, and for as long as it does not work (${way})`, async () => {
+      await start(direct, uring);
+      expect(await load()).toMatchObject(UNHARMED);
+      for (const errno of [EIO, ENOSPC]) {
+        await breakFunction(writing, errno);
+        await expectFailure(100);
+        await mendFunction(writing);
+      }
+      // The page cache has nothing.
+      await breakFunction('preadv64v2', EAGAIN);
+      await breakFunction(reading, EIO);
+      await expectFailure(0);
+      await mendFunction(reading);
+      expect(await load('-w', 50)).toMatchObject(UNHARMED);
+      expect(await load('-c')).toMatchObject(UNHARMED);
+    });
+
+    it(`is finished when it did only a part (${way})`, async () => {
+      await start(direct, uring);
+      for (const name of ['preadv64v2', 'pread64', 'pwrite64', 'io_uring_submit']) {
+        await breakFunction(name, SHORT);
+      }
+      const report = await load();
+      expect(report).toMatchObject(UNHARMED);
+      expect(report.writes).toBeGreaterThan(0);
+      for (const name of ['preadv64v2', 'pread64', 'pwrite64', 'io_uring_submit']) {
+        await mendFunction(name);
+      }
+      expect(await load('-c')).toMatchObject(UNHARMED);
+    });
+  }
+
+  for (const errno of [EIO, ENOSPC]) {
+    it(`fails the target for good when it is a flush (errno ${errno})`, async () => {
+      await start(false, true);
+      expect(await load()).toMatchObject(UNHARMED);
+      await breakFunction('fdatasync', errno);
+      await expectFailure(100);
+      await mendFunction('fdatasync');
+      await expectFailure(100);
+      expect((await load('-w', 0)).failed).toBe(0);
+      expect(setup.server.log.filter(({ msg }) => /flush failed/.test(msg))).toHaveLength(1);
+    });
+  }
+
+  it('fails alone, at once, when it is a trim', async () => {
+    for (const [name, value] of await preload()) vi.stubEnv(name, value);
+    const file = { path: 'disk.img', size: 4 * MIB };
+    const starting = Served.start([{ shelf: 1, slot: 0, backend: 'file', file }]);
+    await using served = await starting.finally(() => vi.unstubAllEnvs());
+    const data = Buffer.alloc(SECTOR_SIZE);
+    // Sector 8 and the seven after it.
+    data.writeUIntLE(8, 0, 6);
+    data.writeUInt16LE(8, 6);
+    const trim = ataRequest({ opcode: 0x06, aflags: 0x41, feature: 1, sectorCount: 1, data });
+    const write = ataRequest({ opcode: 0x34, aflags: 0x41, sectorCount: 2, data: sectors(2, 1) });
+    for (const errno of [EIO, ENOSPC]) {
+      await breakFunction('fallocate64', errno);
+      const failure = { status: WRITE_FAILED.lastStatus, error: WRITE_FAILED.lastError };
+      expectFrames(await served.client.exchange(trim, 1), [ataReply(trim, failure)]);
+      expectFrames(await served.client.exchange(write, 1), [ataReply(write)]);
+      await mendFunction('fallocate64');
+      expectFrames(await served.client.exchange(trim, 1), [ataReply(trim)]);
+    }
+  });
+});

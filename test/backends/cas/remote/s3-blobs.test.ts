@@ -1,0 +1,25 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openS3Blobs } from '../../../../src/backends/cas/remote/s3-blobs.ts';
+import { type S3Service, startCephRgw } from '../../../support/ceph-rgw.ts';
+import { testBlobStore, testRace } from './blob-contract.ts';
+
+describe('S3 blobs, on Ceph RGW', () => {
+  let service: S3Service;
+  let serial = 0;
+
+  beforeAll(async () => {
+    service = await startCephRgw();
+  }, 90_000);
+  afterAll(() => service.stop());
+
+  const open = () => openS3Blobs({ ...service, region: undefined, prefix: `test-${serial++}/` });
+
+  testBlobStore(open);
+  testRace(open);
+
+  it('refuses a wrong secret', async () => {
+    const credentials = { ...service.credentials, secretAccessKey: 'wrong' };
+    const blobs = await openS3Blobs({ ...service, credentials, region: undefined, prefix: '' });
+    await expect(blobs.put('a', Uint8Array.of(1))).rejects.toThrow();
+  });
+});

@@ -2,8 +2,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openS3Blobs } from '../../../../src/backends/cas/remote/s3-blobs.ts';
 import { type S3Service, startCephRgw } from '../../../support/ceph-rgw.ts';
 import { testBlobStore, testRace } from './blob-contract.ts';
+import { testStoreOn } from './service-contract.ts';
 
-describe('S3 blobs, on Ceph RGW', () => {
+describe('S3, on Ceph RGW', () => {
   let service: S3Service;
   let serial = 0;
 
@@ -16,6 +17,7 @@ describe('S3 blobs, on Ceph RGW', () => {
 
   testBlobStore(open);
   testRace(open);
+  testStoreOn(open);
 
   it('refuses a wrong secret', async () => {
     const credentials = { ...service.credentials, secretAccessKey: 'wrong' };

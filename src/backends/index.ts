@@ -1,7 +1,7 @@
 /** The backends by name: from a target's configuration to its device. */
-import type { BackendConfig } from '../config/config.ts';
+import type { BackendConfig, RemoteStoreConfig } from '../config/config.ts';
 import type { BlockDevice } from '../core/block-device.ts';
-import { openCasDevice } from './cas/index.ts';
+import { openBlobs, openCasDevice, REMOTE_DEFAULTS, type StoreOptions } from './cas/index.ts';
 import { openHostDevice } from './device.ts';
 import { openFileDevice } from './file.ts';
 import type { FileIo } from './file-io.ts';
@@ -32,14 +32,26 @@ export async function openBackend(
       return openHostDevice(io, backend, readOnly);
     case 'memory':
       return openMemoryDevice(io, backend.sizeBytes, readOnly);
-    case 'cas':
-      return openCasDevice(
-        { path: backend.blobStore.path, name, sizeBytes: backend.sizeBytes },
-        readOnly,
-        {
-          onFailed: (error) => onTrouble('the store has failed', error),
-          onDamage: (damage) => onTrouble(`the store is damaged: ${JSON.stringify(damage)}`),
-        },
-      );
+    case 'cas': {
+      const { blobStore } = backend;
+      return openCasDevice({ path: blobStore.path, name, sizeBytes: backend.sizeBytes }, readOnly, {
+        remote: blobStore.type === 'file' ? undefined : await remoteOf(blobStore, onTrouble),
+        onFailed: (error) => onTrouble('the store has failed', error),
+        onDamage: (damage) => onTrouble(`the store is damaged: ${JSON.stringify(damage)}`),
+      });
+    }
   }
+}
+
+async function remoteOf(
+  store: RemoteStoreConfig,
+  onTrouble: BackendOptions['onTrouble'],
+): Promise<StoreOptions['remote']> {
+  return {
+    ...REMOTE_DEFAULTS,
+    blobs: await openBlobs(store),
+    durability: store.durability,
+    takeOver: store.takeOver,
+    onTrouble: (error) => onTrouble('the blob store cannot be reached; trying again', error),
+  };
 }

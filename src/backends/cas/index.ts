@@ -10,6 +10,8 @@ import type { StoreOptions } from './store-options.ts';
 
 export { collect } from './collect.ts';
 export { openCasStore } from './open.ts';
+export { openBlobs } from './remote/open-blobs.ts';
+export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
 export { scrub } from './scrub.ts';
 export type { CasStore } from './store.ts';
 export type { StoreOptions } from './store-options.ts';

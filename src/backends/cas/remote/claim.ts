@@ -42,11 +42,12 @@ export async function claimRemote(parts: ClaimParts): Promise<Journal> {
   const { image } = journal;
   const me = await readOwner(parts);
   const local = await readLocal(parts);
-  const isMine = journal.owner === undefined || journal.owner.id === me.id;
-  if (!isMine && !journal.isFree && !options.takeOver) {
+  const owner = journal.owner ?? me;
+  const isMine = owner.id === me.id;
+  if (!isMine && !journal.isFree && options.takeOver !== owner.id) {
     throw new StartupError(
-      `the blob store of ${path} is in use by the server on ${journal.owner?.host}`,
-      'stop that server; if it is gone for good, take the store over',
+      `the blob store of ${path} is in use by the server on ${owner.host}`,
+      `stop that server; if it is gone for good, write take_over = "${owner.id}" in blob_store`,
     );
   }
   if (local !== undefined && image.superblock !== undefined) {

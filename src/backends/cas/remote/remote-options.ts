@@ -9,8 +9,8 @@ export interface RemoteOptions {
   readonly delayMs: number;
   /** Log after which it is stored at once. */
   readonly delayBytes: number;
-  /** Take the store from another server, which must not be running any more. */
-  readonly takeOver: boolean;
+  /** The owner that the store may be taken from, by its id: one that does not run any more. */
+  readonly takeOver: string | undefined;
   /** Storing does not succeed, and is tried again. */
   onTrouble(error: Error): void;
 }
@@ -19,6 +19,6 @@ export const REMOTE_DEFAULTS = {
   durability: 'local',
   delayMs: 5_000,
   delayBytes: 8 << 20,
-  takeOver: false,
+  takeOver: undefined,
   onTrouble: () => {},
 } as const;

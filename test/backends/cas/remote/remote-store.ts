@@ -2,6 +2,7 @@
 import { expect } from 'vitest';
 import type { BlobStore } from '../../../../src/backends/cas/blob-store.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
+import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import {
   REMOTE_DEFAULTS,
   type RemoteOptions,
@@ -38,9 +39,14 @@ export async function readSeeds(store: CasStore): Promise<number[]> {
   });
 }
 
+/** Who has a blob store. */
+export async function ownerOf(blobs: BlobStore): Promise<string | undefined> {
+  return (await Journal.read(blobs)).owner?.id;
+}
+
 /** What a server finds that has lost its disk. */
 export async function recoverSeeds(blobs: BlobStore): Promise<number[]> {
-  const store = await openRemote(new SimFs(), blobs, { takeOver: true });
+  const store = await openRemote(new SimFs(), blobs, { takeOver: await ownerOf(blobs) });
   const seeds = await readSeeds(store);
   await store.close();
   return seeds;

@@ -5,7 +5,14 @@ import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { CrashWalk, type DiskState, SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf } from '../tiny-store.ts';
-import { BLOCK_COUNT, openRemote, openVolume, readSeeds, recoverSeeds } from './remote-store.ts';
+import {
+  BLOCK_COUNT,
+  openRemote,
+  openVolume,
+  ownerOf,
+  readSeeds,
+  recoverSeeds,
+} from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
 interface History {
@@ -185,7 +192,9 @@ describe('two servers and one blob store', () => {
     const client = await openVolume(first);
     await client.write(0, blockOf(1));
     await client.flush();
-    const second = await openRemote(new SimFs(), blobs, { takeOver: true });
+    const second = await openRemote(new SimFs(), blobs, {
+      takeOver: await ownerOf(blobs),
+    });
     await client.write(0, blockOf(2));
     await expect(client.flush()).rejects.toThrow();
     expect(failures[0]?.message).toContain('has taken over the blob store');

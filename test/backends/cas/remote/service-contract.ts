@@ -12,6 +12,7 @@ import {
   type RemoteOptions,
 } from '../../../../src/backends/cas/remote/remote-options.ts';
 import { abandon, blockOf, blocksOf, clientOf } from '../tiny-store.ts';
+import { ownerOf } from './remote-store.ts';
 
 const SIZE_BYTES = 1024 * BLOCK_SIZE;
 
@@ -53,7 +54,7 @@ export function testStoreOn(open: () => Promise<BlobStore>): void {
         await abandon(store);
 
         await expect(openStore(second, blobs)).rejects.toThrow('is in use by the server on');
-        const again = await openStore(second, blobs, { takeOver: true });
+        const again = await openStore(second, blobs, { takeOver: await ownerOf(blobs) });
         const volume = clientOf(await again.openVolume('v', SIZE_BYTES));
         const content = await volume.read(0, 266 * BLOCK_SIZE);
         expect(content.equals(Buffer.concat([blocksOf(3002, 256, 2), blocksOf(1, 10)]))).toBe(true);
@@ -80,7 +81,7 @@ export function testStoreOn(open: () => Promise<BlobStore>): void {
         const client = clientOf(await store.openVolume('v', SIZE_BYTES));
         await client.write(0, blockOf(1));
         await client.flush();
-        const rival = await openStore(second, blobs, { takeOver: true });
+        const rival = await openStore(second, blobs, { takeOver: await ownerOf(blobs) });
         await client.write(0, blockOf(2));
         await expect(client.flush()).rejects.toThrow();
         const volume = clientOf(await rival.openVolume('v', SIZE_BYTES));

@@ -8,10 +8,9 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { StartupError } from '../../../core/startup-error.ts';
 import type { CasEngine } from '../../../native.ts';
-import { BlobMissingError, type BlobStore } from '../blob-store.ts';
+import type { BlobStore } from '../blob-store.ts';
 import type { FileLayer } from '../file-layer.ts';
 import { type Segments, segmentName } from '../segments.ts';
 import {
@@ -21,12 +20,11 @@ import {
   writeSuperblock,
 } from '../superblock.ts';
 import { type Image, Journal, type Owner, type Part, partName } from './journal.ts';
+import { PersistentBlobs } from './persistent-blobs.ts';
 import type { RemoteOptions } from './remote-options.ts';
 
 const OWNER_NAME = 'owner';
 const DOWNLOADS_MAX = 4;
-const ATTEMPTS_MAX = 6;
-const RETRY_MS = 200;
 
 export interface ClaimParts {
   readonly files: FileLayer;
@@ -37,8 +35,9 @@ export interface ClaimParts {
 
 /** @throws {StartupError} another server has the store, or this directory does not belong to it */
 export async function claimRemote(parts: ClaimParts): Promise<Journal> {
-  const { options, path, files, engine } = parts;
-  const journal = await Journal.read(options.blobs);
+  const { options, path } = parts;
+  const blobs = new PersistentBlobs(options.blobs);
+  const journal = await Journal.read(blobs);
   const { image } = journal;
   const me = await readOwner(parts);
   const local = await readLocal(parts);
@@ -61,9 +60,9 @@ export async function claimRemote(parts: ClaimParts): Promise<Journal> {
   }
   await journal.claim(me);
   if (local === undefined && image.superblock !== undefined) {
-    await restore({ files, engine, path, options }, image, image.superblock);
+    await restore(parts, blobs, image, image.superblock);
   }
-  await sweep(options.blobs, journal.image);
+  await sweep(blobs, journal.image);
   return journal;
 }
 
@@ -117,13 +116,18 @@ async function readOwner({ files, path }: ClaimParts): Promise<Owner> {
 }
 
 /** Writes what is in the blob store to this disk; the superblock last, as it makes it a store. */
-async function restore(parts: ClaimParts, image: Image, superblock: Superblock): Promise<void> {
+async function restore(
+  parts: ClaimParts,
+  blobs: BlobStore,
+  image: Image,
+  superblock: Superblock,
+): Promise<void> {
   const { files, engine, path } = parts;
   const rest = image.segments.entries();
   await Promise.all(
     Array.from({ length: DOWNLOADS_MAX }, async () => {
       for (const [number, stored] of rest) {
-        await restoreSegment(parts, image.segmentBytes, number, stored);
+        await restoreSegment(parts, blobs, image.segmentBytes, number, stored);
       }
     }),
   );
@@ -135,7 +139,8 @@ async function restore(parts: ClaimParts, image: Image, superblock: Superblock):
 }
 
 async function restoreSegment(
-  { files, path, options }: ClaimParts,
+  { files, path }: ClaimParts,
+  blobs: BlobStore,
   segmentBytes: number,
   number: number,
   stored: readonly Part[],
@@ -146,7 +151,7 @@ async function restoreSegment(
     for (const part of stored) {
       const [from, to] = part;
       const name = partName(number, part);
-      const bytes = await persistently(() => getWhole(options.blobs, name, to - from));
+      const bytes = await getWhole(blobs, name, to - from);
       await file.write(bytes, bytes.length, from, false);
     }
     await file.sync();
@@ -159,18 +164,6 @@ async function getWhole(blobs: BlobStore, name: string, length: number): Promise
   const bytes = await blobs.getRange(name, 0, length);
   if (bytes.length !== length) throw new Error(`${name} is too short`);
   return bytes;
-}
-
-/** Tries again when something fails that may succeed later. */
-async function persistently<T>(work: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await work();
-    } catch (error) {
-      if (error instanceof BlobMissingError || attempt === ATTEMPTS_MAX) throw error;
-      await delay(RETRY_MS * 2 ** attempt);
-    }
-  }
 }
 
 /** Removes what an interrupted round has left behind: whoever wrote it is fenced by now. */

@@ -33,10 +33,25 @@ export interface ClaimParts {
   readonly options: RemoteOptions;
 }
 
-/** @throws {StartupError} another server has the store, or this directory does not belong to it */
+/**
+ * @throws {StartupError} another server has the store, this directory does not belong to it, or the
+ *   blob store cannot be used
+ */
 export async function claimRemote(parts: ClaimParts): Promise<Journal> {
+  try {
+    return await claim(parts, new PersistentBlobs(parts.options.blobs));
+  } catch (error) {
+    if (error instanceof StartupError) throw error;
+    throw new StartupError(
+      `the blob store of ${parts.path} cannot be used: ${(error as Error).message}`,
+      'see whether endpoint, bucket and credentials are right, and the service answers',
+      { cause: error },
+    );
+  }
+}
+
+async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Journal> {
   const { options, path } = parts;
-  const blobs = new PersistentBlobs(options.blobs);
   const journal = await Journal.read(blobs);
   const { image } = journal;
   const me = await readOwner(parts);
@@ -59,6 +74,12 @@ export async function claimRemote(parts: ClaimParts): Promise<Journal> {
     if (!isMine || local.generation < image.superblock.generation) throw outOfDate(path);
   }
   await journal.claim(me);
+  if (!(await journal.isExclusive())) {
+    throw new StartupError(
+      `the blob store of ${path} cannot keep two servers apart: it replaces a blob that is there`,
+      'use a service that knows If-None-Match for PUT',
+    );
+  }
   if (local === undefined && image.superblock !== undefined) {
     await restore(parts, blobs, image, image.superblock);
   }

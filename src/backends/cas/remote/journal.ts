@@ -133,6 +133,21 @@ export class Journal {
     await this.append({});
   }
 
+  /**
+   * Does the blob store refuse to create what is there already? Everything rests on it, and there
+   * are services that overlook the condition.
+   */
+  async isExclusive(): Promise<boolean> {
+    const entry = this.#last as Entry;
+    try {
+      await this.#blobs.put(nameOf(entry.number), encode(entry));
+      return false;
+    } catch (error) {
+      if (error instanceof BlobExistsError) return true;
+      throw error;
+    }
+  }
+
   /** Leaves the store to anybody. @throws {FencedError} */
   close(): Promise<void> {
     return this.append({}, true);

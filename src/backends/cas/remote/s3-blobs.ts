@@ -3,7 +3,7 @@
  * Backblaze B2.
  *
  * Creating a blob only if it is not there (`If-None-Match: *`) is what keeps two servers from
- * writing one store. A service that does not know it is refused when the store is opened.
+ * writing one store. Ceph RGW and MinIO know it; a service that overlooks it is refused when the store is opened.
  */
 import type { S3Client } from '@aws-sdk/client-s3';
 import { BlobExistsError, type BlobInfo, BlobMissingError, type BlobStore } from '../blob-store.ts';
@@ -75,7 +75,7 @@ class S3Blobs implements BlobStore {
     try {
       await this.#client.send(command);
     } catch (error) {
-      throw statusOf(error) === 412 ? new BlobExistsError(name) : error;
+      throw statusOf(error) === 412 ? new BlobExistsError(name) : explained(error);
     }
   }
 
@@ -90,7 +90,7 @@ class S3Blobs implements BlobStore {
     } catch (error) {
       if (statusOf(error) === 404) throw new BlobMissingError(name);
       if (statusOf(error) === 416) return new Uint8Array(0);
-      throw error;
+      throw explained(error);
     }
   }
 
@@ -101,7 +101,7 @@ class S3Blobs implements BlobStore {
       return { name, sizeBytes: ContentLength };
     } catch (error) {
       if (statusOf(error) === 404) return undefined;
-      throw error;
+      throw explained(error);
     }
   }
 
@@ -110,10 +110,14 @@ class S3Blobs implements BlobStore {
       { client: this.#client },
       { Bucket: this.#bucket, Prefix: this.#prefix + prefix },
     );
-    for await (const { Contents = [] } of pages) {
-      for (const { Key = '', Size = 0 } of Contents) {
-        yield { name: Key.slice(this.#prefix.length), sizeBytes: Size };
+    try {
+      for await (const { Contents = [] } of pages) {
+        for (const { Key = '', Size = 0 } of Contents) {
+          yield { name: Key.slice(this.#prefix.length), sizeBytes: Size };
+        }
       }
+    } catch (error) {
+      throw explained(error);
     }
   }
 
@@ -124,6 +128,14 @@ class S3Blobs implements BlobStore {
   #address(name: string): { readonly Bucket: string; readonly Key: string } {
     return { Bucket: this.#bucket, Key: this.#prefix + name };
   }
+}
+
+/** Some services answer with a code and no words. */
+function explained(error: unknown): Error {
+  const { name, message } = error as Error;
+  const status = statusOf(error);
+  if (status === undefined) return error as Error;
+  return new Error(`${name}, HTTP ${status}: ${message}`, { cause: error });
 }
 
 function statusOf(error: unknown): number | undefined {

@@ -204,6 +204,12 @@ describe('two servers and one blob store', () => {
     await first.close();
   });
 
+  it('refuses blobs that cannot keep them apart', async () => {
+    const blobs = new TraceBlobs();
+    blobs.isExclusive = false;
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('cannot keep two servers apart');
+  });
+
   it('refuses a directory that another server has overtaken', async () => {
     const blobs = new TraceBlobs();
     const files = new SimFs();

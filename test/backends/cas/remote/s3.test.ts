@@ -50,6 +50,7 @@ describe('S3, on Ceph RGW', () => {
   it('refuses a wrong secret', async () => {
     const credentials = { ...service.credentials, secretAccessKey: 'wrong' };
     const blobs = await openS3Blobs({ ...service, credentials, region: undefined, prefix: '' });
-    await expect(blobs.put('a', Uint8Array.of(1))).rejects.toThrow();
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('cannot be used');
+    await expect(blobs.put('a', Uint8Array.of(1))).rejects.toThrow('HTTP 403');
   });
 });

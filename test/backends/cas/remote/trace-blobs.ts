@@ -18,6 +18,8 @@ export type Failure = 'before' | 'after' | undefined;
 export class TraceBlobs implements BlobStore {
   readonly trace: Operation[] = [];
   readonly blobs = new Map<string, Uint8Array>();
+  /** false: a service that replaces what is there. */
+  isExclusive = true;
   /** Called after each change with their number so far. */
   onChange: (count: number) => void = () => {};
   /** What a change waits for. */
@@ -63,7 +65,7 @@ export class TraceBlobs implements BlobStore {
   #change(operation: Operation): void {
     const failure = this.fail(operation);
     if (failure === 'before') throw new Error('the connection was refused');
-    if (operation.op === 'put' && this.blobs.has(operation.name)) {
+    if (operation.op === 'put' && this.isExclusive && this.blobs.has(operation.name)) {
       throw new BlobExistsError(operation.name);
     }
     this.trace.push(operation);

@@ -1,8 +1,14 @@
 /** The backends by name: from a target's configuration to its device. */
 import assert from 'node:assert';
-import type { BackendConfig, CasBackendConfig } from '../config/config.ts';
+import type { BackendConfig, CasBackendConfig, RemoteStoreConfig } from '../config/config.ts';
 import type { BlockDevice } from '../core/block-device.ts';
-import { openCasDevice, openCasSnapshot, type StoreOptions } from './cas/index.ts';
+import {
+  openBlobs,
+  openCasDevice,
+  openCasSnapshot,
+  REMOTE_DEFAULTS,
+  type StoreOptions,
+} from './cas/index.ts';
 import { openHostDevice } from './device.ts';
 import { openFileDevice } from './file.ts';
 import type { FileIo } from './file-io.ts';
@@ -38,15 +44,30 @@ export async function openBackend(
   }
 }
 
-function openCasBackend(
-  { blobStore: { path }, sizeBytes, root }: CasBackendConfig,
+async function openCasBackend(
+  { blobStore, sizeBytes, root }: CasBackendConfig,
   { name, readOnly, onTrouble }: BackendOptions,
 ): Promise<BlockDevice> {
+  const { path } = blobStore;
   const options: Partial<StoreOptions> = {
+    remote: blobStore.type === 'file' ? undefined : await remoteOf(blobStore, onTrouble),
     onFailed: (error) => onTrouble('the store has failed', error),
     onDamage: (damage) => onTrouble(`the store is damaged: ${JSON.stringify(damage)}`),
   };
   if (root !== undefined) return openCasSnapshot(path, root, options);
   assert(sizeBytes !== undefined);
   return openCasDevice({ path, name, sizeBytes }, readOnly, options);
+}
+
+async function remoteOf(
+  store: RemoteStoreConfig,
+  onTrouble: BackendOptions['onTrouble'],
+): Promise<StoreOptions['remote']> {
+  return {
+    ...REMOTE_DEFAULTS,
+    blobs: await openBlobs(store),
+    durability: store.durability,
+    takeOver: store.takeOver,
+    onTrouble: (error) => onTrouble('the blob store cannot be reached; trying again', error),
+  };
 }

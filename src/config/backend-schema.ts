@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { SECTOR_SIZE } from '../core/block-device.ts';
-import { about, boolean, integer, oneOf, path, size, table } from './values.ts';
+import { about, boolean, integer, oneOf, path, size, table, text } from './values.ts';
 
 /** The content-addressed store's block, the only size it has, in bytes. */
 export const CAS_BLOCK_SIZE = 4096;
@@ -69,6 +69,81 @@ export const memory = table(
   'A disk in memory, empty after every start, for backend = "memory".',
 );
 
+export const BLOB_STORE_TYPES = ['file', 's3', 'azure'] as const;
+export const DURABILITIES = ['local', 'remote'] as const;
+
+const NAME_SIZE_MAX = 1024;
+
+const blobStore = table(
+  {
+    type: oneOf(BLOB_STORE_TYPES, {
+      example: '"file"',
+      description:
+        'The kind of store: files in a directory; or, besides these files, blobs in Amazon S3 or ' +
+        'what speaks its protocol (Ceph RGW, MinIO), or in Azure Blob Storage.',
+    }),
+    path: path({
+      example: '"/srv/aoe/blobs"',
+      description:
+        'The directory: the store itself, or what of it is on this machine. A relative path is ' +
+        'relative to the configuration file.',
+    }),
+    bucket: text(NAME_SIZE_MAX, {
+      example: '"aoe-disks"',
+      description: 'The bucket of S3, or the container of Azure. It must exist.',
+      unset: 'needed for "s3" and "azure"',
+    }).optional(),
+    prefix: text(NAME_SIZE_MAX, {
+      example: '"rack-1/"',
+      description: 'What the names of all blobs begin with. Each store needs one of its own.',
+      unset: 'nothing',
+    }).optional(),
+    endpoint: text(NAME_SIZE_MAX, {
+      example: '"https://s3.example.net"',
+      description: 'The URL of the service.',
+      unset: "Amazon's own for S3; for Azure it follows from the account",
+    }).optional(),
+    region: text(NAME_SIZE_MAX, {
+      example: '"eu-central-1"',
+      description: 'The region of S3.',
+      unset: "$AWS_REGION, or what Amazon's files say",
+    }).optional(),
+    take_over: text(NAME_SIZE_MAX, {
+      example: '"0f1e2d3c4b5a69788796a5b4c3d2e1f0"',
+      description:
+        'The server that the blob store is taken from: one that is gone for good, with its disk. ' +
+        'The message that refuses the blob store names it.',
+      unset: 'a blob store that another server has is refused',
+    }).optional(),
+    durability: oneOf(DURABILITIES, {
+      example: '"remote"',
+      description:
+        'What a write waits for: "local" for the log on this machine, "remote" for the blob ' +
+        'store as well. With "local" a machine that is lost takes the writes of the last few ' +
+        'seconds with it.',
+      unset: '"local"',
+    }).optional(),
+  },
+  'Where the blocks are kept. Credentials come from the environment and the files in which the ' +
+    'tools of the service look for them.',
+  (keys, report) => {
+    const { type, path: _path, ...others } = keys;
+    if (type === 'file') {
+      for (const [key, value] of Object.entries(others)) {
+        if (value === undefined) continue;
+        report(key, 'is not used, because type = "file"', 'Remove it, or write another type.');
+      }
+    } else if (BLOB_STORE_TYPES.includes(type)) {
+      if (keys.bucket === undefined) {
+        report('bucket', 'is missing', 'Name the bucket or container to keep blobs in.');
+      }
+      if (type === 'azure' && keys.region !== undefined) {
+        report('region', 'is not used, because type = "azure"', 'Remove it.');
+      }
+    }
+  },
+);
+
 export const cas = table(
   {
     block_size: about(z.literal(CAS_BLOCK_SIZE), {
@@ -93,19 +168,7 @@ export const cas = table(
         'The snapshot that the target serves, read-only, in its size. See aoe-server cas list.',
       unset: 'the volume that is called like the target, to read and write',
     }).optional(),
-    blob_store: table(
-      {
-        type: oneOf(['file'], {
-          example: '"file"',
-          description: 'The kind of store: files in a directory.',
-        }),
-        path: path({
-          example: '"/srv/aoe/blobs"',
-          description: 'The directory. A relative path is relative to the configuration file.',
-        }),
-      },
-      'Where the blocks are kept.',
-    ),
+    blob_store: blobStore,
   },
   'A disk of content-addressed blocks, each stored once, for backend = "cas".',
   (keys, report) => {

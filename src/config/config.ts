@@ -93,8 +93,29 @@ export interface CasBackendConfig {
   readonly sizeBytes: number | undefined;
   /** Name or root hash of the snapshot to serve; undefined for a volume. */
   readonly root: string | undefined;
-  /** `path` is absolute. */
-  readonly blobStore: { readonly type: 'file'; readonly path: string };
+  readonly blobStore: FileStoreConfig | RemoteStoreConfig;
+}
+
+export interface FileStoreConfig {
+  readonly type: 'file';
+  /** Absolute. */
+  readonly path: string;
+}
+
+/** A store that is kept in a blob store as well. */
+export interface RemoteStoreConfig {
+  readonly type: 's3' | 'azure';
+  /** Of its directory on this machine, absolute. */
+  readonly path: string;
+  /** undefined for the service's own. */
+  readonly endpoint: string | undefined;
+  readonly region: string | undefined;
+  readonly bucket: string;
+  /** What the names of all blobs begin with. */
+  readonly prefix: string;
+  readonly durability: 'local' | 'remote';
+  /** Id of a lost server whose store this is now. */
+  readonly takeOver: string | undefined;
 }
 
 /** The environment variables that a configuration depends on. */
@@ -186,8 +207,19 @@ function toBackendConfig(target: TargetTable, directory: string): BackendConfig 
         blockSizeBytes: CAS_BLOCK_SIZE,
         sizeBytes: root === undefined ? sizeBytes : undefined,
         root,
-        blobStore: { type: 'file', path: resolve(directory, blob_store.path) },
+        blobStore: toStoreConfig(blob_store, directory),
       };
     }
   }
+}
+
+function toStoreConfig(
+  store: NonNullable<TargetTable['cas']>['blob_store'],
+  directory: string,
+): FileStoreConfig | RemoteStoreConfig {
+  const path = resolve(directory, store.path);
+  const { type, bucket = '', prefix = '', endpoint, region, durability = 'local' } = store;
+  if (type === 'file') return { type, path };
+  const takeOver = store.take_over;
+  return { type, path, endpoint, region, bucket, prefix, durability, takeOver };
 }

@@ -14,6 +14,7 @@ import { ConfigError, type ConfigProblem, type Finding, formatKey } from './prob
 import {
   findSharedAddresses,
   findSharedStorage,
+  findTornStores,
   findWarnings,
   type PlacedTarget,
 } from './rules.ts';
@@ -56,6 +57,7 @@ export function parseConfig(text: string, path: string, environment: ConfigEnvir
     ...(parsed.error?.issues ?? []).flatMap((issue) => explain(issue, document)),
     ...findSharedAddresses(tables),
     ...findSharedStorage(targets),
+    ...findTornStores(targets),
   ].map(place);
   if (!parsed.success || errors.length > 0) throw new ConfigError(path, sortByLine(errors));
 

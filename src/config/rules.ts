@@ -1,6 +1,7 @@
 /** What holds between targets, and what is unwise though it works. */
 import { realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { formatMacAddress } from '../net/ethernet.ts';
 import { type BackendConfig, type TargetConfig, targetName } from './config.ts';
 import { valueAt } from './explain.ts';
@@ -48,6 +49,22 @@ export function findSharedStorage(targets: readonly PlacedTarget[]): Finding[] {
       remedy:
         'Give each target storage of its own, or ranges that do not overlap (offset and length), ' +
         'or make all of them read_only.',
+    };
+  });
+}
+
+/** Two targets of one content-addressed store that say different things about it. */
+export function findTornStores(targets: readonly PlacedTarget[]): Finding[] {
+  const stores = targets.flatMap(({ index, target: { name, backend } }) =>
+    backend.type === 'cas' ? [{ index, name, store: backend.blobStore }] : [],
+  );
+  return stores.flatMap(({ index, store }, position) => {
+    const other = stores.slice(0, position).find((earlier) => earlier.store.path === store.path);
+    if (other === undefined || isDeepStrictEqual(other.store, store)) return [];
+    return {
+      path: ['target', index, 'cas', 'blob_store'],
+      message: `is not the same as that of target ${other.name}, though the path is`,
+      remedy: 'Targets with one path share a store: write the same keys, or another path.',
     };
   });
 }

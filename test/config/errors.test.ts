@@ -92,10 +92,31 @@ const CASES: Case[] = [
   inBackend('cas', 'cas = { size = 4096 }', 'cas.blob_store', 'missing', '[target.cas.blob_store]'),
   inBackend(
     'cas',
-    'cas = { size = 4096, blob_store = { type = "s3", path = "b" } }',
+    'cas = { size = 4096, blob_store = { type = "ftp", path = "b" } }',
     'cas.blob_store.type',
-    'must be "file"',
+    'must be one of "file", "s3", "azure"',
     'type = "file"',
+  ),
+  inBackend(
+    'cas',
+    'cas = { size = 4096, blob_store = { type = "s3", path = "b" } }',
+    'cas.blob_store.bucket',
+    'is missing',
+    'Name the bucket',
+  ),
+  inBackend(
+    'cas',
+    'cas = { size = 4096, blob_store = { type = "file", path = "b", prefix = "p" } }',
+    'cas.blob_store.prefix',
+    'is not used',
+    'another type',
+  ),
+  inBackend(
+    'cas',
+    'cas = { size = 4096, blob_store = { type = "azure", path = "b", bucket = "c", region = "r" } }',
+    'cas.blob_store.region',
+    'is not used',
+    'Remove it',
   ),
   inBackend(
     'cas',

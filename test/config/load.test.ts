@@ -172,6 +172,46 @@ describe('parseConfig', () => {
     expect(targets[2]?.backend).toMatchObject({ sizeBytes: 4096 });
   });
 
+  it('knows blob stores in the cloud', () => {
+    const { targets } = parse(`
+      ${SERVER}
+      [[target]]
+      shelf = 1
+      slot = 0
+      backend = "cas"
+      cas = { size = 4096, blob_store = { type = "s3", path = "/b", bucket = "disks" } }
+      [[target]]
+      shelf = 1
+      slot = 1
+      backend = "cas"
+      [target.cas]
+      size = 4096
+      [target.cas.blob_store]
+      type = "azure"
+      path = "/c"
+      bucket = "disks"
+      prefix = "p/"
+      endpoint = "https://blobs.example.net"
+      durability = "remote"
+      take_over = "0f1e"
+    `);
+    const [first, second] = targets.map(({ backend }) => backend);
+    expect(first).toMatchObject({
+      blobStore: { type: 's3', path: '/b', bucket: 'disks', prefix: '', durability: 'local' },
+    });
+    expect(second).toMatchObject({
+      blobStore: {
+        type: 'azure',
+        path: '/c',
+        bucket: 'disks',
+        prefix: 'p/',
+        endpoint: 'https://blobs.example.net',
+        durability: 'remote',
+        takeOver: '0f1e',
+      },
+    });
+  });
+
   it('takes relative paths from the directory of the file', () => {
     const { server, targets } = parse(`
       [server]

@@ -68,6 +68,7 @@ describe('config.example.toml', () => {
       'memory',
       'device',
       'cas',
+      'cas',
     ]);
   });
 

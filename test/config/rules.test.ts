@@ -118,3 +118,19 @@ function targetOn(slot: number, storage: string): string {
   const type = /(file|device|memory)[.= ]/.exec(storage)?.[1];
   return `[[target]]\nshelf = 1\nslot = ${slot}\nbackend = "${type}"\n${storage}\n`;
 }
+
+describe('targets of one content-addressed store', () => {
+  const volume = (slot: number, keys: string) =>
+    `[[target]]\nshelf = 1\nslot = ${slot}\nbackend = "cas"\ncas.size = 4096\n` +
+    `cas.blob_store = { type = "s3", path = "/b", bucket = "c"${keys} }\n`;
+
+  it('may say the same about it', () => {
+    expect(problemsOf(SERVER + volume(0, '') + volume(1, ''))).toEqual([]);
+  });
+
+  it('must not say different things about it', () => {
+    const [problem] = problemsOf(SERVER + volume(0, '') + volume(1, ', durability = "remote"'));
+    expect(problem?.key).toBe('target[1].cas.blob_store');
+    expect(problem?.message).toContain('is not the same as that of target e1.0');
+  });
+});

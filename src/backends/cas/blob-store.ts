@@ -72,7 +72,8 @@ export class FileBlobStore implements BlobStore {
   async getRange(name: string, offset: number, length: number): Promise<Uint8Array> {
     const file = await this.#open(name);
     try {
-      const bytes = new Uint8Array(length);
+      const sizeBytes = await file.size();
+      const bytes = new Uint8Array(Math.max(0, Math.min(length, sizeBytes - offset)));
       return bytes.subarray(0, await file.read(bytes, offset));
     } finally {
       await file.close();

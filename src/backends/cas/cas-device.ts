@@ -22,6 +22,8 @@ export interface DeviceParts {
   readonly writer: Writer;
   readonly segments: Segments;
   readonly readOnly: boolean;
+  /** Makes what was written so far durable. */
+  flush(done: (status: BlockStatus) => void): void;
   reportDamage(volume: Volume, lba: number, error: DamageError): void;
   /** Called once. */
   onClose(): Promise<void>;
@@ -63,7 +65,7 @@ export class CasDevice implements BlockDevice {
         else if (this.#held.length > 0 || !this.#change(request)) this.#hold(request);
         return;
       case BlockOp.flush:
-        this.#parts.writer.flush((status) => {
+        this.#parts.flush((status) => {
           const lost = this.#volume.lostWrite !== undefined;
           request.complete(lost ? BlockStatus.ioError : status);
         });

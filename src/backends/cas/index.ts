@@ -12,6 +12,8 @@ import type { StoreOptions } from './store-options.ts';
 export { type CollectReport, collect } from './collect.ts';
 export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
 export { openCasStore } from './open.ts';
+export { openBlobs } from './remote/open-blobs.ts';
+export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
 export { type ScrubReport, scrub } from './scrub.ts';
 export type { CasStore } from './store.ts';
 export type { StoreOptions, StoreStats } from './store-options.ts';

@@ -160,7 +160,10 @@ export class LogWriter {
           const { buffer, length, offset, segment } = record;
           await segment.file.write(buffer, length, offset, sync);
           this.#written(record);
-          if (sync) log.durableSequence = Math.max(log.durableSequence, record.sequence + 1);
+          if (sync) {
+            const end = { segment: segment.number, offset: offset + length };
+            log.confirm({ ...end, sequence: record.sequence + 1 });
+          }
         }
         this.#finishFlushes();
       }

@@ -5,6 +5,7 @@ import { native } from '../../native.ts';
 import { collect } from './collect.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
 import { BlockReader } from './reader.ts';
+import { claimRemote, requireNewest } from './remote/claim.ts';
 import { Segments } from './segments.ts';
 import { CasStore } from './store.ts';
 import { loadStore } from './store-files.ts';
@@ -45,8 +46,11 @@ export async function openCasStore(
   });
   const reader = new BlockReader(engine);
   try {
+    const { remote } = options;
+    const journal = remote && (await claimRemote({ files, engine, path, options: remote }));
     const loaded = await loadStore({ files, engine, segments, reader, path });
-    const parts = { path, options, engine, segments, reader, unlock };
+    if (journal !== undefined) requireNewest(path, journal.image, segments);
+    const parts = { path, options, engine, segments, reader, journal, unlock };
     const store = new CasStore(parts, loaded);
     store.onCheckpoint = async () => {
       if (!segments.canGrow) await collect(store, { liveMax: LIVE_MAX });

@@ -2,6 +2,7 @@
 import { type FileLayer, hostFiles } from './file-layer.ts';
 import { ENTRIES_MAX } from './format.ts';
 import type { DamageError } from './reader.ts';
+import type { RemoteOptions } from './remote/remote-options.ts';
 
 export interface StoreOptions {
   readonly segmentBytes: number;
@@ -23,6 +24,8 @@ export interface StoreOptions {
   readonly batchBlocks: number;
   readonly compress: boolean;
   readonly files: FileLayer;
+  /** Where the store is kept besides this disk, if anywhere. */
+  readonly remote: RemoteOptions | undefined;
   onDamage(report: DamageReport): void;
   onFailed(error: Error): void;
 }
@@ -62,6 +65,7 @@ export const STORE_DEFAULTS: StoreOptions = {
   batchBlocks: ENTRIES_MAX,
   compress: true,
   files: hostFiles,
+  remote: undefined,
   onDamage: () => {},
   onFailed: () => {},
 };

@@ -7,6 +7,8 @@ import { type Catalog, encodeCatalog, rootEntry, type SnapshotEntry } from './ca
 import { NodeWriter } from './checkpoint.ts';
 import { FANOUT, RecordType, recordSizeMax } from './format.ts';
 import type { BlockReader } from './reader.ts';
+import type { Journal } from './remote/journal.ts';
+import { Replica } from './remote/replica.ts';
 import type { Segment, Segments } from './segments.ts';
 import { type Loaded, loadVolume } from './store-files.ts';
 import type { StoreOptions, StoreStats } from './store-options.ts';
@@ -46,6 +48,8 @@ export class CasStore {
   readonly #volumes: Map<number, Volume>;
   readonly #nodeWriter: NodeWriter;
   readonly #loaded: Loaded;
+  /** Keeps the blob store up with this disk, if there is one. */
+  readonly #replica: Replica | undefined;
   readonly #unlock: () => void;
   #superblock: Superblock;
   #logStart: StreamPosition;
@@ -96,6 +100,19 @@ export class CasStore {
       onRecord: (length) => this.#logged(length),
       onFailed: (error) => this.#fail(error),
     });
+    const { journal } = parts;
+    const { remote } = options;
+    if (journal !== undefined && remote !== undefined && !this.readOnly) {
+      const onFailed = (error: Error) => this.writer.log.fail(error);
+      this.#replica = new Replica({
+        journal,
+        engine,
+        segments,
+        log: this.log,
+        options: remote,
+        onFailed,
+      });
+    }
     segments.promisedSpares = () => this.writer.promisedSpares;
     this.indexed = this.#buildIndex();
   }
@@ -295,11 +312,17 @@ export class CasStore {
       if (!this.readOnly && this.#failure === undefined) await this.checkpoint();
     } finally {
       await this.#work.catch(() => {});
+      await this.#replica?.close();
       await this.indexed;
       await this.segments.close();
       await this.#loaded.superblockFile.close();
       this.#unlock();
     }
+  }
+
+  /** Stops storing in the blob store at once, as a crash does. */
+  async abandonRemote(): Promise<void> {
+    await this.#replica?.abandon();
   }
 
   /** What the first checkpoint after opening needs; see {@link openCasStore}. */
@@ -366,12 +389,13 @@ export class CasStore {
     );
     const { segment, offset } = nodes.append(record.length);
     await segment.file.write(record, record.length, offset, true);
-    nodes.durableSequence = nodes.sequence;
+    nodes.confirm(nodes.position);
     const generation = this.#superblock.generation + 1;
     const next = { ...this.#superblock, generation, segment: segment.number, offset };
     await writeSuperblock(this.#loaded.superblockFile, engine, { ...next, length: record.length });
     this.#superblock = { ...next, length: record.length };
     this.#logStart = frozen.log;
+    this.#replica?.checkpointed(this.#superblock, catalog);
   }
 
   #describe({ roots, log }: Frozen): Catalog {
@@ -404,7 +428,9 @@ export class CasStore {
 
   async #recycleCondemned(): Promise<void> {
     const isDue = ({ condemnedIn }: Segment) => condemnedIn > 0 && condemnedIn < this.generation;
-    const due = [...this.segments.table.values()].filter(isDue);
+    const due = [...this.segments.table.values()]
+      .filter(isDue)
+      .filter(({ number }) => !this.#replica?.needs(number));
     for (const { number } of due) await this.segments.recycle(number);
     if (due.length > 0) this.engine.dropDetached();
   }
@@ -424,6 +450,18 @@ export class CasStore {
       this.writer.kick();
     });
   }
+
+  /** Makes what was written so far as durable as the options ask for. */
+  readonly #flushFar = (done: (status: BlockStatus) => void): void => {
+    this.writer.flush((status) => {
+      const isFar = status === BlockStatus.ok && this.options.remote?.durability === 'remote';
+      if (isFar && this.#replica !== undefined) {
+        this.#replica.reach(this.log.durableSequence, done);
+      } else {
+        done(status);
+      }
+    });
+  };
 
   /** Creates a volume, or grows it. */
   #provide(name: string, sizeBytes: number, known: Volume | undefined): Promise<Volume> {
@@ -463,6 +501,7 @@ export class CasStore {
       writer,
       segments,
       readOnly,
+      flush: this.#flushFar,
       reportDamage: ({ name }, lba, error) => {
         this.options.onDamage({ volume: name, lba, error });
       },
@@ -493,6 +532,7 @@ export class CasStore {
 
   #logged(length: number): void {
     this.#logBytes += length;
+    this.#replica?.logged(length);
     const { checkpointBytes, checkpointMs } = this.options;
     if (this.#logBytes >= checkpointBytes) this.#checkpointSoon();
     else if (checkpointMs > 0) {
@@ -530,6 +570,8 @@ export interface OpenParts {
   readonly engine: CasEngine;
   readonly segments: Segments;
   readonly reader: BlockReader;
+  /** Of the blob store, claimed. */
+  readonly journal: Journal | undefined;
   unlock(): void;
 }
 

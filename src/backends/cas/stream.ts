@@ -23,8 +23,7 @@ export class RecordStream {
   readonly name: StreamName;
   /** The sequence of the next record. */
   sequence = 1;
-  /** Records below this sequence are durable. */
-  durableSequence = 1;
+  #durable: StreamPosition = { segment: 0, offset: 0, sequence: 1 };
   readonly #segments: Segments;
   readonly #identity: { readonly store: Uint8Array; readonly epoch: number };
   #segment: Segment | undefined;
@@ -43,6 +42,16 @@ export class RecordStream {
     return this.#segment;
   }
 
+  /** Up to here everything is durable. */
+  get durable(): StreamPosition {
+    return this.#durable;
+  }
+
+  /** Records below this sequence are durable. */
+  get durableSequence(): number {
+    return this.#durable.sequence;
+  }
+
   get position(): StreamPosition {
     return {
       segment: this.#segment?.number ?? 0,
@@ -54,7 +63,7 @@ export class RecordStream {
   /** Continues where the stream ended when the store was last open. */
   resume(position: StreamPosition): void {
     this.sequence = position.sequence;
-    this.durableSequence = position.sequence;
+    this.#durable = position;
     this.#segment = this.#segments.table.get(position.segment);
     if (this.#segment !== undefined) this.#segment.usedBytes = position.offset;
   }
@@ -106,9 +115,14 @@ export class RecordStream {
   /** Makes everything written so far durable. */
   async sync(): Promise<void> {
     if (this.durableSequence === this.sequence || this.#segment === undefined) return;
-    const { sequence } = this;
+    const { position } = this;
     await this.#segment.file.sync();
-    this.durableSequence = Math.max(this.durableSequence, sequence);
+    this.confirm(position);
+  }
+
+  /** Tells that everything before a position is durable. */
+  confirm(position: StreamPosition): void {
+    if (position.sequence > this.#durable.sequence) this.#durable = position;
   }
 }
 

@@ -1,0 +1,140 @@
+/**
+ * Blobs in a container of Azure Blob Storage.
+ *
+ * Credentials come from the environment, under the names that Azure's own command line uses:
+ * AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or
+ * AZURE_STORAGE_SAS_TOKEN.
+ */
+import type { ContainerClient, RestError } from '@azure/storage-blob';
+import { StartupError } from '../../../core/startup-error.ts';
+import { BlobExistsError, type BlobInfo, BlobMissingError, type BlobStore } from '../blob-store.ts';
+import { loadClient } from './load-client.ts';
+
+type Sdk = typeof import('@azure/storage-blob');
+
+export interface AzureLocation {
+  /** URL of the account; undefined to derive it from the account's name. */
+  readonly endpoint: string | undefined;
+  readonly container: string;
+  /** What the names of all blobs begin with. */
+  readonly prefix: string;
+}
+
+/** What of the environment says who we are. */
+export interface AzureEnvironment {
+  readonly AZURE_STORAGE_CONNECTION_STRING?: string | undefined;
+  readonly AZURE_STORAGE_ACCOUNT?: string | undefined;
+  readonly AZURE_STORAGE_KEY?: string | undefined;
+  readonly AZURE_STORAGE_SAS_TOKEN?: string | undefined;
+}
+
+const SILENCE_MS = 60_000;
+
+/** @throws {StartupError} the client library is not installed, or there are no credentials */
+export async function openAzureBlobs(
+  location: AzureLocation,
+  environment: AzureEnvironment = process.env,
+): Promise<BlobStore> {
+  const sdk = await loadClient('@azure/storage-blob', () => import('@azure/storage-blob'));
+  return new AzureBlobs(containerOf(sdk, location, environment), location.prefix);
+}
+
+function containerOf(
+  sdk: Sdk,
+  { endpoint, container }: AzureLocation,
+  environment: AzureEnvironment,
+): ContainerClient {
+  const connection = environment.AZURE_STORAGE_CONNECTION_STRING;
+  const account = environment.AZURE_STORAGE_ACCOUNT;
+  const key = environment.AZURE_STORAGE_KEY;
+  const token = environment.AZURE_STORAGE_SAS_TOKEN?.replace(/^\?/, '');
+  // Retries are the caller's business.
+  const options = { retryOptions: { maxTries: 1, tryTimeoutInMs: SILENCE_MS } };
+  if (connection !== undefined) {
+    return sdk.BlobServiceClient.fromConnectionString(connection, options).getContainerClient(
+      container,
+    );
+  }
+  const base = endpoint ?? (account && `https://${account}.blob.core.windows.net`);
+  const url = `${base}/${container}`;
+  if (base !== undefined && token !== undefined) {
+    return new sdk.ContainerClient(`${url}?${token}`, sdk.newPipeline(undefined, options));
+  }
+  if (account !== undefined && key !== undefined) {
+    const credential = new sdk.StorageSharedKeyCredential(account, key);
+    return new sdk.ContainerClient(url, credential, options);
+  }
+  throw new StartupError(
+    'there are no credentials for Azure Blob Storage',
+    'set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY',
+  );
+}
+
+class AzureBlobs implements BlobStore {
+  readonly #container: ContainerClient;
+  readonly #prefix: string;
+
+  constructor(container: ContainerClient, prefix: string) {
+    this.#container = container;
+    this.#prefix = prefix;
+  }
+
+  async put(name: string, bytes: Uint8Array): Promise<void> {
+    try {
+      const conditions = { ifNoneMatch: '*' };
+      await this.#blob(name).upload(bytes, bytes.length, { conditions });
+    } catch (error) {
+      throw statusOf(error) === 409 && codeOf(error) === 'BlobAlreadyExists'
+        ? new BlobExistsError(name)
+        : error;
+    }
+  }
+
+  async getRange(name: string, offset: number, length: number): Promise<Uint8Array> {
+    try {
+      const { readableStreamBody, contentLength } = await this.#blob(name).download(offset, length);
+      const chunks: Buffer[] = [];
+      for await (const chunk of readableStreamBody ?? []) chunks.push(chunk as Buffer);
+      const bytes = Buffer.concat(chunks);
+      if (bytes.length !== contentLength) throw new Error(`${name} was cut off while it was read`);
+      return bytes;
+    } catch (error) {
+      if (statusOf(error) === 404) throw new BlobMissingError(name);
+      if (statusOf(error) === 416) return new Uint8Array(0);
+      throw error;
+    }
+  }
+
+  async head(name: string): Promise<BlobInfo | undefined> {
+    try {
+      const { contentLength = 0 } = await this.#blob(name).getProperties();
+      return { name, sizeBytes: contentLength };
+    } catch (error) {
+      if (statusOf(error) === 404) return undefined;
+      throw error;
+    }
+  }
+
+  async *list(prefix: string): AsyncIterable<BlobInfo> {
+    const found = this.#container.listBlobsFlat({ prefix: this.#prefix + prefix });
+    for await (const { name, properties } of found) {
+      yield { name: name.slice(this.#prefix.length), sizeBytes: properties.contentLength ?? 0 };
+    }
+  }
+
+  async delete(name: string): Promise<void> {
+    await this.#blob(name).deleteIfExists();
+  }
+
+  #blob(name: string) {
+    return this.#container.getBlockBlobClient(this.#prefix + name);
+  }
+}
+
+function statusOf(error: unknown): number | undefined {
+  return (error as Partial<RestError>).statusCode;
+}
+
+function codeOf(error: unknown): string | undefined {
+  return (error as Partial<RestError>).code;
+}

@@ -1,0 +1,261 @@
+/**
+ * The journal of a remote store: what of the store is in the blob store, and who may write there.
+ *
+ * Each entry is a blob of its own and says what changed since the one before, so that after every
+ * entry the blob store holds what a crash at some moment would have left on the local disk: a
+ * superblock, and segments up to some length. Every 64th entry says everything; older ones go.
+ *
+ * Invariants:
+ * - Entry n is created only if it is not there. Whoever creates n + 1 knows n: entries are in one
+ *   order, whoever writes them. A server that finds a stranger's entry in its way is fenced: it
+ *   must not write any more.
+ * - An entry names only blobs that are stored; a blob is removed only after an entry that does not
+ *   name it is stored.
+ */
+import { BlobExistsError, BlobMissingError, type BlobStore } from '../blob-store.ts';
+import type { Superblock } from '../superblock.ts';
+
+/** A stretch of a segment that is a blob: records from byte `from` up to byte `to`. */
+export type Part = readonly [from: number, to: number, epoch: number, headBytes: number];
+
+/** Who may write to the store. */
+export interface Owner {
+  /** Random; kept in the local directory, so it outlives a restart but not a lost disk. */
+  readonly id: string;
+  /** For people. */
+  readonly host: string;
+}
+
+/** What a crash would leave. */
+export interface Image {
+  readonly superblock: Superblock | undefined;
+  readonly segmentBytes: number;
+  readonly segments: ReadonlyMap<number, readonly Part[]>;
+}
+
+export interface Change {
+  readonly superblock?: Superblock | undefined;
+  readonly segmentBytes?: number;
+  /** Segments whose parts are others now, with all of them. */
+  readonly segments?: ReadonlyMap<number, readonly Part[]>;
+  /** Segments that are gone. */
+  readonly removed?: readonly number[];
+}
+
+/** An entry as it is stored: JSON in UTF-8. */
+interface Entry {
+  readonly version: 1;
+  readonly number: number;
+  /** The entry from which on all must be read; this one if it says everything. */
+  readonly base: number;
+  /** How often the store had been claimed. */
+  readonly epoch: number;
+  readonly owner: Owner;
+  /** The owner has left it in order: anybody may claim it. */
+  readonly closed: boolean;
+  readonly segmentBytes: number;
+  readonly superblock: (Omit<Superblock, 'store'> & { readonly store: string }) | null;
+  readonly segments: readonly { readonly number: number; readonly parts: readonly Part[] }[];
+  readonly removed: readonly number[];
+}
+
+const VERSION = 1;
+const PREFIX = 'journal-';
+const BASE_EVERY = 64;
+const READS_MAX = 3;
+/** More than any entry has. */
+const ENTRY_BYTES_MAX = 1 << 30;
+
+/** Another server writes to the blob store. */
+export class FencedError extends Error {
+  readonly code = 'AOE_CAS_FENCED';
+
+  constructor({ host }: Owner) {
+    super(`the server on ${host} has taken over the blob store: this one must not write any more`);
+    this.name = 'FencedError';
+  }
+}
+
+export class Journal {
+  readonly #blobs: BlobStore;
+  readonly #segments = new Map<number, readonly Part[]>();
+  #last: Entry | undefined;
+  #superblock: Superblock | undefined;
+  #segmentBytes = 0;
+  #me: Owner | undefined;
+  #epoch = 0;
+
+  private constructor(blobs: BlobStore) {
+    this.#blobs = blobs;
+  }
+
+  /** Reads a journal; it is empty if there is none. */
+  static async read(blobs: BlobStore): Promise<Journal> {
+    for (let reads = 1; ; reads++) {
+      try {
+        const journal = new Journal(blobs);
+        await journal.#read();
+        return journal;
+      } catch (error) {
+        // Its owner may remove entries while they are read.
+        if (!(error instanceof BlobMissingError) || reads === READS_MAX) throw error;
+      }
+    }
+  }
+
+  get image(): Image {
+    return {
+      superblock: this.#superblock,
+      segmentBytes: this.#segmentBytes,
+      segments: this.#segments,
+    };
+  }
+
+  /** The last one who claimed it; undefined when nobody ever did. */
+  get owner(): Owner | undefined {
+    return this.#last?.owner;
+  }
+
+  /** May anybody claim it? */
+  get isFree(): boolean {
+    return this.#last === undefined || this.#last.closed;
+  }
+
+  /** How often the store has been claimed. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** Takes the store over: from now on whoever had it is fenced. @throws {FencedError} */
+  async claim(me: Owner): Promise<void> {
+    this.#me = me;
+    this.#epoch = (this.#last?.epoch ?? 0) + 1;
+    await this.append({});
+  }
+
+  /**
+   * Does the blob store refuse to create what is there already? Everything rests on it, and there
+   * are services that overlook the condition.
+   */
+  async isExclusive(): Promise<boolean> {
+    const entry = this.#last as Entry;
+    try {
+      await this.#blobs.put(nameOf(entry.number), encode(entry));
+      return false;
+    } catch (error) {
+      if (error instanceof BlobExistsError) return true;
+      throw error;
+    }
+  }
+
+  /** Leaves the store to anybody. @throws {FencedError} */
+  close(): Promise<void> {
+    return this.append({}, true);
+  }
+
+  /**
+   * Stores an entry; when this fails it may have been stored or not, and a repetition is in order.
+   *
+   * @throws {FencedError}
+   */
+  async append(change: Change, closed = false): Promise<void> {
+    for (;;) {
+      const entry = this.#describe(change, closed);
+      try {
+        await this.#blobs.put(nameOf(entry.number), encode(entry));
+        this.#apply(entry);
+        if (entry.base === entry.number) await this.#forget(entry.number);
+        return;
+      } catch (error) {
+        if (!(error instanceof BlobExistsError)) throw error;
+      }
+      const found = await this.#get(entry.number);
+      const { owner, epoch } = found;
+      if (owner.id !== entry.owner.id || epoch !== entry.epoch) throw new FencedError(owner);
+      // An attempt of ours whose answer was lost: what it said has happened.
+      this.#apply(found);
+    }
+  }
+
+  async #read(): Promise<void> {
+    const numbers: number[] = [];
+    for await (const { name } of this.#blobs.list(PREFIX)) numbers.push(numberOf(name));
+    const last = numbers.at(-1);
+    if (last === undefined) return;
+    const { base } = await this.#get(last);
+    for (let number = base; number <= last; number++) this.#apply(await this.#get(number));
+  }
+
+  #describe(change: Change, closed: boolean): Entry {
+    const number = (this.#last?.number ?? 0) + 1;
+    const before = this.#last?.base ?? number;
+    const isBase = number - before >= BASE_EVERY || number === 1;
+    const segments = new Map(isBase ? this.#segments : []);
+    for (const [segment, parts] of change.segments ?? []) segments.set(segment, parts);
+    if (isBase) for (const segment of change.removed ?? []) segments.delete(segment);
+    const superblock = change.superblock ?? this.#superblock;
+    return {
+      version: VERSION,
+      number,
+      base: isBase ? number : before,
+      epoch: this.#epoch,
+      owner: this.#me as Owner,
+      closed,
+      segmentBytes: change.segmentBytes ?? this.#segmentBytes,
+      superblock:
+        superblock === undefined
+          ? null
+          : { ...superblock, store: Buffer.from(superblock.store).toString('hex') },
+      segments: [...segments].map(([segment, parts]) => ({ number: segment, parts })),
+      removed: change.removed ?? [],
+    };
+  }
+
+  #apply(entry: Entry): void {
+    this.#last = entry;
+    this.#epoch = entry.epoch;
+    this.#segmentBytes = entry.segmentBytes;
+    const { superblock } = entry;
+    if (superblock !== null) {
+      const store = Uint8Array.from(Buffer.from(superblock.store, 'hex'));
+      this.#superblock = { ...superblock, store };
+    }
+    if (entry.base === entry.number) this.#segments.clear();
+    for (const { number, parts } of entry.segments) this.#segments.set(number, parts);
+    for (const segment of entry.removed) this.#segments.delete(segment);
+  }
+
+  async #get(number: number): Promise<Entry> {
+    const bytes = await this.#blobs.getRange(nameOf(number), 0, ENTRY_BYTES_MAX);
+    const entry = JSON.parse(new TextDecoder().decode(bytes)) as Entry;
+    if (entry.version === VERSION && entry.number === number) return entry;
+    throw new Error(`${nameOf(number)} is no journal entry of version ${VERSION}`);
+  }
+
+  /** Removes the entries before a base. */
+  async #forget(base: number): Promise<void> {
+    for await (const { name } of this.#blobs.list(PREFIX)) {
+      if (numberOf(name) < base) await this.#blobs.delete(name);
+    }
+  }
+}
+
+export function partName(segment: number, [from, to, epoch]: Part): string {
+  return `segment-${[segment, epoch, from, to].map(padded).join('-')}`;
+}
+
+function nameOf(number: number): string {
+  return `${PREFIX}${String(number).padStart(16, '0')}`;
+}
+
+function numberOf(name: string): number {
+  return Number(name.slice(PREFIX.length));
+}
+
+function padded(number: number): string {
+  return String(number).padStart(8, '0');
+}
+
+function encode(entry: Entry): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(entry));
+}

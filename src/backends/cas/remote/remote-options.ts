@@ -1,0 +1,24 @@
+/** How a store is kept in a blob store as well. */
+import type { BlobStore } from '../blob-store.ts';
+
+export interface RemoteOptions {
+  readonly blobs: BlobStore;
+  /** Flushes wait for the local log, or for the blob store as well. */
+  readonly durability: 'local' | 'remote';
+  /** Time after which what was logged is stored, without a flush that waits for it. */
+  readonly delayMs: number;
+  /** Log after which it is stored at once. */
+  readonly delayBytes: number;
+  /** The owner that the store may be taken from, by its id: one that does not run any more. */
+  readonly takeOver: string | undefined;
+  /** Storing does not succeed, and is tried again. */
+  onTrouble(error: Error): void;
+}
+
+export const REMOTE_DEFAULTS = {
+  durability: 'local',
+  delayMs: 5_000,
+  delayBytes: 8 << 20,
+  takeOver: undefined,
+  onTrouble: () => {},
+} as const;

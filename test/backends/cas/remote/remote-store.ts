@@ -1,0 +1,53 @@
+/** Stores that are kept in blobs, and what to compare them with. */
+import { expect } from 'vitest';
+import type { BlobStore } from '../../../../src/backends/cas/blob-store.ts';
+import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
+import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
+import {
+  REMOTE_DEFAULTS,
+  type RemoteOptions,
+} from '../../../../src/backends/cas/remote/remote-options.ts';
+import type { CasStore } from '../../../../src/backends/cas/store.ts';
+import type { StoreOptions } from '../../../../src/backends/cas/store-options.ts';
+import { SimFs } from '../sim-fs.ts';
+import { blockOf, clientOf, openTiny } from '../tiny-store.ts';
+
+export const BLOCK_COUNT = 24;
+
+export function openRemote(
+  files: SimFs,
+  blobs: BlobStore,
+  remote: Partial<RemoteOptions> = {},
+  options: Partial<StoreOptions> = {},
+): Promise<CasStore> {
+  return openTiny(files, { ...options, remote: { ...REMOTE_DEFAULTS, blobs, ...remote } });
+}
+
+export async function openVolume(store: CasStore) {
+  return clientOf(await store.openVolume('v', BLOCK_COUNT * BLOCK_SIZE));
+}
+
+/** The seeds of the volume's blocks, after a check of every byte. */
+export async function readSeeds(store: CasStore): Promise<number[]> {
+  expect(store.problems).toEqual([]);
+  const content = await (await openVolume(store)).read(0, BLOCK_COUNT * BLOCK_SIZE);
+  return Array.from({ length: BLOCK_COUNT }, (_, lba) => {
+    const block = content.subarray(lba * BLOCK_SIZE, (lba + 1) * BLOCK_SIZE);
+    const seed = block.readUInt32LE(0);
+    expect(block.equals(blockOf(seed))).toBe(true);
+    return seed;
+  });
+}
+
+/** Who has a blob store. */
+export async function ownerOf(blobs: BlobStore): Promise<string | undefined> {
+  return (await Journal.read(blobs)).owner?.id;
+}
+
+/** What a server finds that has lost its disk. */
+export async function recoverSeeds(blobs: BlobStore): Promise<number[]> {
+  const store = await openRemote(new SimFs(), blobs, { takeOver: await ownerOf(blobs) });
+  const seeds = await readSeeds(store);
+  await store.close();
+  return seeds;
+}

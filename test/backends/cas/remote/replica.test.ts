@@ -1,0 +1,243 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { collect } from '../../../../src/backends/cas/collect.ts';
+import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
+import type { CasStore } from '../../../../src/backends/cas/store.ts';
+import { CrashWalk, type DiskState, SimFs, seededRandom } from '../sim-fs.ts';
+import { abandon, blockOf, blocksOf } from '../tiny-store.ts';
+import {
+  BLOCK_COUNT,
+  openRemote,
+  openVolume,
+  ownerOf,
+  readSeeds,
+  recoverSeeds,
+} from './remote-store.ts';
+import { TraceBlobs } from './trace-blobs.ts';
+
+interface History {
+  /** The seeds of all blocks after each flush. */
+  readonly states: number[][];
+  /** For each flush, how many changes of blobs there had been when it was confirmed. */
+  readonly confirmedAt: number[];
+}
+
+/** Writes, flushes, makes checkpoints and collects, as a random number says. */
+async function work(
+  store: CasStore,
+  blobs: TraceBlobs,
+  steps: number,
+  seed: number,
+  collectShare = 0.1,
+): Promise<History> {
+  const random = seededRandom(seed);
+  const client = await openVolume(store);
+  const seeds = await readSeeds(store);
+  const history: History = { states: [[...seeds]], confirmedAt: [0] };
+  for (let step = 1; step <= steps; step++) {
+    const lba = Math.floor(random() * BLOCK_COUNT);
+    seeds[lba] = seed * 1000 + step;
+    await client.write(lba * BLOCK_SIZE, blockOf(seeds[lba]));
+    await client.flush();
+    history.states.push([...seeds]);
+    history.confirmedAt.push(blobs.trace.length);
+    if (random() < 0.1) await store.checkpoint();
+    if (random() < collectShare) await collect(store, { liveMax: 0.8 });
+  }
+  return history;
+}
+
+/** What power cuts leave on a disk at the marks in its trace, when all that was not synced is lost. */
+function crashStates(files: SimFs): { readonly disk: DiskState; readonly mark: number }[] {
+  const walk = new CrashWalk(files.base, seededRandom(1));
+  const states: { disk: DiskState; mark: number }[] = [];
+  for (const entry of files.trace) {
+    if (entry.op === 'mark') states.push({ disk: walk.crash('none'), mark: entry.value as number });
+    walk.step(entry);
+  }
+  return states;
+}
+
+describe('a store that is kept in blobs', () => {
+  it('comes back whole when it was closed and its disk is lost', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs);
+    const client = await openVolume(store);
+    await client.write(0, blocksOf(1, 8));
+    await store.snapshot('v', 's');
+    await client.write(0, blocksOf(100, 4));
+    await store.close();
+
+    const again = await openRemote(new SimFs(), blobs);
+    expect((await readSeeds(again)).slice(0, 9)).toEqual([100, 101, 102, 103, 5, 6, 7, 8, 0]);
+    expect(again.snapshots.map(({ name }) => name)).toEqual(['s']);
+    await again.close();
+  });
+
+  it('comes back to a flush, at whatever moment its disk is lost', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { delayBytes: 1 });
+    const { states } = await work(store, blobs, 60, 1);
+    await store.close();
+    const known = new Map(states.map((state, index) => [state.join(), index]));
+    const empty = Array.from({ length: BLOCK_COUNT }, () => 0).join();
+    let newest = 0;
+    for (let count = 0; count <= blobs.trace.length; count++) {
+      const found = (await recoverSeeds(blobs.before(count))).join();
+      const index = found === empty ? 0 : known.get(found);
+      expect(index, `after ${count} changes`).toBeGreaterThanOrEqual(newest);
+      newest = index as number;
+    }
+    expect(newest).toBe(states.length - 1);
+  });
+
+  it('loses no confirmed flush with its disk when flushes wait for the blobs', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
+    const { states, confirmedAt } = await work(store, blobs, 60, 2);
+    await store.close();
+    for (const [flush, count] of confirmedAt.entries()) {
+      if (count === 0) continue;
+      expect(await recoverSeeds(blobs.before(count))).toEqual(states[flush]);
+    }
+  });
+
+  it('never has more in the blobs than a power cut leaves on the disk', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { delayBytes: 1 });
+    blobs.onChange = (count) => files.mark(count);
+    const client = await openVolume(store);
+    for (let step = 0; step < 40; step++) {
+      // More than a record holds, so some of it is written before the flush syncs it.
+      await client.write((step % 3) * 4 * BLOCK_SIZE, blocksOf(step * 10 + 2, 10));
+      await delay(1);
+      if (step % 3 === 0) await client.flush();
+      if (step % 7 === 0) await store.checkpoint();
+    }
+    await store.close();
+    for (const { disk, mark } of crashStates(files)) {
+      const past = blobs.before(mark);
+      const again = await openRemote(new SimFs(disk), past);
+      const found = await readSeeds(again);
+      await again.close();
+      expect(await recoverSeeds(past), `after ${mark} changes`).toEqual(found);
+    }
+  });
+
+  it('goes on over failures, lost answers and restarts', async () => {
+    const blobs = new TraceBlobs();
+    const random = seededRandom(3);
+    const files = new SimFs();
+    let troubles = 0;
+    const remote = { durability: 'remote', onTrouble: () => troubles++ } as const;
+    for (let life = 1; life <= 4; life++) {
+      const store = await openRemote(files, blobs, remote);
+      blobs.fail = () => (random() < 0.1 ? (random() < 0.5 ? 'before' : 'after') : undefined);
+      const { states } = await work(store, blobs, 12, life + 3);
+      blobs.fail = () => undefined;
+      await abandon(store);
+      expect(await recoverSeeds(blobs.before(blobs.trace.length))).toEqual(states.at(-1));
+    }
+    expect(troubles).toBeGreaterThan(0);
+  });
+
+  it('lets a collection go on while blobs are slow', async () => {
+    const blobs = new TraceBlobs();
+    const troubles: Error[] = [];
+    const onTrouble = (error: Error) => troubles.push(error);
+    const store = await openRemote(new SimFs(), blobs, { delayBytes: 1, onTrouble });
+    blobs.pause = () => delay(10);
+    const { states } = await work(store, blobs, 120, 8, 0.5);
+    await store.close();
+    expect(troubles).toEqual([]);
+    expect(await recoverSeeds(blobs)).toEqual(states.at(-1));
+  });
+
+  it('removes from the blobs what a collection freed, and what an interruption left', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs);
+    const client = await openVolume(store);
+    for (let round = 0; round < 12; round++) {
+      await client.write(0, blocksOf(round * 100 + 2, 16, 2));
+      await client.flush();
+    }
+    await store.checkpoint();
+    await collect(store, { liveMax: 0.8 });
+    await store.close();
+    await blobs.put('segment-left-behind', Uint8Array.of(1));
+    await (await openRemote(files, blobs)).close();
+    const sizeBytes = [...blobs.blobs.values()].reduce((sum, { length }) => sum + length, 0);
+    expect([...blobs.blobs.keys()]).not.toContain('segment-left-behind');
+    expect(sizeBytes).toBeLessThan(12 * 16 * BLOCK_SIZE);
+    expect((await recoverSeeds(blobs)).slice(0, 2)).toEqual([1102, 1104]);
+  });
+});
+
+describe('two servers and one blob store', () => {
+  it('refuses the second while the first has it', async () => {
+    const blobs = new TraceBlobs();
+    const first = await openRemote(new SimFs(), blobs);
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is in use by the server on');
+    await first.close();
+    await (await openRemote(new SimFs(), blobs)).close();
+  });
+
+  it('stops the first when it was taken over, before it confirms anything', async () => {
+    const blobs = new TraceBlobs();
+    const failures: Error[] = [];
+    const onFailed = (error: Error) => failures.push(error);
+    const first = await openRemote(new SimFs(), blobs, { durability: 'remote' }, { onFailed });
+    const client = await openVolume(first);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const second = await openRemote(new SimFs(), blobs, {
+      takeOver: await ownerOf(blobs),
+    });
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    expect(failures[0]?.message).toContain('has taken over the blob store');
+    await expect(client.write(0, blockOf(3))).rejects.toThrow();
+    expect((await readSeeds(second))[0]).toBe(1);
+    await second.close();
+    await first.close();
+  });
+
+  it('refuses blobs that cannot keep them apart', async () => {
+    const blobs = new TraceBlobs();
+    blobs.isExclusive = false;
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('cannot keep two servers apart');
+  });
+
+  it('refuses a directory that another server has overtaken', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    await (await openRemote(files, blobs)).close();
+    await (await openRemote(new SimFs(), blobs)).close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
+  });
+
+  it('refuses a directory that was put back from a copy', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const remote = { durability: 'remote' } as const;
+    const store = await openRemote(files, blobs, remote);
+    const client = await openVolume(store);
+    files.mark(0);
+    const copy = crashStates(files).at(-1)?.disk;
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    await expect(openRemote(new SimFs(copy), blobs)).rejects.toThrow('is out of date');
+    expect((await recoverSeeds(blobs))[0]).toBe(1);
+  });
+
+  it('refuses a directory of another store', async () => {
+    const blobs = new TraceBlobs();
+    await (await openRemote(new SimFs(), blobs)).close();
+    const files = new SimFs();
+    await (await openRemote(files, new TraceBlobs())).close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is not the store');
+  });
+});

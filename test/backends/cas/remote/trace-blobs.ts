@@ -1,0 +1,81 @@
+/**
+ * Blobs in memory that keep a trace of what was changed, so that a test can go back to any moment,
+ * and that fail as a network does: before something was done, or after.
+ */
+import {
+  BlobExistsError,
+  type BlobInfo,
+  BlobMissingError,
+  type BlobStore,
+} from '../../../../src/backends/cas/blob-store.ts';
+
+type Operation =
+  | { readonly op: 'put'; readonly name: string; readonly bytes: Uint8Array }
+  | { readonly op: 'delete'; readonly name: string };
+
+export type Failure = 'before' | 'after' | undefined;
+
+export class TraceBlobs implements BlobStore {
+  readonly trace: Operation[] = [];
+  readonly blobs = new Map<string, Uint8Array>();
+  /** false: a service that replaces what is there. */
+  isExclusive = true;
+  /** Called after each change with their number so far. */
+  onChange: (count: number) => void = () => {};
+  /** What a change waits for. */
+  pause: () => Promise<void> = async () => {};
+  /** Decides on each change whether it fails. */
+  fail: (operation: Operation) => Failure = () => undefined;
+
+  /** The blobs as they were after the first `count` changes. */
+  before(count: number): TraceBlobs {
+    const past = new TraceBlobs();
+    for (const operation of this.trace.slice(0, count)) past.#carryOut(operation);
+    return past;
+  }
+
+  async put(name: string, bytes: Uint8Array): Promise<void> {
+    await this.pause();
+    this.#change({ op: 'put', name, bytes: bytes.slice() });
+  }
+
+  async delete(name: string): Promise<void> {
+    await this.pause();
+    this.#change({ op: 'delete', name });
+  }
+
+  async getRange(name: string, offset: number, length: number): Promise<Uint8Array> {
+    const bytes = this.blobs.get(name);
+    if (bytes === undefined) throw new BlobMissingError(name);
+    return bytes.slice(offset, offset + length);
+  }
+
+  async head(name: string): Promise<BlobInfo | undefined> {
+    const bytes = this.blobs.get(name);
+    return bytes && { name, sizeBytes: bytes.length };
+  }
+
+  async *list(prefix: string): AsyncIterable<BlobInfo> {
+    for (const name of [...this.blobs.keys()].sort()) {
+      const bytes = this.blobs.get(name);
+      if (name.startsWith(prefix) && bytes) yield { name, sizeBytes: bytes.length };
+    }
+  }
+
+  #change(operation: Operation): void {
+    const failure = this.fail(operation);
+    if (failure === 'before') throw new Error('the connection was refused');
+    if (operation.op === 'put' && this.isExclusive && this.blobs.has(operation.name)) {
+      throw new BlobExistsError(operation.name);
+    }
+    this.trace.push(operation);
+    this.#carryOut(operation);
+    this.onChange(this.trace.length);
+    if (failure === 'after') throw new Error('the connection was reset');
+  }
+
+  #carryOut(operation: Operation): void {
+    if (operation.op === 'put') this.blobs.set(operation.name, operation.bytes);
+    else this.blobs.delete(operation.name);
+  }
+}

@@ -1,0 +1,115 @@
+/** An HTTP proxy before a service that does to requests what networks and busy services do. */
+import {
+  createServer,
+  request as httpRequest,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+
+export const FAULTS = [
+  /** 503, and the service never sees the request. */
+  'unavailable',
+  /** The connection breaks before the service sees the request. */
+  'reset',
+  /** The service carries the request out, but the answer is lost. */
+  'lost answer',
+  /** The answer breaks off in its body. */
+  'cut off',
+  'delay',
+  /** The service gets the request twice; the second answer counts. */
+  'twice',
+] as const;
+export type Fault = (typeof FAULTS)[number];
+
+export interface FaultProxy {
+  readonly endpoint: string;
+  /** Chooses what happens to a request. */
+  choose: (method: string, path: string) => Fault | undefined;
+  /** How often each fault happened. */
+  readonly counts: Map<Fault, number>;
+  stop(): Promise<void>;
+}
+
+/** @param service URL of what is behind it */
+export async function startFaultProxy(service: string): Promise<FaultProxy> {
+  const server = createServer((incoming, response) => {
+    void handle(incoming, response).catch(() => response.destroy());
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const proxy: FaultProxy = {
+    endpoint: `http://127.0.0.1:${port}`,
+    choose: () => undefined,
+    counts: new Map(),
+    stop: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+
+  async function handle(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const body = await bodyOf(incoming);
+    const fault = proxy.choose(incoming.method ?? '', incoming.url ?? '');
+    if (fault !== undefined) proxy.counts.set(fault, (proxy.counts.get(fault) ?? 0) + 1);
+    if (fault === 'unavailable') {
+      response.writeHead(503).end();
+      return;
+    }
+    if (fault === 'reset') {
+      response.destroy();
+      return;
+    }
+    if (fault === 'delay') await delay(50);
+    if (fault === 'twice') await forward(service, incoming, body);
+    const answer = await forward(service, incoming, body);
+    if (fault === 'lost answer') {
+      response.destroy();
+      return;
+    }
+    response.writeHead(answer.statusCode, answer.headers);
+    if (fault === 'cut off' && answer.body.length > 0) {
+      response.write(answer.body.subarray(0, answer.body.length / 2));
+      setTimeout(() => response.destroy(), 5);
+    } else {
+      response.end(answer.body);
+    }
+  }
+
+  return proxy;
+}
+
+interface Answer {
+  readonly statusCode: number;
+  readonly headers: IncomingMessage['headers'];
+  readonly body: Buffer;
+}
+
+function forward(service: string, incoming: IncomingMessage, body: Buffer): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const { method, headers } = incoming;
+    const url = new URL(incoming.url ?? '/', service);
+    // The Host header stays what the client signed.
+    const outgoing = httpRequest(url, { method, headers, agent: false }, (answer) => {
+      bodyOf(answer).then(
+        (bytes) =>
+          resolve({
+            statusCode: answer.statusCode ?? 500,
+            headers: answer.headers,
+            body: bytes,
+          }),
+        reject,
+      );
+    });
+    outgoing.on('error', reject);
+    outgoing.end(body);
+  });
+}
+
+async function bodyOf(message: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of message) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}

@@ -1,16 +1,8 @@
 /** Runs servers in turn, A B C A B C, so that what disturbs the machine disturbs them alike. */
-import { writeFile } from 'node:fs/promises';
-import type { Images } from './images.ts';
+import { dropCaches, type Images } from './images.ts';
 import type { Duration, Load, LoadResult } from './load.ts';
 import type { Network } from './network.ts';
-import {
-  cpuSeconds,
-  type Memory,
-  memoryOf,
-  type Place,
-  run,
-  type ServerProcess,
-} from './process.ts';
+import { cpuSeconds, type Memory, memoryOf, type Place, type ServerProcess } from './process.ts';
 import type { Server } from './servers.ts';
 import { median } from './statistics.ts';
 import { describeWorkload, type Workload } from './workloads.ts';
@@ -123,11 +115,6 @@ async function observe(
 
 async function stopAll(processes: readonly ServerProcess[]): Promise<void> {
   await Promise.all(processes.map((process) => process[Symbol.asyncDispose]()));
-}
-
-async function dropCaches(): Promise<void> {
-  await run('sync', []);
-  await writeFile('/proc/sys/vm/drop_caches', '3');
 }
 
 function summarize(rounds: ReadonlyMap<Server, readonly Measurement[]>): Summary[] {

@@ -12,7 +12,7 @@
  * - What cannot be read ends the collection, or keeps the segment.
  */
 import { ENTRIES_MAX, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
-import { readRecord, recordsOf } from './recovery.ts';
+import { readRecord, recordsOf } from './records.ts';
 import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { storedRoots, walkTree } from './walk.ts';

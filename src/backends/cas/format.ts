@@ -19,6 +19,7 @@ export const RECORD_HEADER_SIZE = 128;
 export const ENTRY_SIZE = 64;
 export const ENTRY_WORDS = ENTRY_SIZE / 4;
 export const ENTRIES_MAX = 256;
+export const SEGMENT_BYTES_MAX = 64 << 20;
 const RECORD_MAGIC = 0x52434f41;
 
 export const RecordType = { data: 1, node: 2, moved: 3, catalog: 4 } as const;

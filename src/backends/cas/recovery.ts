@@ -9,39 +9,34 @@
  *
  * Nothing on disk is changed here.
  */
-import type { CasEngine } from '../../native.ts';
 import {
-  ENTRIES_MAX,
-  ENTRY_SIZE,
   ENTRY_WORDS,
   EntryKind,
   EntryWord,
   entryWords,
   RECORD_ALIGNMENT,
-  RECORD_HEADER_SIZE,
   type RecordHeader,
   RecordType,
   readRecordHeader,
 } from './format.ts';
+import {
+  AHEAD_BYTES,
+  type FoundRecord,
+  isAt,
+  type RecordParts,
+  RecordScanner,
+  readRecord,
+  recordsOf,
+} from './records.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { StreamPosition } from './stream.ts';
 import type { Volume } from './volume.ts';
 
-const VALID = -1;
 const SCAN_BYTES = 1 << 20;
-const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
 
-export interface RecoveryParts {
-  readonly engine: CasEngine;
+export interface RecoveryParts extends RecordParts {
   readonly segments: Segments;
-  readonly store: Uint8Array;
   readonly volumes: ReadonlyMap<number, Volume>;
-}
-
-/** A record as it was read; `bytes` holds all of it when frames were asked for. */
-export interface FoundRecord {
-  readonly header: RecordHeader;
-  readonly bytes: Uint8Array;
 }
 
 export interface Recovered {
@@ -51,36 +46,6 @@ export interface Recovered {
   readonly problems: readonly string[];
 }
 
-/**
- * Reads the record at `offset`.
- *
- * @param frames verify each frame, too
- * @returns undefined when there is none, or none that is whole
- */
-export async function readRecord(
-  parts: Pick<RecoveryParts, 'engine' | 'store'>,
-  segment: Segment,
-  offset: number,
-  frames: boolean,
-): Promise<FoundRecord | undefined> {
-  const head = new Uint8Array(RECORD_ALIGNMENT);
-  if ((await segment.file.read(head, offset)) < head.length) return undefined;
-  const header = readRecordHeader(head, parts.store);
-  if (header === undefined || header.segment !== segment.number || header.offset !== offset) {
-    return undefined;
-  }
-  const described = RECORD_HEADER_SIZE + header.entryCount * ENTRY_SIZE + header.inlineLength;
-  const wanted = frames || header.inlineLength > 0 ? header.length : described;
-  if (described > header.length || header.length % RECORD_ALIGNMENT !== 0) return undefined;
-  if (header.inlineLength === 0 && described > HEAD_BYTES_MAX) return undefined;
-  let bytes = head;
-  if (wanted > head.length) {
-    bytes = new Uint8Array(wanted);
-    if ((await segment.file.read(bytes, offset)) < wanted) return undefined;
-  }
-  return parts.engine.check(bytes, frames) === VALID ? { header, bytes } : undefined;
-}
-
 /** Replays the log from `start` on into the volumes. `candidates` are later segments of the log. */
 export async function replay(
   parts: RecoveryParts,
@@ -88,11 +53,13 @@ export async function replay(
   candidates: readonly Segment[],
 ): Promise<Recovered> {
   let segment = parts.segments.table.get(start.segment);
+  let scanner = segment && new RecordScanner(parts, segment, true);
   let { offset, sequence } = start;
   let epoch = 0;
   const problems: string[] = [];
+  const firsts = await readFirsts(parts, candidates);
   for (;;) {
-    const found = segment && (await readRecord(parts, segment, offset, true));
+    const found = await scanner?.read(offset, AHEAD_BYTES);
     if (segment && found && isNext(found.header, sequence, epoch)) {
       problems.push(...(await apply(parts, found)));
       parts.engine.addToIndex(found.bytes);
@@ -102,13 +69,21 @@ export async function replay(
       epoch = found.header.epoch;
       continue;
     }
-    const next = await findFirst(parts, candidates, (header) => header.sequence === sequence);
+    const next = firsts.find(({ header }) => isNext(header, sequence, epoch));
     if (next === undefined) break;
+    firsts.splice(firsts.indexOf(next), 1);
     if (segment !== undefined) segment.sealed = true;
-    segment = next;
+    segment = next.segment;
+    scanner = new RecordScanner(parts, segment, true);
     offset = 0;
   }
-  problems.push(...(await findLosses(parts, segment, offset, sequence, epoch, candidates)));
+  const later = firsts.find(({ header }) => header.sequence > sequence);
+  if (later !== undefined) {
+    const { number } = later.segment;
+    problems.push(`record ${sequence} of the log is damaged, but segment ${number} follows it`);
+  } else {
+    problems.push(...(await findLosses(parts, segment, offset, sequence, epoch, candidates)));
+  }
   return { end: { segment: segment?.number ?? 0, offset, sequence }, problems };
 }
 
@@ -116,16 +91,17 @@ function isNext(header: RecordHeader, sequence: number, epoch: number): boolean 
   return header.type === RecordType.data && header.sequence === sequence && header.epoch >= epoch;
 }
 
-async function findFirst(
+/** The first records of segments of the log; those without a whole one are left out. */
+async function readFirsts(
   parts: RecoveryParts,
   candidates: readonly Segment[],
-  isWanted: (header: RecordHeader) => boolean,
-): Promise<Segment | undefined> {
-  for (const candidate of candidates) {
-    const first = await readRecord(parts, candidate, 0, true);
-    if (first && first.header.type === RecordType.data && isWanted(first.header)) return candidate;
+): Promise<{ readonly segment: Segment; readonly header: RecordHeader }[]> {
+  const firsts = [];
+  for (const segment of candidates) {
+    const header = (await readRecord(parts, segment, 0, true))?.header;
+    if (header?.type === RecordType.data) firsts.push({ segment, header });
   }
-  return undefined;
+  return firsts;
 }
 
 /** Looks behind the end of the log for proof that there had been more. */
@@ -137,10 +113,6 @@ async function findLosses(
   epoch: number,
   candidates: readonly Segment[],
 ): Promise<string[]> {
-  const later = await findFirst(parts, candidates, (header) => header.sequence > sequence);
-  if (later !== undefined) {
-    return [`record ${sequence} of the log is damaged, but segment ${later.number} follows it`];
-  }
   const unread = candidates.filter((candidate) => candidate.usedBytes === 0);
   const places = unread.map((candidate) => ({ candidate, from: 0 }));
   if (segment !== undefined) places.push({ candidate: segment, from: end });
@@ -167,9 +139,8 @@ async function* headersIn(
   for (let offset = start; offset < parts.segments.segmentBytes; offset += chunk.length) {
     const length = await segment.file.read(chunk, offset);
     for (let at = 0; at + RECORD_ALIGNMENT <= length; at += RECORD_ALIGNMENT) {
-      if (readRecordHeader(chunk.subarray(at, at + RECORD_ALIGNMENT), parts.store) === undefined) {
-        continue;
-      }
+      const header = readRecordHeader(chunk.subarray(at, at + RECORD_ALIGNMENT), parts.store);
+      if (header === undefined || !isAt(header, segment, offset + at)) continue;
       const found = await readRecord(parts, segment, offset + at, false);
       if (found !== undefined) yield found.header;
     }
@@ -208,7 +179,7 @@ async function applyEntry({ tree }: Volume, words: Uint32Array, at: number): Pro
 
 /** Adds the frames of a segment to the dedup index. @returns what cannot be read, for people */
 export async function indexSegment(
-  parts: Pick<RecoveryParts, 'engine' | 'store'>,
+  parts: RecordParts,
   segment: Segment,
   end: number,
 ): Promise<string[]> {
@@ -219,22 +190,4 @@ export async function indexSegment(
     if (found.header.entryCount > 0) parts.engine.addToIndex(found.bytes);
   }
   return [];
-}
-
-/** The records of a segment; the offset of the first one that is damaged ends it. */
-export async function* recordsOf(
-  parts: Pick<RecoveryParts, 'engine' | 'store'>,
-  segment: Segment,
-  end: number,
-  frames: boolean,
-): AsyncGenerator<FoundRecord | number> {
-  for (let offset = 0; offset < end; ) {
-    const found = await readRecord(parts, segment, offset, frames);
-    if (found === undefined) {
-      yield offset;
-      return;
-    }
-    yield found;
-    offset += found.header.length;
-  }
 }

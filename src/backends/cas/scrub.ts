@@ -12,7 +12,7 @@ import {
   HASH_WORDS,
   hexOf,
 } from './format.ts';
-import { readRecord, recordsOf } from './recovery.ts';
+import { readRecord, recordsOf } from './records.ts';
 import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { storedRoots, walkTree } from './walk.ts';
@@ -53,7 +53,7 @@ const VALID = -1;
 export async function scrub(store: CasStore, options: ScrubOptions): Promise<ScrubReport> {
   if (!store.readOnly) await store.checkpoint();
   const segments = [...store.segments.table.values()];
-  const ends = new Map(segments.map((segment) => [segment, segment.usedBytes]));
+  const ends = new Map(segments.map((segment) => [segment, store.durableBytes(segment)]));
   const totalBytes = [...ends.values()].reduce((sum, end) => sum + end, 0);
   const damage: SegmentDamage[] = [];
   const startMs = Date.now();

@@ -10,7 +10,8 @@ import type { CasEngine } from '../../native.ts';
 import { type Catalog, decodeCatalog, type RootEntry, referenceOf } from './catalog.ts';
 import type { FileLayer, StoreFile } from './file-layer.ts';
 import type { BlockReader } from './reader.ts';
-import { indexSegment, readRecord, replay } from './recovery.ts';
+import { readRecord } from './records.ts';
+import { indexSegment, replay } from './recovery.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { StreamPosition } from './stream.ts';
 import {

@@ -144,6 +144,13 @@ export class CasStore {
     return this.#superblock.store;
   }
 
+  /** Bytes at the start of a segment that hold whole records, whatever is being written behind. */
+  durableBytes(segment: Segment): number {
+    const stream = [this.log, this.nodes, this.moved].find((one) => one.segment === segment);
+    if (stream === undefined) return segment.usedBytes;
+    return stream.durable.segment === segment.number ? stream.durable.offset : 0;
+  }
+
   findVolume(name: string): Volume | undefined {
     for (const volume of this.#volumes.values()) if (volume.name === name) return volume;
     return undefined;

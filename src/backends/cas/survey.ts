@@ -18,7 +18,7 @@ import {
   NODE_WORDS,
   storedSize,
 } from './format.ts';
-import { recordsOf } from './recovery.ts';
+import { recordsOf } from './records.ts';
 import type { Segment, StreamName } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { heightOf, isZeroHash } from './tree.ts';

@@ -136,7 +136,7 @@ describe('the content-addressed store after a crash', () => {
     const perSecond = Math.round((states * 1000) / (Date.now() - startMs));
     console.log(`${states} crash states, ${perSecond} a second`);
     expect(states).toBeGreaterThan(500);
-  }, 120_000);
+  }, BUDGET_MS + 60_000);
 });
 
 /** Crashes during recovery. */

@@ -1,8 +1,19 @@
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
-import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import {
+  BLOCK_SIZE,
+  ENTRY_SIZE,
+  RECORD_HEADER_SIZE,
+  type RecordHeader,
+  RecordType,
+  readRecordHeader,
+  setUint53,
+  viewOf,
+} from '../../../src/backends/cas/format.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
+import { segmentName } from '../../../src/backends/cas/segments.ts';
 import type { DamageReport } from '../../../src/backends/cas/store-options.ts';
+import { native } from '../../../src/native.ts';
 import { SimFs, seededRandom } from './sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
 
@@ -107,6 +118,42 @@ describe('a damaged content-addressed store', () => {
     const device = await again.openVolume('disk', SIZE);
     expect(device.capabilities.readOnly).toBe(true);
     expect((await clientOf(device).read(0, BLOCK_SIZE)).equals(blockOf(2))).toBe(true);
+    await abandon(again);
+  });
+
+  it('ends the log before a segment of an earlier epoch that seems to go on with it', async () => {
+    const files = await makeDisk();
+    const store = await openTiny(files, { checkpointBytes: 1 << 30 });
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    await client.write(0, blockOf(5000));
+    await client.flush();
+    await abandon(store);
+    const segment = files
+      .paths()
+      .map((path) => Buffer.from(files.contentOf(path).buffer))
+      .find((bytes) => bytes.includes(blockOf(5000))) as Buffer;
+    const entryAt = RECORD_HEADER_SIZE;
+    const frameAt = entryAt + ENTRY_SIZE;
+    const start = segment.indexOf(blockOf(5000)) - frameAt;
+    const header = readRecordHeader(segment.subarray(start), undefined) as RecordHeader;
+    expect(header).toMatchObject({ type: RecordType.data, epoch: 2, entryCount: 1 });
+    const forged = Uint8Array.from(segment.subarray(start, start + header.length));
+    const number = 1000;
+    const view = viewOf(forged);
+    view.setUint32(24, number, true);
+    view.setUint32(28, 0, true);
+    view.setUint32(entryAt + 48, number, true);
+    view.setUint32(entryAt + 52, ((frameAt / 16) << 9) | (BLOCK_SIZE / 16), true);
+    setUint53(view, 32, header.sequence + 1);
+    setUint53(view, 40, header.epoch - 1);
+    new native.CasEngine(1 << 20).seal(forged);
+    const state = currentState(files);
+    state.names.set(`/store/segments/${segmentName(number)}`, state.inodes.push(forged) - 1);
+
+    const again = await openTiny(new SimFs(state));
+    expect(again.problems).toEqual([]);
+    const reader = clientOf(await again.openVolume('disk', SIZE));
+    expect((await reader.read(0, BLOCK_SIZE)).equals(blockOf(5000))).toBe(true);
     await abandon(again);
   });
 

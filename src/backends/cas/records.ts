@@ -1,0 +1,133 @@
+/** Reads records of segments and checks them. */
+import type { CasEngine } from '../../native.ts';
+import {
+  ENTRIES_MAX,
+  ENTRY_SIZE,
+  RECORD_ALIGNMENT,
+  RECORD_HEADER_SIZE,
+  type RecordHeader,
+  readRecordHeader,
+  SEGMENT_BYTES_MAX,
+} from './format.ts';
+import type { Segment } from './segments.ts';
+
+const VALID = -1;
+const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
+/** Read at once when whole records are wanted, one after the other. */
+export const AHEAD_BYTES = 8 << 20;
+/** Read at once when heads are wanted that lie close to each other, or far apart. */
+const NEAR_AHEAD_BYTES = 1 << 20;
+const FAR_AHEAD_BYTES = 32 << 10;
+
+export interface RecordParts {
+  readonly engine: CasEngine;
+  /** The store's UUID. */
+  readonly store: Uint8Array;
+}
+
+/** A record as it was read; `bytes` holds all of it when frames were asked for. */
+export interface FoundRecord {
+  readonly header: RecordHeader;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * Reads the record at `offset`.
+ *
+ * @param frames verify each frame, too
+ * @returns undefined when there is none, or none that is whole
+ */
+export function readRecord(
+  parts: RecordParts,
+  segment: Segment,
+  offset: number,
+  frames: boolean,
+): Promise<FoundRecord | undefined> {
+  return new RecordScanner(parts, segment, frames).read(offset, RECORD_ALIGNMENT);
+}
+
+/**
+ * The records of a segment; the offset of the first one that is damaged ends it. The bytes of a
+ * record are valid until the next one is asked for.
+ */
+export async function* recordsOf(
+  parts: RecordParts,
+  segment: Segment,
+  end: number,
+  frames: boolean,
+): AsyncGenerator<FoundRecord | number> {
+  const scanner = new RecordScanner(parts, segment, frames);
+  let aheadBytes = frames ? AHEAD_BYTES : FAR_AHEAD_BYTES;
+  for (let offset = 0; offset < end; ) {
+    const found = await scanner.read(offset, aheadBytes);
+    if (found === undefined) {
+      yield offset;
+      return;
+    }
+    yield found;
+    const { length } = found.header;
+    if (!frames) aheadBytes = length < FAR_AHEAD_BYTES ? NEAR_AHEAD_BYTES : FAR_AHEAD_BYTES;
+    offset += length;
+  }
+}
+
+/** Does a header say that its record stands at this place? */
+export function isAt(header: RecordHeader, segment: Segment, offset: number): boolean {
+  return header.segment === segment.number && header.offset === offset;
+}
+
+/** Reads the records of one segment in ascending order, many with one read. */
+export class RecordScanner {
+  readonly #parts: RecordParts;
+  readonly #segment: Segment;
+  readonly #frames: boolean;
+  #chunk = new Uint8Array(0);
+  #chunkStart = 0;
+  #chunkLength = 0;
+
+  /** @param frames verify each frame, too */
+  constructor(parts: RecordParts, segment: Segment, frames: boolean) {
+    this.#parts = parts;
+    this.#segment = segment;
+    this.#frames = frames;
+  }
+
+  /**
+   * Reads the record at `offset`; its bytes are valid until the next call.
+   *
+   * @param aheadBytes worth reading at once when a read is needed
+   * @returns undefined when there is none, or none that is whole
+   */
+  async read(offset: number, aheadBytes: number): Promise<FoundRecord | undefined> {
+    const head = await this.#bytesAt(offset, RECORD_ALIGNMENT, aheadBytes);
+    const header = head && readRecordHeader(head, this.#parts.store);
+    if (header === undefined || !isAt(header, this.#segment, offset)) return undefined;
+    const { length, inlineLength, entryCount } = header;
+    const described = RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
+    if (described > length || length % RECORD_ALIGNMENT !== 0) return undefined;
+    if (length > SEGMENT_BYTES_MAX) return undefined;
+    if (inlineLength === 0 && described > HEAD_BYTES_MAX) return undefined;
+    const wanted = this.#frames || inlineLength > 0 ? length : described;
+    const bytes = await this.#bytesAt(offset, wanted, aheadBytes);
+    if (bytes === undefined) return undefined;
+    return this.#parts.engine.check(bytes, this.#frames) === VALID ? { header, bytes } : undefined;
+  }
+
+  /** Bytes of the segment's file. @returns undefined when it ends before */
+  async #bytesAt(
+    offset: number,
+    length: number,
+    aheadBytes: number,
+  ): Promise<Uint8Array | undefined> {
+    const end = this.#chunkStart + this.#chunkLength;
+    if (offset < this.#chunkStart || offset + length > end) {
+      const wanted = Math.max(length, aheadBytes);
+      if (this.#chunk.length < wanted) this.#chunk = new Uint8Array(wanted);
+      this.#chunkStart = offset;
+      this.#chunkLength = await this.#segment.file.read(this.#chunk.subarray(0, wanted), offset);
+      if (this.#chunkLength < length) return undefined;
+    }
+    const start = offset - this.#chunkStart;
+    return this.#chunk.subarray(start, start + length);
+  }
+}

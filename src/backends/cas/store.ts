@@ -339,10 +339,11 @@ export class CasStore {
     await this.segments.tidy();
     for (const number of leftovers) await this.segments.forget(number);
     // Into written spares syncs are several times as fast: worth waiting for, once in a store's life.
-    await this.segments.replenish();
+    if (this.segments.spareCount === 0) await this.segments.replenish();
     await this.checkpoint();
     // Only now: the superblock before the last may have needed them.
     for (const number of leftovers) await this.segments.recycle(number);
+    void this.segments.replenish();
   }
 
   /** Runs one change of the store at a time. */

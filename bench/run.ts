@@ -38,6 +38,13 @@ interface SoakOptions extends CommonOptions {
   minutes: number;
 }
 
+interface StoreOptions {
+  disk: string;
+  rounds: number;
+  seconds: number;
+  only: string;
+}
+
 interface Tools {
   bench: Bench;
   loadPlace: Place;
@@ -74,6 +81,14 @@ function createProgram(): Command {
     .option('--rounds <count>', 'runs of each generator', positive)
     .option('--seconds <count>', 'measured in each run', positive)
     .action(runAgree);
+  program
+    .command('store')
+    .description('compare the content-addressed store to a file, in one process')
+    .option('--rounds <count>', 'pairs of runs', positive, FULL.rounds)
+    .option('--seconds <count>', 'measured in each run', positive, FULL.seconds)
+    .option('--only <text>', 'loads whose name contains it', '')
+    .option('--disk <directory>', 'for the image and the store', '/var/tmp')
+    .action(runStore);
   withCommonOptions(program.command('soak'))
     .description('watch the memory of aoe-server under full load')
     .option('--minutes <count>', 'of load', positive, 10)
@@ -127,6 +142,14 @@ async function runAgree(options: AgreeOptions): Promise<void> {
   await withTools(options, ({ bench, loadPlace }) =>
     agree(bench, source, loadPlace, duration, rounds),
   );
+}
+
+async function runStore(options: StoreOptions): Promise<void> {
+  process.env['AOE_SERVER_ADDON'] ??= join(ROOT, 'build/Release/aoe_native.node');
+  const { benchStore } = await import('./store.ts');
+  await benchStore(options);
+  // The rings for files stay open.
+  process.exit();
 }
 
 async function runSoak({ minutes, ...options }: SoakOptions): Promise<void> {

@@ -1,0 +1,170 @@
+/** Load for a block device in this process, through the layers that a target has. */
+import { randomFillSync } from 'node:crypto';
+import { FileIo } from '../src/backends/file-io.ts';
+import { type BlockDevice, BlockOp, BlockRequest } from '../src/core/block-device.ts';
+import { BlockStatus } from '../src/core/block-error.ts';
+import { CheckedDevice } from '../src/core/checked-device.ts';
+import { CommittedDevice } from '../src/core/committed-device.ts';
+import type { Memory } from '../src/core/memory.ts';
+import { OrderedDevice } from '../src/core/ordered-device.ts';
+
+export const BLOCK = 4096;
+const DEPTH_MAX = 64;
+const REQUEST_BYTES_MAX = 64 << 10;
+const POOL_BYTES = 16 << 20;
+/** Distinct blocks of duplicate content. */
+const DUPLICATES = 64;
+
+export interface StoreLoad {
+  readonly name: string;
+  readonly op: 'read' | 'write';
+  readonly access: 'rand' | 'seq';
+  readonly content: 'unique' | 'duplicate' | 'compressible';
+  readonly requestBytes: number;
+  readonly depth: number;
+  readonly durable: boolean;
+  /** The part of the device that is used. */
+  readonly rangeBytes: number;
+}
+
+export interface LoadFigures {
+  readonly requestsPerSecond: number;
+  readonly mbPerSecond: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+}
+
+/** Memory and I/O for all loads of this process. */
+export class LoadRunner {
+  readonly io = new FileIo(DEPTH_MAX + 1);
+  readonly #requests: BlockRequest[];
+  readonly #pool = Buffer.alloc(POOL_BYTES);
+  #serial = 0;
+
+  constructor() {
+    const buffer = new ArrayBuffer(DEPTH_MAX * REQUEST_BYTES_MAX);
+    const memory: Memory = this.io.registerMemory(buffer);
+    this.#requests = Array.from(
+      { length: DEPTH_MAX },
+      (_, index) => new BlockRequest(index, memory, index * REQUEST_BYTES_MAX),
+    );
+    randomFillSync(this.#pool);
+  }
+
+  /** The layers of a target over `storage`. */
+  layersOver(storage: BlockDevice, durable: boolean): BlockDevice {
+    const failed = () => {
+      throw new Error('a flush failed');
+    };
+    const committed = new CommittedDevice(storage, !durable, DEPTH_MAX, failed);
+    return new CheckedDevice(new OrderedDevice(committed));
+  }
+
+  /** Writes every block of a range once, and flushes. */
+  async fill(device: BlockDevice, rangeBytes: number): Promise<void> {
+    const load: StoreLoad = {
+      ...{ name: 'fill', op: 'write', access: 'seq', content: 'unique', durable: false },
+      ...{ requestBytes: REQUEST_BYTES_MAX, depth: 16, rangeBytes },
+    };
+    await this.run(device, load, Number.POSITIVE_INFINITY, rangeBytes / REQUEST_BYTES_MAX);
+    await this.#flush(device);
+  }
+
+  /** Keeps `depth` requests in flight until time or count is up. */
+  run(
+    device: BlockDevice,
+    load: StoreLoad,
+    seconds: number,
+    countMax = Number.POSITIVE_INFINITY,
+  ): Promise<LoadFigures> {
+    const startMs = performance.now();
+    const endMs = startMs + seconds * 1000;
+    const latenciesMs: number[] = [];
+    const { depth, requestBytes } = load;
+    let [started, inFlight] = [0, 0];
+    return new Promise((resolve, reject) => {
+      const startedMs = new Float64Array(depth);
+      let isKicked = true;
+      const kick = () => {
+        isKicked = true;
+        device.kick();
+      };
+      const submit = (request: BlockRequest) => {
+        request.op = load.op === 'read' ? BlockOp.read : BlockOp.write;
+        request.offset = this.#offsetOf(load, started++);
+        request.length = requestBytes;
+        request.data = request.stash;
+        request.dataOffset = request.stashOffset;
+        if (load.op === 'write') this.#makeContent(load, request);
+        startedMs[request.index] = performance.now();
+        inFlight++;
+        device.submit(request);
+        // A frontend kicks once after a batch of frames: here, after a batch of completions.
+        if (isKicked) setImmediate(kick);
+        isKicked = false;
+      };
+      const completed = (request: BlockRequest) => {
+        inFlight--;
+        const nowMs = performance.now();
+        latenciesMs.push(nowMs - (startedMs[request.index] as number));
+        if (request.status !== BlockStatus.ok) reject(new Error(`status ${request.status}`));
+        else if (nowMs < endMs && started < countMax) waiting.push(request);
+        else if (inFlight === 0 && waiting.length === 0)
+          resolve(figures(load, latenciesMs, nowMs - startMs));
+        if (waiting.length === 1) queueMicrotask(resubmit);
+      };
+      const waiting: BlockRequest[] = [];
+      const resubmit = () => {
+        for (const request of waiting.splice(0)) submit(request);
+      };
+      for (const request of this.#requests.slice(0, depth)) {
+        request.completer = { completed };
+        waiting.push(request);
+      }
+      resubmit();
+    });
+  }
+
+  #flush(device: BlockDevice): Promise<void> {
+    const request = this.#requests[0] as BlockRequest;
+    return new Promise((resolve) => {
+      request.op = BlockOp.flush;
+      request.completer = { completed: () => resolve() };
+      device.submit(request);
+      device.kick();
+    });
+  }
+
+  #offsetOf({ access, requestBytes, rangeBytes }: StoreLoad, serial: number): number {
+    const places = rangeBytes / requestBytes;
+    return requestBytes * (access === 'seq' ? serial % places : Math.floor(Math.random() * places));
+  }
+
+  #makeContent({ content }: StoreLoad, { stash, stashOffset, length }: BlockRequest): void {
+    for (let at = stashOffset; at < stashOffset + length; at += BLOCK) {
+      const serial = this.#serial++;
+      const number = content === 'duplicate' ? serial % DUPLICATES : serial;
+      const from = (number * BLOCK) % POOL_BYTES;
+      if (content === 'compressible') {
+        // A third random, the rest text-like.
+        stash.bytes.fill('a line of text that repeats, ', at, at + BLOCK);
+        this.#pool.copy(stash.bytes, at, from, from + BLOCK / 3);
+      } else {
+        this.#pool.copy(stash.bytes, at, from, from + BLOCK);
+      }
+      if (content !== 'duplicate') stash.bytes.writeDoubleLE(serial + 1, at);
+    }
+  }
+}
+
+function figures(load: StoreLoad, latenciesMs: readonly number[], tookMs: number): LoadFigures {
+  const sorted = Float64Array.from(latenciesMs).sort();
+  const at = (share: number) => (sorted[Math.floor(share * sorted.length)] ?? 0) * 1000;
+  const requestsPerSecond = (latenciesMs.length * 1000) / tookMs;
+  return {
+    requestsPerSecond,
+    mbPerSecond: (requestsPerSecond * load.requestBytes) / 1e6,
+    p50Us: at(0.5),
+    p99Us: at(0.99),
+  };
+}

@@ -1,0 +1,114 @@
+/**
+ * Compares the `cas` backend to the `file` backend: in one process, through the layers of a
+ * target, in pairs of runs one after the other.
+ */
+import { join } from 'node:path';
+import { openCasDevice } from '../src/backends/cas/index.ts';
+import { openFileDevice } from '../src/backends/file.ts';
+import type { BlockDevice } from '../src/core/block-device.ts';
+import { ScratchDirectory } from './scratch.ts';
+import { median } from './statistics.ts';
+import { BLOCK, type LoadFigures, LoadRunner, type StoreLoad } from './store-load.ts';
+
+const MIB = 1 << 20;
+const SIZE = 1024 * MIB;
+/** Fits into the memory that a store has for blocks. */
+const CACHED = 32 * MIB;
+
+const RANDOM_WRITE: StoreLoad = {
+  name: 'random, unique, durable, depth 64',
+  op: 'write',
+  access: 'rand',
+  content: 'unique',
+  requestBytes: BLOCK,
+  depth: 64,
+  durable: true,
+  rangeBytes: SIZE,
+};
+const SEQUENTIAL_WRITE: StoreLoad = {
+  ...RANDOM_WRITE,
+  name: 'sequential, unique',
+  access: 'seq',
+  requestBytes: 64 << 10,
+  durable: false,
+};
+
+const LOADS: readonly StoreLoad[] = [
+  RANDOM_WRITE,
+  { ...RANDOM_WRITE, name: 'random, duplicate, durable, depth 64', content: 'duplicate' },
+  { ...RANDOM_WRITE, name: 'random, unique, durable, depth 1', depth: 1 },
+  { ...SEQUENTIAL_WRITE, name: 'sequential, unique, durable', durable: true },
+  SEQUENTIAL_WRITE,
+  { ...SEQUENTIAL_WRITE, name: 'sequential, compressible', content: 'compressible' },
+  { ...RANDOM_WRITE, name: 'cached reads, depth 64', op: 'read', rangeBytes: CACHED },
+];
+
+export interface StoreBenchOptions {
+  /** Where images and stores are made. */
+  readonly disk: string;
+  readonly rounds: number;
+  readonly seconds: number;
+  /** Only loads whose name contains it. */
+  readonly only: string;
+}
+
+export async function benchStore(options: StoreBenchOptions): Promise<void> {
+  await using scratch = await ScratchDirectory.create(options.disk);
+  const runner = new LoadRunner();
+  console.log(`${'4 KiB and 64 KiB requests'.padEnd(38)}    file     cas  unit  ratio  (pairs)`);
+  for (const [index, load] of LOADS.entries()) {
+    if (!load.name.includes(options.only)) continue;
+    const path = join(scratch.path, `${index}`);
+    const file = await openFilled(runner, load, openFileDevice(runner.io, imageAt(path), false));
+    const volume = { path: `${path}.cas`, name: 'disk', sizeBytes: SIZE };
+    const cas = await openFilled(runner, load, await openCasDevice(volume, false));
+    const rounds: [LoadFigures, LoadFigures][] = [];
+    for (let round = 0; round <= options.rounds; round++) {
+      const inFile = await runner.run(file, load, options.seconds);
+      const pair: [LoadFigures, LoadFigures] = [
+        inFile,
+        await runner.run(cas, load, options.seconds),
+      ];
+      // The first one warms up.
+      if (round > 0) rounds.push(pair);
+    }
+    print(load, rounds);
+    await file.close();
+    await cas.close();
+  }
+}
+
+function imageAt(path: string) {
+  return { path, sizeBytes: SIZE, offsetBytes: 0, lengthBytes: undefined, direct: false };
+}
+
+/** A device with its layers, and with content where the load needs it. */
+async function openFilled(
+  runner: LoadRunner,
+  load: StoreLoad,
+  storage: BlockDevice,
+): Promise<BlockDevice> {
+  const device = runner.layersOver(storage, load.durable);
+  await runner.fill(device, load.op === 'read' ? load.rangeBytes : SIZE);
+  return device;
+}
+
+function print(load: StoreLoad, rounds: readonly [LoadFigures, LoadFigures][]): void {
+  const isLatency = load.depth === 1;
+  const pick = isLatency
+    ? ({ p50Us }: LoadFigures) => p50Us
+    : ({ mbPerSecond }: LoadFigures) => mbPerSecond;
+  const ratios = rounds.map(([file, cas]) => pick(cas) / pick(file));
+  const cells = [
+    median(rounds.map(([file]) => pick(file)))
+      .toFixed(0)
+      .padStart(8),
+    median(rounds.map(([, cas]) => pick(cas)))
+      .toFixed(0)
+      .padStart(8),
+    (isLatency ? 'us' : 'MB/s').padStart(6),
+    median(ratios).toFixed(2).padStart(7),
+    `  (${Math.min(...ratios).toFixed(2)}-${Math.max(...ratios).toFixed(2)})`,
+  ];
+  console.log(load.name.padEnd(38) + cells.join(''));
+}

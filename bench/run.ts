@@ -147,9 +147,7 @@ async function runAgree(options: AgreeOptions): Promise<void> {
 async function runStore(options: StoreOptions): Promise<void> {
   process.env['AOE_SERVER_ADDON'] ??= join(ROOT, 'build/Release/aoe_native.node');
   const { benchStore } = await import('./store.ts');
-  await benchStore(options);
-  // The rings for files stay open.
-  process.exit();
+  await benchStore(options, interruption.signal);
 }
 
 async function runSoak({ minutes, ...options }: SoakOptions): Promise<void> {

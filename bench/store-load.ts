@@ -35,7 +35,7 @@ export interface LoadFigures {
 }
 
 /** Memory and I/O for all loads of this process. */
-export class LoadRunner {
+export class LoadRunner implements Disposable {
   readonly io = new FileIo(DEPTH_MAX + 1);
   readonly #requests: BlockRequest[];
   readonly #pool = Buffer.alloc(POOL_BYTES);
@@ -123,6 +123,10 @@ export class LoadRunner {
       }
       resubmit();
     });
+  }
+
+  [Symbol.dispose](): void {
+    this.io.close();
   }
 
   #flush(device: BlockDevice): Promise<void> {

@@ -52,9 +52,9 @@ export interface StoreBenchOptions {
   readonly only: string;
 }
 
-export async function benchStore(options: StoreBenchOptions): Promise<void> {
+export async function benchStore(options: StoreBenchOptions, signal: AbortSignal): Promise<void> {
   await using scratch = await ScratchDirectory.create(options.disk);
-  const runner = new LoadRunner();
+  using runner = new LoadRunner();
   console.log(`${'4 KiB and 64 KiB requests'.padEnd(38)}    file     cas  unit  ratio  (pairs)`);
   for (const [index, load] of LOADS.entries()) {
     if (!load.name.includes(options.only)) continue;
@@ -64,6 +64,7 @@ export async function benchStore(options: StoreBenchOptions): Promise<void> {
     const cas = await openFilled(runner, load, await openCasDevice(volume, false));
     const rounds: [LoadFigures, LoadFigures][] = [];
     for (let round = 0; round <= options.rounds; round++) {
+      signal.throwIfAborted();
       const inFile = await runner.run(file, load, options.seconds);
       const pair: [LoadFigures, LoadFigures] = [
         inFile,

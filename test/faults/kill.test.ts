@@ -14,6 +14,12 @@ const COMPLAINTS = /I\/O error|EXT4-fs (error|warning)|BUG:|WARNING:|\bOops\b/;
 const TARGETS = [
   { shelf: 1, slot: 0, backend: 'file', file: { path: 'disk.img', size: 8 * MIB } },
   { shelf: 1, slot: 1, backend: 'file', file: { path: 'direct.img', size: 8 * MIB, direct: true } },
+  {
+    shelf: 1,
+    slot: 2,
+    backend: 'cas',
+    cas: { size: 8 * MIB, blob_store: { type: 'file', path: 'store' } },
+  },
 ];
 
 let setup: Setup | undefined;
@@ -43,7 +49,7 @@ describeWith([...TOOLS, ...GUEST_TOOLS], 'a server that is killed and started ag
     const end = kills.finally(() => {
       isOver = true;
     });
-    for (const target of ['1.0', '1.1']) {
+    for (const target of ['1.0', '1.1', '1.2']) {
       const journal = ['-j', setup.join(target)];
       loads.push(
         (async (load: Setup) => {

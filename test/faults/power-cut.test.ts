@@ -1,5 +1,7 @@
 import { mkdir, readFile, symlink, unlink } from 'node:fs/promises';
 import { afterEach, expect, it, vi } from 'vitest';
+import { shareCasStore } from '../../src/backends/cas/index.ts';
+import { clientOf } from '../backends/cas/tiny-store.ts';
 import { describeWith, disposeAll } from '../support/tools.ts';
 import { CrashStates, type LoggedWrite, parseLog, saveState } from './crash-states.ts';
 import { EFFORT, MIB, SECTOR_SIZE, Setup, TOOLS, UNHARMED } from './setup.ts';
@@ -8,16 +10,19 @@ import { createFile, ExportedFile, Ext4, LoopDevice, Mount, STORAGE_TOOLS } from
 vi.setConfig({ testTimeout: 60_000 * EFFORT });
 
 const DISK_SIZE = 24 * MIB;
+/** Room for five segments and two spares of a store. */
+const STORE_DISK_SIZE = 512 * MIB;
 const IMAGE_SIZE = 2 * MIB;
 const STATES = 60 * EFFORT;
+const STORE_STATES = 8 * EFFORT;
 const STAMP = 0x796669726576n;
 const ACK_RECORD_BYTES = 12;
 
 let setup: Setup;
 
-/** A disk of 24 MiB that records what is written to it in `log`. */
-async function createRecordedDisk(): Promise<ExportedFile> {
-  await createFile(setup.join('raw'), DISK_SIZE);
+/** A disk that records what is written to it in `log`. */
+async function createRecordedDisk(sizeBytes = DISK_SIZE): Promise<ExportedFile> {
+  await createFile(setup.join('raw'), sizeBytes);
   await createFile(setup.join('log'), 0);
   return ExportedFile.create(setup.join('disk'), [
     { driver: 'file', 'node-name': 'raw', filename: setup.join('raw') },
@@ -30,14 +35,14 @@ async function createRecordedDisk(): Promise<ExportedFile> {
 }
 
 /** Writes for a while, and then all that `writes` say is acknowledged. */
-async function load(): Promise<void> {
-  const options = ['-t', 2, '-n', 4, '-q', 24, '-w', 90, '-a', setup.join('acks')];
+async function load(seconds = 2, leastWrites = 200): Promise<void> {
+  const options = ['-t', seconds, '-n', 4, '-q', 24, '-w', 90, '-a', setup.join('acks')];
   const [disk, config] = await Promise.all([
     setup.verify('1.0', ...options, '-s', IMAGE_SIZE / SECTOR_SIZE),
-    setup.verify('1.0', '-k', '-t', 2, '-o', 1),
+    setup.verify('1.0', '-k', '-t', seconds, '-o', 1),
   ]);
   expect(disk).toMatchObject(UNHARMED);
-  expect(disk.writes).toBeGreaterThan(200);
+  expect(disk.writes).toBeGreaterThan(leastWrites);
   expect(config.writes).toBeGreaterThan(5);
 }
 
@@ -93,16 +98,18 @@ class Witness {
 /** Goes through sampled cuts in order; `check` looks at one state. */
 async function forEachCut(
   check: (state: Buffer, witness: Witness) => Promise<void>,
+  diskSize = DISK_SIZE,
+  stateCount = STATES,
 ): Promise<{ states: number; witness: Witness }> {
   const writes = parseLog(await readFile(setup.join('log')));
   const witness = new Witness(await readFile(setup.join('acks')));
   const first = writes.findIndex(({ data }) => data?.includes('verify') ?? false);
-  const cuts = Array.from({ length: STATES }, () =>
+  const cuts = Array.from({ length: stateCount }, () =>
     Math.floor(first + Math.random() * (writes.length - first)),
   );
   cuts.push(writes.length);
   cuts.sort((a, b) => a - b);
-  const states = new CrashStates(writes, DISK_SIZE);
+  const states = new CrashStates(writes, diskSize);
   let heard = 0;
   for (const cut of cuts) {
     for (; heard < cut; heard++) witness.hear(writes[heard] as LoggedWrite);
@@ -144,6 +151,47 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a power cut', () => {
     expect(witness.ackCount).toBeGreaterThan(100);
     expect(witness.configNumber).toBeGreaterThan(3);
   });
+
+  it(
+    'loses no acknowledged write to a content-addressed store',
+    async () => {
+      setup = await Setup.create();
+      const disk = setup.own(await createRecordedDisk(STORE_DISK_SIZE));
+      setup.own(await Ext4.create(disk.path, setup.join('mnt')));
+      const blobStore = { type: 'file', path: 'mnt/store' };
+      const cas = { size: IMAGE_SIZE, blob_store: blobStore };
+      await setup.start([{ shelf: 1, slot: 0, backend: 'cas', cas }]);
+      // Spares are being written to the slow disk at the same time.
+      await load(6, 20);
+      await setup.server.stop();
+      await setup.disposeOwned();
+
+      const { witness } = await forEachCut(
+        async (state, known) => {
+          await saveState(setup.join('crashed'), state);
+          const device = await LoopDevice.attach(setup.join('crashed'));
+          const mount = await Mount.ext4(device.path, setup.join('mnt'));
+          try {
+            const { store, release } = await shareCasStore(setup.join('mnt/store'));
+            try {
+              expect(store.problems).toEqual([]);
+              const volume = await store.openVolume('e1.0', IMAGE_SIZE, true);
+              expect(known.lostSectors(await clientOf(volume).read(0, IMAGE_SIZE))).toEqual([]);
+              await volume.close();
+            } finally {
+              await release();
+            }
+          } finally {
+            await disposeAll(mount, device);
+          }
+        },
+        STORE_DISK_SIZE,
+        STORE_STATES,
+      );
+      expect(witness.ackCount).toBeGreaterThan(10);
+    },
+    120_000 * EFFORT,
+  );
 
   it('loses no acknowledged write to a device', async () => {
     setup = await Setup.create();

@@ -5,83 +5,167 @@
  * next is written. A crash in between leaves the checkpoint before, with its log, untouched.
  */
 import type { CasEngine } from '../../native.ts';
-import {
-  ENTRY_WORDS,
-  EntryKind,
-  EntryWord,
-  entryWords,
-  NODE_SIZE,
-  recordSizeMax,
-} from './format.ts';
-import type { RecordStream } from './stream.ts';
-import { REFERENCE_WORDS, type TreeNode } from './tree.ts';
+import { type Catalog, encodeCatalog, rootEntry } from './catalog.ts';
+import type { StoreFile } from './file-layer.ts';
+import { FANOUT, RecordType, recordSizeMax } from './format.ts';
+import { NodeWriter } from './node-writer.ts';
+import type { Segment, Segments } from './segments.ts';
+import type { RecordStream, StreamPosition } from './stream.ts';
+import { type Superblock, writeSuperblock } from './superblock.ts';
+import type { TreeNode } from './tree.ts';
+import type { Volume } from './volume.ts';
+import type { VolumeTable } from './volume-table.ts';
+import type { Writer } from './writer.ts';
 
-const ROW_LENGTH = 6;
-/** Up to here handing a batch to another thread takes longer than doing it. */
-const INLINE_MAX = 8;
-
-export class NodeWriter {
-  readonly #engine: CasEngine;
-  readonly #stream: RecordStream;
-  readonly #batch: number;
-  readonly #slab: Uint8Array;
-  readonly #rows: Int32Array;
-  readonly #record: Uint8Array;
-
-  /** @param batch nodes in a record at most */
-  constructor(engine: CasEngine, stream: RecordStream, batch: number) {
-    this.#engine = engine;
-    this.#stream = stream;
-    this.#batch = batch;
-    this.#slab = new Uint8Array(batch * NODE_SIZE);
-    this.#rows = new Int32Array(batch * ROW_LENGTH);
-    this.#record = new Uint8Array(recordSizeMax(batch, NODE_SIZE));
-  }
-
-  /** Writes the dirty nodes of frozen trees. They are durable after the next sync of the stream. */
-  async write(roots: readonly TreeNode[]): Promise<void> {
-    const levels: TreeNode[][] = [];
-    for (const root of roots) collectDirty(root, levels);
-    for (const nodes of levels) {
-      for (let start = 0; start < nodes.length; start += this.#batch) {
-        await this.#writeBatch(nodes.slice(start, start + this.#batch));
-      }
-    }
-  }
-
-  async #writeBatch(nodes: readonly TreeNode[]): Promise<void> {
-    const record = this.#record;
-    if (!this.#stream.fits(recordSizeMax(this.#batch, NODE_SIZE))) await this.#stream.advance();
-    nodes.forEach((node, index) => {
-      for (let child = 0; child < node.children.length; child++) node.learn(child);
-      this.#slab.set(new Uint8Array(node.words.buffer), index * NODE_SIZE);
-      this.#rows.set([EntryKind.node, 0, node.level, 0, index * NODE_SIZE, 1], index * ROW_LENGTH);
-    });
-    this.#stream.prepare(record);
-    const { length: count } = nodes;
-    const args = [this.#slab, this.#rows, count, record, true] as const;
-    const inline = count <= INLINE_MAX ? this.#engine.ingestNow(...args) : 0;
-    const length = inline === 0 ? await this.#engine.ingest(...args) : inline;
-    const words = entryWords(record, count);
-    if (nodes.some((_, index) => words[index * ENTRY_WORDS] === EntryKind.node)) {
-      const { segment, offset } = this.#stream.append(length);
-      await segment.file.write(record, length, offset, false);
-    }
-    this.#engine.written(record);
-    nodes.forEach((node, index) => {
-      const at = index * ENTRY_WORDS + EntryWord.hash;
-      node.reference = words.slice(at, at + REFERENCE_WORDS);
-      node.dirty = false;
-    });
-  }
+/** The trees as a checkpoint found them. */
+interface Frozen {
+  readonly roots: ReadonlyMap<Volume, TreeNode>;
+  readonly log: StreamPosition;
 }
 
-/** Sorts the dirty nodes of a tree by level. */
-function collectDirty(node: TreeNode, levels: TreeNode[][]): void {
-  if (!node.dirty) return;
-  for (const child of node.children) {
-    if (child !== undefined) collectDirty(child, levels);
+export interface CheckpointParts {
+  readonly engine: CasEngine;
+  readonly segments: Segments;
+  readonly volumes: VolumeTable;
+  readonly writer: Writer;
+  readonly log: RecordStream;
+  readonly nodes: RecordStream;
+  readonly moved: RecordStream;
+  readonly superblockFile: StoreFile;
+  /** Nodes in a record at most. */
+  readonly batchBlocks: number;
+  /** Tree nodes in memory, about, of each volume. */
+  readonly nodeCountMax: number;
+  /** Called when the trees are frozen: the log begins anew. */
+  onFrozen(): void;
+  /** Called when a checkpoint is durable. */
+  onDurable(superblock: Superblock, catalog: Catalog): void;
+  /** Must a segment stay that the store does not need any more? */
+  isNeeded(segment: number): boolean;
+}
+
+export class Checkpointer {
+  readonly #parts: CheckpointParts;
+  readonly #nodeWriter: NodeWriter;
+  #superblock: Superblock;
+  #logStart: StreamPosition;
+
+  /** @param logStart where replay would begin now */
+  constructor(parts: CheckpointParts, superblock: Superblock, logStart: StreamPosition) {
+    this.#parts = parts;
+    this.#superblock = superblock;
+    this.#logStart = logStart;
+    const batch = Math.min(FANOUT, parts.batchBlocks);
+    this.#nodeWriter = new NodeWriter(parts.engine, parts.nodes, batch);
   }
-  while (levels.length <= node.level) levels.push([]);
-  (levels[node.level] as TreeNode[]).push(node);
+
+  /** Of the last checkpoint. */
+  get superblock(): Superblock {
+    return this.#superblock;
+  }
+
+  /** Where replay would begin. */
+  get logStart(): StreamPosition {
+    return this.#logStart;
+  }
+
+  /**
+   * Makes everything written so far durable, maps included. One at a time.
+   *
+   * @param afterNodes called when volumes know their roots and the catalog is not written yet
+   */
+  async run(afterNodes: () => void = () => {}): Promise<void> {
+    const { writer } = this.#parts;
+    const frozen = await this.#freeze();
+    await writer.flushed();
+    await this.#nodeWriter.write([...frozen.roots.values()]);
+    for (const [volume, root] of frozen.roots) {
+      if (root.reference !== undefined) volume.reference = root.reference;
+    }
+    afterNodes();
+    await this.#writeCatalog(frozen);
+    await this.#recycleCondemned();
+    writer.atBoundary(() => this.#trimMemory());
+  }
+
+  #freeze(): Promise<Frozen> {
+    const { writer, volumes, log, onFrozen } = this.#parts;
+    return new Promise((resolve) => {
+      writer.atBoundary(() => {
+        onFrozen();
+        const roots = new Map<Volume, TreeNode>();
+        for (const volume of volumes.values()) roots.set(volume, volume.tree.freeze());
+        resolve({ roots, log: log.position });
+      });
+    });
+  }
+
+  async #writeCatalog(frozen: Frozen): Promise<void> {
+    const { nodes, moved, engine, superblockFile } = this.#parts;
+    await moved.sync();
+    const draft = JSON.stringify(this.#describe(frozen)).length;
+    // Room for itself: its own position changes a few digits.
+    if (!nodes.fits(recordSizeMax(0, 0) + draft + 4096)) await nodes.advance();
+    const catalog = this.#describe(frozen);
+    const record = encodeCatalog(
+      catalog,
+      (bytes) => nodes.prepare(bytes, RecordType.catalog),
+      (bytes) => engine.seal(bytes),
+    );
+    const { segment, offset } = nodes.append(record.length);
+    await segment.file.write(record, record.length, offset, true);
+    nodes.confirm(nodes.position);
+    const generation = this.#superblock.generation + 1;
+    const next = { ...this.#superblock, generation, segment: segment.number, offset };
+    await writeSuperblock(superblockFile, engine, { ...next, length: record.length });
+    this.#superblock = { ...next, length: record.length };
+    this.#logStart = frozen.log;
+    this.#parts.onDurable(this.#superblock, catalog);
+  }
+
+  #describe({ roots, log }: Frozen): Catalog {
+    const { segments, volumes, nodes, moved } = this.#parts;
+    const generation = this.#superblock.generation + 1;
+    const list = [...segments.table.values()].map(
+      ({ number, stream, usedBytes, sealed, condemnedIn }) => {
+        const used = number === log.segment ? log.offset : usedBytes;
+        return { number, stream, usedBytes: used, sealed, condemnedIn };
+      },
+    );
+    return {
+      segmentBytes: segments.segmentBytes,
+      nextSegment: segments.nextNumber,
+      nextVolume: volumes.nextId,
+      streams: { data: log, node: nodes.position, moved: moved.position },
+      segments: list.filter(
+        ({ number, stream, condemnedIn }) =>
+          (stream !== 'data' || number <= log.segment) &&
+          (condemnedIn === 0 || condemnedIn > generation),
+      ),
+      volumes: [...roots.keys()]
+        .filter((volume) => volumes.has(volume))
+        .map(({ id, name, sizeBytes, reference }) => {
+          return { id, name, sizeBytes, root: rootEntry(reference) };
+        }),
+      snapshots: volumes.snapshots,
+    };
+  }
+
+  async #recycleCondemned(): Promise<void> {
+    const { segments, engine, isNeeded } = this.#parts;
+    const { generation } = this.#superblock;
+    const isDue = ({ condemnedIn }: Segment) => condemnedIn > 0 && condemnedIn < generation;
+    const due = [...segments.table.values()]
+      .filter(isDue)
+      .filter(({ number }) => !isNeeded(number));
+    for (const { number } of due) await segments.recycle(number);
+    if (due.length > 0) engine.dropDetached();
+  }
+
+  #trimMemory(): void {
+    const { volumes, nodeCountMax } = this.#parts;
+    for (const { tree } of volumes.values()) {
+      if (tree.nodeCount > nodeCountMax) tree.sweep();
+    }
+  }
 }

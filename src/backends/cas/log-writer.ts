@@ -51,7 +51,7 @@ export class LogWriter {
   #pending: PendingRecord[] = [];
   #flushes: Flush[] = [];
   #running = false;
-  #failed = false;
+  #failure: Error | undefined;
 
   /** @param onProgress called when slots have become evictable, or everything has failed */
   constructor(parts: LogWriterParts, onProgress: () => void) {
@@ -60,7 +60,12 @@ export class LogWriter {
   }
 
   get failed(): boolean {
-    return this.#failed;
+    return this.#failure !== undefined;
+  }
+
+  /** Why nothing more is written, if so. */
+  get failure(): Error | undefined {
+    return this.#failure;
   }
 
   get isBusy(): boolean {
@@ -128,8 +133,8 @@ export class LogWriter {
 
   /** Gives up: nothing more is written. */
   fail(error: Error): void {
-    if (this.#failed) return;
-    this.#failed = true;
+    if (this.failed) return;
+    this.#failure = error;
     this.#parts.onFailed(error);
     for (const { done } of this.#flushes.splice(0)) done(BlockStatus.ioError);
     // Whoever waits for a buffer goes on and sees that everything has failed.
@@ -142,7 +147,7 @@ export class LogWriter {
   }
 
   #start(): void {
-    if (this.#running || this.#failed) return;
+    if (this.#running || this.failed) return;
     if (this.#pending.length === 0 && !this.#mustSync()) return;
     this.#running = true;
     void this.#run();
@@ -151,7 +156,7 @@ export class LogWriter {
   async #run(): Promise<void> {
     const { log } = this.#parts;
     try {
-      while (!this.#failed && (this.#pending.length > 0 || this.#mustSync())) {
+      while (!this.failed && (this.#pending.length > 0 || this.#mustSync())) {
         const record = this.#pending.shift();
         if (record === undefined) {
           await log.sync();

@@ -70,6 +70,7 @@ export class Segments {
   /** Files that are spares no more and in the table not yet. */
   #activating = 0;
   #making: Promise<void> | undefined;
+  #closed = false;
 
   constructor(files: FileLayer, engine: CasEngine, directory: string, options: SegmentOptions) {
     this.#files = files;
@@ -154,7 +155,8 @@ export class Segments {
    * @param urgentCount writes need so many at once: their room is only reserved, not written
    */
   async replenish(urgentCount = 0): Promise<void> {
-    if (this.#making !== undefined) await this.#making;
+    while (this.#making !== undefined) await this.#making;
+    if (this.#closed) return;
     this.#making = this.#makeSpares(urgentCount).finally(() => {
       this.#making = undefined;
     });
@@ -185,6 +187,7 @@ export class Segments {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#making;
     for (const segment of this.table.values()) {
       this.#engine.detach(segment.number);
@@ -203,7 +206,7 @@ export class Segments {
 
   async #makeSpares(urgentCount: number): Promise<void> {
     const wanted = RESERVED_SPARES + Math.max(urgentCount, this.#options.spareCount);
-    while (this.#spares.length < wanted && this.canGrow) {
+    while (this.#spares.length < wanted && this.canGrow && !this.#closed) {
       const name = this.#nextSpareName();
       const making = name.replace('spare', 'making');
       try {
@@ -227,6 +230,7 @@ export class Segments {
       await file.allocate(this.segmentBytes);
       // Syncing into written extents is several times as fast as into reserved ones.
       for (let start = 0; !urgent && start < this.segmentBytes; start += ZEROES.length) {
+        if (this.#closed) break;
         const length = Math.min(ZEROES.length, this.segmentBytes - start);
         const startMs = performance.now();
         await file.write(ZEROES, length, start, true);

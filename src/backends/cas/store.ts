@@ -3,9 +3,9 @@ import { StartupError } from '../../core/startup-error.ts';
 import type { CasEngine } from '../../native.ts';
 import { BlockCache } from './block-cache.ts';
 import { CasDevice } from './cas-device.ts';
-import { type Catalog, encodeCatalog, rootEntry, type SnapshotEntry } from './catalog.ts';
-import { NodeWriter } from './checkpoint.ts';
-import { FANOUT, RecordType, recordSizeMax } from './format.ts';
+import type { SnapshotEntry } from './catalog.ts';
+import { Checkpointer, type CheckpointParts } from './checkpoint.ts';
+import { CheckpointSchedule } from './checkpoint-schedule.ts';
 import type { BlockReader } from './reader.ts';
 import type { Journal } from './remote/journal.ts';
 import { Replica } from './remote/replica.ts';
@@ -13,19 +13,12 @@ import type { Segment, Segments } from './segments.ts';
 import { type Loaded, loadVolume } from './store-files.ts';
 import type { StoreOptions, StoreStats } from './store-options.ts';
 import { RecordStream, type StreamPosition } from './stream.ts';
-import { type Superblock, writeSuperblock } from './superblock.ts';
-import { REFERENCE_WORDS, type TreeNode } from './tree.ts';
-import { Volume } from './volume.ts';
+import type { Superblock } from './superblock.ts';
+import type { Volume } from './volume.ts';
+import { VolumeChanges } from './volume-changes.ts';
+import { VolumeTable } from './volume-table.ts';
 import { findRoot } from './walk.ts';
 import { Writer } from './writer.ts';
-
-const ZERO_REFERENCE = new Uint32Array(REFERENCE_WORDS);
-
-/** The trees as a checkpoint found them. */
-interface Frozen {
-  readonly roots: ReadonlyMap<Volume, TreeNode>;
-  readonly log: StreamPosition;
-}
 
 export class CasStore {
   readonly path: string;
@@ -42,25 +35,17 @@ export class CasStore {
   readonly problems: readonly string[];
   /** Settles when every segment is in the dedup index. */
   readonly indexed: Promise<void>;
-  snapshots: SnapshotEntry[];
   /** Called after each checkpoint that the store made by itself. */
   onCheckpoint: () => Promise<void> = async () => {};
-  readonly #volumes: Map<number, Volume>;
-  readonly #nodeWriter: NodeWriter;
+  readonly #table: VolumeTable;
+  readonly #checkpointer: Checkpointer;
+  readonly #schedule: CheckpointSchedule;
+  readonly #changes: VolumeChanges;
   readonly #loaded: Loaded;
   /** Keeps the blob store up with this disk, if there is one. */
   readonly #replica: Replica | undefined;
   readonly #unlock: () => void;
-  #superblock: Superblock;
-  #logStart: StreamPosition;
-  #nextVolume: number;
-  #logBytes = 0;
-  #timer: NodeJS.Timeout | undefined;
   #work: Promise<unknown> = Promise.resolve();
-  #checkpointing = false;
-  /** The checkpoint that the store made by itself, with what follows it. */
-  #background: Promise<void> = Promise.resolve();
-  #failure: Error | undefined;
   #closed = false;
 
   /** Use `openCasStore`. */
@@ -74,20 +59,16 @@ export class CasStore {
     this.#unlock = unlock;
     this.#loaded = loaded;
     this.problems = loaded.problems;
-    this.#superblock = { ...loaded.superblock, epoch: loaded.superblock.epoch + 1 };
-    this.#volumes = loaded.volumes;
-    this.#logStart = loaded.catalog.streams.data;
-    this.snapshots = [...loaded.catalog.snapshots];
-    this.#nextVolume = loaded.catalog.nextVolume;
+    const superblock = { ...loaded.superblock, epoch: loaded.superblock.epoch + 1 };
+    const { streams, snapshots, nextVolume } = loaded.catalog;
+    this.#table = new VolumeTable(path, loaded.volumes, snapshots, nextVolume);
     this.cache = new BlockCache(options.cacheBytes);
-    const { streams } = loaded.catalog;
-    this.log = new RecordStream('data', segments, this.#superblock);
+    this.log = new RecordStream('data', segments, superblock);
     this.log.resume(loaded.logEnd);
-    this.nodes = new RecordStream('node', segments, this.#superblock);
+    this.nodes = new RecordStream('node', segments, superblock);
     this.nodes.resume(afterCatalog(loaded));
-    this.moved = new RecordStream('moved', segments, this.#superblock);
+    this.moved = new RecordStream('moved', segments, superblock);
     this.moved.resume(streams.moved);
-    this.#nodeWriter = new NodeWriter(engine, this.nodes, Math.min(FANOUT, options.batchBlocks));
     const { batchBlocks, compress } = options;
     this.writer = new Writer({
       engine,
@@ -97,22 +78,21 @@ export class CasStore {
       log: this.log,
       batchBlocks,
       compress,
-      onRecord: (length) => this.#logged(length),
-      onFailed: (error) => this.#fail(error),
+      onRecord: (length) => {
+        this.#schedule.logged(length);
+        this.#replica?.logged(length);
+      },
+      onFailed: options.onFailed,
     });
-    const { journal } = parts;
-    const { remote } = options;
-    if (journal !== undefined && remote !== undefined && !this.readOnly) {
-      const onFailed = (error: Error) => this.writer.log.fail(error);
-      this.#replica = new Replica({
-        journal,
-        engine,
-        segments,
-        log: this.log,
-        options: remote,
-        onFailed,
-      });
-    }
+    this.#schedule = new CheckpointSchedule(options, () =>
+      this.checkpoint().then(() => this.onCheckpoint()),
+    );
+    this.#checkpointer = this.#newCheckpointer(superblock);
+    this.#changes = new VolumeChanges({
+      ...{ volumes: this.#table, checkpointer: this.#checkpointer },
+      ...{ reader, writer: this.writer, cache: this.cache },
+    });
+    this.#replica = this.#newReplica(parts.journal);
     segments.promisedSpares = () => this.writer.promisedSpares;
     this.indexed = this.#buildIndex();
   }
@@ -123,25 +103,29 @@ export class CasStore {
 
   /** Why nothing can be written any more, if so. */
   get failure(): Error | undefined {
-    return this.#failure;
+    return this.writer.failure;
+  }
+
+  get snapshots(): readonly SnapshotEntry[] {
+    return this.#table.snapshots;
   }
 
   get volumes(): Iterable<Volume> {
-    return this.#volumes.values();
+    return this.#table.values();
   }
 
   /** The generation of the last checkpoint. */
   get generation(): number {
-    return this.#superblock.generation;
+    return this.#checkpointer.superblock.generation;
   }
 
   /** Where replay would begin. */
   get logStart(): StreamPosition {
-    return this.#logStart;
+    return this.#checkpointer.logStart;
   }
 
   get storeId(): Uint8Array {
-    return this.#superblock.store;
+    return this.#checkpointer.superblock.store;
   }
 
   /** Bytes at the start of a segment that hold whole records, whatever is being written behind. */
@@ -152,8 +136,7 @@ export class CasStore {
   }
 
   findVolume(name: string): Volume | undefined {
-    for (const volume of this.#volumes.values()) if (volume.name === name) return volume;
-    return undefined;
+    return this.#table.find(name);
   }
 
   /**
@@ -170,7 +153,7 @@ export class CasStore {
       );
     }
     if (volume?.sizeBytes !== sizeBytes) {
-      volume = await this.#provide(name, sizeBytes, volume);
+      volume = await this.#exclusively(() => this.#changes.provide(name, sizeBytes));
     }
     return this.#deviceOf(volume, readOnly || this.readOnly);
   }
@@ -188,7 +171,7 @@ export class CasStore {
 
   /** Makes everything written so far durable, maps included. */
   checkpoint(): Promise<void> {
-    return this.#exclusively(() => this.#checkpoint());
+    return this.#exclusively(() => this.#checkpointer.run());
   }
 
   /**
@@ -198,40 +181,14 @@ export class CasStore {
    * @throws when the name is taken
    */
   snapshot(volumeName: string, name: string, origin = volumeName): Promise<SnapshotEntry> {
-    return this.#exclusively(async () => {
-      const volume = this.#requireVolume(volumeName);
-      this.#requireNoSnapshot(name);
-      if (this.findVolume(name)) throw new Error(`there is a volume ${name} already`);
-      const { sizeBytes } = volume;
-      const before = this.snapshots;
-      // What was written before this call belongs to the snapshot: into the map with it.
-      await this.#flush();
-      return this.#checkpoint(() => {
-        const root = rootEntry(volume.reference);
-        const entry = { name, volume: origin, sizeBytes, root, createdMs: Date.now() };
-        this.snapshots = [...before, entry];
-      }).then(
-        () => this.snapshots[this.snapshots.length - 1] as SnapshotEntry,
-        (error) => {
-          this.snapshots = before;
-          throw error;
-        },
-      );
-    });
+    return this.#exclusively(() => this.#changes.snapshot(volumeName, name, origin));
   }
 
   /** Makes a new volume with the content of a snapshot, a volume, or a stored root. */
   clone(nameOrRoot: string, volumeName: string): Promise<Volume> {
-    return this.#exclusively(async () => {
-      if (this.findVolume(volumeName)) throw new Error(`there is a volume ${volumeName} already`);
-      this.#requireNoSnapshot(volumeName);
-      if (this.findVolume(nameOrRoot)) await this.#checkpoint();
-      const { sizeBytes, root } = findRoot(this, nameOrRoot);
-      const identity = { id: this.#nextVolume++, name: volumeName, sizeBytes };
-      const volume = await loadVolume(this.reader, identity, root);
-      await this.#addVolume(volume);
-      return volume;
-    });
+    return this.#exclusively(() =>
+      this.#changes.clone(() => findRoot(this, nameOrRoot), nameOrRoot, volumeName),
+    );
   }
 
   /**
@@ -240,47 +197,19 @@ export class CasStore {
    * @throws when devices are open on it and `force` is not set
    */
   rollback(volumeName: string, nameOrRoot: string, force = false): Promise<void> {
-    return this.#exclusively(async () => {
-      const volume = this.#requireVolume(volumeName);
-      if (volume.users > 0 && !force) throw new Error(`volume ${volumeName} is in use`);
-      const { sizeBytes, root } = findRoot(this, nameOrRoot);
-      if (sizeBytes > volume.sizeBytes) throw new Error(`${nameOrRoot} is larger than the volume`);
-      const source = await loadVolume(this.reader, volume, root);
-      await this.#flush();
-      await new Promise<void>((resolve) => {
-        this.writer.atBoundary(() => {
-          for (const slot of [...volume.slots.values()]) this.cache.drop(slot);
-          volume.tree = source.tree;
-          volume.tree.grow(volume.blockCount);
-          volume.reference = source.reference;
-          resolve();
-        });
-      });
-      await this.#checkpoint();
-    });
+    return this.#exclusively(() =>
+      this.#changes.rollback(volumeName, findRoot(this, nameOrRoot), force),
+    );
   }
 
   /** @throws when devices are open on it, or there is none */
   deleteVolume(name: string): Promise<void> {
-    return this.#exclusively(async () => {
-      const volume = this.#requireVolume(name);
-      if (volume.users > 0) throw new Error(`volume ${name} is in use`);
-      await this.#flush();
-      for (const slot of [...volume.slots.values()]) this.cache.drop(slot);
-      this.#volumes.delete(volume.id);
-      await this.#checkpoint();
-    });
+    return this.#exclusively(() => this.#changes.deleteVolume(name));
   }
 
   /** @throws when there is none */
   deleteSnapshot(name: string): Promise<void> {
-    return this.#exclusively(async () => {
-      if (!this.snapshots.some((entry) => entry.name === name)) {
-        throw new Error(`there is no snapshot ${name}`);
-      }
-      this.snapshots = this.snapshots.filter((entry) => entry.name !== name);
-      await this.#checkpoint();
-    });
+    return this.#exclusively(() => this.#changes.deleteSnapshot(name));
   }
 
   /** Gives segments back from which everything live has been moved. */
@@ -288,8 +217,8 @@ export class CasStore {
     if (emptied.length === 0) return Promise.resolve();
     return this.#exclusively(async () => {
       for (const segment of emptied) segment.condemnedIn = this.generation + 1;
-      await this.#checkpoint();
-      await this.#checkpoint();
+      await this.#checkpointer.run();
+      await this.#checkpointer.run();
     });
   }
 
@@ -304,7 +233,7 @@ export class CasStore {
       spareCount: segments.spareCount,
       indexCount: engine.indexCount(),
       indexBytes: engine.indexBytes(),
-      logBytes: this.#logBytes,
+      logBytes: this.#schedule.logBytes,
       generation: this.generation,
     };
   }
@@ -313,10 +242,9 @@ export class CasStore {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    clearTimeout(this.#timer);
-    await this.#background;
+    await this.#schedule.close();
     try {
-      if (!this.readOnly && this.#failure === undefined) await this.checkpoint();
+      if (!this.readOnly && this.failure === undefined) await this.checkpoint();
     } finally {
       await this.#work.catch(() => {});
       await this.#replica?.close();
@@ -350,113 +278,33 @@ export class CasStore {
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#work.then(() => {
       if (this.readOnly) throw new Error(`the store ${this.path} is damaged and for reading only`);
-      if (this.#failure !== undefined) throw this.#failure;
+      if (this.failure !== undefined) throw this.failure;
       return work();
     });
     this.#work = result.catch(() => {});
     return result;
   }
 
-  async #checkpoint(afterNodes: () => void = () => {}): Promise<void> {
-    const frozen = await this.#freeze();
-    await this.#flush();
-    await this.#nodeWriter.write([...frozen.roots.values()]);
-    for (const [volume, root] of frozen.roots) {
-      if (root.reference !== undefined) volume.reference = root.reference;
-    }
-    afterNodes();
-    await this.#writeCatalog(frozen);
-    await this.#recycleCondemned();
-    this.writer.atBoundary(() => this.#trimMemory());
-  }
-
-  #freeze(): Promise<Frozen> {
-    return new Promise((resolve) => {
-      this.writer.atBoundary(() => {
-        this.#logBytes = 0;
-        clearTimeout(this.#timer);
-        this.#timer = undefined;
-        const roots = new Map<Volume, TreeNode>();
-        for (const volume of this.#volumes.values()) roots.set(volume, volume.tree.freeze());
-        resolve({ roots, log: this.log.position });
-      });
-    });
-  }
-
-  async #writeCatalog(frozen: Frozen): Promise<void> {
-    const { nodes, engine } = this;
-    await this.moved.sync();
-    const draft = JSON.stringify(this.#describe(frozen)).length;
-    // Room for itself: its own position changes a few digits.
-    if (!nodes.fits(recordSizeMax(0, 0) + draft + 4096)) await nodes.advance();
-    const catalog = this.#describe(frozen);
-    const record = encodeCatalog(
-      catalog,
-      (bytes) => nodes.prepare(bytes, RecordType.catalog),
-      (bytes) => engine.seal(bytes),
-    );
-    const { segment, offset } = nodes.append(record.length);
-    await segment.file.write(record, record.length, offset, true);
-    nodes.confirm(nodes.position);
-    const generation = this.#superblock.generation + 1;
-    const next = { ...this.#superblock, generation, segment: segment.number, offset };
-    await writeSuperblock(this.#loaded.superblockFile, engine, { ...next, length: record.length });
-    this.#superblock = { ...next, length: record.length };
-    this.#logStart = frozen.log;
-    this.#replica?.checkpointed(this.#superblock, catalog);
-  }
-
-  #describe({ roots, log }: Frozen): Catalog {
-    const { segments, nodes, moved } = this;
-    const generation = this.generation + 1;
-    const list = [...segments.table.values()].map(
-      ({ number, stream, usedBytes, sealed, condemnedIn }) => {
-        const used = number === log.segment ? log.offset : usedBytes;
-        return { number, stream, usedBytes: used, sealed, condemnedIn };
-      },
-    );
-    return {
-      segmentBytes: segments.segmentBytes,
-      nextSegment: segments.nextNumber,
-      nextVolume: this.#nextVolume,
-      streams: { data: log, node: nodes.position, moved: moved.position },
-      segments: list.filter(
-        ({ number, stream, condemnedIn }) =>
-          (stream !== 'data' || number <= log.segment) &&
-          (condemnedIn === 0 || condemnedIn > generation),
-      ),
-      volumes: [...roots.keys()]
-        .filter(({ id }) => this.#volumes.has(id))
-        .map(({ id, name, sizeBytes, reference }) => {
-          return { id, name, sizeBytes, root: rootEntry(reference) };
-        }),
-      snapshots: this.snapshots,
+  #newCheckpointer(superblock: Superblock): Checkpointer {
+    const { engine, segments, writer, log, nodes, moved, options } = this;
+    const { catalog, superblockFile } = this.#loaded;
+    const parts: CheckpointParts = {
+      ...{ engine, segments, writer, log, nodes, moved, superblockFile },
+      volumes: this.#table,
+      batchBlocks: options.batchBlocks,
+      nodeCountMax: options.nodeCountMax,
+      onFrozen: () => this.#schedule.begun(),
+      onDurable: (...durable) => this.#replica?.checkpointed(...durable),
+      isNeeded: (segment) => this.#replica?.needs(segment) ?? false,
     };
+    return new Checkpointer(parts, superblock, catalog.streams.data);
   }
 
-  async #recycleCondemned(): Promise<void> {
-    const isDue = ({ condemnedIn }: Segment) => condemnedIn > 0 && condemnedIn < this.generation;
-    const due = [...this.segments.table.values()]
-      .filter(isDue)
-      .filter(({ number }) => !this.#replica?.needs(number));
-    for (const { number } of due) await this.segments.recycle(number);
-    if (due.length > 0) this.engine.dropDetached();
-  }
-
-  #trimMemory(): void {
-    for (const { tree } of this.#volumes.values()) {
-      if (tree.nodeCount > this.options.nodeCountMax) tree.sweep();
-    }
-  }
-
-  #flush(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.writer.flush((status) => {
-        if (status === BlockStatus.ok) resolve();
-        else reject(this.#failure ?? new Error('the log cannot be written'));
-      });
-      this.writer.kick();
-    });
+  #newReplica(journal: Journal | undefined): Replica | undefined {
+    const { engine, segments, log, options } = this;
+    if (journal === undefined || options.remote === undefined || this.readOnly) return undefined;
+    const onFailed = (error: Error) => this.writer.log.fail(error);
+    return new Replica({ journal, engine, segments, log, options: options.remote, onFailed });
   }
 
   /** Makes what was written so far as durable as the options ask for. */
@@ -470,35 +318,6 @@ export class CasStore {
       }
     });
   };
-
-  /** Creates a volume, or grows it. */
-  #provide(name: string, sizeBytes: number, known: Volume | undefined): Promise<Volume> {
-    return this.#exclusively(async () => {
-      const volume = known ?? this.findVolume(name);
-      if (volume === undefined) {
-        this.#requireNoSnapshot(name);
-        const identity = { id: this.#nextVolume++, name, sizeBytes };
-        const { loadNode } = this.reader;
-        const created = new Volume(identity, ZERO_REFERENCE, undefined, loadNode);
-        await this.#addVolume(created);
-        return created;
-      }
-      if (volume.sizeBytes < sizeBytes) volume.grow(sizeBytes);
-      await this.#checkpoint();
-      return volume;
-    });
-  }
-
-  /** Nothing may be logged for a volume before a catalog names it. */
-  async #addVolume(volume: Volume): Promise<void> {
-    this.#volumes.set(volume.id, volume);
-    try {
-      await this.#checkpoint();
-    } catch (error) {
-      this.#volumes.delete(volume.id);
-      throw error;
-    }
-  }
 
   #deviceOf(volume: Volume, readOnly: boolean): CasDevice {
     const { cache, reader, writer, segments } = this;
@@ -515,60 +334,15 @@ export class CasStore {
       },
       onClose: async () => {
         volume.users--;
-        if (!readOnly && this.#failure === undefined && !this.#closed) await this.#flush();
+        if (!readOnly && this.failure === undefined && !this.#closed) await this.writer.flushed();
       },
     });
-  }
-
-  /** Volumes and snapshots share their names, so that a name tells what is meant. */
-  #requireNoSnapshot(name: string): void {
-    if (!this.snapshots.some((entry) => entry.name === name)) return;
-    throw new StartupError(
-      `there is a snapshot ${name} already`,
-      'take another name, or delete it: aoe-server cas delete',
-    );
-  }
-
-  #requireVolume(name: string): Volume {
-    const volume = this.findVolume(name);
-    if (volume !== undefined) return volume;
-    throw new StartupError(
-      `the store ${this.path} has no volume ${name}`,
-      'see which ones there are: aoe-server cas list',
-    );
-  }
-
-  #logged(length: number): void {
-    this.#logBytes += length;
-    this.#replica?.logged(length);
-    const { checkpointBytes, checkpointMs } = this.options;
-    if (this.#logBytes >= checkpointBytes) this.#checkpointSoon();
-    else if (checkpointMs > 0) {
-      this.#timer ??= setTimeout(() => this.#checkpointSoon(), checkpointMs).unref();
-    }
-  }
-
-  #checkpointSoon(): void {
-    if (this.#checkpointing || this.#closed) return;
-    this.#checkpointing = true;
-    // Without room for nodes the log just grows; the next attempt may find some.
-    this.#background = this.checkpoint()
-      .then(() => this.onCheckpoint())
-      .catch((error: Error) => this.options.onFailed(error))
-      .finally(() => {
-        this.#checkpointing = false;
-      });
   }
 
   async #buildIndex(): Promise<void> {
     for (const problem of await this.#loaded.indexSegments()) {
       this.options.onFailed(new Error(problem));
     }
-  }
-
-  #fail(error: Error): void {
-    this.#failure = error;
-    this.options.onFailed(error);
   }
 }
 

@@ -92,6 +92,11 @@ export class Writer {
     return this.log.failed;
   }
 
+  /** Why nothing can be written any more, if so. */
+  get failure(): Error | undefined {
+    return this.log.failure;
+  }
+
   /** Spares that the reserved room needs. */
   get promisedSpares(): number {
     const { segments, log } = this.#parts;
@@ -141,6 +146,17 @@ export class Writer {
     }
     this.#demand = this.#queuedCount;
     this.log.flush(this.#queuedCount, this.#ingestedCount, done);
+  }
+
+  /** Makes everything queued so far durable. @throws why it cannot be */
+  flushed(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.flush((status) => {
+        if (status === BlockStatus.ok) resolve();
+        else reject(this.failure ?? new Error('the log cannot be written'));
+      });
+      this.kick();
+    });
   }
 
   /** Starts what is worth starting. */

@@ -107,36 +107,40 @@ function knownBlock(seed: number): Buffer {
 }
 
 describe('the content-addressed store after a crash', () => {
-  it('holds every confirmed write and nothing foreign, wherever it was cut', async () => {
-    const endMs = Date.now() + BUDGET_MS;
-    let states = 0;
-    const startMs = Date.now();
-    for (let seed = Number(process.env['AOE_CAS_CRASH_SEED'] ?? 1); Date.now() < endMs; seed++) {
-      const files = new SimFs();
-      await work(files, seed);
-      const random = seededRandom(seed);
-      const walk = new CrashWalk(files.base, random);
-      let expected: Expected | undefined;
-      for (const [index, entry] of files.trace.entries()) {
-        walk.step(entry);
-        if (entry.op === 'mark') expected = entry.value as Expected;
-        const survivals: Survival[] = ['none', 'all', 'random', 'random'];
-        const survival = survivals[Math.floor(random() * survivals.length)] as Survival;
-        const state = walk.crash(survival);
-        const again = await inspect(state, expected).catch((cause) => {
-          throw new Error(`seed ${seed}, operation ${index}, unsynced: ${survival}`, { cause });
-        });
-        states++;
-        if (random() < 0.05) {
-          states += await crashAgain(again, expected, random);
+  it(
+    'holds every confirmed write and nothing foreign, wherever it was cut',
+    async () => {
+      const endMs = Date.now() + BUDGET_MS;
+      let states = 0;
+      const startMs = Date.now();
+      for (let seed = Number(process.env['AOE_CAS_CRASH_SEED'] ?? 1); Date.now() < endMs; seed++) {
+        const files = new SimFs();
+        await work(files, seed);
+        const random = seededRandom(seed);
+        const walk = new CrashWalk(files.base, random);
+        let expected: Expected | undefined;
+        for (const [index, entry] of files.trace.entries()) {
+          walk.step(entry);
+          if (entry.op === 'mark') expected = entry.value as Expected;
+          const survivals: Survival[] = ['none', 'all', 'random', 'random'];
+          const survival = survivals[Math.floor(random() * survivals.length)] as Survival;
+          const state = walk.crash(survival);
+          const again = await inspect(state, expected).catch((cause) => {
+            throw new Error(`seed ${seed}, operation ${index}, unsynced: ${survival}`, { cause });
+          });
+          states++;
+          if (random() < 0.05) {
+            states += await crashAgain(again, expected, random);
+          }
+          if (Date.now() > endMs) break;
         }
-        if (Date.now() > endMs) break;
       }
-    }
-    const perSecond = Math.round((states * 1000) / (Date.now() - startMs));
-    console.log(`${states} crash states, ${perSecond} a second`);
-    expect(states).toBeGreaterThan(500);
-  }, BUDGET_MS + 60_000);
+      const perSecond = Math.round((states * 1000) / (Date.now() - startMs));
+      console.log(`${states} crash states, ${perSecond} a second`);
+      expect(states).toBeGreaterThan(500);
+    },
+    BUDGET_MS + 60_000,
+  );
 });
 
 /** Crashes during recovery. */

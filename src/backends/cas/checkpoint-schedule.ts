@@ -1,0 +1,64 @@
+/** Decides when a store makes a checkpoint by itself: after so much log, or so much time. */
+export interface CheckpointScheduleOptions {
+  readonly checkpointBytes: number;
+  /** 0 for never. */
+  readonly checkpointMs: number;
+  onFailed(error: Error): void;
+}
+
+export class CheckpointSchedule {
+  readonly #options: CheckpointScheduleOptions;
+  readonly #checkpoint: () => Promise<void>;
+  #logBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #isRunning = false;
+  #isClosed = false;
+  /** The checkpoint under way, with what follows it, or the last one. */
+  #running: Promise<void> = Promise.resolve();
+
+  /** @param checkpoint makes one, and does what follows it */
+  constructor(options: CheckpointScheduleOptions, checkpoint: () => Promise<void>) {
+    this.#options = options;
+    this.#checkpoint = checkpoint;
+  }
+
+  /** Log since the last checkpoint began. */
+  get logBytes(): number {
+    return this.#logBytes;
+  }
+
+  /** Takes notice of a record of the log. */
+  logged(length: number): void {
+    this.#logBytes += length;
+    const { checkpointBytes, checkpointMs } = this.#options;
+    if (this.#logBytes >= checkpointBytes) this.#start();
+    else if (checkpointMs > 0) {
+      this.#timer ??= setTimeout(() => this.#start(), checkpointMs).unref();
+    }
+  }
+
+  /** Takes notice of a checkpoint that covers all of the log. */
+  begun(): void {
+    this.#logBytes = 0;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  /** Starts nothing more, and waits for what runs. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  #start(): void {
+    if (this.#isRunning || this.#isClosed) return;
+    this.#isRunning = true;
+    // Without room for nodes the log just grows; the next attempt may find some.
+    this.#running = this.#checkpoint()
+      .catch((error: Error) => this.#options.onFailed(error))
+      .finally(() => {
+        this.#isRunning = false;
+      });
+  }
+}

@@ -1,0 +1,65 @@
+/** The volumes and snapshots of a store. They share their names, so that a name tells what is meant. */
+import { StartupError } from '../../core/startup-error.ts';
+import type { SnapshotEntry } from './catalog.ts';
+import type { Volume } from './volume.ts';
+
+export class VolumeTable {
+  readonly #path: string;
+  readonly #volumes: Map<number, Volume>;
+  snapshots: readonly SnapshotEntry[];
+  /** The lowest number that no volume ever had. */
+  nextId: number;
+
+  /** @param path of the store, for messages */
+  constructor(
+    path: string,
+    volumes: Map<number, Volume>,
+    snapshots: readonly SnapshotEntry[],
+    nextId: number,
+  ) {
+    this.#path = path;
+    this.#volumes = volumes;
+    this.snapshots = snapshots;
+    this.nextId = nextId;
+  }
+
+  values(): IterableIterator<Volume> {
+    return this.#volumes.values();
+  }
+
+  find(name: string): Volume | undefined {
+    for (const volume of this.#volumes.values()) if (volume.name === name) return volume;
+    return undefined;
+  }
+
+  has({ id }: Volume): boolean {
+    return this.#volumes.has(id);
+  }
+
+  add(volume: Volume): void {
+    this.#volumes.set(volume.id, volume);
+  }
+
+  remove({ id }: Volume): void {
+    this.#volumes.delete(id);
+  }
+
+  /** @throws {StartupError} there is none */
+  require(name: string): Volume {
+    const volume = this.find(name);
+    if (volume !== undefined) return volume;
+    throw new StartupError(
+      `the store ${this.#path} has no volume ${name}`,
+      'see which ones there are: aoe-server cas list',
+    );
+  }
+
+  /** @throws {StartupError} there is one */
+  requireNoSnapshot(name: string): void {
+    if (!this.snapshots.some((entry) => entry.name === name)) return;
+    throw new StartupError(
+      `there is a snapshot ${name} already`,
+      'take another name, or delete it: aoe-server cas delete',
+    );
+  }
+}

@@ -1,6 +1,14 @@
 import { mkdir, readFile, symlink, unlink } from 'node:fs/promises';
 import { afterEach, expect, it, vi } from 'vitest';
+import {
+  BLOCK_SIZE,
+  EntryKind,
+  RECORD_ALIGNMENT,
+  RecordType,
+  readRecordHeader,
+} from '../../src/backends/cas/format.ts';
 import { shareCasStore } from '../../src/backends/cas/index.ts';
+import { decodeFrame, readRecord } from '../backends/cas/oracle.ts';
 import { clientOf } from '../backends/cas/tiny-store.ts';
 import { describeWith, disposeAll } from '../support/tools.ts';
 import { CrashStates, type LoggedWrite, parseLog, saveState } from './crash-states.ts';
@@ -15,8 +23,7 @@ const STORE_DISK_SIZE = 512 * MIB;
 const IMAGE_SIZE = 2 * MIB;
 const STATES = 60 * EFFORT;
 const STORE_STATES = 8 * EFFORT;
-const STAMP_BYTES = Buffer.from('verify\0\0');
-const STAMP = STAMP_BYTES.readBigUInt64LE();
+const STAMP = 0x796669726576n;
 const ACK_RECORD_BYTES = 12;
 
 let setup: Setup;
@@ -47,16 +54,17 @@ async function load(seconds = 2, leastWrites = 200): Promise<void> {
   expect(config.writes).toBeGreaterThan(5);
 }
 
-/** Is there a sector as verify.c makes them, and not just what compression left of one? */
-function isStamp(data: Buffer, at: number): boolean {
-  if (at + SECTOR_SIZE > data.length) return false;
-  const word = (index: number) => data.readBigUInt64LE(at + index * 8);
-  let x = ((word(1) + 1n) * 0x9e3779b97f4a7c15n) ^ (word(2) << 32n) ^ word(3);
-  x = BigInt.asUintN(64, x);
-  x = BigInt.asUintN(64, x ^ (x << 13n));
-  x ^= x >> 7n;
-  x = BigInt.asUintN(64, x ^ (x << 17n));
-  return x === word(4);
+/** The blocks in the whole records of a content-addressed store that a write holds. */
+function* blocksIn(data: Buffer): Generator<Buffer> {
+  for (let at = 0; at < data.length; at += RECORD_ALIGNMENT) {
+    const header = readRecordHeader(data.subarray(at), undefined);
+    if (header?.type !== RecordType.data || at + header.length > data.length) continue;
+    for (const { kind, offset, stored } of readRecord(data.subarray(at))) {
+      if (kind !== EntryKind.block) continue;
+      const frameAt = at + offset - header.offset;
+      yield decodeFrame(data.subarray(frameAt, frameAt + stored), BLOCK_SIZE);
+    }
+  }
 }
 
 /** What was acknowledged when a write was recorded: all that the initiator knew of by then. */
@@ -71,15 +79,19 @@ class Witness {
 
   hear({ data }: LoggedWrite): void {
     if (data === undefined) return;
-    // A store puts blocks wherever there is room.
-    for (let at = data.indexOf(STAMP_BYTES); at !== -1; at = data.indexOf(STAMP_BYTES, at + 8)) {
-      if (!isStamp(data, at)) continue;
-      this.ackCount = Math.max(this.ackCount, Number(data.readBigUInt64LE(at + 24)));
-    }
+    this.#hearSectors(data);
+    for (const block of blocksIn(data)) this.#hearSectors(block);
     // A number is sent when the one before it is confirmed.
     for (const [, text] of data.toString('latin1').matchAll(/"configString": "(\w+=*)"/g)) {
       const number = Number(Buffer.from(text ?? '', 'base64').toString());
       this.configNumber = Math.max(this.configNumber, number - 1);
+    }
+  }
+
+  #hearSectors(data: Buffer): void {
+    for (let at = 0; at < data.length; at += SECTOR_SIZE) {
+      if (data.readBigUInt64LE(at) !== STAMP) continue;
+      this.ackCount = Math.max(this.ackCount, Number(data.readBigUInt64LE(at + 24)));
     }
   }
 

@@ -16,22 +16,15 @@
  */
 import { BlockStatus } from '../../core/block-error.ts';
 import type { CasEngine } from '../../native.ts';
-import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
-import {
-  BLOCK_SIZE,
-  ENTRY_WORDS,
-  EntryKind,
-  EntryWord,
-  entryWords,
-  recordSizeMax,
-} from './format.ts';
+import { Batch, type Trim } from './batch.ts';
+import type { BlockCache } from './block-cache.ts';
+import { fill, fillNow } from './fill.ts';
+import { BLOCK_SIZE, recordSizeMax } from './format.ts';
 import { LogWriter } from './log-writer.ts';
-import { type BlockReader, DamageError } from './reader.ts';
+import type { BlockReader } from './reader.ts';
 import type { Segments } from './segments.ts';
 import type { RecordStream } from './stream.ts';
-import type { Volume } from './volume.ts';
 
-const ROW_LENGTH = 6;
 /**
  * Up to here a batch is ingested at once: it takes 0.1 to 0.4 ms, and waiting for another thread
  * costs a sixth of the speed of durable writes.
@@ -41,13 +34,6 @@ const INLINE_MAX = 64;
 const EAGER_COUNT = 64;
 /** What one dirty block may take of the log at most: a record of its own. */
 const RESERVED_BYTES = recordSizeMax(1, BLOCK_SIZE);
-
-export interface Trim {
-  readonly volume: Volume;
-  readonly lba: number;
-  readonly count: number;
-  done(status: BlockStatus): void;
-}
 
 export interface WriterParts {
   readonly engine: CasEngine;
@@ -67,12 +53,9 @@ export interface WriterParts {
 export class Writer {
   readonly log: LogWriter;
   readonly #parts: WriterParts;
-  readonly #rows: Int32Array;
-  readonly #slots: Int32Array;
-  readonly #trims = new Map<number, Trim>();
+  readonly #batch: Batch;
   /** Slots, and trims as negative numbers, in the order in which they were queued. */
   #queue: number[] = [];
-  #trimSerial = 0;
   #queuedCount = 0;
   #takenCount = 0;
   /** Of what was queued, how much is in records or needs none. */
@@ -86,8 +69,7 @@ export class Writer {
 
   constructor(parts: WriterParts) {
     this.#parts = parts;
-    this.#rows = new Int32Array(parts.batchBlocks * ROW_LENGTH);
-    this.#slots = new Int32Array(parts.batchBlocks);
+    this.#batch = new Batch(parts.cache, parts.batchBlocks);
     this.log = new LogWriter(parts, () => this.#roomChanged());
   }
 
@@ -129,9 +111,7 @@ export class Writer {
   }
 
   trim(trim: Trim): void {
-    const serial = --this.#trimSerial;
-    this.#trims.set(serial, trim);
-    this.#queue.push(serial);
+    this.#queue.push(this.#batch.add(trim));
     this.#demand = ++this.#queuedCount;
   }
 
@@ -193,7 +173,7 @@ export class Writer {
     }
     this.#running = false;
     this.#reachBoundary();
-    if (this.failed) this.#abandonTrims();
+    if (this.failed) this.#batch.abandon();
     this.#roomChanged();
   }
 
@@ -202,7 +182,8 @@ export class Writer {
   }
 
   async #ingestBatch(): Promise<void> {
-    const { cache, batchBlocks } = this.#parts;
+    const { batchBlocks } = this.#parts;
+    const batch = this.#batch;
     if (!this.#parts.log.fits(recordSizeMax(batchBlocks, BLOCK_SIZE))) {
       await this.log.drain();
       await this.#parts.log.advance();
@@ -210,152 +191,35 @@ export class Writer {
     }
     const buffer = this.log.takeBuffer() ?? (await this.log.nextBuffer());
     for (;;) {
-      const cold = this.#fillNow(batchBlocks);
+      const cold = fillNow(this.#parts, this.#queue, batchBlocks);
       if (cold.length === 0) break;
-      await Promise.all(cold.map((slot) => this.#fill(slot)));
+      await Promise.all(cold.map((slot) => fill(this.#parts, slot)));
     }
-    const count = this.#gather(batchBlocks);
-    if (count === 0) {
+    const taken = batch.gather(this.#queue);
+    this.#queue = this.#queue.slice(taken);
+    this.#takenCount += taken;
+    this.#reservedBytes -= batch.slotCount * RESERVED_BYTES;
+    if (batch.count === 0) {
       this.log.giveBuffer(buffer);
       this.log.ingested(this.#takenCount);
     } else {
-      const length = await this.#ingest(cache.slab, count, buffer);
-      await this.#point(buffer, count);
-      this.log.write(buffer, length, this.#slots.slice(0, count), this.#takenCount);
+      const length = await this.#ingest(buffer);
+      await batch.pointMaps(buffer, this.#parts.log.sequence);
+      this.log.write(buffer, length, batch.items(), this.#takenCount);
       this.#parts.onRecord(length);
     }
     this.#ingestedCount = this.#takenCount;
   }
 
-  #ingest(slab: Uint8Array, count: number, buffer: Uint8Array): number | Promise<number> {
-    const { engine, log, compress } = this.#parts;
-    log.prepare(buffer);
+  #ingest(record: Uint8Array): number | Promise<number> {
+    const { engine, cache, log, compress } = this.#parts;
+    const { rows, count } = this.#batch;
+    log.prepare(record);
     if (count <= INLINE_MAX) {
-      const length = engine.ingestNow(slab, this.#rows, count, buffer, compress);
+      const length = engine.ingestNow(cache.slab, rows, count, record, compress);
       if (length !== 0) return length;
     }
-    return engine.ingest(slab, this.#rows, count, buffer, compress);
-  }
-
-  /** Completes partly written blocks from what they replace. @returns slots that need waiting */
-  #fillNow(max: number): number[] {
-    const { cache } = this.#parts;
-    const cold: number[] = [];
-    for (let i = 0; i < this.#queue.length && i < max; i++) {
-      const slot = this.#queue[i] as number;
-      if (slot < 0 || cache.state[slot] !== SlotState.dirty) continue;
-      const partial = cache.mask[slot] !== MASK_FULL;
-      const volume = cache.owner[slot] as Volume;
-      const mapped = volume.tree.peek(cache.lba[slot] as number) !== undefined;
-      if (!mapped || (partial && !this.#fillFromMemory(slot))) cold.push(slot);
-    }
-    return cold;
-  }
-
-  #fillFromMemory(slot: number): boolean {
-    const { cache, reader } = this.#parts;
-    const volume = cache.owner[slot] as Volume;
-    if (!reader.readNow(volume, cache.lba[slot] as number, SCRATCH, 0)) return false;
-    mergeSectors(cache, slot, SCRATCH);
-    return true;
-  }
-
-  /**
-   * Brings in what a dirty block needs: its place in the map, and the sectors that it lacks. When
-   * they are damaged the write is lost, and its volume says so at every flush from now on.
-   */
-  async #fill(slot: number): Promise<void> {
-    const { cache, reader } = this.#parts;
-    const base = new Uint8Array(BLOCK_SIZE);
-    const lba = cache.lba[slot] as number;
-    const volume = cache.owner[slot] as Volume;
-    const isSame = () =>
-      cache.state[slot] === SlotState.dirty &&
-      cache.lba[slot] === lba &&
-      cache.owner[slot] === volume;
-    try {
-      await volume.tree.fetch(lba);
-      if (cache.mask[slot] === MASK_FULL) return;
-      await reader.read(volume, lba, base, 0);
-      if (isSame()) mergeSectors(cache, slot, base);
-    } catch (error) {
-      if (!(error instanceof DamageError)) throw error;
-      volume.lostWrite = error;
-      if (isSame()) cache.release(slot);
-    }
-  }
-
-  /** Moves the head of the queue to the rows of a batch. */
-  #gather(max: number): number {
-    const { cache } = this.#parts;
-    let count = 0;
-    let taken = 0;
-    for (; taken < this.#queue.length && taken < max; taken++) {
-      const item = this.#queue[taken] as number;
-      const row = count * ROW_LENGTH;
-      if (item < 0) {
-        const trim = this.#trims.get(item) as Trim;
-        this.#setRow(row, EntryKind.trim, trim.volume, trim.lba, 0, trim.count);
-      } else {
-        this.#reservedBytes -= RESERVED_BYTES;
-        if (cache.state[item] !== SlotState.dirty) continue;
-        cache.state[item] = SlotState.sealed;
-        const volume = cache.owner[item] as Volume;
-        const lba = cache.lba[item] as number;
-        this.#setRow(row, EntryKind.block, volume, lba, item * BLOCK_SIZE, 1);
-      }
-      this.#slots[count++] = item;
-    }
-    this.#queue = this.#queue.slice(taken);
-    this.#takenCount += taken;
-    return count;
-  }
-
-  #setRow(
-    row: number,
-    kind: number,
-    volume: Volume,
-    lba: number,
-    memory: number,
-    count: number,
-  ): void {
-    const rows = this.#rows;
-    rows[row] = kind;
-    rows[row + 1] = volume.id;
-    rows[row + 2] = lba % 2 ** 32;
-    rows[row + 3] = Math.floor(lba / 2 ** 32);
-    rows[row + 4] = memory;
-    rows[row + 5] = count;
-  }
-
-  /** Points the maps to what a record says. */
-  async #point(record: Uint8Array, count: number): Promise<void> {
-    const { cache, log } = this.#parts;
-    const words = entryWords(record, count);
-    for (let i = 0; i < count; i++) {
-      const item = this.#slots[i] as number;
-      const at = i * ENTRY_WORDS;
-      if (item < 0) {
-        const trim = this.#trims.get(item) as Trim;
-        const status = await clear(trim);
-        this.#trims.delete(item);
-        trim.done(status);
-        continue;
-      }
-      const volume = cache.owner[item] as Volume;
-      const { tree } = volume;
-      volume.changeCount++;
-      const lba = cache.lba[item] as number;
-      const source = words[at + EntryWord.kind] === EntryKind.zero ? undefined : words;
-      while (!tree.set(lba, source, at + EntryWord.hash)) await tree.fetch(lba);
-      cache.state[item] = SlotState.writing;
-      cache.sequence[item] = log.sequence;
-    }
-  }
-
-  #abandonTrims(): void {
-    for (const trim of this.#trims.values()) trim.done(BlockStatus.ioError);
-    this.#trims.clear();
+    return engine.ingest(cache.slab, rows, count, record, compress);
   }
 
   #roomChanged(): void {
@@ -363,27 +227,4 @@ export class Writer {
     this.#onRoom.clear();
     for (const retry of retries) retry();
   }
-}
-
-async function clear(trim: Trim): Promise<BlockStatus> {
-  try {
-    await trim.volume.tree.clear(trim.lba, trim.count);
-    return BlockStatus.ok;
-  } catch (error) {
-    if (!(error instanceof DamageError)) throw error;
-    return BlockStatus.ioError;
-  }
-}
-
-const SCRATCH = new Uint8Array(BLOCK_SIZE);
-
-/** Puts the sectors of `base` where the slot has none. */
-function mergeSectors(cache: BlockCache, slot: number, base: Uint8Array): void {
-  const mask = cache.mask[slot] as number;
-  for (let sector = 0; sector < 8; sector++) {
-    if ((mask & (1 << sector)) !== 0) continue;
-    const start = sector * 512;
-    cache.slab.set(base.subarray(start, start + 512), slot * BLOCK_SIZE + start);
-  }
-  cache.mask[slot] = MASK_FULL;
 }

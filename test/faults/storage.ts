@@ -129,3 +129,20 @@ export class Ext4 implements AsyncDisposable {
     await this.device[Symbol.asyncDispose]();
   }
 }
+
+/** A disk that records what is written to it in the file `log`. */
+export async function createRecordedDisk(
+  directory: { join(name: string): string },
+  sizeBytes: number,
+): Promise<ExportedFile> {
+  await createFile(directory.join('raw'), sizeBytes);
+  await createFile(directory.join('log'), 0);
+  return ExportedFile.create(directory.join('disk'), [
+    { driver: 'file', 'node-name': 'raw', filename: directory.join('raw') },
+    { driver: 'file', 'node-name': 'log', filename: directory.join('log') },
+    {
+      ...{ driver: 'blklogwrites', 'node-name': 'top', file: 'raw', log: 'log' },
+      'log-sector-size': 512,
+    },
+  ]);
+}

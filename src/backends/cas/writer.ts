@@ -25,11 +25,8 @@ import type { BlockReader } from './reader.ts';
 import type { Segments } from './segments.ts';
 import type { RecordStream } from './stream.ts';
 
-/**
- * Up to here a batch is ingested at once: it takes 0.1 to 0.4 ms, and waiting for another thread
- * costs a sixth of the speed of durable writes.
- */
-const INLINE_MAX = 64;
+/** Up to here handing a batch to another thread takes longer than doing it. */
+const INLINE_MAX = 8;
 /** While a record is being written, so many blocks are worth a batch before anybody asks for it. */
 const EAGER_COUNT = 64;
 /** What one dirty block may take of the log at most: a record of its own. */

@@ -6,9 +6,11 @@ export type HelpBlock =
   | { readonly kind: 'paragraph'; readonly text: string }
   | { readonly kind: 'list'; readonly title: string; readonly lines: readonly string[] };
 
-/** The command and all below it, in the order of its help. */
+/** All commands below this one, in the order of its help; not those that it hides. */
 export function* commandsBelow(command: Command): Generator<Command> {
+  const visible = command.createHelp().visibleCommands(command);
   for (const child of command.commands) {
+    if (!visible.includes(child)) continue;
     yield child;
     yield* commandsBelow(child);
   }

@@ -141,6 +141,21 @@ export class DataPath {
     await Promise.all(removed.map((opened) => this.#retire(opened)));
   }
 
+  /** Takes no more requests for a target until {@link resumeTarget}, and ends those in flight. */
+  async pauseTarget(address: number): Promise<void> {
+    const target = this.#targets.remove(address);
+    if (target === undefined || (await waitWhile(() => target.inFlight > 0))) return;
+    throw new StartupError(`the storage of ${target.name} hangs`, 'see the log of the server');
+  }
+
+  /** Serves and announces a target again. */
+  async resumeTarget(address: number): Promise<void> {
+    const target = this.#opened.get(address)?.target;
+    if (target === undefined) return;
+    this.#targets.add(target);
+    this.#aoe.announce(target);
+  }
+
   async keepCapabilities(): Promise<void> {
     native.keepCapabilities();
   }

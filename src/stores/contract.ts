@@ -154,8 +154,8 @@ export const storeStatusSchema = z
     logBytes: bytes('Log since the last checkpoint, which a restart would replay.'),
     indexEntries: z.number(),
     indexBytes: bytes('Memory of the index that finds duplicates.'),
-    measured: figuresSchema
-      .extend({ at: z.iso.datetime() })
+    measured: z
+      .strictObject({ at: z.iso.datetime(), figures: figuresSchema })
       .nullable()
       .describe('By the last job that told stats; the server starts one itself now and then.'),
     jobs: z.array(jobStatusSchema).describe('Those that wait or run, and the last that ended.'),

@@ -197,7 +197,7 @@ export class ServedStore {
   #remember(report: StoreReport, generation: number): void {
     const { logicalBytes, uniqueBytes, compressedBytes, liveBytes, garbageBytes } = report;
     const figures = { logicalBytes, uniqueBytes, compressedBytes, liveBytes, garbageBytes };
-    this.#measured = { ...figures, at: new Date().toISOString() };
+    this.#measured = { at: new Date().toISOString(), figures };
     this.#generation = generation;
   }
 

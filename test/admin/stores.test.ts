@@ -106,6 +106,11 @@ function expectOneMoment(image: Buffer, acks: Buffer): void {
   expect(older).toEqual([]);
 }
 
+/** Waits as long as a busy machine may need. */
+function eventually(check: () => Promise<void>): Promise<void> {
+  return vi.waitFor(check, { timeout: 20_000 });
+}
+
 /** Starts a command that is not waited for. */
 function start(...args: string[]): ChildProcess {
   return spawn(process.execPath, [PROGRAM, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
@@ -125,7 +130,7 @@ describeWith(TOOLS, 'a store that is served', () => {
   it('keeps in a snapshot all that was acknowledged, as of one moment, under load', async () => {
     const files = ['-j', setup.join('journal'), '-a', setup.join('acks')];
     const load = setup.verify('1.0', '-t', 5, ...LOAD, ...files);
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect((await status()).targets[0]?.counters.writes).toBeGreaterThan(500);
     });
     const path = `/v1/stores/${encodeURIComponent(store)}`;
@@ -167,7 +172,7 @@ describeWith(TOOLS, 'a store that is served', () => {
 
   it('goes back under load when it is forced, and announces the target', async () => {
     const load = setup.verify('1.0', '-t', 3, '-q', 24, '-w', 100, '-j', setup.join('journal'));
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect((await status()).targets[0]?.inFlight).toBeGreaterThan(0);
     });
     await cas('rollback', 'e1.0', 'monday', '--force');
@@ -200,6 +205,7 @@ describeWith(TOOLS, 'a store that is served', () => {
 
   it('collects and scrubs under load, one after the other', async () => {
     const journal = ['-j', setup.join('journal')];
+    await cas('rollback', 'e1.0', 'monday', '--force');
     await know('journal', atSnapshot, sentBySnapshot);
     while ((await storeStatus()).usedBytes < 200 * MIB) {
       expect(await setup.verify('1.0', '-t', 2, '-w', 100, ...journal)).toMatchObject(UNHARMED);
@@ -224,10 +230,8 @@ describeWith(TOOLS, 'a store that is served', () => {
   it('shows how far a job is, and ends it when the command is interrupted', async () => {
     const command = start('cas', 'scrub', store, '--rate', '1MiB');
     const running = { kind: 'scrub', state: 'running', phase: 'scrubbing' };
-    await vi.waitFor(
-      async () =>
-        expect((await storeStatus()).jobs).toContainEqual(expect.objectContaining(running)),
-      { timeout: 10_000 },
+    await eventually(async () =>
+      expect((await storeStatus()).jobs).toContainEqual(expect.objectContaining(running)),
     );
     const { output } = await program('status', setup.join('aoe-server.toml'));
     expect(output).toMatch(/scrub +running +scrubbing, .* of /);
@@ -235,7 +239,7 @@ describeWith(TOOLS, 'a store that is served', () => {
     command.kill('SIGINT');
     expect(await exited).toEqual([1, null]);
     const cancelled = { kind: 'scrub', state: 'cancelled' };
-    await vi.waitFor(async () =>
+    await eventually(async () =>
       expect((await storeStatus()).jobs).toContainEqual(expect.objectContaining(cancelled)),
     );
   });
@@ -291,7 +295,7 @@ describeWith(TOOLS, 'a store that is served', () => {
     }
     expect(started.length).toBeLessThan(16);
     for (const { id } of started) await ask('DELETE', `${base}/${id}`);
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       for (const { state } of (await storeStatus()).jobs)
         expect(state).not.toMatch(/waiting|running/);
     });
@@ -300,9 +304,7 @@ describeWith(TOOLS, 'a store that is served', () => {
   it('tells the same when no server has it open', async () => {
     const served = [await cas('list'), await cas('du'), await cas('diff', 'monday', 'e1.0')];
     const job = start('cas', 'scrub', store, '--rate', '1MiB');
-    await vi.waitFor(async () => expect((await storeStatus()).jobs.at(-1)?.state).toBe('running'), {
-      timeout: 10_000,
-    });
+    await eventually(async () => expect((await storeStatus()).jobs.at(-1)?.state).toBe('running'));
     const exited = once(job, 'exit');
     expect(await setup.server.stop()).toBe(0);
     await exited;

@@ -18,6 +18,8 @@ import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { storedRoots, walkTree } from './walk.ts';
 
+/** So much is moved between two syncs: a large one would hold up those of clients. */
+const UNSYNCED_BYTES_MAX = 4 << 20;
 /** Segments with more than this share of live bytes are not worth moving. */
 const LIVE_MAX = 0.8;
 
@@ -100,7 +102,8 @@ async function markAndSweep(store: CasStore, options: CollectOptions): Promise<C
       if (movedBytes === undefined) continue;
       report.movedBytes += movedBytes;
       emptied.push(segment);
-      onProgress?.('moving', report.movedBytes, movableBytes);
+      // What clients have stored again meanwhile is moved as well.
+      onProgress?.('moving', report.movedBytes, Math.max(movableBytes, report.movedBytes));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOSPC') break;
       throw error;
@@ -167,18 +170,24 @@ async function measure(store: CasStore, segment: Segment, pace: Pace): Promise<n
 
 /** Moves the live frames of a segment. @returns bytes moved, undefined when some cannot be */
 async function empty(store: CasStore, segment: Segment, pace: Pace): Promise<number | undefined> {
-  const { engine, moved } = store;
+  const { engine, moved, segments } = store;
   const flags = new Uint8Array(ENTRIES_MAX);
   const target = new Uint8Array(recordSizeMax(ENTRIES_MAX, NODE_SIZE));
   const parts = { engine, store: store.storeId };
   let movedBytes = 0;
+  let unsyncedBytes = 0;
   for await (const found of recordsOf(parts, segment, segment.usedBytes, false)) {
     if (typeof found === 'number') return undefined;
     const { header, bytes } = found;
     if (header.entryCount === 0 || engine.marked(bytes, flags) === 0) continue;
     const whole = await readRecord(parts, segment, header.offset, true);
     if (whole === undefined) return undefined;
-    if (!moved.fits(header.length)) await moved.advance();
+    if (!moved.fits(header.length)) {
+      // Takes a spare only when clients have theirs: they would have to wait for one to be made.
+      await segments.replenish();
+      await moved.advance();
+      void segments.replenish();
+    }
     moved.prepare(target);
     const length = await engine.move(whole.bytes, flags, target);
     if (length === 0) return undefined;
@@ -186,6 +195,11 @@ async function empty(store: CasStore, segment: Segment, pace: Pace): Promise<num
     await at.segment.file.write(target, length, at.offset, false);
     engine.addToIndex(target);
     movedBytes += length;
+    unsyncedBytes += length;
+    if (unsyncedBytes >= UNSYNCED_BYTES_MAX) {
+      await moved.sync();
+      unsyncedBytes = 0;
+    }
     await pace.wait(header.length + length);
   }
   return movedBytes;

@@ -57,8 +57,10 @@ export class JobBoard {
   /** Lets a job end early. @returns the job, undefined when there is none of this number */
   cancel(id: number): JobStatus | undefined {
     const entry = this.#entries.get(id);
-    entry?.controller.abort(new Error('the job was cancelled'));
-    return entry && statusOf(entry.job);
+    if (entry === undefined) return undefined;
+    entry.controller.abort(new Error('the job was cancelled'));
+    if (entry.job.state === 'waiting') entry.job = { ...entry.job, state: 'cancelled' };
+    return statusOf(entry.job);
   }
 
   list(): JobStatus[] {

@@ -12,6 +12,7 @@ import type {
   Job,
   JobRequest,
   JobStatus,
+  JobWatch,
   StoreList,
   StoreReport,
   StoreSnapshot,
@@ -133,13 +134,12 @@ export class ServedStore {
   startJob(request: JobRequest): JobStatus | undefined {
     return this.#board.start(request, async (watch) => {
       this.#note(request, 'a job is started');
-      return this.#with(async (store) => {
-        const options = { bytesPerSecondMax: BYTES_PER_SECOND_MAX, extentsMax: EXTENTS_MAX };
-        const { generation } = store;
-        const result = await new StoreActions(store, options).run(request, watch);
-        if (request.kind === 'stats') this.#remember(result as StoreReport, generation);
-        return result;
-      });
+      try {
+        return await this.#with((store) => this.#runJob(store, request, watch));
+      } catch (error) {
+        if (!watch.signal.aborted) this.#options.log.error(error, `${request.kind} has failed`);
+        throw error;
+      }
     });
   }
 
@@ -180,6 +180,14 @@ export class ServedStore {
   async close(): Promise<void> {
     await this.#board.close();
     await Promise.allSettled(this.#work);
+  }
+
+  async #runJob(store: CasStore, request: JobRequest, watch: JobWatch) {
+    const options = { bytesPerSecondMax: BYTES_PER_SECOND_MAX, extentsMax: EXTENTS_MAX };
+    const { generation } = store;
+    const result = await new StoreActions(store, options).run(request, watch);
+    if (request.kind === 'stats') this.#remember(result as StoreReport, generation);
+    return result;
   }
 
   #act<T>(work: (actions: StoreActions) => Promise<T>): Promise<T> {

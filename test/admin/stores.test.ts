@@ -294,6 +294,9 @@ describeWith(TOOLS, 'a store that is served', () => {
       started.push(JSON.parse(answer.text) as Job);
     }
     expect(started.length).toBeLessThan(16);
+    // One that waits need not wait to be cancelled.
+    const last = await ask('DELETE', `${base}/${started.at(-1)?.id}`);
+    expect(JSON.parse(last.text)).toMatchObject({ state: 'cancelled' });
     for (const { id } of started) await ask('DELETE', `${base}/${id}`);
     await eventually(async () => {
       for (const { state } of (await storeStatus()).jobs)

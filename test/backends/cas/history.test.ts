@@ -3,6 +3,7 @@ import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import { Pace } from '../../../src/backends/cas/pace.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
+import type { StoreOptions } from '../../../src/backends/cas/store-options.ts';
 import { rootOf } from './oracle.ts';
 import { SimFs, seededRandom } from './sim-fs.ts';
 import { blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
@@ -149,8 +150,8 @@ describe('the history of a volume', () => {
 
 describe('work beside others', () => {
   /** A store with much garbage, and a snapshot `s3` with 40 blocks from seed 602 on. */
-  async function openWithGarbage() {
-    const store = await openTiny(new SimFs());
+  async function openWithGarbage(options: Partial<StoreOptions> = {}) {
+    const store = await openTiny(new SimFs(), options);
     const client = clientOf(await store.openVolume('disk', SIZE));
     for (let round = 0; round < 8; round++) {
       await client.write(0, blocksOf(2 + 200 * round, 40, 2));
@@ -162,9 +163,13 @@ describe('work beside others', () => {
   }
 
   it('finds no damage where a collection has freed what is being scrubbed', async () => {
-    const store = await openWithGarbage();
-    const scrubbing = scrub(store, { pace: new Pace({ bytesPerSecondMax: 2 << 20 }) });
+    // There is no room for new files: those of freed segments get other content.
+    const store = await openWithGarbage({ spareCount: 48, capacityBytes: 48 * (64 << 10) });
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    const scrubbing = scrub(store, { pace: new Pace({ bytesPerSecondMax: 1 << 20 }) });
     expect((await collect(store, { liveMax: 0.9 })).freedSegments).toBeGreaterThan(5);
+    for (let round = 20; round < 26; round++) await client.write(0, blocksOf(200 * round, 40, 2));
+    await client.flush();
     const { damage, doneBytes } = await scrubbing;
     expect(damage).toEqual([]);
     expect(doneBytes).toBeGreaterThan(0);

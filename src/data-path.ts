@@ -128,7 +128,11 @@ export class DataPath {
 
   /** Closes what was opened and shall not be served. */
   async discardTargets(): Promise<void> {
-    for (const opened of this.#prepared.splice(0)) await this.#release(opened);
+    const prepared = this.#prepared.splice(0);
+    const released = await Promise.allSettled(prepared.map((opened) => this.#release(opened)));
+    for (const result of released) {
+      if (result.status === 'rejected') this.#log.error(result.reason, 'cannot close a new target');
+    }
   }
 
   /** Takes no more requests for targets at `addresses`, ends those in flight, and closes them. */

@@ -242,8 +242,10 @@ class Server implements RunningServer, Operations {
     await refuseRivals(namesOf(added), next.server.interfaces);
     await this.#addTargets(added);
     await Promise.all(this.#parts.map((part) => part.removeTargets(removed.map(addressOf))));
+    const { logLevel } = this.#config.server;
     this.#config = next;
-    await this.setLogLevel(next.server.logLevel);
+    // Otherwise the operator's choice stays.
+    if (next.server.logLevel !== logLevel) await this.setLogLevel(next.server.logLevel);
     this.#watchRivals();
     const names = { added: added.map(nameOf), removed: removed.map(nameOf) };
     this.#log.info(names, 'reloaded');

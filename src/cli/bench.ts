@@ -181,7 +181,8 @@ function formatHistogram(latenciesUs: Float64Array): string {
   }
   const most = Math.max(...counts.filter((count) => count > 0));
   const first = counts.findIndex((count) => count > 0);
-  const rows = counts.slice(first).map((_, index) => {
+  // Not map: it passes over latencies that nothing had.
+  const rows = Array.from({ length: counts.length - first }, (_, index) => {
     const bucket = first + index;
     const count = counts[bucket] ?? 0;
     const bar = '#'.repeat(Math.ceil((count / most) * BAR_LENGTH_MAX));

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { chmod, rm, stat, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -300,6 +301,18 @@ describeWith(TOOLS, 'the control socket, when somebody misuses it', () => {
     // Those on the segment do not notice.
     expect(await readError(0)).toBe(0);
     await vi.waitFor(() => status(), { timeout: 10_000, interval: 200 });
+  });
+
+  it('handles one request of a connection, however many were sent', async () => {
+    const put = (level: string) => {
+      const body = JSON.stringify({ level });
+      const head = `PUT /v1/log-level HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}`;
+      return `${head}\r\n\r\n${body}`;
+    };
+    const sent = say(put('debug') + put('warn'));
+    await once(sent.resume(), 'close');
+    expect((await status()).logLevel).toBe('debug');
+    await ask('PUT', '/v1/log-level', { level: 'info' });
   });
 
   it('takes no long request, and no garbage', async () => {

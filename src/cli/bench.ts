@@ -181,7 +181,7 @@ export function formatHistogram(latenciesUs: Float64Array): string {
   }
   const most = Math.max(...counts.filter((count) => count > 0));
   const first = counts.findIndex((count) => count > 0);
-  // Not map(): it leaves out the buckets that have no count.
+  // Not map: it passes over latencies that nothing had.
   const rows = Array.from({ length: counts.length - first }, (_, index) => {
     const bucket = first + index;
     const count = counts[bucket] ?? 0;

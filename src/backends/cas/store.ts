@@ -46,6 +46,8 @@ export class CasStore {
   /** Called after each checkpoint that the store made by itself. */
   onCheckpoint: () => Promise<void> = async () => {};
   readonly #volumes: Map<number, Volume>;
+  /** Snapshots that devices are open on. */
+  readonly #openSnapshots = new Set<Volume>();
   readonly #nodeWriter: NodeWriter;
   readonly #loaded: Loaded;
   /** Keeps the blob store up with this disk, if there is one. */
@@ -176,7 +178,9 @@ export class CasStore {
   async openSnapshot(nameOrRoot: string): Promise<CasDevice> {
     const entry = findRoot(this, nameOrRoot);
     const { name, sizeBytes, root } = entry;
-    return this.#deviceOf(await loadVolume(this.reader, { id: 0, name, sizeBytes }, root), true);
+    const snapshot = await loadVolume(this.reader, { id: 0, name, sizeBytes }, root);
+    this.#openSnapshots.add(snapshot);
+    return this.#deviceOf(snapshot, true);
   }
 
   /** Makes everything written so far durable, maps included. */
@@ -194,7 +198,7 @@ export class CasStore {
     return this.#exclusively(async () => {
       const volume = this.#requireVolume(volumeName);
       this.#requireNoSnapshot(name);
-      if (this.findVolume(name)) throw new Error(`there is a volume ${name} already`);
+      this.#requireNoVolume(name);
       const { sizeBytes } = volume;
       const before = this.snapshots;
       // What was written before this call belongs to the snapshot: into the map with it.
@@ -216,7 +220,7 @@ export class CasStore {
   /** Makes a new volume with the content of a snapshot, a volume, or a stored root. */
   clone(nameOrRoot: string, volumeName: string): Promise<Volume> {
     return this.#exclusively(async () => {
-      if (this.findVolume(volumeName)) throw new Error(`there is a volume ${volumeName} already`);
+      this.#requireNoVolume(volumeName);
       this.#requireNoSnapshot(volumeName);
       if (this.findVolume(nameOrRoot)) await this.#checkpoint();
       const { sizeBytes, root } = findRoot(this, nameOrRoot);
@@ -228,16 +232,21 @@ export class CasStore {
   }
 
   /**
-   * Gives a volume the content of a snapshot.
+   * Gives a volume the content of a snapshot. No request may be in flight on its devices.
    *
-   * @throws when devices are open on it and `force` is not set
+   * @throws {StartupError} devices are open on it and `force` is not set, or it does not fit
    */
   rollback(volumeName: string, nameOrRoot: string, force = false): Promise<void> {
     return this.#exclusively(async () => {
       const volume = this.#requireVolume(volumeName);
-      if (volume.users > 0 && !force) throw new Error(`volume ${volumeName} is in use`);
+      if (volume.users > 0 && !force) throw inUse(`volume ${volumeName}`);
       const { sizeBytes, root } = findRoot(this, nameOrRoot);
-      if (sizeBytes > volume.sizeBytes) throw new Error(`${nameOrRoot} is larger than the volume`);
+      if (sizeBytes > volume.sizeBytes) {
+        throw new StartupError(
+          `${nameOrRoot} is larger than the volume`,
+          'clone it; a volume never shrinks, so it has to grow before',
+        );
+      }
       const source = await loadVolume(this.reader, volume, root);
       await this.#flush();
       await new Promise<void>((resolve) => {
@@ -246,6 +255,7 @@ export class CasStore {
           volume.tree = source.tree;
           volume.tree.grow(volume.blockCount);
           volume.reference = source.reference;
+          volume.changeCount++;
           resolve();
         });
       });
@@ -253,11 +263,11 @@ export class CasStore {
     });
   }
 
-  /** @throws when devices are open on it, or there is none */
+  /** @throws {StartupError} devices are open on it, or there is none */
   deleteVolume(name: string): Promise<void> {
     return this.#exclusively(async () => {
       const volume = this.#requireVolume(name);
-      if (volume.users > 0) throw new Error(`volume ${name} is in use`);
+      if (volume.users > 0) throw inUse(`volume ${name}`);
       await this.#flush();
       for (const slot of [...volume.slots.values()]) this.cache.drop(slot);
       this.#volumes.delete(volume.id);
@@ -265,11 +275,17 @@ export class CasStore {
     });
   }
 
-  /** @throws when there is none */
+  /** @throws {StartupError} devices are open on it, or there is none */
   deleteSnapshot(name: string): Promise<void> {
     return this.#exclusively(async () => {
       if (!this.snapshots.some((entry) => entry.name === name)) {
-        throw new Error(`there is no snapshot ${name}`);
+        throw new StartupError(
+          `the store ${this.path} has no snapshot ${name}`,
+          'see which ones there are: aoe-server cas list',
+        );
+      }
+      for (const open of this.#openSnapshots) {
+        if (open.name === name) throw inUse(`snapshot ${name}`);
       }
       this.snapshots = this.snapshots.filter((entry) => entry.name !== name);
       await this.#checkpoint();
@@ -507,6 +523,7 @@ export class CasStore {
       },
       onClose: async () => {
         volume.users--;
+        this.#openSnapshots.delete(volume);
         if (!readOnly && this.#failure === undefined && !this.#closed) await this.#flush();
       },
     });
@@ -519,6 +536,11 @@ export class CasStore {
       `there is a snapshot ${name} already`,
       'take another name, or delete it: aoe-server cas delete',
     );
+  }
+
+  #requireNoVolume(name: string): void {
+    if (this.findVolume(name) === undefined) return;
+    throw new StartupError(`there is a volume ${name} already`, 'take another name');
   }
 
   #requireVolume(name: string): Volume {
@@ -573,6 +595,10 @@ export interface OpenParts {
   /** Of the blob store, claimed. */
   readonly journal: Journal | undefined;
   unlock(): void;
+}
+
+function inUse(what: string): StartupError {
+  return new StartupError(`${what} is in use`, 'remove the target that serves it, and reload');
 }
 
 /** Nodes go on behind the catalog, which is the last record of theirs that counts. */

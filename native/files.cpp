@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 
@@ -66,8 +67,9 @@ Napi::Value LogicalBlockSize(const Napi::CallbackInfo& info) {
     if (statx(FdOf(info), "", AT_EMPTY_PATH, STATX_DIOALIGN, &extended) < 0) {
       return Fail(info.Env(), "statx");
     }
-    const bool known = (extended.stx_mask & STATX_DIOALIGN) != 0;
-    return Napi::Number::New(info.Env(), known ? extended.stx_dio_offset_align : 512);
+    if ((extended.stx_mask & STATX_DIOALIGN) == 0) return Napi::Number::New(info.Env(), 512);
+    const uint32_t alignment = std::max(extended.stx_dio_offset_align, extended.stx_dio_mem_align);
+    return Napi::Number::New(info.Env(), alignment);
   }
   int size = 0;
   if (ioctl(FdOf(info), BLKSSZGET, &size) < 0) return Fail(info.Env(), "ioctl(BLKSSZGET)");

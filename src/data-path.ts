@@ -128,7 +128,11 @@ export class DataPath {
 
   /** Closes what was opened and shall not be served. */
   async discardTargets(): Promise<void> {
-    for (const opened of this.#prepared.splice(0)) await this.#release(opened);
+    const prepared = this.#prepared.splice(0);
+    const released = await Promise.allSettled(prepared.map((opened) => this.#release(opened)));
+    for (const result of released) {
+      if (result.status === 'rejected') this.#log.error(result.reason, 'cannot close a new target');
+    }
   }
 
   /** Takes no more requests for targets at `addresses`, ends those in flight, and closes them. */
@@ -139,6 +143,21 @@ export class DataPath {
       this.#targets.remove(target.address);
     }
     await Promise.all(removed.map((opened) => this.#retire(opened)));
+  }
+
+  /** Takes no more requests for a target until {@link resumeTarget}, and ends those in flight. */
+  async pauseTarget(address: number): Promise<void> {
+    const target = this.#targets.remove(address);
+    if (target === undefined || (await waitWhile(() => target.inFlight > 0))) return;
+    throw new StartupError(`the storage of ${target.name} hangs`, 'see the log of the server');
+  }
+
+  /** Serves and announces a target again. */
+  async resumeTarget(address: number): Promise<void> {
+    const target = this.#opened.get(address)?.target;
+    if (target === undefined) return;
+    this.#targets.add(target);
+    this.#aoe.announce(target);
   }
 
   async keepCapabilities(): Promise<void> {

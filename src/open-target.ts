@@ -54,6 +54,7 @@ export async function openTarget(
     io: services.io,
     name: config.name,
     readOnly: config.readOnly,
+    controlPath: services.server.controlPath,
     onTrouble: (problem, error) => services.log.error(error, problem),
   });
   try {
@@ -138,6 +139,7 @@ function statusOf(
     writeCache: committed.writeCache,
     failed: committed.failed,
     inFlight: target.inFlight,
+    lastAccess: target.lastAccessUs === 0 ? null : formatTime(target.lastAccessUs),
     configString: new TextDecoder().decode(configString),
     allow: config.allow.map(formatMacAddress),
     maskList: maskList.map(formatMacAddress),
@@ -153,10 +155,15 @@ function statusOf(
     groups: committed.groups.distribution(),
     clients: target.clients.list().map(({ mac, lastSeenUs, requests }) => ({
       mac: formatMacAddress(mac),
-      lastSeen: new Date(lastSeenUs / 1000).toISOString(),
+      lastSeen: formatTime(lastSeenUs),
       requests,
     })),
   };
+}
+
+/** @param us microseconds since the epoch */
+function formatTime(us: number): string {
+  return new Date(us / 1000).toISOString();
 }
 
 function latencyOf(target: AoeTarget, op: BlockOp): Distribution {

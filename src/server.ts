@@ -1,8 +1,9 @@
 /**
  * Composition root: from a checked configuration to a serving server, and back down. What must be
- * there once is here: the lock of the state directory, and the look-out for rivals. The data path
- * runs in this thread, or in several of its own.
+ * there once is here: the lock of the state directory, the look-out for rivals, and stores. The
+ * data path runs in this thread, or in several of its own.
  */
+import { resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { ControlSocket } from './admin/control-socket.ts';
 import type { Operations, Reloaded } from './admin/operations.ts';
@@ -19,7 +20,8 @@ import { StartupError } from './core/startup-error.ts';
 import { DataPath } from './data-path.ts';
 import { setLogLevel } from './log.ts';
 import { native } from './native.ts';
-import { mergeStatus, type ServerStatus } from './status.ts';
+import { mergeStatus, type ServerStatus, type TargetStatus } from './status.ts';
+import { type ServedStore, ServedStores } from './stores/served-stores.ts';
 import { VERSION } from './version.ts';
 import { type Callable, WorkerThread } from './worker-thread.ts';
 
@@ -87,8 +89,9 @@ class Server implements RunningServer, Operations {
   readonly failed: Promise<Error>;
   #config: Config;
   readonly #loadAgain: () => Config;
-  /** One after the other. */
-  #reloading: Promise<unknown> = Promise.resolve();
+  /** Reloads and pauses of targets: one after the other. */
+  #changing: Promise<unknown> = Promise.resolve();
+  readonly #stores: ServedStores;
   readonly #log: Logger;
   readonly #parts: Part[] = [];
   readonly #startedAt = new Date();
@@ -102,6 +105,11 @@ class Server implements RunningServer, Operations {
     this.#config = config;
     this.#loadAgain = loadAgain;
     this.#log = log;
+    this.#stores = new ServedStores({
+      findTarget: (path, volume) => this.#findTarget(path, volume),
+      whilePaused: (target, work) => this.#whilePaused(target, work),
+      log,
+    });
     this.failed = new Promise((resolve) => {
       this.#fail = resolve;
     });
@@ -133,9 +141,7 @@ class Server implements RunningServer, Operations {
   }
 
   reload(): Promise<Reloaded> {
-    const reloaded = this.#reloading.then(() => this.#reload());
-    this.#reloading = reloaded.catch(() => {});
-    return reloaded;
+    return this.#change(() => this.#reload());
   }
 
   async status(): Promise<ServerStatus> {
@@ -147,7 +153,12 @@ class Server implements RunningServer, Operations {
       workers: this.#parts.length,
       logLevel: this.#log.level,
       ...mergeStatus(parts),
+      stores: await this.#stores.status(),
     };
+  }
+
+  store(path: string): ServedStore | undefined {
+    return this.#stores.find(path);
   }
 
   async announce(): Promise<void> {
@@ -158,9 +169,7 @@ class Server implements RunningServer, Operations {
     const target = this.#config.targets.find((one) => one.name === name);
     if (target === undefined) return false;
     const address = addressOf(target);
-    const count = this.#parts.length;
-    const part = this.#parts.find((_, index) => takes({ index, count }, address));
-    return (await part?.setLists(address, lists)) ?? false;
+    return (await this.#partOf(address)?.setLists(address, lists)) ?? false;
   }
 
   async setLogLevel(text: string): Promise<boolean> {
@@ -185,8 +194,42 @@ class Server implements RunningServer, Operations {
       : new WorkerThread({ server, targets, share, onFailed });
   }
 
+  #partOf(address: number): Part | undefined {
+    const count = this.#parts.length;
+    return this.#parts.find((_, index) => takes({ index, count }, address));
+  }
+
+  #change<T>(work: () => Promise<T>): Promise<T> {
+    const changed = this.#changing.then(() => {
+      if (this.#closing === undefined) return work();
+      throw new StartupError('the server is stopping', 'start it');
+    });
+    this.#changing = changed.catch(() => {});
+    return changed;
+  }
+
+  async #findTarget(path: string, volume: string): Promise<TargetStatus | undefined> {
+    const config = this.#config.targets.find(({ name }) => name === volume);
+    if (config?.backend.type !== 'cas' || config.backend.root !== undefined) return undefined;
+    if (resolve(config.backend.blobStore.path) !== path) return undefined;
+    const { targets } = await this.status();
+    return targets.find(({ name }) => name === volume);
+  }
+
+  #whilePaused<T>({ shelf, slot }: TargetStatus, work: () => Promise<T>): Promise<T> {
+    const address = addressOf({ shelf, slot });
+    return this.#change(async () => {
+      const part = this.#partOf(address);
+      try {
+        await part?.pauseTarget(address);
+        return await work();
+      } finally {
+        await part?.resumeTarget(address);
+      }
+    });
+  }
+
   async #reload(): Promise<Reloaded> {
-    if (this.#closing !== undefined) throw new StartupError('the server is stopping', 'start it');
     const next = this.#loadAgain();
     const { added, removed, fixed } = compareConfigs(this.#config, next);
     if (fixed.length > 0) {
@@ -199,8 +242,10 @@ class Server implements RunningServer, Operations {
     await refuseRivals(namesOf(added), next.server.interfaces);
     await this.#addTargets(added);
     await Promise.all(this.#parts.map((part) => part.removeTargets(removed.map(addressOf))));
+    const { logLevel } = this.#config.server;
     this.#config = next;
-    await this.setLogLevel(next.server.logLevel);
+    // Otherwise the operator's choice stays.
+    if (next.server.logLevel !== logLevel) await this.setLogLevel(next.server.logLevel);
     this.#watchRivals();
     const names = { added: added.map(nameOf), removed: removed.map(nameOf) };
     this.#log.info(names, 'reloaded');
@@ -225,8 +270,9 @@ class Server implements RunningServer, Operations {
   }
 
   async #close(): Promise<void> {
-    await this.#reloading;
+    await this.#changing;
     await this.#control?.close();
+    await this.#stores.close();
     this.#rivals?.close();
     const closed = await Promise.allSettled(this.#parts.map((part) => part.close()));
     await this.#state?.close();

@@ -4,6 +4,7 @@
  * control socket gives of them. Counters count from the start of the server.
  */
 import { z } from 'zod';
+import { storeStatusSchema } from './stores/contract.ts';
 
 const count = (description: string) => z.number().nonnegative().describe(description);
 
@@ -43,6 +44,10 @@ export const targetStatusSchema = z
       .boolean()
       .describe('A flush failed: no write succeeds until the server is restarted.'),
     inFlight: count('Requests that are not answered yet.'),
+    lastAccess: z.iso
+      .datetime()
+      .nullable()
+      .describe('When an initiator last read, wrote, flushed or trimmed.'),
     configString: z.string().describe('What is not UTF-8 is shown as U+FFFD.'),
     allow: macsSchema.describe('Who is answered, by configuration of the target; empty for all.'),
     maskList: macsSchema.describe('Who is answered, by MAC mask list; empty for all.'),
@@ -122,6 +127,7 @@ export const serverStatusSchema = partStatusSchema
     startedAt: z.iso.datetime(),
     workers: count('Threads that serve.'),
     logLevel: z.string(),
+    stores: z.array(storeStatusSchema),
   })
   .describe('A running server.');
 

@@ -28,6 +28,8 @@ export type Callable = Pick<
   | 'serveTargets'
   | 'discardTargets'
   | 'removeTargets'
+  | 'pauseTarget'
+  | 'resumeTarget'
   | 'keepCapabilities'
   | 'reduceCapabilities'
   | 'status'
@@ -114,6 +116,14 @@ export class WorkerThread {
 
   async removeTargets(addresses: readonly number[]): Promise<void> {
     await this.#call('removeTargets', addresses);
+  }
+
+  async pauseTarget(address: number): Promise<void> {
+    await this.#call('pauseTarget', address);
+  }
+
+  async resumeTarget(address: number): Promise<void> {
+    await this.#call('resumeTarget', address);
   }
 
   async keepCapabilities(): Promise<void> {

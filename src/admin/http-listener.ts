@@ -39,6 +39,8 @@ export class HttpListener {
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
     });
     this.#server.maxConnections = CONNECTIONS_MAX;
+    // Otherwise all that were sent at once are handled, whatever the reply says of the connection.
+    this.#server.maxRequestsPerSocket = 1;
     this.#server.setTimeout(IDLE_MS_MAX);
     this.#server.on('request', (request, response) => void this.#handle(request, response));
   }

@@ -8,6 +8,7 @@ import type { DeviceCounters } from '../core/counted-device.ts';
 import type { Distribution } from '../core/histogram.ts';
 import type { LinkCounters } from '../net/link.ts';
 import type { LinkStatus, ServerStatus, TargetStatus } from '../status.ts';
+import type { StoreStatus } from '../stores/contract.ts';
 
 export const METRICS_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
 
@@ -49,6 +50,14 @@ const ENDED: Split<DeviceCounters> = {
   flush: 'flushes',
   trim: 'trims',
 };
+const FIGURES: Split<NonNullable<StoreStatus['measured']>['figures']> = {
+  logical: 'logicalBytes',
+  unique: 'uniqueBytes',
+  compressed: 'compressedBytes',
+  live: 'liveBytes',
+  garbage: 'garbageBytes',
+};
+const JOB_KINDS = ['collect', 'scrub', 'stats', 'usage', 'diff'] as const;
 const MOVED: Split<DeviceCounters> = { read: 'readBytes', write: 'writtenBytes' };
 
 /** Values that go up and down. */
@@ -106,6 +115,44 @@ const GAUGES: readonly Metric[] = [
     'aoe_target_reserve_entries',
     'Length of the reserve list; at 0 there is no reservation',
     (target, labels) => [[labels, target.reserveList.length]],
+  ),
+  perStore('aoe_store_damaged', 'Whether it is for reading only', (store, labels) => [
+    [labels, Number(store.damaged)],
+  ]),
+  perStore('aoe_store_failed', 'Whether nothing can be written any more', (store, labels) => [
+    [labels, Number(store.failed)],
+  ]),
+  perStore('aoe_store_volumes', 'Volumes in the store', (store, labels) => [
+    [labels, store.volumes],
+  ]),
+  perStore('aoe_store_snapshots', 'Snapshots in the store', (store, labels) => [
+    [labels, store.snapshots],
+  ]),
+  perStore('aoe_store_physical_bytes', 'Segment files, spares included', (store, labels) => [
+    [labels, store.physicalBytes],
+  ]),
+  perStore('aoe_store_used_bytes', 'Records in segments', (store, labels) => [
+    [labels, store.usedBytes],
+  ]),
+  perStore('aoe_store_index_bytes', 'Memory of the dedup index', (store, labels) => [
+    [labels, store.indexBytes],
+  ]),
+  perStore(
+    'aoe_store_measured_bytes',
+    'What the store held when it was last measured, by figure',
+    ({ measured }, labels) =>
+      measured === null ? [] : split(measured.figures, 'figure', FIGURES, labels),
+  ),
+  perStore(
+    'aoe_store_measured_time_seconds',
+    'When the store was last measured, since the epoch',
+    ({ measured }, labels) => (measured === null ? [] : [[labels, Date.parse(measured.at) / 1000]]),
+  ),
+  perStore('aoe_store_jobs_running', 'Jobs that run, by kind', ({ jobs }, labels) =>
+    JOB_KINDS.map((kind) => [
+      { ...labels, kind },
+      jobs.filter((job) => job.kind === kind && job.state === 'running').length,
+    ]),
   ),
 ];
 
@@ -241,6 +288,18 @@ function perTarget<Value = number>(
     name,
     help,
     samples: ({ targets }) => targets.flatMap((one) => samples(one, { target: one.name })),
+  };
+}
+
+function perStore(
+  name: string,
+  help: string,
+  samples: (store: StoreStatus, labels: Labels) => readonly Sample<number>[],
+): Metric {
+  return {
+    name,
+    help,
+    samples: ({ stores }) => stores.flatMap((one) => samples(one, { store: one.path })),
   };
 }
 

@@ -7,12 +7,12 @@ const ERROR = z.strictObject({
   error: z.string().describe('What is wrong.'),
   remedy: z.string().describe('What helps.'),
 });
-const TARGET_PARAMETER = {
-  name: 'target',
-  in: 'path',
-  required: true,
-  description: 'The name of a target, such as e1.0.',
-  schema: { type: 'string' },
+/** What stands for what in paths. */
+const PARAMETERS: Readonly<Record<string, string>> = {
+  target: 'The name of a target, such as e1.0.',
+  store: 'The path of the store, as the status tells it; its slashes are written %2F.',
+  name: 'The name of a volume or snapshot.',
+  job: 'The number of a job.',
 };
 
 export function describeRoutes(routes: readonly Route[]): object {
@@ -29,9 +29,14 @@ export function describeRoutes(routes: readonly Route[]): object {
 
 function describe({ path, summary, body, answer }: Route): object {
   const content = answer === undefined ? { 'text/plain': {} } : jsonContent(answer);
+  const parameters = Object.entries(PARAMETERS)
+    .filter(([name]) => path.includes(`{${name}}`))
+    .map(([name, description]) => {
+      return { name, in: 'path', required: true, description, schema: { type: 'string' } };
+    });
   return {
     summary,
-    ...(path.includes('{target}') && { parameters: [TARGET_PARAMETER] }),
+    ...(parameters.length > 0 && { parameters }),
     ...(body && { requestBody: { required: true, content: jsonContent(body) } }),
     responses: {
       '200': { description: 'Done.', content },

@@ -1,6 +1,7 @@
 /** What operators can do to a running server, whichever way they ask. */
 import type { ListChange } from '../aoe/target-state.ts';
 import type { ServerStatus } from '../status.ts';
+import type { ServedStore } from '../stores/served-stores.ts';
 
 /** Names of targets. */
 export interface Reloaded {
@@ -24,6 +25,8 @@ export interface Operations {
    * @throws the reason, with a remedy
    */
   reload(): Promise<Reloaded>;
+  /** @returns undefined when this server has no store at `path` open */
+  store(path: string): ServedStore | undefined;
   /**
    * Sets the least severe kind of message that is logged, until the next start.
    *

@@ -7,16 +7,18 @@ import { METRICS_TYPE, renderMetrics } from './metrics.ts';
 import { describeRoutes } from './openapi.ts';
 import type { Operations, Reloaded } from './operations.ts';
 import { type Reply, RequestError } from './request.ts';
+import { STORE_ROUTES } from './store-routes.ts';
 
 const JSON_TYPE = 'application/json';
 
-/** The target that a path names, and what the request carries. */
-interface Asked<Body> {
-  readonly target: string;
+/** What a path names, and what the request carries. */
+export interface Asked<Body> {
+  /** By what stands for it in the path of the route. */
+  readonly named: Readonly<Record<string, string>>;
   readonly body: Body;
 }
 
-/** One method of one path; `{target}` in it stands for a target's name. */
+/** One method of one path; `{target}` in it stands for a target's name, and so on. */
 export interface Route {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   readonly path: string;
@@ -78,6 +80,7 @@ export const ROUTES: readonly Route[] = [
   },
   ...listRoutes('mask-list', 'maskList', 'MAC mask list'),
   ...listRoutes('reserve-list', 'reserveList', 'reserve list'),
+  ...STORE_ROUTES,
   {
     method: 'GET',
     path: '/metrics',
@@ -102,14 +105,14 @@ export class Routes {
 
   /** @throws {RequestError} it cannot be done; @throws the operation's error */
   async handle(method: string, path: string, body: unknown): Promise<Reply> {
-    const matching = ROUTES.filter((route) => targetIn(route, path) !== undefined);
+    const matching = ROUTES.filter((route) => namesIn(route, path) !== undefined);
     if (matching.length === 0) throw new RequestError(404, `there is nothing at ${path}`);
     const route = matching.find((one) => one.method === method);
     if (route === undefined) {
       const known = matching.map((one) => one.method).join(', ');
       throw new RequestError(405, `${path} knows ${known} only`);
     }
-    const asked = { target: targetIn(route, path) ?? '', body: check(route, body) as never };
+    const asked = { named: namesIn(route, path) ?? {}, body: check(route, body) as never };
     const answer = await route.run(this.#operations, asked);
     return route.answer === undefined
       ? { status: 200, type: METRICS_TYPE, text: answer as string }
@@ -117,13 +120,26 @@ export class Routes {
   }
 }
 
-/** The target that `path` names, '' for none; undefined when it is not the route's path. */
-function targetIn(route: Route, path: string): string | undefined {
-  const [before = '', after] = route.path.split('{target}');
-  if (after === undefined) return path === route.path ? '' : undefined;
-  if (!path.startsWith(before) || !path.endsWith(after)) return undefined;
-  const target = path.slice(before.length, path.length - after.length);
-  return target.includes('/') ? undefined : target;
+/** What `path` names, decoded; undefined when it is not the route's path. */
+function namesIn(route: Route, path: string): Asked<never>['named'] | undefined {
+  const [parts, given] = [route.path.split('/'), path.split('/')];
+  if (parts.length !== given.length) return undefined;
+  const named: Record<string, string> = {};
+  for (const [index, part] of parts.entries()) {
+    const [, name] = /^\{(\w+)\}$/.exec(part) ?? [];
+    const value = given[index] as string;
+    if (name !== undefined) named[name] = decode(value);
+    else if (part !== value) return undefined;
+  }
+  return named;
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new RequestError(400, `${text} is no part of a path`);
+  }
 }
 
 function check(route: Route, body: unknown): unknown {
@@ -178,7 +194,8 @@ function listRoutes(name: string, key: 'maskList' | 'reserveList', words: string
       path,
       summary: `Tell the ${words} of a target`,
       answer,
-      run: async (operations, { target }) => {
+      run: async (operations, { named }) => {
+        const target = named['target'] as string;
         const { targets } = await operations.status();
         const found = targets.find((one) => one.name === target);
         if (found === undefined) throw await noTarget(operations, target);
@@ -191,15 +208,15 @@ function listRoutes(name: string, key: 'maskList' | 'reserveList', words: string
       summary: `Replace the ${words}, whoever holds the target; durable when answered`,
       body: listSchema,
       answer,
-      run: (operations, { target, body }: Asked<readonly number[]>) =>
-        set(operations, target, [...new Set(body)]),
+      run: (operations, { named, body }: Asked<readonly number[]>) =>
+        set(operations, named['target'] as string, [...new Set(body)]),
     },
     {
       method: 'DELETE',
       path,
       summary: `Empty the ${words}, whoever holds the target; durable when answered`,
       answer,
-      run: (operations, { target }) => set(operations, target, []),
+      run: (operations, { named }) => set(operations, named['target'] as string, []),
     },
   ];
 }

@@ -59,6 +59,8 @@ export class AoeTarget implements ExchangeOwner {
   readonly disk: AtaDisk;
   /** Exchanges that are not answered yet. */
   inFlight = 0;
+  /** When the last request arrived that reached the device; microseconds since the epoch. */
+  lastAccessUs = 0;
   readonly latencies: readonly Histogram[] = Object.values(BlockOp).map(() => new Histogram());
   readonly clients = new ClientTable();
   /** Has work been gathered for it in the present batch? */

@@ -18,6 +18,8 @@ import { Aoe, FRAME_SIZE_MIN } from './codec/header.ts';
 /** Who keeps count of exchanges in flight, and of the time they take: a target. */
 export interface ExchangeOwner {
   inFlight: number;
+  /** When the last request arrived that reached the device; microseconds since the epoch. */
+  lastAccessUs: number;
   /** Microseconds from a request's arrival until its response was sent, by {@link BlockOp}. */
   readonly latencies: readonly Histogram[];
 }
@@ -107,8 +109,9 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
   /** The response has left, or was given up. */
   sent(sentUs: number): void {
     if (sentUs > 0 && this.#accesses) {
-      const latencies = (this.#owner as ExchangeOwner).latencies;
-      (latencies[this.op] as Histogram).record(sentUs - this.arrivalUs);
+      const owner = this.#owner as ExchangeOwner;
+      owner.lastAccessUs = this.arrivalUs;
+      (owner.latencies[this.op] as Histogram).record(sentUs - this.arrivalUs);
     }
     this.drop();
   }

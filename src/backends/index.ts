@@ -19,6 +19,8 @@ export interface BackendOptions {
   /** The target's name, which names its volume in a store. */
   readonly name: string;
   readonly readOnly: boolean;
+  /** Where commands reach this server. */
+  readonly controlPath: string;
   /** Storage has failed, or is found damaged, in a way that no request tells. */
   onTrouble(problem: string, error?: Error): void;
 }
@@ -30,8 +32,9 @@ export interface BackendOptions {
  */
 export async function openBackend(
   backend: BackendConfig,
-  { io, name, readOnly, onTrouble }: BackendOptions,
+  options: BackendOptions,
 ): Promise<BlockDevice> {
+  const { io, readOnly } = options;
   switch (backend.type) {
     case 'file':
       return openFileDevice(io, backend, readOnly);
@@ -40,23 +43,24 @@ export async function openBackend(
     case 'memory':
       return openMemoryDevice(io, backend.sizeBytes, readOnly);
     case 'cas':
-      return openCasBackend(backend, { io, name, readOnly, onTrouble });
+      return openCasBackend(backend, options);
   }
 }
 
 async function openCasBackend(
   { blobStore, sizeBytes, root }: CasBackendConfig,
-  { name, readOnly, onTrouble }: BackendOptions,
+  { name, readOnly, controlPath, onTrouble }: BackendOptions,
 ): Promise<BlockDevice> {
   const { path } = blobStore;
-  const options: Partial<StoreOptions> = {
+  const storeOptions: Partial<StoreOptions> = {
+    controlPath,
     remote: blobStore.type === 'file' ? undefined : await remoteOf(blobStore, onTrouble),
     onFailed: (error) => onTrouble('the store has failed', error),
     onDamage: (damage) => onTrouble(`the store is damaged: ${JSON.stringify(damage)}`),
   };
-  if (root !== undefined) return openCasSnapshot(path, root, options);
+  if (root !== undefined) return openCasSnapshot(path, root, storeOptions);
   assert(sizeBytes !== undefined);
-  return openCasDevice({ path, name, sizeBytes }, readOnly, options);
+  return openCasDevice({ path, name, sizeBytes }, readOnly, storeOptions);
 }
 
 async function remoteOf(

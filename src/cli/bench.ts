@@ -173,7 +173,7 @@ function formatRows(rows: readonly Row[]): string {
 }
 
 /** A line for each doubling of the latency between the shortest and the longest. */
-function formatHistogram(latenciesUs: Float64Array): string {
+export function formatHistogram(latenciesUs: Float64Array): string {
   const counts: number[] = [];
   for (const latencyUs of latenciesUs) {
     const bucket = Math.max(0, Math.floor(Math.log2(latencyUs)));
@@ -181,7 +181,8 @@ function formatHistogram(latenciesUs: Float64Array): string {
   }
   const most = Math.max(...counts.filter((count) => count > 0));
   const first = counts.findIndex((count) => count > 0);
-  const rows = counts.slice(first).map((_, index) => {
+  // Not map: it passes over latencies that nothing had.
+  const rows = Array.from({ length: counts.length - first }, (_, index) => {
     const bucket = first + index;
     const count = counts[bucket] ?? 0;
     const bar = '#'.repeat(Math.ceil((count / most) * BAR_LENGTH_MAX));

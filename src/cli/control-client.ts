@@ -13,7 +13,7 @@ export interface ControlOptions {
 }
 
 /** The server cannot be reached, or refuses. */
-class ControlError extends Error {
+export class ControlError extends Error {
   readonly remedy: string;
 
   constructor(message: string, remedy: string, options?: ErrorOptions) {
@@ -47,13 +47,23 @@ export function controlCommand(
  * @returns the JSON of its answer
  * @throws {ControlError} it cannot be reached, or refuses; @throws {ConfigError}
  */
-export async function ask(
+export function ask(
   config: string,
   method: string,
   path: string,
   body?: unknown,
 ): Promise<unknown> {
-  const response = await send(loadConfig(config).server.controlPath, method, path, body);
+  return askSocket(loadConfig(config).server.controlPath, method, path, body);
+}
+
+/** The same for the server whose control socket is known. @throws {ControlError} */
+export async function askSocket(
+  socketPath: string,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<unknown> {
+  const response = await send(socketPath, method, path, body);
   const answer: unknown = JSON.parse(await text(response));
   if (response.statusCode === STATUS_OK) return answer;
   const { error, remedy } = answer as { error: string; remedy: string };

@@ -4,6 +4,7 @@ import { announceCommand } from './announce.ts';
 import { benchCommand } from './bench.ts';
 import { addCasCommand } from './cas/command.ts';
 import { check } from './check.ts';
+import { addCompletionCommands } from './completion.ts';
 import { discoverCommand } from './discover.ts';
 import { ExitCode } from './exit-code.ts';
 import { addExportCommand } from './export.ts';
@@ -68,5 +69,6 @@ export function createProgram(): Command {
   addImportCommand(program);
   addExportCommand(program);
   addCasCommand(program);
+  addCompletionCommands(program);
   return program;
 }

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { LinkStatus, ServerStatus, TargetStatus } from '../status.ts';
+import type { JobStatus, StoreStatus } from '../stores/contract.ts';
 import { ask, type ControlOptions, controlCommand } from './control-client.ts';
 import { formatRoundSize } from './round-size.ts';
 import { formatTable } from './table.ts';
@@ -56,6 +57,17 @@ export function formatStatus(status: ServerStatus): string {
     ...optionalTable(
       ['TARGET', 'INITIATOR', 'REQUESTS', 'LAST SEEN'],
       status.targets.flatMap(clientRows),
+    ),
+    ...optionalTable(
+      [
+        ...['STORE', 'STATE', 'VOLUMES', 'SNAPSHOTS', 'LOGICAL', 'UNIQUE', 'COMPRESSED'],
+        ...['PHYSICAL', 'GARBAGE', 'INDEX', 'MEASURED'],
+      ],
+      status.stores.map(storeRow),
+    ),
+    ...optionalTable(
+      ['STORE', 'JOB', 'KIND', 'STATE', 'PROGRESS', 'STARTED'],
+      status.stores.flatMap(({ path, jobs }) => jobs.map((job) => jobRow(path, job))),
     ),
   ];
   return parts.join('\n\n');
@@ -124,6 +136,35 @@ function targetRow(target: TargetStatus): string[] {
     formatList(target.maskList, 'any'),
     formatList(target.reserveList, '-'),
   ];
+}
+
+function storeRow(store: StoreStatus): string[] {
+  const { measured } = store;
+  const figures = measured?.figures;
+  const figure = (bytes: number | undefined) =>
+    bytes === undefined ? '-' : formatRoundSize(bytes);
+  return [
+    store.path,
+    store.failed ? 'FAILED' : store.damaged ? 'DAMAGED' : 'ok',
+    `${store.volumes}`,
+    `${store.snapshots}`,
+    figure(figures?.logicalBytes),
+    figure(figures?.uniqueBytes),
+    figure(figures?.compressedBytes),
+    formatRoundSize(store.physicalBytes),
+    figure(figures?.garbageBytes),
+    formatRoundSize(store.indexBytes),
+    measured === null ? 'not yet' : `${formatAge(measured.at)} ago`,
+  ];
+}
+
+function jobRow(
+  path: string,
+  { id, kind, state, phase, doneBytes, totalBytes, startedAt }: JobStatus,
+) {
+  const done = `${formatRoundSize(doneBytes)} of ${formatRoundSize(totalBytes)}`;
+  const progress = phase === null ? '-' : `${phase}, ${done}`;
+  return [path, `${id}`, kind, state, progress, `${formatAge(startedAt)} ago`];
 }
 
 function describeWrites({ readOnly, writeCache }: TargetStatus): string {

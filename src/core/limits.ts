@@ -5,7 +5,7 @@ export const Limits = {
    * brings nothing measurable and would make every request slot bigger.
    */
   mtuMax: 9216,
-  /** Bytes of memory a request owns: the data of one frame, in whole pages for direct I/O. */
+  /** Bytes of memory a request owns: one frame, in whole pages. */
   requestSlotBytes: 12_288,
   /** Requests in flight over all targets: what bounds memory when storage stalls. */
   requestCount: 1024,

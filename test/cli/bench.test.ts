@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { formatHistogram } from '../../src/cli/bench.ts';
 import { NetworkNamespace } from '../support/netns.ts';
 import { AoeServer } from '../support/server.ts';
 import { describeWith, disposeAll, TempDirectory } from '../support/tools.ts';
@@ -21,6 +22,18 @@ async function bench(...args: string[]) {
   const { status, stdout, output } = await initiator.tryRun(process.execPath, command);
   return { status, stdout, stderr: output.slice(stdout.length) };
 }
+
+describe('formatHistogram', () => {
+  it('shows the doublings between that have no count', () => {
+    const lines = formatHistogram(Float64Array.of(5, 40, 41)).split('\n');
+    expect(lines.map((line) => line.replace(/ +#*$/, '').replace(/ {2,}/, ' '))).toEqual([
+      '4 to 8 us 1',
+      '8 to 16 us 0',
+      '16 to 32 us 0',
+      '32 to 64 us 2',
+    ]);
+  });
+});
 
 describeWith(['ip', 'setpriv', 'sysctl'], 'aoe-server bench', () => {
   beforeAll(async () => {

@@ -1,8 +1,10 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { Ata } from '../../src/aoe/codec/ata.ts';
 import { BlockOp, BlockRequest } from '../../src/core/block-device.ts';
 import { BlockError, BlockStatus, blockStatusName } from '../../src/core/block-error.ts';
 import { CheckedDevice } from '../../src/core/checked-device.ts';
 import { CountedDevice } from '../../src/core/counted-device.ts';
+import { Limits } from '../../src/core/limits.ts';
 import { RequestPool, slabBytes, slotOffset } from '../../src/core/request-pool.ts';
 import { StartupError } from '../../src/core/startup-error.ts';
 import { HandDevice, Requester } from './hand-device.ts';
@@ -135,9 +137,16 @@ describe('RequestPool', () => {
     expect(pool.take()).toBe(taken[1]);
   });
 
-  it('keeps a page before the first slot, and room for the last', () => {
-    expect(slotOffset(0, 8192)).toBe(8192);
-    expect(slotOffset(9, 8192) + 8192).toBe(slabBytes(10, 8192));
+  it('has room for the largest frame in each slot, with data at a sector but not at a page', () => {
+    const { requestCount, requestSlotBytes, mtuMax } = Limits;
+    for (const index of [0, 1, requestCount - 1]) {
+      const data = slotOffset(index, requestSlotBytes);
+      expect([data % 512, data % 4096]).toEqual([0, 512]);
+      const next = slotOffset(index + 1, requestSlotBytes);
+      expect(data + mtuMax).toBeLessThanOrEqual(next - Ata.headerSize);
+    }
+    const end = slotOffset(requestCount - 1, requestSlotBytes) + mtuMax;
+    expect(end).toBeLessThanOrEqual(slabBytes(requestCount, requestSlotBytes));
   });
 });
 

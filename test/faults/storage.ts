@@ -93,7 +93,7 @@ export class Mount implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     // A loop device lets go of its file some time after it is detached.
     const unmount = async () => (await tryRun('umount', [this.path])).status === 0;
-    await waitUntil(`${this.path} is unmounted`, unmount);
+    await waitUntil(`${this.path} is unmounted`, unmount, 30_000);
   }
 }
 

@@ -15,7 +15,7 @@ const CONSOLE_TAIL_LINES = 25;
 /** Commands of the host that building and booting a guest takes. */
 export const GUEST_TOOLS = [
   ...['qemu-system-x86_64', 'apt-get', 'dpkg-deb', 'depmod', 'modprobe', 'cpio', 'busybox'],
-  ...['flock', 'fio', 'mkfs.ext4', 'mkfs.xfs', 'hdparm', 'aoe-stat', 'ip', 'setpriv'],
+  ...['flock', 'fio', 'mkfs.ext4', 'mkfs.xfs', 'hdparm', 'aoe-stat', 'mdadm', 'ip', 'setpriv'],
 ];
 
 export interface GuestOptions {

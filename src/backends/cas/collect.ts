@@ -12,14 +12,23 @@
  * - What cannot be read ends the collection, or keeps the segment.
  */
 import { ENTRIES_MAX, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
+import { Pace } from './pace.ts';
 import { readRecord, recordsOf } from './records.ts';
 import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { storedRoots, walkTree } from './walk.ts';
 
+/** So much is moved between two syncs: a large one would hold up those of clients. */
+const UNSYNCED_BYTES_MAX = 4 << 20;
+/** Segments with more than this share of live bytes are not worth moving. */
+const LIVE_MAX = 0.8;
+
 export interface CollectOptions {
   /** Segments with at most this share of live bytes are emptied, 0 to 1. */
-  readonly liveMax: number;
+  readonly liveMax?: number;
+  readonly pace?: Pace;
+  /** Called after each segment, with bytes of segments. */
+  onProgress?(phase: 'examining' | 'moving', doneBytes: number, totalBytes: number): void;
 }
 
 export interface CollectReport {
@@ -29,12 +38,26 @@ export interface CollectReport {
   readonly freedSegments: number;
 }
 
-/** Who uses the marks of each store, or did last. */
+/** What has each store for itself, or had it last: see {@link whileNothingIsFreed}. */
 const running = new WeakMap<CasStore, Promise<unknown>>();
 
-/** Frees what no volume and no snapshot needs any more. Waits for a collection that runs. */
-export function collect(store: CasStore, options: CollectOptions): Promise<CollectReport> {
+/**
+ * Frees what no volume and no snapshot needs any more. Waits for a collection that runs.
+ *
+ * @throws the pace's reason, when it is cancelled; what was emptied by then is freed
+ */
+export function collect(store: CasStore, options: CollectOptions = {}): Promise<CollectReport> {
   return whileMarking(store, () => markAndSweep(store, options));
+}
+
+/** Does something while no collection runs: what stored roots reach stays where it can be read. */
+export function whileNothingIsFreed<T>(store: CasStore, work: () => Promise<T>): Promise<T> {
+  const result = (running.get(store) ?? Promise.resolve()).then(work);
+  running.set(
+    store,
+    result.catch(() => {}),
+  );
+  return result;
 }
 
 /**
@@ -42,8 +65,7 @@ export function collect(store: CasStore, options: CollectOptions): Promise<Colle
  * until nobody else does.
  */
 export function whileMarking<T>(store: CasStore, work: () => Promise<T>): Promise<T> {
-  const before = running.get(store) ?? Promise.resolve();
-  const result = before.then(async () => {
+  return whileNothingIsFreed(store, async () => {
     await store.indexed;
     store.engine.markBegin();
     try {
@@ -53,39 +75,42 @@ export function whileMarking<T>(store: CasStore, work: () => Promise<T>): Promis
       store.engine.markEnd();
     }
   });
-  running.set(
-    store,
-    result.catch(() => {}),
-  );
-  return result;
 }
 
-async function markAndSweep(store: CasStore, { liveMax }: CollectOptions): Promise<CollectReport> {
+async function markAndSweep(store: CasStore, options: CollectOptions): Promise<CollectReport> {
+  const { liveMax = LIVE_MAX, pace = new Pace(), onProgress } = options;
   const settled = settledSegments(store);
-  await markRoots(store);
+  const totalBytes = settled.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
+  await markRoots(store, pace);
   const report = { examinedBytes: 0, liveBytes: 0, movedBytes: 0, freedSegments: 0 };
   const victims: Victim[] = [];
   for (const segment of settled) {
-    const liveBytes = await measure(store, segment);
+    const liveBytes = await measure(store, segment, pace);
     report.examinedBytes += segment.usedBytes;
+    onProgress?.('examining', report.examinedBytes, totalBytes);
     report.liveBytes += liveBytes;
     if (liveBytes <= liveMax * segment.usedBytes) victims.push({ segment, liveBytes });
   }
   const emptied: Segment[] = [];
+  const movableBytes = victims.reduce((sum, { liveBytes }) => sum + liveBytes, 0);
   // The emptiest first: when there is no room to move anything, they still make some.
   for (const { segment } of victims.sort((a, b) => a.liveBytes - b.liveBytes)) {
+    if (pace.isCancelled) break;
     store.engine.condemn(segment.number);
     try {
-      const movedBytes = await empty(store, segment);
+      const movedBytes = await empty(store, segment, pace);
       if (movedBytes === undefined) continue;
       report.movedBytes += movedBytes;
       emptied.push(segment);
+      // What clients have stored again meanwhile is moved as well.
+      onProgress?.('moving', report.movedBytes, Math.max(movableBytes, report.movedBytes));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOSPC') break;
       throw error;
     }
   }
   await store.release(emptied);
+  pace.throwIfCancelled();
   report.freedSegments = emptied.length;
   return report;
 }
@@ -109,11 +134,11 @@ function settledSegments(store: CasStore): Segment[] {
   );
 }
 
-async function markRoots(store: CasStore): Promise<void> {
+async function markRoots(store: CasStore, pace: Pace): Promise<void> {
   const { engine, reader } = store;
   const visited = new Set<string>();
   for (const root of storedRoots(store)) {
-    await walkTree(reader, root, {
+    await walkTree(reader, root, pace, {
       enter(hash, words, index) {
         if (visited.has(hash)) return false;
         visited.add(hash);
@@ -130,7 +155,7 @@ async function markRoots(store: CasStore): Promise<void> {
   }
 }
 
-async function measure(store: CasStore, segment: Segment): Promise<number> {
+async function measure(store: CasStore, segment: Segment, pace: Pace): Promise<number> {
   const flags = new Uint8Array(ENTRIES_MAX);
   let liveBytes = 0;
   const parts = { engine: store.engine, store: store.storeId };
@@ -138,24 +163,31 @@ async function measure(store: CasStore, segment: Segment): Promise<number> {
     // What cannot be read counts as live: the segment stays.
     if (typeof found === 'number') return segment.usedBytes;
     if (found.header.entryCount > 0) liveBytes += store.engine.marked(found.bytes, flags);
+    await pace.spend(found.bytes.length);
   }
   return liveBytes;
 }
 
 /** Moves the live frames of a segment. @returns bytes moved, undefined when some cannot be */
-async function empty(store: CasStore, segment: Segment): Promise<number | undefined> {
-  const { engine, moved } = store;
+async function empty(store: CasStore, segment: Segment, pace: Pace): Promise<number | undefined> {
+  const { engine, moved, segments } = store;
   const flags = new Uint8Array(ENTRIES_MAX);
   const target = new Uint8Array(recordSizeMax(ENTRIES_MAX, NODE_SIZE));
   const parts = { engine, store: store.storeId };
   let movedBytes = 0;
+  let unsyncedBytes = 0;
   for await (const found of recordsOf(parts, segment, segment.usedBytes, false)) {
     if (typeof found === 'number') return undefined;
     const { header, bytes } = found;
     if (header.entryCount === 0 || engine.marked(bytes, flags) === 0) continue;
     const whole = await readRecord(parts, segment, header.offset, true);
     if (whole === undefined) return undefined;
-    if (!moved.fits(header.length)) await moved.advance();
+    if (!moved.fits(header.length)) {
+      // Takes a spare only when clients have theirs: they would have to wait for one to be made.
+      await segments.replenish();
+      await moved.advance();
+      void segments.replenish();
+    }
     moved.prepare(target);
     const length = await engine.move(whole.bytes, flags, target);
     if (length === 0) return undefined;
@@ -163,6 +195,12 @@ async function empty(store: CasStore, segment: Segment): Promise<number | undefi
     await at.segment.file.write(target, length, at.offset, false);
     engine.addToIndex(target);
     movedBytes += length;
+    unsyncedBytes += length;
+    if (unsyncedBytes >= UNSYNCED_BYTES_MAX) {
+      await moved.sync();
+      unsyncedBytes = 0;
+    }
+    await pace.wait(header.length + length);
   }
   return movedBytes;
 }

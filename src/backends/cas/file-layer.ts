@@ -41,9 +41,10 @@ export interface FileLayer {
   /**
    * Keeps other processes out.
    *
-   * @returns a function that gives the lock back, undefined when another process has it
+   * @param note what they are told meanwhile
+   * @returns a function that gives the lock back, or the note of the process that has it
    */
-  lock(path: string): Promise<(() => void) | undefined>;
+  lock(path: string, note: string): Promise<(() => void) | string>;
 }
 
 /** The files of the host. */
@@ -67,12 +68,16 @@ export const hostFiles: FileLayer = {
       await directory.close();
     }
   },
-  async lock(path) {
-    const handle = await open(path, 'a', 0o600);
+  async lock(path, note) {
+    const handle = await open(path, 'a+', 0o600);
     if (!native.lockFile(handle.fd)) {
+      const theirs = await handle.readFile('utf8');
       await handle.close();
-      return undefined;
+      return theirs;
     }
+    // A full disk is no reason not to open the store.
+    await handle.truncate().catch(() => {});
+    await handle.appendFile(note).catch(() => {});
     return () => {
       handle.close().catch(() => {});
     };

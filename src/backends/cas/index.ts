@@ -9,13 +9,15 @@ import { openCasStore } from './open.ts';
 import type { CasStore } from './store.ts';
 import type { StoreOptions } from './store-options.ts';
 
-export { type CollectReport, collect } from './collect.ts';
+export { type CollectReport, collect, whileNothingIsFreed } from './collect.ts';
 export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
 export { openCasStore } from './open.ts';
+export { Pace } from './pace.ts';
 export { openBlobs } from './remote/open-blobs.ts';
 export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
 export { type ScrubReport, scrub } from './scrub.ts';
 export type { CasStore } from './store.ts';
+export { type StoreHolder, StoreInUseError } from './store-in-use.ts';
 export type { StoreOptions, StoreStats } from './store-options.ts';
 export { type StoreSurvey, surveyStore } from './survey.ts';
 export { receiveSnapshot, sendSnapshot } from './transfer.ts';
@@ -25,6 +27,8 @@ export { findRoot, storedRoots } from './walk.ts';
 
 interface SharedStore {
   readonly store: Promise<CasStore>;
+  /** Undefined while it is being opened. */
+  opened: CasStore | undefined;
   holders: number;
 }
 
@@ -41,20 +45,50 @@ export async function shareCasStore(
   options: Partial<StoreOptions> = {},
 ): Promise<{ readonly store: CasStore; release(): Promise<void> }> {
   const key = resolve(path);
-  const entry = shared.get(key) ?? { store: openCasStore(key, options), holders: 0 };
+  const entry = shared.get(key) ?? {
+    store: openCasStore(key, options),
+    opened: undefined,
+    holders: 0,
+  };
   shared.set(key, entry);
   entry.holders++;
-  const release = async (): Promise<void> => {
-    if (--entry.holders > 0) return;
-    shared.delete(key);
-    await (await entry.store).close();
-  };
   try {
-    return { store: await entry.store, release };
+    entry.opened = await entry.store;
   } catch (error) {
     if (--entry.holders === 0) shared.delete(key);
     throw error;
   }
+  return { store: entry.opened, release: () => release(key, entry) };
+}
+
+/** The paths of the stores that this process has open. */
+export function openStorePaths(): string[] {
+  return [...shared].filter(([, { opened }]) => opened !== undefined).map(([path]) => path);
+}
+
+/**
+ * Works with a store that this process has open, which stays open for as long.
+ *
+ * @returns undefined when it is not open
+ */
+export async function withOpenStore<T>(
+  path: string,
+  work: (store: CasStore) => Promise<T>,
+): Promise<{ readonly result: T } | undefined> {
+  const entry = shared.get(path);
+  if (entry?.opened === undefined) return undefined;
+  entry.holders++;
+  try {
+    return { result: await work(entry.opened) };
+  } finally {
+    await release(path, entry);
+  }
+}
+
+async function release(key: string, entry: SharedStore): Promise<void> {
+  if (--entry.holders > 0) return;
+  shared.delete(key);
+  await entry.opened?.close();
 }
 
 export interface CasVolumeConfig {

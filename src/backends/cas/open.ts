@@ -1,6 +1,5 @@
 /** Opens a store: files, engine, recovery, first checkpoint. */
 import { join } from 'node:path';
-import { StartupError } from '../../core/startup-error.ts';
 import { native } from '../../native.ts';
 import { collect } from './collect.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
@@ -9,15 +8,14 @@ import { claimRemote, requireNewest } from './remote/claim.ts';
 import { Segments } from './segments.ts';
 import { CasStore } from './store.ts';
 import { loadStore } from './store-files.ts';
+import { holderNote, readHolder, StoreInUseError } from './store-in-use.ts';
 import { STORE_DEFAULTS, type StoreOptions } from './store-options.ts';
-
-/** Segments with more than this share of live bytes are not worth moving. */
-const LIVE_MAX = 0.8;
 
 /**
  * Opens a store; creates it when its directory is empty or missing.
  *
- * @throws {StartupError} another process has it, or it is damaged beyond reading
+ * @throws {StoreInUseError} another process has it
+ * @throws {StartupError} it is damaged beyond reading
  */
 export async function openCasStore(
   path: string,
@@ -27,13 +25,8 @@ export async function openCasStore(
   const { files, segmentBytes } = options;
   const directory = join(path, 'segments');
   await files.makeDirectory(directory);
-  const unlock = await files.lock(join(path, 'lock'));
-  if (unlock === undefined) {
-    throw new StartupError(
-      `the store ${path} is in use by another process`,
-      'stop the server or command that has it open, or take another store',
-    );
-  }
+  const unlock = await files.lock(join(path, 'lock'), holderNote(path, options.controlPath));
+  if (typeof unlock === 'string') throw new StoreInUseError(path, readHolder(unlock));
   const engine = new native.CasEngine(options.indexBytesMax);
   const segments = new Segments(files, engine, directory, {
     segmentBytes,
@@ -53,7 +46,7 @@ export async function openCasStore(
     const parts = { path, options, engine, segments, reader, journal, unlock };
     const store = new CasStore(parts, loaded);
     store.onCheckpoint = async () => {
-      if (!segments.canGrow) await collect(store, { liveMax: LIVE_MAX });
+      if (!segments.canGrow) await collect(store);
     };
     await store.start();
     return store;

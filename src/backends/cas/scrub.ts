@@ -2,7 +2,7 @@
  * Scrub: reads every record and every tree node, verifies all of it, and tells what damage there
  * is and what it affects.
  */
-import { setTimeout as delay } from 'node:timers/promises';
+import { whileNothingIsFreed } from './collect.ts';
 import {
   BLOCK_SIZE,
   ENTRY_WORDS,
@@ -12,14 +12,14 @@ import {
   HASH_WORDS,
   hexOf,
 } from './format.ts';
+import { Pace } from './pace.ts';
 import { readRecord, recordsOf } from './records.ts';
 import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
-import { storedRoots, walkTree } from './walk.ts';
+import { settledBytes, storedRoots, walkTree } from './walk.ts';
 
 export interface ScrubOptions {
-  /** Bytes read in a second at most. */
-  readonly bytesPerSecondMax: number;
+  readonly pace?: Pace;
   /** Called after each record. */
   onProgress?(doneBytes: number, totalBytes: number): void;
 }
@@ -49,25 +49,38 @@ export interface AffectedBlocks {
 
 const VALID = -1;
 
-/** Verifies everything that is stored. */
-export async function scrub(store: CasStore, options: ScrubOptions): Promise<ScrubReport> {
+/**
+ * Verifies everything that is stored now. Clients and collections go on meanwhile.
+ *
+ * @throws the pace's reason, when it is cancelled
+ */
+export async function scrub(store: CasStore, options: ScrubOptions = {}): Promise<ScrubReport> {
+  const { pace = new Pace(), onProgress } = options;
   if (!store.readOnly) await store.checkpoint();
   const segments = [...store.segments.table.values()];
-  const ends = new Map(segments.map((segment) => [segment, store.durableBytes(segment)]));
+  const ends = new Map(segments.map((segment) => [segment, settledBytes(store, segment)]));
   const totalBytes = [...ends.values()].reduce((sum, end) => sum + end, 0);
   const damage: SegmentDamage[] = [];
-  const startMs = Date.now();
   let doneBytes = 0;
   for (const [segment, end] of ends) {
-    for await (const length of scrubSegment(store, segment, end, damage)) {
-      doneBytes += length;
-      options.onProgress?.(doneBytes, totalBytes);
-      const dueMs = (doneBytes / options.bytesPerSecondMax) * 1000;
-      const aheadMs = dueMs - (Date.now() - startMs);
-      if (aheadMs > 1) await delay(aheadMs);
+    const found: SegmentDamage[] = [];
+    const isFreed = () => store.segments.table.get(segment.number) !== segment;
+    try {
+      for await (const length of scrubSegment(store, segment, end, found)) {
+        doneBytes += length;
+        onProgress?.(doneBytes, totalBytes);
+        await pace.spend(length);
+      }
+    } catch (error) {
+      if (!isFreed()) throw error;
     }
+    // A collection has moved what counted of it, and the file is another one's.
+    if (!isFreed()) damage.push(...found);
   }
-  const affected = damage.length > 0 ? await findAffected(store, damage) : [];
+  const affected =
+    damage.length > 0
+      ? await whileNothingIsFreed(store, () => findAffected(store, damage, pace))
+      : [];
   return { doneBytes, damage, affected };
 }
 
@@ -102,6 +115,7 @@ async function* scrubSegment(
 async function findAffected(
   store: CasStore,
   damage: readonly SegmentDamage[],
+  pace: Pace,
 ): Promise<AffectedBlocks[]> {
   const affected: AffectedBlocks[] = [];
   // A record whose entries cannot be read may have held anything: every block is tried.
@@ -109,7 +123,7 @@ async function findAffected(
   const any = suspects.has(undefined);
   for (const root of storedRoots(store)) {
     const leaves: { firstLba: number; words: Uint32Array }[] = [];
-    await walkTree(store.reader, root, {
+    await walkTree(store.reader, root, pace, {
       enter: () => true,
       node({ level, firstLba, words }) {
         if (level === 0) leaves.push({ firstLba, words });
@@ -123,6 +137,7 @@ async function findAffected(
     for (const { firstLba, words } of leaves) {
       for (let child = 0; child < FANOUT; child++) {
         if (!any && !suspects.has(hexOf(words, child * HASH_WORDS))) continue;
+        await pace.spend(BLOCK_SIZE);
         if (await store.reader.isIntact(words, child)) continue;
         affected.push({ name: root.name, lba: firstLba + child, count: 1 });
       }

@@ -23,6 +23,8 @@ export interface StoreOptions {
   /** Blocks in a record of the log. */
   readonly batchBlocks: number;
   readonly compress: boolean;
+  /** The control socket of the server that has the store open; empty for none. */
+  readonly controlPath: string;
   readonly files: FileLayer;
   /** Where the store is kept besides this disk, if anywhere. */
   readonly remote: RemoteOptions | undefined;
@@ -64,6 +66,7 @@ export const STORE_DEFAULTS: StoreOptions = {
   spareCount: 1,
   batchBlocks: ENTRIES_MAX,
   compress: true,
+  controlPath: '',
   files: hostFiles,
   remote: undefined,
   onDamage: () => {},

@@ -128,13 +128,6 @@ export class CasStore {
     return this.#checkpointer.superblock.store;
   }
 
-  /** Bytes at the start of a segment that hold whole records, whatever is being written behind. */
-  durableBytes(segment: Segment): number {
-    const stream = [this.log, this.nodes, this.moved].find((one) => one.segment === segment);
-    if (stream === undefined) return segment.usedBytes;
-    return stream.durable.segment === segment.number ? stream.durable.offset : 0;
-  }
-
   findVolume(name: string): Volume | undefined {
     return this.#table.find(name);
   }
@@ -166,7 +159,9 @@ export class CasStore {
   async openSnapshot(nameOrRoot: string): Promise<CasDevice> {
     const entry = findRoot(this, nameOrRoot);
     const { name, sizeBytes, root } = entry;
-    return this.#deviceOf(await loadVolume(this.reader, { id: 0, name, sizeBytes }, root), true);
+    const snapshot = await loadVolume(this.reader, { id: 0, name, sizeBytes }, root);
+    this.#table.openSnapshots.add(snapshot);
+    return this.#deviceOf(snapshot, true);
   }
 
   /** Makes everything written so far durable, maps included. */
@@ -192,9 +187,9 @@ export class CasStore {
   }
 
   /**
-   * Gives a volume the content of a snapshot.
+   * Gives a volume the content of a snapshot. No request may be in flight on its devices.
    *
-   * @throws when devices are open on it and `force` is not set
+   * @throws {StartupError} devices are open on it and `force` is not set, or it does not fit
    */
   rollback(volumeName: string, nameOrRoot: string, force = false): Promise<void> {
     return this.#exclusively(() =>
@@ -202,12 +197,12 @@ export class CasStore {
     );
   }
 
-  /** @throws when devices are open on it, or there is none */
+  /** @throws {StartupError} devices are open on it, or there is none */
   deleteVolume(name: string): Promise<void> {
     return this.#exclusively(() => this.#changes.deleteVolume(name));
   }
 
-  /** @throws when there is none */
+  /** @throws {StartupError} devices are open on it, or there is none */
   deleteSnapshot(name: string): Promise<void> {
     return this.#exclusively(() => this.#changes.deleteSnapshot(name));
   }
@@ -264,6 +259,7 @@ export class CasStore {
   async start(): Promise<void> {
     if (this.readOnly) return;
     const { leftovers } = this.#loaded;
+    await this.log.syncFound();
     await this.segments.tidy();
     for (const number of leftovers) await this.segments.forget(number);
     // Into written spares syncs are several times as fast: worth waiting for, once in a store's life.
@@ -334,6 +330,7 @@ export class CasStore {
       },
       onClose: async () => {
         volume.users--;
+        this.#table.openSnapshots.delete(volume);
         if (!readOnly && this.failure === undefined && !this.#closed) await this.writer.flushed();
       },
     });

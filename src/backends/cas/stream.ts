@@ -68,6 +68,14 @@ export class RecordStream {
     if (this.#segment !== undefined) this.#segment.usedBytes = position.offset;
   }
 
+  /**
+   * Makes the end durable that was found when the store was opened: a server that was killed may
+   * not have synced it. Nothing may rely on it before.
+   */
+  async syncFound(): Promise<void> {
+    await this.#segment?.file.sync();
+  }
+
   /** Bytes left in the current segment for records, the room for a last full one not counted. */
   get roomBytes(): number {
     if (this.#segment === undefined) return 0;

@@ -15,14 +15,16 @@ import {
   HASH_WORDS,
   HINT_WORD,
   hexOf,
+  NODE_SIZE,
   NODE_WORDS,
   storedSize,
 } from './format.ts';
+import { Pace } from './pace.ts';
 import { recordsOf } from './records.ts';
 import type { Segment, StreamName } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { heightOf, isZeroHash } from './tree.ts';
-import { type StoredRoot, storedRoots } from './walk.ts';
+import { type StoredRoot, settledBytes, storedRoots } from './walk.ts';
 
 export interface StoreSurvey {
   /** Blocks that volumes and snapshots hold, each counted as often as it occurs; zeroes are not. */
@@ -46,15 +48,15 @@ export interface SurveyedSegment {
 }
 
 /** @throws {DamageError} a node cannot be read */
-export function surveyStore(store: CasStore): Promise<StoreSurvey> {
+export function surveyStore(store: CasStore, pace = new Pace()): Promise<StoreSurvey> {
   return whileMarking(store, async () => {
-    const count = await new BlockCounter(store).countAll();
+    const count = await new BlockCounter(store, pace).countAll();
     const segments: SurveyedSegment[] = [];
     let compressedBytes = 0;
     let usedBytes = 0;
     let liveBytes = 0;
     for (const segment of [...store.segments.table.values()]) {
-      const measured = await measureSegment(store, segment);
+      const measured = await measureSegment(store, segment, pace);
       const { number, stream } = segment;
       segments.push({ number, stream, ...measured.sizes });
       compressedBytes += measured.blockBytes;
@@ -75,12 +77,14 @@ export function surveyStore(store: CasStore): Promise<StoreSurvey> {
 /** Counts the blocks of trees and marks everything that they reach. */
 class BlockCounter {
   readonly #store: CasStore;
+  readonly #pace: Pace;
   /** Blocks below each node, by its hash: trees share most of their nodes. */
   readonly #known = new Map<string, number>();
   #unique = 0;
 
-  constructor(store: CasStore) {
+  constructor(store: CasStore, pace: Pace) {
     this.#store = store;
+    this.#pace = pace;
   }
 
   async countAll(): Promise<{ logical: number; unique: number }> {
@@ -103,6 +107,7 @@ class BlockCounter {
     const hash = hexOf(parent, child * HASH_WORDS);
     const known = this.#known.get(hash);
     if (known !== undefined) return known;
+    await this.#pace.spend(NODE_SIZE);
     const words = await this.#store.reader.loadNode(parent, child);
     const fresh = this.#store.engine.mark(words, FANOUT);
     if (level === 0) this.#unique += fresh;
@@ -117,13 +122,14 @@ class BlockCounter {
 }
 
 /** Adds up what is marked in a segment. */
-async function measureSegment(store: CasStore, segment: Segment) {
+async function measureSegment(store: CasStore, segment: Segment, pace: Pace) {
   const flags = new Uint8Array(ENTRIES_MAX);
   const parts = { engine: store.engine, store: store.storeId };
-  const { usedBytes } = segment;
+  const usedBytes = settledBytes(store, segment);
   let [liveBytes, blockBytes] = [0, 0];
   for await (const found of recordsOf(parts, segment, usedBytes, false)) {
     if (typeof found === 'number') break;
+    await pace.spend(found.bytes.length);
     const { entryCount } = found.header;
     if (entryCount === 0) continue;
     liveBytes += store.engine.marked(found.bytes, flags);

@@ -3,8 +3,18 @@
  * second root turns out to share it.
  */
 import { referenceOf } from './catalog.ts';
-import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, NODE_WORDS, storedSize } from './format.ts';
+import { whileNothingIsFreed } from './collect.ts';
+import {
+  BLOCK_SIZE,
+  FANOUT,
+  HASH_WORDS,
+  HINT_WORD,
+  NODE_SIZE,
+  NODE_WORDS,
+  storedSize,
+} from './format.ts';
 import { HashTable } from './hash-table.ts';
+import { Pace } from './pace.ts';
 import type { CasStore } from './store.ts';
 import { heightOf, isZeroHash } from './tree.ts';
 import { type StoredRoot, storedRoots } from './walk.ts';
@@ -32,10 +42,14 @@ const SHARED = 1;
 const FIRST_OWNER = 2;
 
 /** @throws {DamageError} a node cannot be read */
-export async function measureUsage(store: CasStore): Promise<RootUsage[]> {
+export function measureUsage(store: CasStore, pace = new Pace()): Promise<RootUsage[]> {
+  return whileNothingIsFreed(store, () => measure(store, pace));
+}
+
+async function measure(store: CasStore, pace: Pace): Promise<RootUsage[]> {
   await store.checkpoint();
   const roots = storedRoots(store);
-  const meter = new Meter(store, roots.length);
+  const meter = new Meter(store, roots.length, pace);
   const contents: Content[] = [];
   for (const [number, root] of roots.entries()) contents.push(await meter.add(root, number));
   return roots.map(({ name, sizeBytes }, number) => {
@@ -58,13 +72,15 @@ export async function measureUsage(store: CasStore): Promise<RootUsage[]> {
 class Meter {
   readonly exclusiveBytes: number[];
   readonly #store: CasStore;
+  readonly #pace: Pace;
   readonly #owners = new HashTable();
   /** Of nodes, by their number in `#numbers`. */
   readonly #contents: Content[] = [];
   readonly #numbers = new HashTable();
 
-  constructor(store: CasStore, rootCount: number) {
+  constructor(store: CasStore, rootCount: number, pace: Pace) {
     this.#store = store;
+    this.#pace = pace;
     this.exclusiveBytes = new Array(rootCount).fill(0);
   }
 
@@ -87,6 +103,7 @@ class Meter {
     const index = child * HASH_WORDS;
     if (!changed) return this.#contents[this.#numbers.get(parent, index) - 1] as Content;
     const content = { blockCount: 0, storedBytes: 0 };
+    await this.#pace.spend(NODE_SIZE);
     const words = await this.#store.reader.loadNode(parent, child);
     for (let next = 0; next < FANOUT; next++) {
       if (isZeroHash(words, next * HASH_WORDS)) continue;

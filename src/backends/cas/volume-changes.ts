@@ -1,4 +1,5 @@
 /** Changes of the volumes and snapshots of a store. One at a time: each makes a checkpoint. */
+import { StartupError } from '../../core/startup-error.ts';
 import type { BlockCache } from './block-cache.ts';
 import { rootEntry, type SnapshotEntry } from './catalog.ts';
 import type { Checkpointer } from './checkpoint.ts';
@@ -32,7 +33,7 @@ export class VolumeChanges {
     const { volumes, writer, checkpointer } = this.#parts;
     const volume = volumes.require(volumeName);
     volumes.requireNoSnapshot(name);
-    if (volumes.find(name)) throw new Error(`there is a volume ${name} already`);
+    volumes.requireNoVolume(name);
     const { sizeBytes } = volume;
     const before = volumes.snapshots;
     // What was written before this call belongs to the snapshot: into the map with it.
@@ -53,7 +54,7 @@ export class VolumeChanges {
   /** @param find finds what is to be cloned, in the last checkpoint */
   async clone(find: () => StoredRoot, nameOrRoot: string, name: string): Promise<Volume> {
     const { volumes, reader, checkpointer } = this.#parts;
-    if (volumes.find(name)) throw new Error(`there is a volume ${name} already`);
+    volumes.requireNoVolume(name);
     volumes.requireNoSnapshot(name);
     if (volumes.find(nameOrRoot)) await checkpointer.run();
     const { sizeBytes, root } = find();
@@ -62,13 +63,19 @@ export class VolumeChanges {
     return volume;
   }
 
+  /** @throws {StartupError} devices are open on it and `force` is not set, or it does not fit */
   async rollback(name: string, source: StoredRoot, force: boolean): Promise<void> {
     const { volumes, reader, writer, cache, checkpointer } = this.#parts;
-    const volume = volumes.require(name);
-    if (volume.users > 0 && !force) throw new Error(`volume ${name} is in use`);
+    const volume = force ? volumes.require(name) : volumes.requireUnused(name);
     const { sizeBytes, root } = source;
-    if (sizeBytes > volume.sizeBytes) throw new Error(`${source.name} is larger than the volume`);
-    const content = await loadVolume(reader, volume, root);
+    if (sizeBytes > volume.sizeBytes) {
+      throw new StartupError(
+        `${source.name} is larger than the volume`,
+        'clone it; a volume never shrinks, so it has to grow before',
+      );
+    }
+    // In the snapshot's own size, which decides how high its tree is.
+    const content = await loadVolume(reader, { id: volume.id, name, sizeBytes }, root);
     await writer.flushed();
     await new Promise<void>((resolve) => {
       writer.atBoundary(() => {
@@ -76,27 +83,27 @@ export class VolumeChanges {
         volume.tree = content.tree;
         volume.tree.grow(volume.blockCount);
         volume.reference = content.reference;
+        volume.changeCount++;
         resolve();
       });
     });
     await checkpointer.run();
   }
 
+  /** @throws {StartupError} devices are open on it, or there is none */
   async deleteVolume(name: string): Promise<void> {
     const { volumes, writer, cache, checkpointer } = this.#parts;
-    const volume = volumes.require(name);
-    if (volume.users > 0) throw new Error(`volume ${name} is in use`);
+    const volume = volumes.requireUnused(name);
     await writer.flushed();
     for (const slot of [...volume.slots.values()]) cache.drop(slot);
     volumes.remove(volume);
     await checkpointer.run();
   }
 
+  /** @throws {StartupError} devices are open on it, or there is none */
   async deleteSnapshot(name: string): Promise<void> {
     const { volumes, checkpointer } = this.#parts;
-    if (!volumes.snapshots.some((entry) => entry.name === name)) {
-      throw new Error(`there is no snapshot ${name}`);
-    }
+    volumes.requireUnusedSnapshot(name);
     volumes.snapshots = volumes.snapshots.filter((entry) => entry.name !== name);
     await checkpointer.run();
   }

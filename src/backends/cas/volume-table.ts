@@ -7,6 +7,8 @@ export class VolumeTable {
   readonly #path: string;
   readonly #volumes: Map<number, Volume>;
   snapshots: readonly SnapshotEntry[];
+  /** Snapshots that devices are open on. */
+  readonly openSnapshots = new Set<Volume>();
   /** The lowest number that no volume ever had. */
   nextId: number;
 
@@ -62,4 +64,32 @@ export class VolumeTable {
       'take another name, or delete it: aoe-server cas delete',
     );
   }
+
+  /** @throws {StartupError} there is one */
+  requireNoVolume(name: string): void {
+    if (this.find(name) === undefined) return;
+    throw new StartupError(`there is a volume ${name} already`, 'take another name');
+  }
+
+  /** @throws {StartupError} there is none, or a device is open on it */
+  requireUnusedSnapshot(name: string): void {
+    if (!this.snapshots.some((entry) => entry.name === name)) {
+      throw new StartupError(
+        `the store ${this.#path} has no snapshot ${name}`,
+        'see which ones there are: aoe-server cas list',
+      );
+    }
+    for (const open of this.openSnapshots) if (open.name === name) throw inUse(`snapshot ${name}`);
+  }
+
+  /** @throws {StartupError} there is none, or a device is open on it */
+  requireUnused(name: string): Volume {
+    const volume = this.require(name);
+    if (volume.users > 0) throw inUse(`volume ${name}`);
+    return volume;
+  }
+}
+
+function inUse(what: string): StartupError {
+  return new StartupError(`${what} is in use`, 'remove the target that serves it, and reload');
 }

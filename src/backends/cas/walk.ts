@@ -2,8 +2,18 @@
 
 import { StartupError } from '../../core/startup-error.ts';
 import { type RootEntry, referenceOf, rootEntry } from './catalog.ts';
-import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, hexOf, NODE_WORDS } from './format.ts';
+import {
+  BLOCK_SIZE,
+  FANOUT,
+  HASH_WORDS,
+  HINT_WORD,
+  hexOf,
+  NODE_SIZE,
+  NODE_WORDS,
+} from './format.ts';
+import type { Pace } from './pace.ts';
 import type { BlockReader, DamageError } from './reader.ts';
+import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { heightOf, isZeroHash } from './tree.ts';
 
@@ -53,10 +63,18 @@ export function findRoot(store: CasStore, nameOrHash: string): StoredRoot {
   );
 }
 
-/** Visits the nodes of one tree, parents first. */
+/** Up to where a segment is written, and will not change. */
+export function settledBytes({ log, nodes, moved }: CasStore, segment: Segment): number {
+  const stream = [log, nodes, moved].find(({ name }) => name === segment.stream);
+  if (stream?.segment !== segment) return segment.usedBytes;
+  return stream.durable.segment === segment.number ? stream.durable.offset : 0;
+}
+
+/** Visits the nodes of one tree, parents first. @throws the pace's reason, when it is cancelled */
 export async function walkTree(
   reader: BlockReader,
   { root, sizeBytes }: StoredRoot,
+  pace: Pace,
   visitor: Visitor,
 ): Promise<void> {
   const reference = referenceOf(root);
@@ -64,20 +82,27 @@ export async function walkTree(
   parent.set(reference.subarray(0, HASH_WORDS));
   parent.set(reference.subarray(HASH_WORDS), HINT_WORD);
   const level = heightOf(Math.ceil(sizeBytes / BLOCK_SIZE)) - 1;
-  await visit(reader, parent, 0, level, 0, visitor);
+  await visit({ reader, pace, visitor }, parent, 0, level, 0);
+}
+
+interface Walk {
+  readonly reader: BlockReader;
+  readonly pace: Pace;
+  readonly visitor: Visitor;
 }
 
 async function visit(
-  reader: BlockReader,
+  walk: Walk,
   parent: Uint32Array,
   child: number,
   level: number,
   firstLba: number,
-  visitor: Visitor,
 ): Promise<void> {
+  const { reader, pace, visitor } = walk;
   const index = child * HASH_WORDS;
   if (isZeroHash(parent, index)) return;
   if (!visitor.enter(hexOf(parent, index), parent, index)) return;
+  await pace.spend(NODE_SIZE);
   let words: Uint32Array;
   try {
     words = await reader.loadNode(parent, child);
@@ -89,6 +114,6 @@ async function visit(
   if (level === 0) return;
   const span = FANOUT ** level;
   for (let next = 0; next < FANOUT; next++) {
-    await visit(reader, words, next, level - 1, firstLba + next * span, visitor);
+    await visit(walk, words, next, level - 1, firstLba + next * span);
   }
 }

@@ -1,12 +1,13 @@
 /** The `cas` commands. Each action loads what it needs: the native addon may be missing. */
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from '../../config/size.ts';
 import { ExitCode } from '../exit-code.ts';
 import { parseName } from './name.ts';
 
 const AFTER_HELP = `
-These commands open the store themselves: no server may have it open. Run them as the user that the
-server runs as. LBAs and sectors are of 512 bytes, as initiators count them.
+When a server has the store open, these commands ask it, and else open the store themselves; send,
+receive and fsck need it for themselves. Run them as the user that the server runs as. LBAs and
+sectors are of 512 bytes, as initiators count them.
 
 Examples:
   aoe-server cas list /srv/aoe/blobs
@@ -30,6 +31,10 @@ const TRANSFER = 'tuesday --from monday | ssh backup aoe-server cas receive /srv
 const AFTER_RECEIVE = `
 The snapshot appears when all of it has arrived and its root hash is the one that was sent. Changes
 need a store with the same base, under whatever name. Makes a new store when there is none.`;
+
+const AFTER_JOB = `
+In a running server this goes on beside its clients, at 64 MiB a second if nothing else is said, and
+one at a time. SIGINT cancels it.`;
 
 const AFTER_FSCK = `
 Reads superblock, catalog, segments, log and trees with code of its own, trusts none of them, and
@@ -96,8 +101,9 @@ function addChanges(cas: Command): void {
   )
     .argument('<volume>')
     .argument('<snapshot>', 'snapshot, or root hash')
-    .action(async (path, volume, snapshot) =>
-      (await import('./change.ts')).rollBack(path, volume, snapshot),
+    .option('--force', 'also when initiators use the volume; damages what they have mounted')
+    .action(async (path, volume, snapshot, options) =>
+      (await import('./change.ts')).rollBack(path, volume, snapshot, options),
     );
   storeCommand(cas, 'delete', 'delete a volume or a snapshot', 'monday')
     .argument('<name>', 'of the volume or snapshot')
@@ -124,10 +130,13 @@ function addCare(cas: Command): void {
     'verify everything that is stored; exits with 1 when it finds damage',
     '--rate 100MiB',
   )
-    .option('--rate <size>', 'read so much a second at most, for example 100MiB', parseRate)
+    .addOption(rateOption())
+    .addHelpText('after', AFTER_JOB)
     .option('--json', 'print a JSON object')
     .action(async (path, options) => (await import('./scrub.ts')).scrubStore(path, options));
   storeCommand(cas, 'collect', 'give back the room of what no volume and no snapshot needs')
+    .addOption(rateOption())
+    .addHelpText('after', AFTER_JOB)
     .option('--json', 'print a JSON object')
     .action(async (path, options) => (await import('./collect.ts')).collectGarbage(path, options));
   storeCommand(
@@ -149,6 +158,11 @@ function storeCommand(cas: Command, name: string, description: string, example =
     .description(description)
     .argument('<store>', 'directory of the store')
     .addHelpText('after', `\nExample:\n  ${line}\n`);
+}
+
+function rateOption(): Option {
+  const description = 'read and write so much a second at most, for example 100MiB';
+  return new Option('--rate <size>', description).argParser(parseRate);
 }
 
 function parseRate(text: string): number {

@@ -1,12 +1,11 @@
-import { measureUsage } from '../../backends/cas/index.ts';
 import { formatSize } from '../../config/size.ts';
 import { formatRoundSize } from '../round-size.ts';
 import { formatTable } from '../table.ts';
-import { withStore } from './with-store.ts';
+import { runJob } from './operate.ts';
 
 /** @throws when the store cannot be opened, or is damaged */
 export async function showUsage(path: string, { json }: { readonly json?: true }): Promise<void> {
-  const usages = await withStore(path, measureUsage);
+  const usages = await runJob(path, { kind: 'usage' });
   if (json) {
     console.log(JSON.stringify(usages, null, 2));
     return;

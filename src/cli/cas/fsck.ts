@@ -1,8 +1,8 @@
 import { type Examination, examine } from '../../backends/cas/fsck/index.ts';
+import { SECTORS_PER_BLOCK } from '../../stores/sectors.ts';
 import { ExitCode } from '../exit-code.ts';
 import { Progress } from '../progress.ts';
 import { formatLost, type LostSectors } from './lost.ts';
-import { SECTORS_PER_BLOCK } from './with-store.ts';
 
 /** A store is not as it should be; what is wrong has been printed. */
 class InconsistencyError extends Error {

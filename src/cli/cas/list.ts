@@ -1,18 +1,10 @@
-import { storedRoots } from '../../backends/cas/index.ts';
 import { formatSize } from '../../config/size.ts';
 import { formatTable } from '../table.ts';
-import { withStore } from './with-store.ts';
+import { operate } from './operate.ts';
 
 /** @throws {StartupError} the store cannot be opened */
 export async function listRoots(path: string, { json }: { readonly json?: true }): Promise<void> {
-  const listed = await withStore(path, (store) => ({
-    volumes: storedRoots(store)
-      .filter(({ name }) => store.findVolume(name) !== undefined)
-      .map(({ name, sizeBytes, root: [hash] }) => ({ name, sizeBytes, root: hash })),
-    snapshots: store.snapshots.map(({ name, volume, sizeBytes, createdMs, root: [hash] }) => {
-      return { name, volume, sizeBytes, created: new Date(createdMs).toISOString(), root: hash };
-    }),
-  }));
+  const listed = await operate(path, (store) => store.list());
   if (json) {
     console.log(JSON.stringify(listed, null, 2));
     return;

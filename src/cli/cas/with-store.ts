@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CasStore } from '../../backends/cas/index.ts';
 import { StartupError } from '../../core/startup-error.ts';
+import { SECTORS_PER_BLOCK } from '../../stores/sectors.ts';
 
 /**
  * Opens an existing store, works on it and closes it. What is found damaged on the way goes to
@@ -41,9 +42,6 @@ export async function withStoreOrNew<T>(
     await store.close();
   }
 }
-
-/** The store counts in blocks, initiators and these commands in sectors. */
-export const SECTORS_PER_BLOCK = 8;
 
 function warn(message: string): void {
   console.error(`warning: ${message}`);

@@ -7,6 +7,7 @@ import {
   storedSize,
 } from '../../../src/backends/cas/format.ts';
 import { HashTable } from '../../../src/backends/cas/hash-table.ts';
+import { Pace } from '../../../src/backends/cas/pace.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { measureUsage } from '../../../src/backends/cas/usage.ts';
 import { storedRoots, walkTree } from '../../../src/backends/cas/walk.ts';
@@ -18,7 +19,7 @@ async function contentOf(store: CasStore): Promise<Map<string, number>[]> {
   const contents: Map<string, number>[] = [];
   for (const root of storedRoots(store)) {
     const content = new Map([[root.root[0], storedSize(root.root[2])]]);
-    await walkTree(store.reader, root, {
+    await walkTree(store.reader, root, new Pace(), {
       enter: () => true,
       node({ words }) {
         for (let child = 0; child < FANOUT; child++) {

@@ -1,0 +1,62 @@
+/**
+ * Keeps long work on a store from hindering its clients: bounds how much is read and written in a
+ * second, lets others have their turn, and can be cancelled.
+ */
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
+
+/** After so long without a turn of the event loop, requests of clients have waited enough. */
+const TURN_MS_MAX = 1;
+/** What was not used for a while can be caught up on, but no more than this. */
+const CATCH_UP_MS_MAX = 100;
+
+export interface PaceOptions {
+  readonly bytesPerSecondMax?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Is there a reason for going as fast as possible? */
+  isUrgent?(): boolean;
+}
+
+export class Pace {
+  readonly #bytesPerMs: number;
+  readonly #signal: AbortSignal | undefined;
+  readonly #isUrgent: () => boolean;
+  /** When what was spent so far is paid for. */
+  #dueMs = performance.now();
+  #turnMs = performance.now();
+
+  constructor({ bytesPerSecondMax, signal, isUrgent = () => false }: PaceOptions = {}) {
+    this.#bytesPerMs = (bytesPerSecondMax ?? Number.MAX_SAFE_INTEGER) / 1000;
+    this.#signal = signal;
+    this.#isUrgent = isUrgent;
+  }
+
+  get isCancelled(): boolean {
+    return this.#signal?.aborted ?? false;
+  }
+
+  /** @throws the reason, when it is cancelled */
+  throwIfCancelled(): void {
+    this.#signal?.throwIfAborted();
+  }
+
+  /** Call after each piece of work. @throws the reason, when it is cancelled */
+  async spend(bytes: number): Promise<void> {
+    await this.wait(bytes);
+    this.throwIfCancelled();
+  }
+
+  /** The same for work that must not end here. */
+  async wait(bytes: number): Promise<void> {
+    const nowMs = performance.now();
+    this.#dueMs = Math.max(this.#dueMs, nowMs - CATCH_UP_MS_MAX) + bytes / this.#bytesPerMs;
+    const aheadMs = this.#dueMs - nowMs;
+    if (aheadMs > 1 && !this.#isUrgent()) {
+      await delay(aheadMs, undefined, { signal: this.#signal }).catch(() => {});
+    } else if (nowMs - this.#turnMs > TURN_MS_MAX) {
+      await nextTurn();
+    } else {
+      return;
+    }
+    this.#turnMs = performance.now();
+  }
+}

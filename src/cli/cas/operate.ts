@@ -1,0 +1,47 @@
+/** How commands reach a store: they open it, or ask the server that has it open. */
+import { StoreInUseError } from '../../backends/cas/index.ts';
+import type { JobKind, JobOf, JobResults, StoreOperations } from '../../stores/contract.ts';
+import { StoreActions } from '../../stores/store-actions.ts';
+import { Progress } from '../progress.ts';
+import { interruptible } from './copy-lanes.ts';
+import { RemoteStore } from './remote-store.ts';
+import { withStore } from './with-store.ts';
+
+/**
+ * Works on an existing store, whoever has it open.
+ *
+ * @throws {StartupError} there is none, it cannot be read, or another command has it open
+ */
+export async function operate<T>(
+  path: string,
+  work: (store: StoreOperations) => Promise<T>,
+): Promise<T> {
+  try {
+    return await withStore(path, (store) => work(new StoreActions(store)));
+  } catch (error) {
+    if (!(error instanceof StoreInUseError) || error.holder === undefined) throw error;
+    return await work(new RemoteStore(error.holder));
+  }
+}
+
+/** Runs a job on a store, tells how far it is, and cancels it when the command is interrupted. */
+export function runJob<Kind extends JobKind>(
+  path: string,
+  job: JobOf<Kind>,
+): Promise<JobResults[Kind]> {
+  let shown: { readonly phase: string; readonly progress: Progress } | undefined;
+  const onProgress = (phase: string, doneBytes: number, totalBytes: number) => {
+    if (shown?.phase !== phase) {
+      shown?.progress.end();
+      shown = { phase, progress: new Progress(phase, totalBytes) };
+    }
+    shown.progress.update(doneBytes);
+  };
+  return interruptible(async (signal) => {
+    try {
+      return await operate(path, (store) => store.run(job, { signal, onProgress }));
+    } finally {
+      shown?.progress.end();
+    }
+  });
+}

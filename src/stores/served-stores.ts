@@ -1,0 +1,228 @@
+/**
+ * The stores that this server has open, as operators see them: what must not happen to a disk that
+ * is being served is refused here, and long work is done in the background, at a pace that leaves
+ * room for clients.
+ */
+import type { Logger } from 'pino';
+import { type CasStore, openStorePaths, withOpenStore } from '../backends/cas/index.ts';
+import { StartupError } from '../core/startup-error.ts';
+import type { TargetStatus } from '../status.ts';
+import type {
+  Deleted,
+  Job,
+  JobRequest,
+  JobStatus,
+  JobWatch,
+  StoreList,
+  StoreReport,
+  StoreSnapshot,
+  StoreStatus,
+  StoreVolume,
+} from './contract.ts';
+import { JobBoard } from './job-board.ts';
+import { StoreActions } from './store-actions.ts';
+
+/** For jobs that are not told how fast to go. */
+const BYTES_PER_SECOND_MAX = 64 << 20;
+const EXTENTS_MAX = 1 << 16;
+/** A target that was read or written in this time counts as used. */
+const USED_MS = 60_000;
+const FIRST_SURVEY_MS = 60_000;
+const SURVEY_INTERVAL_MS = 3_600_000;
+
+export interface ServedStoresOptions {
+  /** The target that serves a volume of a store, if any. */
+  findTarget(path: string, volume: string): Promise<TargetStatus | undefined>;
+  /** Does something while a target gets no requests, and announces it then. */
+  whilePaused<T>(target: TargetStatus, work: () => Promise<T>): Promise<T>;
+  readonly log: Logger;
+}
+
+export class ServedStores {
+  readonly #options: ServedStoresOptions;
+  /** By path, also of stores that are not open any more. */
+  readonly #stores = new Map<string, ServedStore>();
+  readonly #timers: NodeJS.Timeout[];
+  #closed = false;
+
+  constructor(options: ServedStoresOptions) {
+    this.#options = options;
+    const survey = () => {
+      for (const path of openStorePaths()) void this.find(path)?.survey();
+    };
+    this.#timers = [setTimeout(survey, FIRST_SURVEY_MS), setInterval(survey, SURVEY_INTERVAL_MS)];
+    for (const timer of this.#timers) timer.unref();
+  }
+
+  /** @returns undefined when there is no such store open */
+  find(path: string): ServedStore | undefined {
+    if (this.#closed || !openStorePaths().includes(path)) return undefined;
+    const store = this.#stores.get(path) ?? new ServedStore(path, this.#options);
+    this.#stores.set(path, store);
+    return store;
+  }
+
+  async status(): Promise<StoreStatus[]> {
+    const stores = openStorePaths().flatMap((path) => this.find(path) ?? []);
+    const found = await Promise.all(stores.map((store) => store.status()));
+    return found.filter((status) => status !== undefined);
+  }
+
+  /** Cancels what goes on, and waits for its end. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    await Promise.all(Array.from(this.#stores.values(), (store) => store.close()));
+  }
+}
+
+/** A store of a running server. Its methods throw a {@link StartupError} for what is refused. */
+export class ServedStore {
+  readonly path: string;
+  readonly #options: ServedStoresOptions;
+  readonly #board = new JobBoard();
+  /** What is being done, jobs included. */
+  readonly #work = new Set<Promise<unknown>>();
+  #measured: StoreStatus['measured'] = null;
+  /** Of the store when it was measured. */
+  #generation = 0;
+
+  constructor(path: string, options: ServedStoresOptions) {
+    this.path = path;
+    this.#options = options;
+  }
+
+  list(): Promise<StoreList> {
+    return this.#act((actions) => actions.list());
+  }
+
+  snapshot(volume: string, name: string): Promise<StoreSnapshot> {
+    this.#note({ volume, name }, 'a snapshot is taken');
+    return this.#act((actions) => actions.snapshot(volume, name));
+  }
+
+  clone(source: string, name: string): Promise<StoreVolume> {
+    this.#note({ source, name }, 'a clone is made');
+    return this.#act((actions) => actions.clone(source, name));
+  }
+
+  /** Gives a volume the content of a snapshot, and announces the target that serves it. */
+  async rollback(volume: string, source: string, force: boolean): Promise<StoreVolume> {
+    const target = await this.#options.findTarget(this.path, volume);
+    if (target === undefined) {
+      return this.#act((actions) => actions.rollback(volume, source, false));
+    }
+    const use = describeUse(target);
+    if (use !== undefined && !force) {
+      throw new StartupError(
+        `initiators have ${volume} in use: ${use}`,
+        'let them unmount it first; --force goes back all the same, and damages what is mounted',
+      );
+    }
+    this.#note({ volume, source, use }, 'a volume is rolled back');
+    return this.#options.whilePaused(target, () =>
+      this.#act((actions) => actions.rollback(volume, source, true)),
+    );
+  }
+
+  delete(name: string): Promise<Deleted> {
+    this.#note({ name }, 'a volume or snapshot is deleted');
+    return this.#act((actions) => actions.delete(name));
+  }
+
+  /** @returns undefined when there are too many jobs already */
+  startJob(request: JobRequest): JobStatus | undefined {
+    return this.#board.start(request, async (watch) => {
+      this.#note(request, 'a job is started');
+      try {
+        return await this.#with((store) => this.#runJob(store, request, watch));
+      } catch (error) {
+        if (!watch.signal.aborted) this.#options.log.error(error, `${request.kind} has failed`);
+        throw error;
+      }
+    });
+  }
+
+  job(id: number): Job | undefined {
+    return this.#board.find(id);
+  }
+
+  cancelJob(id: number): JobStatus | undefined {
+    return this.#board.cancel(id);
+  }
+
+  /** Measures the store, when it has changed. */
+  async survey(): Promise<void> {
+    const isChanged = await withOpenStore(this.path, async ({ generation, readOnly }) => {
+      return !readOnly && generation !== this.#generation;
+    });
+    if (isChanged?.result) this.startJob({ kind: 'stats' });
+  }
+
+  /** @returns undefined when it is not open any more */
+  async status(): Promise<StoreStatus | undefined> {
+    const told = await withOpenStore(this.path, async (store) => {
+      const { usedBytes, physicalBytes, logBytes, indexCount, indexBytes } = store.stats();
+      return {
+        path: this.path,
+        damaged: store.readOnly,
+        failed: store.failure !== undefined,
+        volumes: [...store.volumes].length,
+        snapshots: store.snapshots.length,
+        ...{ usedBytes, physicalBytes, logBytes, indexEntries: indexCount, indexBytes },
+        measured: this.#measured,
+        jobs: this.#board.list(),
+      };
+    });
+    return told?.result;
+  }
+
+  async close(): Promise<void> {
+    await this.#board.close();
+    await Promise.allSettled(this.#work);
+  }
+
+  async #runJob(store: CasStore, request: JobRequest, watch: JobWatch) {
+    const options = { bytesPerSecondMax: BYTES_PER_SECOND_MAX, extentsMax: EXTENTS_MAX };
+    const { generation } = store;
+    const result = await new StoreActions(store, options).run(request, watch);
+    if (request.kind === 'stats') this.#remember(result as StoreReport, generation);
+    return result;
+  }
+
+  #act<T>(work: (actions: StoreActions) => Promise<T>): Promise<T> {
+    return this.#with((store) => work(new StoreActions(store)));
+  }
+
+  async #with<T>(work: (store: CasStore) => Promise<T>): Promise<T> {
+    const working = withOpenStore(this.path, work);
+    this.#work.add(working);
+    const done = await working.finally(() => this.#work.delete(working));
+    if (done !== undefined) return done.result;
+    throw new StartupError(`the store ${this.path} is not open any more`, 'ask again');
+  }
+
+  #remember(report: StoreReport, generation: number): void {
+    const { logicalBytes, uniqueBytes, compressedBytes, liveBytes, garbageBytes } = report;
+    const figures = { logicalBytes, uniqueBytes, compressedBytes, liveBytes, garbageBytes };
+    this.#measured = { at: new Date().toISOString(), figures };
+    this.#generation = generation;
+  }
+
+  #note(what: object, message: string): void {
+    this.#options.log.info({ store: this.path, ...what }, message);
+  }
+}
+
+/**
+ * Why a target counts as used by initiators. A filesystem that is mounted and idle sends nothing,
+ * so this finds mistakes and proves nothing.
+ *
+ * @returns undefined when it does not
+ */
+function describeUse({ inFlight, lastAccess, reserveList }: TargetStatus): string | undefined {
+  if (reserveList.length > 0) return `it is reserved for ${reserveList.join(', ')}`;
+  if (inFlight > 0) return 'a request is in flight';
+  const idleMs = lastAccess === null ? USED_MS : Date.now() - Date.parse(lastAccess);
+  return idleMs < USED_MS ? `it was accessed ${Math.floor(idleMs / 1000)} s ago` : undefined;
+}

@@ -1,0 +1,196 @@
+/** Does what is asked of a store that this process has open. */
+import {
+  type CasStore,
+  collect,
+  diffRoots,
+  findRoot,
+  measureUsage,
+  Pace,
+  scrub,
+  surveyStore,
+  whileNothingIsFreed,
+} from '../backends/cas/index.ts';
+import { StartupError } from '../core/startup-error.ts';
+import type {
+  Deleted,
+  JobKind,
+  JobOf,
+  JobRequest,
+  JobResults,
+  JobWatch,
+  Scrubbed,
+  StoreList,
+  StoreOperations,
+  StoreReport,
+  StoreSnapshot,
+  StoreVolume,
+} from './contract.ts';
+import { SECTORS_PER_BLOCK } from './sectors.ts';
+
+export interface StoreActionsOptions {
+  /** For jobs that are not given one; without it they go as fast as they can. */
+  readonly bytesPerSecondMax?: number;
+  /** A longer list of differences is refused. */
+  readonly extentsMax?: number;
+}
+
+export class StoreActions implements StoreOperations {
+  readonly #store: CasStore;
+  readonly #options: StoreActionsOptions;
+
+  constructor(store: CasStore, options: StoreActionsOptions = {}) {
+    this.#store = store;
+    this.#options = options;
+  }
+
+  async list(): Promise<StoreList> {
+    const store = this.#store;
+    // Roots are those of the last checkpoint.
+    if (!store.readOnly) await store.checkpoint();
+    return {
+      volumes: [...store.volumes].map(({ name }) => this.#describe(name)),
+      snapshots: store.snapshots.map(describeSnapshot),
+    };
+  }
+
+  async snapshot(volume: string, name: string): Promise<StoreSnapshot> {
+    return describeSnapshot(await this.#store.snapshot(volume, name));
+  }
+
+  async clone(source: string, name: string): Promise<StoreVolume> {
+    await this.#store.clone(source, name);
+    return this.#describe(name);
+  }
+
+  async rollback(volume: string, source: string, force: boolean): Promise<StoreVolume> {
+    await this.#store.rollback(volume, source, force);
+    return this.#describe(volume);
+  }
+
+  async delete(name: string): Promise<Deleted> {
+    const store = this.#store;
+    if (store.findVolume(name) !== undefined) {
+      await store.deleteVolume(name);
+      return { name, kind: 'volume' };
+    }
+    if (store.snapshots.some((snapshot) => snapshot.name === name)) {
+      await store.deleteSnapshot(name);
+      return { name, kind: 'snapshot' };
+    }
+    throw new StartupError(
+      `the store ${store.path} has no volume or snapshot ${name}`,
+      'see which ones there are: aoe-server cas list',
+    );
+  }
+
+  async run<Kind extends JobKind>(job: JobOf<Kind>, watch: JobWatch): Promise<JobResults[Kind]> {
+    return (await this.#run(job, watch)) as JobResults[Kind];
+  }
+
+  async #run(job: JobRequest, watch: JobWatch): Promise<JobResults[JobKind]> {
+    const store = this.#store;
+    const rate = 'bytesPerSecondMax' in job ? job.bytesPerSecondMax : undefined;
+    const pace = new Pace({
+      bytesPerSecondMax: rate ?? this.#options.bytesPerSecondMax,
+      signal: watch.signal,
+      // Writes may be waiting for the room that a collection makes, or that waits for this.
+      isUrgent: () => job.kind !== 'scrub' && !store.segments.canGrow,
+    });
+    switch (job.kind) {
+      case 'stats':
+        return makeReport(store, pace);
+      case 'usage':
+        return measureUsage(store, pace);
+      case 'diff':
+        return this.#diff(job, pace);
+      case 'collect': {
+        const { onProgress } = watch;
+        const collected = await collect(store, { pace, onProgress });
+        return { ...collected, freedBytes: collected.freedSegments * store.segments.segmentBytes };
+      }
+      case 'scrub':
+        return verify(store, pace, (done, total) => watch.onProgress('scrubbing', done, total));
+    }
+  }
+
+  #diff({ before, after }: JobOf<'diff'>, pace: Pace): Promise<JobResults['diff']> {
+    const store = this.#store;
+    const { extentsMax = Number.MAX_SAFE_INTEGER } = this.#options;
+    if (store.readOnly) {
+      throw new StartupError(
+        `the store ${store.path} is damaged, so what it has of its volumes may be out of date`,
+        'see what is damaged: aoe-server cas scrub',
+      );
+    }
+    return whileNothingIsFreed(store, async () => {
+      await store.checkpoint();
+      const roots = [findRoot(store, before), findRoot(store, after)] as const;
+      const found: JobResults['diff'] = [];
+      for await (const { firstLba, count } of diffRoots(store.reader, ...roots)) {
+        await pace.spend(0);
+        if (found.length === extentsMax) throw tooDifferent(extentsMax);
+        found.push({ lba: firstLba * SECTORS_PER_BLOCK, sectors: count * SECTORS_PER_BLOCK });
+      }
+      return found;
+    });
+  }
+
+  #describe(volume: string): StoreVolume {
+    const { name, sizeBytes, root } = findRoot(this.#store, volume);
+    return { name, sizeBytes, root: root[0] };
+  }
+}
+
+function describeSnapshot(entry: CasStore['snapshots'][number]): StoreSnapshot {
+  const { name, volume, sizeBytes, createdMs, root } = entry;
+  return { name, volume, sizeBytes, created: new Date(createdMs).toISOString(), root: root[0] };
+}
+
+async function makeReport(store: CasStore, pace: Pace): Promise<StoreReport> {
+  const { segments, ...figures } = await surveyStore(store, pace);
+  const { physicalBytes, spareCount, indexCount, indexBytes } = store.stats();
+  const { logicalBytes, uniqueBytes, compressedBytes, liveBytes, garbageBytes } = figures;
+  return {
+    volumes: [...store.volumes].length,
+    snapshots: store.snapshots.length,
+    ...figures,
+    physicalBytes,
+    spares: spareCount,
+    dedupRatio: divide(logicalBytes, uniqueBytes),
+    compressionRatio: divide(uniqueBytes, compressedBytes),
+    segmentUtilisation: divide(liveBytes, liveBytes + garbageBytes),
+    indexEntries: indexCount,
+    indexBytes,
+    segments: [...segments],
+  };
+}
+
+function divide(amount: number, by: number): number | null {
+  return by === 0 ? null : Number((amount / by).toFixed(4));
+}
+
+async function verify(
+  store: CasStore,
+  pace: Pace,
+  onProgress: (doneBytes: number, totalBytes: number) => void,
+): Promise<Scrubbed> {
+  const { doneBytes, damage, affected } = await scrub(store, { pace, onProgress });
+  return {
+    verifiedBytes: doneBytes,
+    problems: [...store.problems],
+    damage: damage.map(({ hash, ...place }) => ({ ...place, ...(hash && { hash }) })),
+    lost: affected.map(({ name, lba, count }) => ({
+      kind: store.findVolume(name) === undefined ? 'snapshot' : 'volume',
+      name,
+      lba: lba * SECTORS_PER_BLOCK,
+      sectors: count * SECTORS_PER_BLOCK,
+    })),
+  };
+}
+
+function tooDifferent(extentsMax: number): StartupError {
+  return new StartupError(
+    `they differ in more than ${extentsMax} extents, too many for a server to tell`,
+    'stop the server, and ask again',
+  );
+}

@@ -144,7 +144,7 @@ async function measure(store: CasStore, segment: Segment): Promise<number> {
 
 /** Moves the live frames of a segment. @returns bytes moved, undefined when some cannot be */
 async function empty(store: CasStore, segment: Segment): Promise<number | undefined> {
-  const { engine, moved } = store;
+  const { engine, moved, reader } = store;
   const flags = new Uint8Array(ENTRIES_MAX);
   const target = new Uint8Array(recordSizeMax(ENTRIES_MAX, NODE_SIZE));
   const parts = { engine, store: store.storeId };
@@ -153,7 +153,9 @@ async function empty(store: CasStore, segment: Segment): Promise<number | undefi
     if (typeof found === 'number') return undefined;
     const { header, bytes } = found;
     if (header.entryCount === 0 || engine.marked(bytes, flags) === 0) continue;
-    const whole = await readRecord(parts, segment, header.offset, true);
+    const read = () => readRecord(parts, segment, header.offset, true);
+    const whole =
+      (await read()) ?? (await reader.frames?.restored(segment.number, header.offset, read));
     if (whole === undefined) return undefined;
     if (!moved.fits(header.length)) await moved.advance();
     moved.prepare(target);

@@ -8,6 +8,7 @@ import { NodeWriter } from './checkpoint.ts';
 import { FANOUT, RecordType, recordSizeMax } from './format.ts';
 import type { BlockReader } from './reader.ts';
 import type { Journal } from './remote/journal.ts';
+import type { PartCache } from './remote/part-cache.ts';
 import { Replica } from './remote/replica.ts';
 import type { Segment, Segments } from './segments.ts';
 import { type Loaded, loadVolume } from './store-files.ts';
@@ -50,6 +51,8 @@ export class CasStore {
   readonly #loaded: Loaded;
   /** Keeps the blob store up with this disk, if there is one. */
   readonly #replica: Replica | undefined;
+  /** What of the blob store is on this disk. */
+  readonly #partCache: PartCache | undefined;
   readonly #unlock: () => void;
   #superblock: Superblock;
   #logStart: StreamPosition;
@@ -100,15 +103,17 @@ export class CasStore {
       onRecord: (length) => this.#logged(length),
       onFailed: (error) => this.#fail(error),
     });
-    const { journal } = parts;
+    const { journal, partCache } = parts;
     const { remote } = options;
-    if (journal !== undefined && remote !== undefined && !this.readOnly) {
+    this.#partCache = partCache;
+    if (journal && partCache && remote && !this.readOnly) {
       const onFailed = (error: Error) => this.writer.log.fail(error);
       this.#replica = new Replica({
         journal,
         engine,
         segments,
         log: this.log,
+        cache: partCache,
         options: remote,
         onFailed,
       });
@@ -313,6 +318,7 @@ export class CasStore {
     } finally {
       await this.#work.catch(() => {});
       await this.#replica?.close();
+      await this.#partCache?.close();
       await this.indexed;
       await this.segments.close();
       await this.#loaded.superblockFile.close();
@@ -323,6 +329,7 @@ export class CasStore {
   /** Stops storing in the blob store at once, as a crash does. */
   async abandonRemote(): Promise<void> {
     await this.#replica?.abandon();
+    await this.#partCache?.close();
   }
 
   /** What the first checkpoint after opening needs; see {@link openCasStore}. */
@@ -572,6 +579,7 @@ export interface OpenParts {
   readonly reader: BlockReader;
   /** Of the blob store, claimed. */
   readonly journal: Journal | undefined;
+  readonly partCache: PartCache | undefined;
   unlock(): void;
 }
 

@@ -14,8 +14,10 @@
  * - A flush ends well only after a sync that started after everything queued before it was written.
  * - After a failed write or sync nothing is written any more: the log would have a gap.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { BlockStatus } from '../../core/block-error.ts';
 import type { CasEngine } from '../../native.ts';
+import { BlobUnreachableError } from './blob-store.ts';
 import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
 import {
   BLOCK_SIZE,
@@ -36,6 +38,7 @@ const ROW_LENGTH = 6;
 const INLINE_MAX = 8;
 /** While a record is being written, so many blocks are worth a batch before anybody asks for it. */
 const EAGER_COUNT = 64;
+const RETRY_MS = 1000;
 /** What one dirty block may take of the log at most: a record of its own. */
 const RESERVED_BYTES = recordSizeMax(1, BLOCK_SIZE);
 
@@ -255,9 +258,9 @@ export class Writer {
       cache.lba[slot] === lba &&
       cache.owner[slot] === volume;
     try {
-      await volume.tree.fetch(lba);
+      await this.#patiently(() => volume.tree.fetch(lba));
       if (cache.mask[slot] === MASK_FULL) return;
-      await reader.read(volume, lba, base, 0);
+      await this.#patiently(() => reader.read(volume, lba, base, 0));
       if (isSame()) mergeSectors(cache, slot, base);
     } catch (error) {
       if (!(error instanceof DamageError)) throw error;
@@ -318,7 +321,7 @@ export class Writer {
       const at = i * ENTRY_WORDS;
       if (item < 0) {
         const trim = this.#trims.get(item) as Trim;
-        const status = await clear(trim);
+        const status = await this.#patiently(() => clear(trim));
         this.#trims.delete(item);
         trim.done(status);
         continue;
@@ -328,9 +331,23 @@ export class Writer {
       volume.changeCount++;
       const lba = cache.lba[item] as number;
       const source = words[at + EntryWord.kind] === EntryKind.zero ? undefined : words;
-      while (!tree.set(lba, source, at + EntryWord.hash)) await tree.fetch(lba);
+      while (!tree.set(lba, source, at + EntryWord.hash)) {
+        await this.#patiently(() => tree.fetch(lba));
+      }
       cache.state[item] = SlotState.writing;
       cache.sequence[item] = log.sequence;
+    }
+  }
+
+  /** A blob store that cannot be reached holds writes up; it does not lose them. */
+  async #patiently<T>(work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!(error instanceof BlobUnreachableError) || this.failed) throw error;
+        await delay(RETRY_MS);
+      }
     }
   }
 

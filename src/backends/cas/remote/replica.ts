@@ -18,6 +18,7 @@ import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
 import { FencedError, type Journal, type Part, partName } from './journal.ts';
 import { type MadePart, makePart } from './part.ts';
+import type { PartCache } from './part-cache.ts';
 import type { RemoteOptions } from './remote-options.ts';
 
 /** Uploads at a time; each takes a part's size of memory. */
@@ -34,6 +35,7 @@ export interface ReplicaParts {
   readonly engine: CasEngine;
   readonly segments: Segments;
   readonly log: RecordStream;
+  readonly cache: PartCache;
   readonly options: RemoteOptions;
   /** Nothing can be stored any more: another server has the blob store. Called once. */
   onFailed(error: Error): void;
@@ -75,12 +77,13 @@ export class Replica {
 
   /** Must a segment stay on this disk for now? */
   needs(segment: number): boolean {
-    return this.#pinned.has(segment);
+    return this.#pinned.has(segment) || this.#parts.cache.holds(segment);
   }
 
   /** Takes up a checkpoint that is durable here. */
   checkpointed(superblock: Superblock, catalog: Catalog): void {
     this.#checkpoint = { superblock, catalog };
+    this.#parts.cache.checkpointed(catalog);
     this.#start();
   }
 
@@ -193,6 +196,7 @@ export class Replica {
     const done = this.#waiters.filter(isDone);
     this.#waiters = this.#waiters.filter((waiter) => !isDone(waiter));
     for (const waiter of done) waiter.done(BlockStatus.ok);
+    this.#parts.cache.trim();
     for (const name of obsolete) await options.blobs.delete(name);
   }
 

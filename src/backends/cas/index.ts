@@ -13,6 +13,7 @@ export { type CollectReport, collect } from './collect.ts';
 export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
 export { openCasStore } from './open.ts';
 export { openBlobs } from './remote/open-blobs.ts';
+export { openOwnBlobs } from './remote/owner-file.ts';
 export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
 export { type ScrubReport, scrub } from './scrub.ts';
 export type { CasStore } from './store.ts';

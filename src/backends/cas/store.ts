@@ -461,9 +461,10 @@ export class CasStore {
   /** Makes what was written so far as durable as the options ask for. */
   readonly #flushFar = (done: (status: BlockStatus) => void): void => {
     this.writer.flush((status) => {
-      const isFar = status === BlockStatus.ok && this.options.remote?.durability === 'remote';
-      if (isFar && this.#replica !== undefined) {
-        this.#replica.reach(this.log.durableSequence, done);
+      const replica = this.#replica;
+      const isFar = this.options.remote?.durability === 'remote' || replica?.isBehind;
+      if (isFar && replica !== undefined && status === BlockStatus.ok) {
+        replica.reach(this.log.durableSequence, done);
       } else {
         done(status);
       }

@@ -6,10 +6,10 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
-import type { FileLayer } from '../file-layer.ts';
+import { type FileLayer, hostFiles } from '../file-layer.ts';
 import type { Owner } from './journal.ts';
-import type { BlobsConfig } from './open-blobs.ts';
-import type { RemoteOptions } from './remote-options.ts';
+import { type BlobsConfig, openBlobs } from './open-blobs.ts';
+import { REMOTE_DEFAULTS, type RemoteOptions } from './remote-options.ts';
 
 const NAME = 'owner';
 
@@ -74,6 +74,19 @@ export async function requireNoOwner(parts: OwnerFileParts): Promise<void> {
       ? 'write the same type, bucket and prefix in blob_store as before'
       : `write the same blob_store as before, or remove ${join(parts.path, NAME)} to part with it`,
   );
+}
+
+/**
+ * Opens the blobs that the store in a directory was kept in when it was last open, for commands.
+ *
+ * @returns undefined when the store is on this disk only
+ * @throws {StartupError} the client library or the credentials are missing
+ */
+export async function openOwnBlobs(path: string): Promise<RemoteOptions | undefined> {
+  const owner = await readOwnerFile({ files: hostFiles, path });
+  if (owner?.location === undefined) return undefined;
+  const { location, cacheBytes = Number.POSITIVE_INFINITY } = owner;
+  return { ...REMOTE_DEFAULTS, blobs: await openBlobs(location), location, cacheBytes };
 }
 
 /** Durably. */

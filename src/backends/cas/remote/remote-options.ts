@@ -14,10 +14,14 @@ export interface RemoteOptions {
   readonly delayBytes: number;
   /** What of the store stays on this disk besides what must; Infinity for all. */
   readonly cacheBytes: number;
+  /** Log that may be on this disk only; flushes beyond it wait for the blob store. */
+  readonly lagBytesMax: number;
   /** The owner that the store may be taken from, by its id: one that does not run any more. */
   readonly takeOver: string | undefined;
   /** Storing does not succeed, and is tried again. */
   onTrouble(error: Error): void;
+  /** Writes begin to wait because of `lagBytesMax`, or wait no more. */
+  onLag(isWaiting: boolean): void;
 }
 
 export const REMOTE_DEFAULTS = {
@@ -26,6 +30,8 @@ export const REMOTE_DEFAULTS = {
   delayMs: 5_000,
   delayBytes: 8 << 20,
   cacheBytes: Number.POSITIVE_INFINITY,
+  lagBytesMax: Number.POSITIVE_INFINITY,
   takeOver: undefined,
   onTrouble: () => {},
+  onLag: () => {},
 } as const;

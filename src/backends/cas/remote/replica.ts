@@ -61,6 +61,9 @@ export class Replica {
   /** Records of the log below this sequence are in the blob store. */
   #sequence = 0;
   #loggedBytes = 0;
+  /** Of the log, what is not in the blob store yet; the round under way may be storing some. */
+  #lagBytes = 0;
+  #isWaiting = false;
   #timer: NodeJS.Timeout | undefined;
   #due = false;
   #isRunning = false;
@@ -90,9 +93,19 @@ export class Replica {
   /** Takes notice of a record of the log. */
   logged(length: number): void {
     this.#loggedBytes += length;
+    this.#lagBytes += length;
     const { delayBytes, delayMs } = this.#parts.options;
     if (this.#loggedBytes >= delayBytes) this.#start();
     else this.#timer ??= setTimeout(() => this.#start(), delayMs).unref();
+  }
+
+  /** Must flushes wait for the blob store, whatever `durability` says? */
+  get isBehind(): boolean {
+    const { options } = this.#parts;
+    if (this.#lagBytes <= options.lagBytesMax) return false;
+    if (!this.#isWaiting) options.onLag(true);
+    this.#isWaiting = true;
+    return true;
   }
 
   /** Calls `done` when the log before `sequence`, which is durable here, is in the blob store. */
@@ -112,6 +125,7 @@ export class Replica {
     this.#start();
     await this.#running;
     clearTimeout(limit);
+    for (const { done } of this.#waiters.splice(0)) done(BlockStatus.ioError);
     if (this.#failure !== undefined || this.#aborter.signal.aborted) return;
     try {
       await this.#parts.journal.close();
@@ -171,6 +185,7 @@ export class Replica {
     const { superblock } = this.#checkpoint;
     const { sequence } = log.durable;
     this.#loggedBytes = 0;
+    const lagBytes = this.#lagBytes;
     const ends = this.#plan(this.#checkpoint);
     this.#pinned = ends;
     try {
@@ -191,6 +206,11 @@ export class Replica {
       await journal.append({ superblock, segmentBytes, segments: new Map(changed), removed });
     }
     this.#sequence = sequence;
+    this.#lagBytes -= lagBytes;
+    if (this.#isWaiting && this.#lagBytes <= options.lagBytesMax) {
+      this.#isWaiting = false;
+      options.onLag(false);
+    }
     for (const number of this.#stored.keys()) if (!ends.has(number)) this.#stored.delete(number);
     const isDone = (waiter: Waiter) => waiter.sequence <= sequence;
     const done = this.#waiters.filter(isDone);

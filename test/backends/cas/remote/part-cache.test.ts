@@ -1,6 +1,12 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
+import { examine } from '../../../../src/backends/cas/fsck/index.ts';
+import { openCasStore } from '../../../../src/backends/cas/open.ts';
+import { REMOTE_DEFAULTS } from '../../../../src/backends/cas/remote/remote-options.ts';
 import { scrub } from '../../../../src/backends/cas/scrub.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { surveyStore } from '../../../../src/backends/cas/survey.ts';
@@ -277,6 +283,43 @@ describe('a store that keeps some of its parts in blobs only', () => {
     const content = await (await clientFor(store)).read(0, SIZE_BYTES);
     expect(content.equals(Buffer.concat(seeds.map(blockOf)))).toBe(true);
     await store.close();
+  });
+});
+
+describe('a store on a real disk that keeps some of its parts in blobs only', () => {
+  const open = (path: string, blobs: TraceBlobs) =>
+    openCasStore(path, {
+      segmentBytes: 1 << 20,
+      batchBlocks: 32,
+      checkpointMs: 0,
+      remote: { ...REMOTE_DEFAULTS, blobs, cacheBytes: 0 },
+    });
+
+  it('gives up room, is read, and examined as far as it is there', async () => {
+    const path = await mkdtemp(join(tmpdir(), 'cas-part-cache-'));
+    try {
+      const blobs = new TraceBlobs();
+      const store = await open(path, blobs);
+      const client = clientOf(await store.openVolume('v', 1024 * BLOCK_SIZE));
+      const content = blocksOf(2, 1024, 2);
+      await client.write(0, content);
+      await client.flush();
+      await store.checkpoint();
+      await client.write(0, blockOf(2));
+      await client.flush();
+      await store.checkpoint();
+      await expect.poll(() => diskBytes(store), WAIT).toBeLessThan(2 << 20);
+      expect((await client.read(0, content.length)).equals(content)).toBe(true);
+      await expect.poll(() => diskBytes(store), WAIT).toBeLessThan(2 << 20);
+      await store.close();
+      const { findings, absent, blocks } = await examine(path);
+      expect(findings).toEqual([]);
+      expect(absent).toBeGreaterThan(500);
+      expect(absent + blocks).toBe(1024);
+      await expect(openCasStore(path)).rejects.toThrow('cannot be used without it');
+    } finally {
+      await rm(path, { recursive: true });
+    }
   });
 });
 

@@ -5,6 +5,7 @@ import { SimFs } from '../sim-fs.ts';
 import { testBlobStore, testRace } from './blob-contract.ts';
 import { openRemote } from './remote-store.ts';
 import { testBadNetwork, testStoreOn } from './service-contract.ts';
+import { testWholeServer } from './whole-server.ts';
 
 describe('S3, on Ceph RGW', () => {
   let service: S3Service;
@@ -20,6 +21,8 @@ describe('S3, on Ceph RGW', () => {
   testBlobStore(open);
   testRace(open);
   testStoreOn(open);
+
+  testWholeServer(() => service);
 
   testBadNetwork(
     () => service.endpoint,

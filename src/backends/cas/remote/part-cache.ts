@@ -67,6 +67,8 @@ export class PartCache implements FrameSource {
   #fetchCount = 0;
   #evicting: { readonly name: string; readonly done: Promise<void> } | undefined;
   #trimming: Promise<void> | undefined;
+  /** Something has changed since the trimming under way has looked. */
+  #mustTrim = false;
   /** Segments that the last two checkpoints leave alone, with their length. */
   #settled: ReadonlyMap<number, number> = new Map();
   #settledNext: ReadonlyMap<number, number> = new Map();
@@ -115,7 +117,8 @@ export class PartCache implements FrameSource {
   /** Gives up what does not fit any more. */
   trim(): void {
     if (!this.#isBounded || this.#closed) return;
-    this.#trimming ??= this.#trim()
+    this.#mustTrim = true;
+    this.#trimming ??= this.#trimAll()
       .catch(this.#parts.onTrouble)
       .finally(() => {
         this.#trimming = undefined;
@@ -146,8 +149,12 @@ export class PartCache implements FrameSource {
       return await work();
     } finally {
       const rest = (holds.get(segment) as number) - 1;
-      if (rest === 0) holds.delete(segment);
-      else holds.set(segment, rest);
+      if (rest > 0) {
+        holds.set(segment, rest);
+      } else {
+        holds.delete(segment);
+        this.trim();
+      }
     }
   }
 
@@ -208,7 +215,6 @@ export class PartCache implements FrameSource {
     }
     if (!this.#settled.has(segment) || this.#residents.has(name)) return;
     this.#enter(stored, part[1] - part[0]);
-    this.trim();
   }
 
   #enter(stored: StoredPart, bytes: number): void {
@@ -216,8 +222,15 @@ export class PartCache implements FrameSource {
     this.#residentBytes += bytes;
   }
 
+  async #trimAll(): Promise<void> {
+    while (this.#mustTrim) {
+      this.#mustTrim = false;
+      await this.#enroll();
+      await this.#trim();
+    }
+  }
+
   async #trim(): Promise<void> {
-    await this.#enroll();
     let chances = 2 * this.#residents.size;
     while (this.#residentBytes > this.#parts.cacheBytes && chances-- > 0 && !this.#closed) {
       const [resident] = this.#residents.values();

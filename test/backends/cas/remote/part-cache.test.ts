@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../../src/backends/cas/collect.ts';
-import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
+import { BLOCK_SIZE, FANOUT, frameOffset, HINT_WORD } from '../../../../src/backends/cas/format.ts';
 import { examine } from '../../../../src/backends/cas/fsck/index.ts';
 import { openCasStore } from '../../../../src/backends/cas/open.ts';
 import { REMOTE_DEFAULTS } from '../../../../src/backends/cas/remote/remote-options.ts';
@@ -99,6 +99,14 @@ function damageFrames({ store, files }: Opened): void {
   }
 }
 
+/** Damages every record in the blobs. */
+function damageBlobs(blobs: TraceBlobs): void {
+  for (const [name, bytes] of blobs.blobs) {
+    if (!name.startsWith('segment-')) continue;
+    for (let at = 1000; at < bytes.length; at += 4096) bytes[at] = (bytes[at] as number) ^ 1;
+  }
+}
+
 describe('a store that keeps some of its parts in blobs only', () => {
   it('gives up room, and reads everything all the same', async () => {
     const { store, blobs } = await reopen(await openFull());
@@ -122,7 +130,8 @@ describe('a store that keeps some of its parts in blobs only', () => {
     const counts = new Map<string, number>();
     for (const name of blobs.reads) counts.set(name, (counts.get(name) ?? 0) + 1);
     expect(counts.size).toBeGreaterThan(2);
-    expect(Math.max(...counts.values())).toBe(1);
+    // Without a second chance it would be fetched whenever a few others were.
+    expect(Math.max(...counts.values())).toBeLessThan(3);
     await store.close();
   });
 
@@ -164,10 +173,7 @@ describe('a store that keeps some of its parts in blobs only', () => {
     const { store, blobs } = await reopen(await openFull());
     const client = await clientFor(store);
     const evicted = await findEvicted(store);
-    for (const [name, bytes] of blobs.blobs) {
-      if (name.startsWith('segment-'))
-        for (let at = 1000; at < bytes.length; at += 4096) bytes[at] = 1;
-    }
+    damageBlobs(blobs);
     await expect(client.read(evicted * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
     await store.close();
   });
@@ -225,20 +231,54 @@ describe('a store that keeps some of its parts in blobs only', () => {
     await again.close();
   });
 
-  it('does not make spares of files with holes', async () => {
-    const { files, store } = await openFull();
+  it('does not make a spare of a file with holes', async () => {
+    const { store } = await openFull();
+    const { segments } = store;
+    // Otherwise there are enough spares without it.
+    await segments.activate('moved');
+    const { spareCount } = segments;
+    await segments.recycle(await findSparse(store));
+    expect(segments.spareCount).toBe(spareCount);
+    await abandon(store);
+  });
+
+  it('does not let a damaged blob replace what is right on the disk', async () => {
+    const opened = await reopen(await openFull());
+    const { store, blobs } = opened;
     const client = await clientFor(store);
-    await client.write(0, Buffer.alloc(SIZE_BYTES));
+    const here = await findPresent(store);
+    damageBlobs(blobs);
+    const [segment, place] = await placeOf(store, here);
+    await store.reader.frames?.restored(segment, frameOffset(place), () => undefined);
+    expect(await client.read(here * BLOCK_SIZE, BLOCK_SIZE)).toEqual(blockOf(2 + 2 * here));
+    await store.close();
+  });
+
+  it('keeps what the checkpoint before the last would replay', async () => {
+    const files = new SimFs();
+    const blobs = new TraceBlobs();
+    const remote = { cacheBytes: 0, durability: 'remote' } as const;
+    const options = { checkpointBytes: 1 << 30 };
+    const store = await openRemote(files, blobs, remote, options);
+    const client = await clientFor(store);
+    await store.checkpoint();
+    await client.write(0, CONTENT);
     await client.flush();
     await store.checkpoint();
-    await store.checkpoint();
-    await collect(store, { liveMax: 0.8 });
-    const { segmentBytes } = store.segments;
-    for (const path of files.paths().filter((name) => name.includes('spare-'))) {
-      const file = await files.open(path, false);
-      expect(await file.dataBytes(0, segmentBytes)).toBe(segmentBytes);
-    }
-    await store.close();
+    const { generation } = store;
+    await abandon(store);
+    const superblock = Buffer.from(files.contentOf('/store/superblock'));
+    const newest = generation % 2 === 0 ? 0 : 8192;
+    const segment = superblock.readUInt32LE(newest + 40);
+    const catalog = superblock.readUInt32LE(newest + 44);
+    files.contentOf(store.segments.pathOf(segment)).fill(0, catalog + 128, catalog + 256);
+    const again = await openRemote(files, blobs);
+    // One for each copy of the superblock that names it.
+    const problem = `the catalog of generation ${generation} is damaged`;
+    expect(again.problems).toEqual([problem, problem]);
+    const content = await (await clientFor(again)).read(0, SIZE_BYTES);
+    expect(content.equals(CONTENT)).toBe(true);
+    await again.close();
   });
 
   it('comes back from the heads of its records when its disk is lost', async () => {
@@ -355,6 +395,21 @@ async function findBlock(store: CasStore, isHere: boolean): Promise<number> {
   for (let lba = 0; lba < COUNT; lba++) {
     await volume.tree.fetch(lba);
     if (store.reader.readNow(volume, lba, Buffer.alloc(BLOCK_SIZE), 0) === isHere) return lba;
+  }
+  throw new Error('there is none');
+}
+
+/** Where a block's frame is. */
+async function placeOf(store: CasStore, lba: number): Promise<[number, number]> {
+  const leaf = await volumeOf(store).tree.fetch(lba);
+  const hint = HINT_WORD + 2 * (lba % FANOUT);
+  return [leaf?.words[hint] as number, leaf?.words[hint + 1] as number];
+}
+
+/** The number of a segment with holes. */
+async function findSparse(store: CasStore): Promise<number> {
+  for (const { number, file, usedBytes } of store.segments.table.values()) {
+    if ((await file.dataBytes(0, usedBytes)) < usedBytes) return number;
   }
   throw new Error('there is none');
 }

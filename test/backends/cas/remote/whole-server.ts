@@ -11,7 +11,6 @@ import { AoeServer } from '../../../support/server.ts';
 import { describeWith, waitUntil } from '../../../support/tools.ts';
 
 const PROGRAM = resolve(import.meta.dirname, '../../../../dist/cli/main.js');
-const KILLS = 2;
 
 /** @param serviceOf gives the service, once it is there */
 export function testWholeServer(serviceOf: () => S3Service): void {
@@ -21,24 +20,19 @@ export function testWholeServer(serviceOf: () => S3Service): void {
       const server = await RemoteServer.create(setup, serviceOf());
       await server.start();
       const journal = ['-j', setup.join('journal')];
-      const load = setup.verify('1.0', ...journal, '-t', 8, '-T', 100, '-q', 24, '-g', 60);
-      for (let kill = 0; kill < KILLS; kill++) {
-        await sleep(1000 + 500 * kill);
-        await server.loseAll();
-        await server.start();
-      }
+      const load = setup.verify('1.0', ...journal, '-t', 4, '-T', 100, '-q', 24, '-g', 60);
+      await sleep(1500);
+      await server.loseAll();
+      await server.start();
       const report = await load;
       expect(report).toMatchObject(UNHARMED);
       expect(report.writes).toBeGreaterThan(50);
-      expect(await setup.verify('1.0', ...journal, '-c')).toMatchObject(UNHARMED);
-
-      await server.loseAll();
-      await server.start();
-      expect(await setup.verify('1.0', ...journal, '-c')).toMatchObject(UNHARMED);
       await expect(server.startRival()).rejects.toThrow('is in use by the server on');
 
+      // What commands do reaches the blobs, too.
       await setup.server.stop();
-      for (const command of ['collect', 'scrub', 'list', 'fsck']) await server.command(command);
+      for (const command of ['collect', 'fsck']) await server.command(command);
+      await server.loseAll();
       await server.start();
       expect(await setup.verify('1.0', ...journal, '-c')).toMatchObject(UNHARMED);
     }, 120_000);

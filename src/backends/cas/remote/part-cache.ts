@@ -177,16 +177,19 @@ export class PartCache implements FrameSource {
     try {
       const [from, to] = stored.part;
       const bytes = await this.#get(stored.name, to - from);
-      if (bytes === undefined || this.#closed) return;
-      await this.#write(stored, bytes);
+      if (!this.#closed) await this.#write(stored, bytes);
+    } catch (error) {
+      this.#parts.onTrouble(error as Error);
+      // One that is gone is damage; everything else may pass.
+      if (error instanceof BlobMissingError) return;
+      throw new BlobUnreachableError(stored.name, error as Error);
     } finally {
       this.#fetchCount--;
       this.#queue.shift()?.();
     }
   }
 
-  /** @returns undefined when there is none */
-  async #get(name: string, length: number): Promise<Uint8Array | undefined> {
+  async #get(name: string, length: number): Promise<Uint8Array> {
     const aborter = new AbortController();
     const tooLate = delay(FETCH_MS_MAX, undefined, { signal: aborter.signal, ref: false });
     try {
@@ -194,10 +197,6 @@ export class PartCache implements FrameSource {
         this.#parts.blobs.getRange(name, 0, length),
         tooLate.then(() => Promise.reject(new Error('the blob store does not answer'))),
       ]);
-    } catch (error) {
-      this.#parts.onTrouble(error as Error);
-      if (error instanceof BlobMissingError) return undefined;
-      throw new BlobUnreachableError(name, error as Error);
     } finally {
       aborter.abort();
     }

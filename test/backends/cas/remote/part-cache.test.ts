@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE, FANOUT, frameOffset, HINT_WORD } from '../../../../src/backends/cas/format.ts';
@@ -197,6 +198,19 @@ describe('a store that keeps some of its parts in blobs only', () => {
     await store.close();
   }, 20_000);
 
+  it('fails a read for which the disk has no room, and serves it later', async () => {
+    const { store, blobs, files } = await reopen(await openFull());
+    const client = await clientFor(store);
+    const evicted = await findEvicted(store);
+    files.fault = (op) => (op === 'write' ? 'ENOSPC' : undefined);
+    await expect(client.read(evicted * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
+    files.fault = () => undefined;
+    expect(await client.read(evicted * BLOCK_SIZE, BLOCK_SIZE)).toEqual(blockOf(2 + 2 * evicted));
+    expect(store.failure).toBeUndefined();
+    expect(blobs.reads.length).toBeGreaterThan(1);
+    await store.close();
+  });
+
   it('repairs what is damaged on the disk from the blobs', async () => {
     const opened = await reopen(await openFull());
     damageFrames(opened);
@@ -266,6 +280,8 @@ describe('a store that keeps some of its parts in blobs only', () => {
     await client.flush();
     await store.checkpoint();
     const { generation } = store;
+    // Time enough to store all of it, and to give up what may go.
+    await delay(200);
     await abandon(store);
     const superblock = Buffer.from(files.contentOf('/store/superblock'));
     const newest = generation % 2 === 0 ? 0 : 8192;

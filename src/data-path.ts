@@ -135,14 +135,19 @@ export class DataPath {
     }
   }
 
-  /** Takes no more requests for targets at `addresses`, ends those in flight, and closes them. */
-  async removeTargets(addresses: readonly number[]): Promise<void> {
+  /**
+   * Takes no more requests for targets at `addresses`, ends those in flight, and closes them.
+   *
+   * @returns addresses of those that could not be closed: their storage may still be at work
+   */
+  async removeTargets(addresses: readonly number[]): Promise<number[]> {
     const removed = addresses.flatMap((address) => this.#opened.get(address) ?? []);
     for (const { target } of removed) {
       this.#opened.delete(target.address);
       this.#targets.remove(target.address);
     }
-    await Promise.all(removed.map((opened) => this.#retire(opened)));
+    const closed = await Promise.all(removed.map((opened) => this.#retire(opened)));
+    return removed.filter((_, index) => !closed[index]).map(({ target }) => target.address);
   }
 
   /** Takes no more requests for a target until {@link resumeTarget}, and ends those in flight. */
@@ -222,15 +227,21 @@ export class DataPath {
     }
   }
 
-  /** Closes a target that gets no more requests. One whose storage hangs is left alone. */
-  async #retire(opened: ServedTarget): Promise<void> {
+  /**
+   * Closes a target that gets no more requests. One whose storage hangs is left alone.
+   *
+   * @returns whether it is closed
+   */
+  async #retire(opened: ServedTarget): Promise<boolean> {
     const { target } = opened;
     try {
       if (!(await waitWhile(() => target.inFlight > 0))) throw new Error('its storage hangs');
       await this.#release(opened);
+      return true;
     } catch (error) {
       // It is gone for initiators all the same; there is no way back.
       this.#log.error(error, `${target.name} was removed, but could not be closed`);
+      return false;
     }
   }
 

@@ -130,6 +130,8 @@ interface Addon {
     sync: boolean,
   ): Promise<number>;
   casAllocate(fd: number, sizeBytes: number): Promise<number>;
+  casPunch(fd: number, offset: number, length: number): Promise<number>;
+  casDataBytes(fd: number, offset: number, length: number): Promise<number>;
   allocateSlab(sizeBytes: number): ArrayBuffer;
   createMemoryFile(name: string): number;
   isMemoryFile(fd: number): boolean;

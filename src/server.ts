@@ -13,7 +13,7 @@ import { addressOf, takes } from './aoe/share.ts';
 import { StateStore } from './aoe/state-store.ts';
 import type { ListChange } from './aoe/target-state.ts';
 import { becomeUser } from './become-user.ts';
-import { compareConfigs } from './config/compare.ts';
+import { compareConfigs, findMovedStorage } from './config/compare.ts';
 import type { Config, TargetConfig } from './config/config.ts';
 import { LOG_LEVELS } from './config/schema.ts';
 import { StartupError } from './core/startup-error.ts';
@@ -98,6 +98,8 @@ class Server implements RunningServer, Operations {
   #state: StateStore | undefined;
   #control: ControlSocket | undefined;
   #rivals: RivalWatch | undefined;
+  /** Targets that were removed while their storage hung: it may still execute writes. */
+  readonly #unclosed: TargetConfig[] = [];
   #fail: (error: Error) => void = () => {};
   #closing: Promise<void> | undefined;
 
@@ -238,10 +240,17 @@ class Server implements RunningServer, Operations {
         'undo these changes, or restart the server',
       );
     }
+    const moved = findMovedStorage([...this.#config.targets, ...this.#unclosed], added);
+    if (moved !== undefined) {
+      throw new StartupError(
+        moved,
+        'reload twice: remove the other target first; if its storage hangs, restart the server',
+      );
+    }
     if (next.server.workers > 1) refuseSharedStores(next.targets);
     await refuseRivals(namesOf(added), next.server.interfaces);
     await this.#addTargets(added);
-    await Promise.all(this.#parts.map((part) => part.removeTargets(removed.map(addressOf))));
+    await this.#removeTargets(removed);
     const { logLevel } = this.#config.server;
     this.#config = next;
     // Otherwise the operator's choice stays.
@@ -261,6 +270,13 @@ class Server implements RunningServer, Operations {
       throw error;
     }
     await Promise.all(this.#parts.map((part) => part.serveTargets()));
+  }
+
+  async #removeTargets(removed: readonly TargetConfig[]): Promise<void> {
+    const addresses = removed.map(addressOf);
+    const unclosed = await Promise.all(this.#parts.map((part) => part.removeTargets(addresses)));
+    const left = new Set(unclosed.flat());
+    this.#unclosed.push(...removed.filter((target) => left.has(addressOf(target))));
   }
 
   #watchRivals(): void {

@@ -114,8 +114,8 @@ export class WorkerThread {
     await this.#call('discardTargets');
   }
 
-  async removeTargets(addresses: readonly number[]): Promise<void> {
-    await this.#call('removeTargets', addresses);
+  removeTargets(addresses: readonly number[]): Promise<number[]> {
+    return this.#call('removeTargets', addresses);
   }
 
   async pauseTarget(address: number): Promise<void> {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -66,6 +67,33 @@ Napi::Value CasAllocate(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value CasPunch(const Napi::CallbackInfo& info) {
+  const int fd = info[0].As<Napi::Number>();
+  const off_t offset = info[1].As<Napi::Number>().Int64Value();
+  const off_t length = info[2].As<Napi::Number>().Int64Value();
+  return Task::Run(info.Env(), {}, [=] {
+    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    return static_cast<double>(fallocate(fd, mode, offset, length) < 0 ? errno : 0);
+  });
+}
+
+Napi::Value CasDataBytes(const Napi::CallbackInfo& info) {
+  const int fd = info[0].As<Napi::Number>();
+  const off_t start = info[1].As<Napi::Number>().Int64Value();
+  const off_t end = start + info[2].As<Napi::Number>().Int64Value();
+  return Task::Run(info.Env(), {}, [=] {
+    off_t bytes = 0;
+    for (off_t at = start; at < end;) {
+      const off_t data = lseek(fd, at, SEEK_DATA);
+      if (data < 0 || data >= end) break;
+      const off_t hole = lseek(fd, data, SEEK_HOLE);
+      at = hole < 0 ? end : std::min(hole, end);
+      bytes += at - data;
+    }
+    return static_cast<double>(bytes);
+  });
+}
+
 }  // namespace
 
 void CasEngine::Register(Napi::Env env, Napi::Object exports) {
@@ -97,6 +125,8 @@ void CasEngine::Register(Napi::Env env, Napi::Object exports) {
                           }));
   exports.Set("casWrite", Napi::Function::New<CasWrite>(env));
   exports.Set("casAllocate", Napi::Function::New<CasAllocate>(env));
+  exports.Set("casPunch", Napi::Function::New<CasPunch>(env));
+  exports.Set("casDataBytes", Napi::Function::New<CasDataBytes>(env));
 }
 
 CasEngine::CasEngine(const Napi::CallbackInfo& info)

@@ -19,6 +19,8 @@
 //   .indexCount()  .indexBytes()
 //   casWrite(fd, bytes, length, position, sync)  promise of an errno; sync: fdatasync follows
 //   casAllocate(fd, size)  reserves room (fallocate); promise of an errno
+//   casPunch(fd, offset, length)      gives room back, zeroes remain; promise of an errno
+//   casDataBytes(fd, offset, length)  promise of how much of it is no hole
 //
 // rows: Int32Array, 6 a row, see IngestRow. words: Uint32Array that holds hashes, 8 words each,
 // `index` in words. Memory handed to a promise must stay as it is until it settles.

@@ -67,11 +67,22 @@ async function remoteOf(
   store: RemoteStoreConfig,
   onTrouble: BackendOptions['onTrouble'],
 ): Promise<StoreOptions['remote']> {
+  const { type, endpoint, region, bucket, prefix, cacheSizeBytes, lagBytesMax } = store;
+  const location = { type, endpoint, region, bucket, prefix };
   return {
     ...REMOTE_DEFAULTS,
-    blobs: await openBlobs(store),
+    blobs: await openBlobs(location),
+    location,
     durability: store.durability,
     takeOver: store.takeOver,
+    cacheBytes: cacheSizeBytes ?? REMOTE_DEFAULTS.cacheBytes,
+    lagBytesMax: lagBytesMax ?? REMOTE_DEFAULTS.lagBytesMax,
     onTrouble: (error) => onTrouble('the blob store cannot be reached; trying again', error),
+    onLag: (isWaiting) =>
+      onTrouble(
+        isWaiting
+          ? 'the blob store is behind by more than lag_max: writes wait for it'
+          : 'the blob store has caught up: writes do not wait for it any more',
+      ),
   };
 }

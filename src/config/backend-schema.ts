@@ -73,6 +73,11 @@ export const BLOB_STORE_TYPES = ['file', 's3', 'azure'] as const;
 export const DURABILITIES = ['local', 'remote'] as const;
 
 const NAME_SIZE_MAX = 1024;
+const MEBIBYTE = 1 << 20;
+/** Less would hardly hold what is read at one moment. */
+const CACHE_SIZE_MIN = 64 * MEBIBYTE;
+/** Less would make writes wait in the best of times. */
+const LAG_MIN = 64 * MEBIBYTE;
 
 const blobStore = table(
   {
@@ -122,6 +127,21 @@ const blobStore = table(
         'store as well. With "local" a machine that is lost takes the writes of the last few ' +
         'seconds with it.',
       unset: '"local"',
+    }).optional(),
+    cache_size: size(MEBIBYTE, CACHE_SIZE_MIN, {
+      example: '"100GiB"',
+      description:
+        'How much of what is in the blob store may stay on this machine as well; what is read ' +
+        'again comes back. Segments that are being written, the log since the last checkpoint ' +
+        'and a few hundredths for the heads of records and the maps come on top.',
+      unset: 'all of the store stays on this machine',
+    }).optional(),
+    lag_max: size(MEBIBYTE, LAG_MIN, {
+      example: '"10GiB"',
+      description:
+        'How much of the log may be on this machine only. Writes that would exceed it wait for ' +
+        'the blob store, as all of them do with durability = "remote".',
+      unset: 'as much as the disk holds',
     }).optional(),
   },
   'Where the blocks are kept. Credentials come from the environment and the files in which the ' +

@@ -116,6 +116,10 @@ export interface RemoteStoreConfig {
   readonly durability: 'local' | 'remote';
   /** Id of a lost server whose store this is now. */
   readonly takeOver: string | undefined;
+  /** What stays on this machine; undefined for all. */
+  readonly cacheSizeBytes: number | undefined;
+  /** Log that may be on this machine only; undefined for any. */
+  readonly lagBytesMax: number | undefined;
 }
 
 /** The environment variables that a configuration depends on. */
@@ -220,6 +224,16 @@ function toStoreConfig(
   const path = resolve(directory, store.path);
   const { type, bucket = '', prefix = '', endpoint, region, durability = 'local' } = store;
   if (type === 'file') return { type, path };
-  const takeOver = store.take_over;
-  return { type, path, endpoint, region, bucket, prefix, durability, takeOver };
+  return {
+    type,
+    path,
+    endpoint,
+    region,
+    bucket,
+    prefix,
+    durability,
+    takeOver: store.take_over,
+    cacheSizeBytes: store.cache_size,
+    lagBytesMax: store.lag_max,
+  };
 }

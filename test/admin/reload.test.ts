@@ -106,6 +106,15 @@ describeWith(TOOLS, 'a reload', () => {
         expect((await reload()).output).toBe('added e1.6, removed none\n');
       });
 
+      it('refuses an image that goes from one target to another at once', async () => {
+        const before = await targetNames();
+        const targets = [memoryTarget(1, 0), memoryTarget(1, 6)];
+        await configure([...targets, fileTarget(5, 'one.img')], keys);
+        const { status: exit, output } = await reload();
+        expect([exit, output]).toEqual([1, expect.stringMatching(/one\.img|e1\.4[\s\S]*twice/)]);
+        expect(await targetNames()).toEqual(before);
+      });
+
       it('refuses what only a restart can change', async () => {
         const readOnly = memoryTarget(1, 0, { read_only: true });
         await configure([readOnly], { ...keys, buffer_count: 9 });

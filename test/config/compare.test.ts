@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { compareConfigs } from '../../src/config/compare.ts';
+import { compareConfigs, findMovedStorage } from '../../src/config/compare.ts';
 import type { Config } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/load.ts';
 
@@ -31,5 +31,34 @@ describe('compareConfigs', () => {
   it('names what only a restart can change', () => {
     expect(compare(config([1]), config([1], 'workers = 2'))).toEqual([[], [], ['[server]']]);
     expect(compare(config([1]), config([1], '', 'read_only = true'))).toEqual([[], [], ['e1.1']]);
+  });
+});
+
+describe('findMovedStorage', () => {
+  const targets = (slot: number, backend: string, table: string) =>
+    parseConfig(
+      '[server]\ninterface = "eth0"\n' +
+        `[[target]]\nshelf = 1\nslot = ${slot}\nbackend = "${backend}"\n${table}`,
+      '/etc/aoe.toml',
+      {},
+    ).targets;
+  const image = (slot: number, path: string) =>
+    targets(slot, 'file', `[target.file]\npath = "${path}"\nsize = "1MiB"\n`);
+  const store = (slot: number, keys: string) =>
+    targets(slot, 'cas', `[target.cas]\nsize = "1MiB"\n[target.cas.blob_store]\n${keys}\n`);
+
+  it('finds an image that goes from one target to another', () => {
+    const moved = findMovedStorage(image(1, '/srv/a.img'), image(2, '/srv/a.img'));
+    expect(moved).toBe('the storage of e1.2 holds data of target e1.1 too');
+    expect(findMovedStorage(image(1, '/srv/a.img'), image(2, '/srv/b.img'))).toBeUndefined();
+  });
+
+  it('finds a store that is to be kept in another way', () => {
+    const local = store(1, 'type = "file"\npath = "/srv/blobs"');
+    const remote = store(2, 'type = "s3"\npath = "/srv/blobs"\nbucket = "b"');
+    expect(findMovedStorage(local, remote)).toMatch(
+      /e1\.2 is not the same as that of target e1\.1/,
+    );
+    expect(findMovedStorage(local, store(2, 'type = "file"\npath = "/srv/blobs"'))).toBeUndefined();
   });
 });

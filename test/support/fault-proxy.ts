@@ -20,8 +20,13 @@ export const FAULTS = [
   'delay',
   /** The service gets the request twice; the second answer counts. */
   'twice',
+  /** 409: S3 did nothing, because another conditional request for this name was under way. */
+  'conflict',
 ] as const;
 export type Fault = (typeof FAULTS)[number];
+
+const CONFLICT =
+  '<?xml version="1.0" encoding="UTF-8"?><Error><Code>ConditionalRequestConflict</Code></Error>';
 
 export interface FaultProxy {
   readonly endpoint: string;
@@ -40,7 +45,7 @@ export async function startFaultProxy(service: string): Promise<FaultProxy> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   const proxy: FaultProxy = {
-    endpoint: `http://127.0.0.1:${port}`,
+    endpoint: `http://127.0.0.1:${port}${new URL(service).pathname}`.replace(/\/$/, ''),
     choose: () => undefined,
     counts: new Map(),
     stop: () =>
@@ -56,6 +61,10 @@ export async function startFaultProxy(service: string): Promise<FaultProxy> {
     if (fault !== undefined) proxy.counts.set(fault, (proxy.counts.get(fault) ?? 0) + 1);
     if (fault === 'unavailable') {
       response.writeHead(503).end();
+      return;
+    }
+    if (fault === 'conflict') {
+      response.writeHead(409, { 'content-type': 'application/xml' }).end(CONFLICT);
       return;
     }
     if (fault === 'reset') {

@@ -5,6 +5,7 @@
 import { BlockStatus } from '../../core/block-error.ts';
 import { type BlockCache, SlotState } from './block-cache.ts';
 import { BLOCK_SIZE, ENTRY_WORDS, EntryKind, EntryWord, entryWords } from './format.ts';
+import type { Patience } from './patience.ts';
 import { DamageError } from './reader.ts';
 import type { Volume } from './volume.ts';
 
@@ -96,7 +97,7 @@ export class Batch {
   }
 
   /** Points the maps to what the record of the batch says; `sequence` is the record's. */
-  async pointMaps(record: Uint8Array, sequence: number): Promise<void> {
+  async pointMaps(record: Uint8Array, sequence: number, patiently: Patience): Promise<void> {
     const cache = this.#cache;
     const count = this.#count;
     const words = entryWords(record, count);
@@ -105,7 +106,7 @@ export class Batch {
       const at = i * ENTRY_WORDS;
       if (item < 0) {
         const trim = this.#trims.get(item) as Trim;
-        const status = await clear(trim);
+        const status = await patiently(() => clear(trim));
         this.#trims.delete(item);
         trim.done(status);
         continue;
@@ -115,7 +116,9 @@ export class Batch {
       volume.changeCount++;
       const lba = cache.lba[item] as number;
       const source = words[at + EntryWord.kind] === EntryKind.zero ? undefined : words;
-      while (!tree.set(lba, source, at + EntryWord.hash)) await tree.fetch(lba);
+      while (!tree.set(lba, source, at + EntryWord.hash)) {
+        await patiently(() => tree.fetch(lba));
+      }
       cache.state[item] = SlotState.writing;
       cache.sequence[item] = sequence;
     }

@@ -45,6 +45,16 @@ export class BlobMissingError extends Error {
   }
 }
 
+/** The blob store could not be asked; it may answer later. */
+export class BlobUnreachableError extends Error {
+  readonly code = 'AOE_BLOB_UNREACHABLE';
+
+  constructor(name: string, cause: Error) {
+    super(`${name} cannot be read: ${cause.message}`, { cause });
+    this.name = 'BlobUnreachableError';
+  }
+}
+
 /** Blobs as files of one directory, for a single writer. Names must be plain file names. */
 export class FileBlobStore implements BlobStore {
   readonly #files: FileLayer;

@@ -170,7 +170,7 @@ async function measure(store: CasStore, segment: Segment, pace: Pace): Promise<n
 
 /** Moves the live frames of a segment. @returns bytes moved, undefined when some cannot be */
 async function empty(store: CasStore, segment: Segment, pace: Pace): Promise<number | undefined> {
-  const { engine, moved, segments } = store;
+  const { engine, moved, reader, segments } = store;
   const flags = new Uint8Array(ENTRIES_MAX);
   const target = new Uint8Array(recordSizeMax(ENTRIES_MAX, NODE_SIZE));
   const parts = { engine, store: store.storeId };
@@ -180,7 +180,9 @@ async function empty(store: CasStore, segment: Segment, pace: Pace): Promise<num
     if (typeof found === 'number') return undefined;
     const { header, bytes } = found;
     if (header.entryCount === 0 || engine.marked(bytes, flags) === 0) continue;
-    const whole = await readRecord(parts, segment, header.offset, true);
+    const read = () => readRecord(parts, segment, header.offset, true);
+    const whole =
+      (await read()) ?? (await reader.frames?.restored(segment.number, header.offset, read));
     if (whole === undefined) return undefined;
     if (!moved.fits(header.length)) {
       // Takes a spare only when clients have theirs: they would have to wait for one to be made.

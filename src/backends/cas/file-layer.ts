@@ -24,6 +24,10 @@ export interface StoreFile {
   size(): Promise<number>;
   /** Reserves room, so that writing there cannot run out of space; the file has this size then. */
   allocate(sizeBytes: number): Promise<void>;
+  /** Gives the room of a range back to the disk: it reads as zeroes then. */
+  punch(position: number, length: number): Promise<void>;
+  /** @returns how many bytes of a range take room on the disk; those only reserved may not count */
+  dataBytes(position: number, length: number): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -124,6 +128,14 @@ class HostFile implements StoreFile {
 
   async allocate(sizeBytes: number): Promise<void> {
     requireSuccess(await native.casAllocate(this.#handle.fd, sizeBytes), 'fallocate');
+  }
+
+  async punch(position: number, length: number): Promise<void> {
+    requireSuccess(await native.casPunch(this.#handle.fd, position, length), 'fallocate');
+  }
+
+  dataBytes(position: number, length: number): Promise<number> {
+    return native.casDataBytes(this.#handle.fd, position, length);
   }
 
   close(): Promise<void> {

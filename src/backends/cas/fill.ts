@@ -1,6 +1,7 @@
 /** Completes dirty blocks before they are logged: their place in the map, sectors that they lack. */
 import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
 import { BLOCK_SIZE } from './format.ts';
+import type { Patience } from './patience.ts';
 import { type BlockReader, DamageError } from './reader.ts';
 import type { Volume } from './volume.ts';
 
@@ -37,7 +38,11 @@ function fillFromMemory({ cache, reader }: FillParts, slot: number): boolean {
  * Brings in what a dirty block needs: its place in the map, and the sectors that it lacks. When
  * they are damaged the write is lost, and its volume says so at every flush from now on.
  */
-export async function fill({ cache, reader }: FillParts, slot: number): Promise<void> {
+export async function fill(
+  { cache, reader }: FillParts,
+  slot: number,
+  patiently: Patience,
+): Promise<void> {
   const base = new Uint8Array(BLOCK_SIZE);
   const lba = cache.lba[slot] as number;
   const volume = cache.owner[slot] as Volume;
@@ -46,9 +51,9 @@ export async function fill({ cache, reader }: FillParts, slot: number): Promise<
     cache.lba[slot] === lba &&
     cache.owner[slot] === volume;
   try {
-    await volume.tree.fetch(lba);
+    await patiently(() => volume.tree.fetch(lba));
     if (cache.mask[slot] === MASK_FULL) return;
-    await reader.read(volume, lba, base, 0);
+    await patiently(() => reader.read(volume, lba, base, 0));
     if (isSame()) mergeSectors(cache, slot, base);
   } catch (error) {
     if (!(error instanceof DamageError)) throw error;

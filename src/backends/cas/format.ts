@@ -123,6 +123,11 @@ export function recordSizeMax(count: number, rawSize: number): number {
   return alignUp(RECORD_HEADER_SIZE + count * (ENTRY_SIZE + rawSize), RECORD_ALIGNMENT);
 }
 
+/** Where a frame begins in its segment, by its place. */
+export function frameOffset(place: number): number {
+  return Math.floor(place / 512) * 16;
+}
+
 /** How many bytes a frame takes in its segment. */
 export function storedSize(place: number): number {
   return (place & 511) * 16;

@@ -14,6 +14,7 @@ export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
 export { openCasStore } from './open.ts';
 export { Pace } from './pace.ts';
 export { openBlobs } from './remote/open-blobs.ts';
+export { openOwnBlobs } from './remote/owner-file.ts';
 export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
 export { type ScrubReport, scrub } from './scrub.ts';
 export type { CasStore } from './store.ts';

@@ -1,10 +1,15 @@
 /** Opens a store: files, engine, recovery, first checkpoint. */
 import { join } from 'node:path';
-import { native } from '../../native.ts';
+import { type CasEngine, native } from '../../native.ts';
 import { collect } from './collect.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
 import { BlockReader } from './reader.ts';
 import { claimRemote, requireNewest } from './remote/claim.ts';
+import type { Journal } from './remote/journal.ts';
+import { requireNoOwner } from './remote/owner-file.ts';
+import { PartCache } from './remote/part-cache.ts';
+import { PersistentBlobs } from './remote/persistent-blobs.ts';
+import type { RemoteOptions } from './remote/remote-options.ts';
 import { Segments } from './segments.ts';
 import { CasStore } from './store.ts';
 import { loadStore } from './store-files.ts';
@@ -40,10 +45,14 @@ export async function openCasStore(
   const reader = new BlockReader(engine);
   try {
     const { remote } = options;
+    if (remote === undefined) await requireNoOwner({ files, path });
     const journal = remote && (await claimRemote({ files, engine, path, options: remote }));
+    const partCache = journal && remote && openCache(journal, remote, engine, segments);
+    reader.frames = partCache;
     const loaded = await loadStore({ files, engine, segments, reader, path });
     if (journal !== undefined) requireNewest(path, journal.image, segments);
-    const parts = { path, options, engine, segments, reader, journal, unlock };
+    partCache?.checkpointed(loaded.catalog);
+    const parts = { path, options, engine, segments, reader, journal, partCache, unlock };
     const store = new CasStore(parts, loaded);
     store.onCheckpoint = async () => {
       if (!segments.canGrow) await collect(store);
@@ -55,4 +64,14 @@ export async function openCasStore(
     unlock();
     throw error;
   }
+}
+
+function openCache(
+  journal: Journal,
+  { blobs, cacheBytes, onTrouble }: RemoteOptions,
+  engine: CasEngine,
+  segments: Segments,
+): PartCache {
+  const persistent = new PersistentBlobs(blobs);
+  return new PartCache({ journal, blobs: persistent, engine, segments, cacheBytes, onTrouble });
 }

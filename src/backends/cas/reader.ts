@@ -3,15 +3,25 @@
  * what is damaged is reported and never served.
  *
  * The hint beside a hash is tried first. It is out of date after a collection moved the frame, or
- * wrong after damage: then the index is asked by the hash.
+ * wrong after damage: then the index is asked by the hash. What is not on this disk, or damaged
+ * there, is fetched from where the store is kept besides.
  */
 import type { CasEngine } from '../../native.ts';
-import { BLOCK_SIZE, EntryKind, HASH_WORDS, HINT_WORD, hexOf, NODE_WORDS } from './format.ts';
+import {
+  BLOCK_SIZE,
+  EntryKind,
+  frameOffset,
+  HASH_WORDS,
+  HINT_WORD,
+  hexOf,
+  NODE_WORDS,
+} from './format.ts';
 import { isZeroHash } from './tree.ts';
 import type { Volume } from './volume.ts';
 
 const READ_OK = 0;
 const WOULD_BLOCK = 1;
+const GONE = 3;
 /** A collection that runs may move a frame between two looks, but hardly three times. */
 const LOOKS_MAX = 3;
 
@@ -27,7 +37,21 @@ export class DamageError extends Error {
   }
 }
 
+/** Where frames come from that are not on this disk. */
+export interface FrameSource {
+  /** Takes notice of a read. */
+  touch(segment: number, place: number): void;
+  /**
+   * Brings back what holds a byte of a segment, and keeps it here while `read` runs.
+   *
+   * @returns undefined when it is nowhere else
+   */
+  restored<T>(segment: number, offset: number, read: () => Promise<T> | T): Promise<T | undefined>;
+}
+
 export class BlockReader {
+  /** undefined when all of the store is on this disk. */
+  frames: FrameSource | undefined;
   /** Waits until the index knows every segment; it is built after a start. */
   whenIndexed: () => Promise<unknown> = () => Promise.resolve();
   readonly #engine: CasEngine;
@@ -50,7 +74,9 @@ export class BlockReader {
     const [segment, place] = [words[hint] as number, words[hint + 1] as number];
     const kind = EntryKind.block;
     const index = child * HASH_WORDS;
-    return this.#engine.readNow(segment, place, kind, words, index, out, outOffset) === READ_OK;
+    const result = this.#engine.readNow(segment, place, kind, words, index, out, outOffset);
+    if (result === READ_OK) this.frames?.touch(segment, place);
+    return result === READ_OK;
   }
 
   /** @throws {DamageError} */
@@ -97,6 +123,7 @@ export class BlockReader {
     return this.loadNode(parent, 0);
   }
 
+  /** @throws {DamageError} */
   async #fetch(
     kind: EntryKind,
     words: Uint32Array,
@@ -109,11 +136,15 @@ export class BlockReader {
     const location = words.slice(hint, hint + 2);
     for (let look = 0; look < LOOKS_MAX; look++) {
       const [segment, place] = [location[0] as number, location[1] as number];
-      let result = this.#engine.readNow(segment, place, kind, hash, 0, out, outOffset);
-      if (result === WOULD_BLOCK) {
-        result = await this.#engine.read(segment, place, kind, hash, 0, out, outOffset);
+      const read = () => this.#engine.read(segment, place, kind, hash, 0, out, outOffset);
+      let result: number | undefined;
+      result = this.#engine.readNow(segment, place, kind, hash, 0, out, outOffset);
+      if (result === WOULD_BLOCK) result = await read();
+      if (result !== READ_OK && result !== GONE) {
+        result = await this.frames?.restored(segment, frameOffset(place), read);
       }
       if (result === READ_OK) {
+        this.frames?.touch(segment, place);
         if (look > 0) refreshHint(words, child, hash, location);
         return;
       }

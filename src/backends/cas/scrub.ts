@@ -98,9 +98,17 @@ async function* scrubSegment(
       return;
     }
     const { header } = found;
-    const bytes = new Uint8Array(header.length);
-    await segment.file.read(bytes, header.offset);
-    const result = await store.engine.verify(bytes);
+    const verify = async (): Promise<number> => {
+      const bytes = new Uint8Array(header.length);
+      await segment.file.read(bytes, header.offset);
+      return store.engine.verify(bytes);
+    };
+    let result = await verify();
+    if (result !== VALID) {
+      // Not on this disk, or damaged there: what is stored elsewhere counts.
+      const { frames } = store.reader;
+      result = (await frames?.restored(segment.number, header.offset, verify)) ?? result;
+    }
     if (result !== VALID) {
       const again = await readRecord(parts, segment, header.offset, false);
       const words = entryWords(again?.bytes ?? found.bytes, header.entryCount);

@@ -173,9 +173,10 @@ export class Segments {
 
   /** Gives a segment's file back; its content is worthless. Nobody may read it any more. */
   async recycle(number: number): Promise<void> {
-    await this.forget(number);
     const path = this.pathOf(number);
-    if (this.dataSpareCount < this.#options.spareCount) {
+    const isWhole = await this.#isWhole(number);
+    await this.forget(number);
+    if (isWhole && this.dataSpareCount < this.#options.spareCount) {
       const name = this.#nextSpareName();
       await this.#files.rename(path, join(this.#directory, name));
       this.#spares.push(name);
@@ -194,6 +195,12 @@ export class Segments {
       await segment.file.close();
     }
     this.table.clear();
+  }
+
+  /** Has a file all of its room? Parts that are kept elsewhere may have given theirs back. */
+  async #isWhole(number: number): Promise<boolean> {
+    const { file } = this.table.get(number) ?? {};
+    return file !== undefined && (await file.dataBytes(0, this.segmentBytes)) === this.segmentBytes;
   }
 
   #enter(number: number, stream: StreamName, usedBytes: number, file: StoreFile): Segment {

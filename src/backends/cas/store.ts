@@ -8,6 +8,7 @@ import { Checkpointer, type CheckpointParts } from './checkpoint.ts';
 import { CheckpointSchedule } from './checkpoint-schedule.ts';
 import type { BlockReader } from './reader.ts';
 import type { Journal } from './remote/journal.ts';
+import type { PartCache } from './remote/part-cache.ts';
 import { Replica } from './remote/replica.ts';
 import type { Segment, Segments } from './segments.ts';
 import { type Loaded, loadVolume } from './store-files.ts';
@@ -44,6 +45,8 @@ export class CasStore {
   readonly #loaded: Loaded;
   /** Keeps the blob store up with this disk, if there is one. */
   readonly #replica: Replica | undefined;
+  /** What of the blob store is on this disk. */
+  readonly #partCache: PartCache | undefined;
   readonly #unlock: () => void;
   #work: Promise<unknown> = Promise.resolve();
   #closed = false;
@@ -92,7 +95,8 @@ export class CasStore {
       ...{ volumes: this.#table, checkpointer: this.#checkpointer },
       ...{ reader, writer: this.writer, cache: this.cache },
     });
-    this.#replica = this.#newReplica(parts.journal);
+    this.#partCache = parts.partCache;
+    this.#replica = this.#newReplica(parts);
     segments.promisedSpares = () => this.writer.promisedSpares;
     this.indexed = this.#buildIndex();
   }
@@ -243,6 +247,7 @@ export class CasStore {
     } finally {
       await this.#work.catch(() => {});
       await this.#replica?.close();
+      await this.#partCache?.close();
       await this.indexed;
       await this.segments.close();
       await this.#loaded.superblockFile.close();
@@ -253,6 +258,7 @@ export class CasStore {
   /** Stops storing in the blob store at once, as a crash does. */
   async abandonRemote(): Promise<void> {
     await this.#replica?.abandon();
+    await this.#partCache?.close();
   }
 
   /** What the first checkpoint after opening needs; see {@link openCasStore}. */
@@ -296,19 +302,21 @@ export class CasStore {
     return new Checkpointer(parts, superblock, catalog.streams.data);
   }
 
-  #newReplica(journal: Journal | undefined): Replica | undefined {
-    const { engine, segments, log, options } = this;
-    if (journal === undefined || options.remote === undefined || this.readOnly) return undefined;
+  #newReplica({ journal, partCache: cache }: OpenParts): Replica | undefined {
+    const { engine, segments, log } = this;
+    const options = this.options.remote;
+    if (!journal || !cache || !options || this.readOnly) return undefined;
     const onFailed = (error: Error) => this.writer.log.fail(error);
-    return new Replica({ journal, engine, segments, log, options: options.remote, onFailed });
+    return new Replica({ journal, engine, segments, log, cache, options, onFailed });
   }
 
   /** Makes what was written so far as durable as the options ask for. */
   readonly #flushFar = (done: (status: BlockStatus) => void): void => {
     this.writer.flush((status) => {
-      const isFar = status === BlockStatus.ok && this.options.remote?.durability === 'remote';
-      if (isFar && this.#replica !== undefined) {
-        this.#replica.reach(this.log.durableSequence, done);
+      const replica = this.#replica;
+      const isFar = this.options.remote?.durability === 'remote' || replica?.isBehind;
+      if (isFar && replica !== undefined && status === BlockStatus.ok) {
+        replica.reach(this.log.durableSequence, done);
       } else {
         done(status);
       }
@@ -351,6 +359,7 @@ export interface OpenParts {
   readonly reader: BlockReader;
   /** Of the blob store, claimed. */
   readonly journal: Journal | undefined;
+  readonly partCache: PartCache | undefined;
   unlock(): void;
 }
 

@@ -21,6 +21,7 @@ import type { BlockCache } from './block-cache.ts';
 import { fill, fillNow } from './fill.ts';
 import { BLOCK_SIZE, recordSizeMax } from './format.ts';
 import { LogWriter } from './log-writer.ts';
+import { newPatience } from './patience.ts';
 import type { BlockReader } from './reader.ts';
 import type { Segments } from './segments.ts';
 import type { RecordStream } from './stream.ts';
@@ -51,6 +52,7 @@ export class Writer {
   readonly log: LogWriter;
   readonly #parts: WriterParts;
   readonly #batch: Batch;
+  readonly #patiently = newPatience(() => this.failed);
   /** Slots, and trims as negative numbers, in the order in which they were queued. */
   #queue: number[] = [];
   #queuedCount = 0;
@@ -190,7 +192,7 @@ export class Writer {
     for (;;) {
       const cold = fillNow(this.#parts, this.#queue, batchBlocks);
       if (cold.length === 0) break;
-      await Promise.all(cold.map((slot) => fill(this.#parts, slot)));
+      await Promise.all(cold.map((slot) => fill(this.#parts, slot, this.#patiently)));
     }
     const taken = batch.gather(this.#queue);
     this.#queue = this.#queue.slice(taken);
@@ -201,7 +203,7 @@ export class Writer {
       this.log.ingested(this.#takenCount);
     } else {
       const length = await this.#ingest(buffer);
-      await batch.pointMaps(buffer, this.#parts.log.sequence);
+      await batch.pointMaps(buffer, this.#parts.log.sequence, this.#patiently);
       this.log.write(buffer, length, batch.items(), this.#takenCount);
       this.#parts.onRecord(length);
     }

@@ -39,6 +39,7 @@ one at a time. SIGINT cancels it.`;
 const AFTER_FSCK = `
 Reads superblock, catalog, segments, log and trees with code of its own, trusts none of them, and
 computes every hash anew. Changes nothing. Works on a store that a server cannot open.
+What is in a blob store only is counted and not examined.
 
 A crash may leave a torn record at the end of the log, which is no inconsistency, and copies of the
 superblock that differ, which is one that affects nothing: the next start puts them right.

@@ -33,11 +33,16 @@ export async function examineStore(
       console.log(`${finding.place}: ${finding.message}`);
       if (finding.lost.length > 0) console.log(indent(formatLost(finding.lost)));
     }
-    const { generation, segments, logRecords, blocks, nodes } = counts;
+    const { generation, segments, logRecords, blocks, nodes, absent } = counts;
     console.log(
       `generation ${generation}: ${segments} segments, ${logRecords} records of log, ` +
         `${blocks} blocks and ${nodes} nodes are intact`,
     );
+    if (absent > 0) {
+      console.log(
+        `${absent} blocks and nodes are in the blob store only: scrub examines them, too`,
+      );
+    }
   }
   if (findings.length > 0) throw judge(path, findings.length, unreadable, lost.length > 0);
 }

@@ -29,11 +29,13 @@ export async function withStoreOrNew<T>(
   work: (store: CasStore) => T | Promise<T>,
 ): Promise<T> {
   // Loaded on demand: the other commands work where the native addon does not.
-  const { openCasStore } = await import('../../backends/cas/index.ts');
+  const { openCasStore, openOwnBlobs } = await import('../../backends/cas/index.ts');
+  const remote = await openOwnBlobs(path);
   const store = await openCasStore(path, {
     onDamage: ({ volume, lba, error }) =>
       warn(`${volume} is damaged at LBA ${lba * SECTORS_PER_BLOCK}: ${error.message}`),
     onFailed: ({ message }) => warn(message),
+    remote: remote && { ...remote, onTrouble: ({ message }) => warn(`the blob store: ${message}`) },
   });
   for (const problem of store.problems) warn(`the store is damaged: ${problem}`);
   try {

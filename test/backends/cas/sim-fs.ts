@@ -9,8 +9,12 @@ import type { FileLayer, StoreFile } from '../../../src/backends/cas/file-layer.
 
 const SECTOR = 512;
 
+const PAGE = 4096;
+
 class Inode {
   bytes: Uint8Array;
+  /** Numbers of pages that take no room. */
+  readonly holes = new Set<number>();
 
   constructor(bytes: Uint8Array = new Uint8Array(0)) {
     this.bytes = bytes;
@@ -27,7 +31,22 @@ class Inode {
   put(bytes: Uint8Array, position: number): void {
     this.extend(position + bytes.length);
     this.bytes.set(bytes, position);
+    const pages = pagesOf(position, bytes.length, false);
+    for (const page of pages) this.holes.delete(page);
   }
+
+  punch(position: number, length: number): void {
+    this.bytes.fill(0, position, position + length);
+    for (const page of pagesOf(position, length, true)) this.holes.add(page);
+  }
+}
+
+/** The pages that a range touches, or covers. */
+function pagesOf(position: number, length: number, covered: boolean): number[] {
+  const first = covered ? Math.ceil(position / PAGE) : Math.floor(position / PAGE);
+  const end = position + length;
+  const last = covered ? Math.floor(end / PAGE) : Math.ceil(end / PAGE);
+  return Array.from({ length: Math.max(0, last - first) }, (_, index) => first + index);
 }
 
 type TraceEntry =
@@ -38,6 +57,12 @@ type TraceEntry =
       readonly bytes: Uint8Array;
     }
   | { readonly op: 'size'; readonly inode: number; readonly size: number }
+  | {
+      readonly op: 'punch';
+      readonly inode: number;
+      readonly at: number;
+      readonly length: number;
+    }
   | { readonly op: 'sync'; readonly inode: number }
   | { readonly op: 'link'; readonly path: string; readonly inode: number }
   | { readonly op: 'rename'; readonly path: string; readonly to: string }
@@ -158,6 +183,15 @@ export class SimFs implements FileLayer {
         inode.extend(size);
         trace.push({ op: 'size', inode: number, size });
       },
+      async punch(position, length) {
+        check('punch');
+        inode.punch(position, length);
+        trace.push({ op: 'punch', inode: number, at: position, length });
+      },
+      async dataBytes(position, length) {
+        const pages = pagesOf(position, length, false);
+        return PAGE * pages.filter((page) => !inode.holes.has(page)).length;
+      },
       async close() {},
     };
   }
@@ -214,6 +248,7 @@ export class CrashWalk {
       } else if (survival === 'all' || (survival === 'random' && this.#random() < 0.6)) {
         const inode = inodes[change.inode] as Inode;
         if (change.op === 'size') inode.extend(change.size);
+        else if (change.op === 'punch') inode.punch(change.at, change.length);
         else if (survival === 'random' && this.#random() < 0.5) this.#tear(inode, change);
         else inode.put(change.bytes, change.at);
       }
@@ -237,6 +272,7 @@ export class CrashWalk {
       } else {
         const inode = new Inode(this.#inodes[change.inode]);
         if (change.op === 'size') inode.extend(change.size);
+        else if (change.op === 'punch') inode.punch(change.at, change.length);
         else inode.put(change.bytes, change.at);
         this.#inodes[change.inode] = inode.bytes;
       }
@@ -245,8 +281,10 @@ export class CrashWalk {
   }
 }
 
-function isData(change: Change): change is Extract<Change, { op: 'write' | 'size' }> {
-  return change.op === 'write' || change.op === 'size';
+function isData(
+  change: Change,
+): change is Extract<Change, { inode: number; op: 'write' | 'size' | 'punch' }> {
+  return change.op === 'write' || change.op === 'size' || change.op === 'punch';
 }
 
 function applyName(names: Map<string, number>, change: Change): void {

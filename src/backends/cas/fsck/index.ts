@@ -23,6 +23,8 @@ export interface Examination {
   /** Distinct ones that are intact. */
   readonly blocks: number;
   readonly nodes: number;
+  /** Blocks and nodes that are in a blob store only, and were not examined. */
+  readonly absent: number;
 }
 
 /**
@@ -73,6 +75,7 @@ async function examineFiles(
     logRecords,
     blocks: inventory.blockCount,
     nodes: inventory.nodeCount,
+    absent: inventory.absentCount,
   };
 }
 

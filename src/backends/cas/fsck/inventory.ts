@@ -1,4 +1,4 @@
-/** Blocks and nodes that were found intact, and where. */
+/** Blocks and nodes that were found intact, and where; and those that are not on this disk. */
 import { BLOCK_SIZE, EntryKind, NODE_SIZE } from '../format.ts';
 import { HashTable } from '../hash-table.ts';
 import { decodeFrame } from './frame.ts';
@@ -11,6 +11,7 @@ type Content = 'block' | 'node';
 export class Inventory {
   readonly #directory: StoreDirectory;
   readonly #tables = { block: new HashTable(), node: new HashTable() };
+  readonly #absent = { block: new HashTable(), node: new HashTable() };
   /** Numbers of segments: values of the tables have no room for them. */
   readonly #segments: number[] = [];
   readonly #indexes = new Map<number, number>();
@@ -36,8 +37,22 @@ export class Inventory {
     this.#tables[content].set(wordsOf(hash), 0, index * 2 ** 32 + place);
   }
 
+  /** Takes up what is in a blob store only, as far as one can tell. */
+  addAbsent(content: Content, hash: Buffer): void {
+    this.#absent[content].set(wordsOf(hash), 0, 1);
+  }
+
+  get absentCount(): number {
+    return this.#absent.block.count + this.#absent.node.count;
+  }
+
+  isAbsent(content: Content, hash: Buffer): boolean {
+    return this.#absent[content].get(wordsOf(hash), 0) !== 0;
+  }
+
+  /** Is there an intact copy, here or in a blob store? */
   has(content: Content, hash: Buffer): boolean {
-    return this.#tables[content].get(wordsOf(hash), 0) !== 0;
+    return this.#tables[content].get(wordsOf(hash), 0) !== 0 || this.isAbsent(content, hash);
   }
 
   hasSegment(segment: number): boolean {
@@ -52,10 +67,11 @@ export class Inventory {
     return this.#read('node', hash, segment, value % 2 ** 32);
   }
 
-  /** Is there an intact copy at this very place? */
+  /** Is there an intact copy at this very place, as far as one can tell? */
   async isAt(content: Content, hash: Buffer, segment: number, place: number): Promise<boolean> {
     const index = this.#indexes.get(segment) ?? 0;
     if (this.#tables[content].get(wordsOf(hash), 0) === index * 2 ** 32 + place) return true;
+    if (this.isAbsent(content, hash)) return true;
     return (await this.#read(content, hash, segment, place)) !== undefined;
   }
 

@@ -96,7 +96,7 @@ async function findNext(
  * @returns whether all frames are right
  */
 export function examineContent(
-  { findings, inventory }: ExamineParts,
+  { directory, findings, inventory }: ExamineParts,
   segment: number,
   offset: number,
   record: ReadRecord,
@@ -119,6 +119,8 @@ export function examineContent(
       : undefined;
     if (raw !== undefined && hashOf(content, raw).equals(entry.hash)) {
       inventory.add(content, entry.hash, segment, entry.place);
+    } else if (directory.isPartial && isInside && isHole(bytes, start, end, record.inlineEnd)) {
+      inventory.addAbsent(content, entry.hash);
     } else {
       intact = false;
       const hash = entry.hash.toString('hex');
@@ -151,6 +153,13 @@ function examineEntry(segment: number, entry: ReadEntry): string | undefined {
     default:
       return `its kind ${kind} is unknown`;
   }
+}
+
+/** Is there nothing of a frame behind the page in which the head of its record ends? */
+function isHole(bytes: Buffer, start: number, end: number, headEnd: number): boolean {
+  const pageEnd = Math.ceil(headEnd / RECORD_ALIGNMENT) * RECORD_ALIGNMENT;
+  const from = Math.max(start, pageEnd);
+  return from < end && bytes.subarray(from, end).every((byte) => byte === 0);
 }
 
 function isZeroOutside(

@@ -6,11 +6,14 @@ import { native } from '../../../native.ts';
 
 export class StoreDirectory {
   readonly path: string;
+  /** Holes may stand for frames that are in a blob store only. */
+  readonly isPartial: boolean;
   readonly #lock: FileHandle | undefined;
   #open: { readonly name: string; readonly handle: FileHandle } | undefined;
 
-  private constructor(path: string, lock: FileHandle | undefined) {
+  private constructor(path: string, isPartial: boolean, lock: FileHandle | undefined) {
     this.path = path;
+    this.isPartial = isPartial;
     this.#lock = lock;
   }
 
@@ -32,7 +35,7 @@ export class StoreDirectory {
         'stop the server or command that has it open, or examine a copy',
       );
     }
-    return new StoreDirectory(path, lock);
+    return new StoreDirectory(path, await readIsPartial(path), lock);
   }
 
   /** Numbers of the segment files, ascending. */
@@ -88,5 +91,20 @@ async function openIfThere(path: string): Promise<FileHandle | undefined> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
+  }
+}
+
+async function readIsPartial(path: string): Promise<boolean> {
+  const handle = await openIfThere(join(path, 'owner'));
+  if (handle === undefined) return false;
+  try {
+    return (
+      (JSON.parse(await handle.readFile('utf8')) as { isPartial?: boolean }).isPartial === true
+    );
+  } catch (error) {
+    if (error instanceof SyntaxError) return false;
+    throw error;
+  } finally {
+    await handle.close();
   }
 }

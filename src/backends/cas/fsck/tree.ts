@@ -60,7 +60,7 @@ class TreeWalker {
     await this.#examineLogged(root);
   }
 
-  /** @returns whether everything below is right */
+  /** @returns whether everything below is right; what is not on this disk is not looked at */
   async #visit(root: Root, child: Child, level: number, firstLba: number): Promise<boolean> {
     if (isZero(child.hash)) return true;
     const words = wordsOf(child.hash);
@@ -69,6 +69,7 @@ class TreeWalker {
     const { findings, inventory } = this.#parts;
     const node = await inventory.readNode(child.hash);
     const hash = child.hash.toString('hex');
+    if (node === undefined && inventory.isAbsent('node', child.hash)) return false;
     if (node === undefined) {
       const count = Math.min(FANOUT ** (level + 1), root.blockCount - firstLba);
       findings.addLost('node', hash, { kind: root.kind, name: root.name, firstLba, count });

@@ -5,26 +5,18 @@
  * there since, or this directory is an old copy. Then it is refused: it may hold writes that were
  * acknowledged and are nowhere else, so a person has to decide.
  */
-import { randomBytes } from 'node:crypto';
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
 import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
 import type { FileLayer } from '../file-layer.ts';
-import { type Segments, segmentName } from '../segments.ts';
-import {
-  readSuperblocks,
-  SUPERBLOCK_NAME,
-  type Superblock,
-  writeSuperblock,
-} from '../superblock.ts';
-import { type Image, Journal, type Owner, type Part, partName } from './journal.ts';
+import type { Segments } from '../segments.ts';
+import { readSuperblocks, SUPERBLOCK_NAME, type Superblock } from '../superblock.ts';
+import { type Image, Journal, partName } from './journal.ts';
+import { describeOwner, readOwnerFile, writeOwnerFile } from './owner-file.ts';
 import { PersistentBlobs } from './persistent-blobs.ts';
 import type { RemoteOptions } from './remote-options.ts';
-
-const OWNER_NAME = 'owner';
-const DOWNLOADS_MAX = 4;
+import { restore } from './restore.ts';
 
 export interface ClaimParts {
   readonly files: FileLayer;
@@ -54,7 +46,9 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Journal> {
   const { options, path } = parts;
   const journal = await Journal.read(blobs);
   const { image } = journal;
-  const me = await readOwner(parts);
+  const known = await readOwnerFile(parts);
+  const described = describeOwner(known, options);
+  const me = { id: described.id, host: described.host };
   const local = await readLocal(parts);
   const owner = journal.owner ?? me;
   const isMine = owner.id === me.id;
@@ -73,6 +67,13 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Journal> {
     }
     if (!isMine || local.generation < image.superblock.generation) throw outOfDate(path);
   }
+  if (local !== undefined && image.superblock === undefined && known?.isPartial) {
+    throw new StartupError(
+      `${path} is only a part of a store, and the rest is not in this blob store`,
+      'write the same type, bucket and prefix in blob_store as before',
+    );
+  }
+  await writeOwnerFile(parts, described);
   await journal.claim(me);
   if (!(await journal.isExclusive())) {
     throw new StartupError(
@@ -81,7 +82,8 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Journal> {
     );
   }
   if (local === undefined && image.superblock !== undefined) {
-    await restore(parts, blobs, image, image.superblock);
+    const headsOnly = options.cacheBytes !== Number.POSITIVE_INFINITY;
+    await restore({ ...parts, blobs, image, superblock: image.superblock, headsOnly });
   }
   await sweep(blobs, journal.image);
   return journal;
@@ -114,77 +116,6 @@ async function readLocal({ files, engine, path }: ClaimParts): Promise<Superbloc
   const [newest] = await readSuperblocks(file, engine);
   await file.close();
   return newest;
-}
-
-/** Who we are; decided when this directory first meets a blob store. */
-async function readOwner({ files, path }: ClaimParts): Promise<Owner> {
-  const name = join(path, OWNER_NAME);
-  const known = await files.open(name, false).catch(ifMissing);
-  if (known !== undefined) {
-    const bytes = new Uint8Array(await known.size());
-    await known.read(bytes, 0);
-    await known.close();
-    return JSON.parse(new TextDecoder().decode(bytes)) as Owner;
-  }
-  const owner = { id: randomBytes(16).toString('hex'), host: hostname() };
-  const bytes = new TextEncoder().encode(JSON.stringify(owner));
-  const file = await files.open(`${name}.partial`, true);
-  await file.write(bytes, bytes.length, 0, true);
-  await file.close();
-  await files.rename(`${name}.partial`, name);
-  await files.syncDirectory(path);
-  return owner;
-}
-
-/** Writes what is in the blob store to this disk; the superblock last, as it makes it a store. */
-async function restore(
-  parts: ClaimParts,
-  blobs: BlobStore,
-  image: Image,
-  superblock: Superblock,
-): Promise<void> {
-  const { files, engine, path } = parts;
-  const rest = image.segments.entries();
-  await Promise.all(
-    Array.from({ length: DOWNLOADS_MAX }, async () => {
-      for (const [number, stored] of rest) {
-        await restoreSegment(parts, blobs, image.segmentBytes, number, stored);
-      }
-    }),
-  );
-  await files.syncDirectory(join(path, 'segments'));
-  const file = await files.open(join(path, SUPERBLOCK_NAME), true);
-  await writeSuperblock(file, engine, superblock);
-  await file.close();
-  await files.syncDirectory(path);
-}
-
-async function restoreSegment(
-  { files, path }: ClaimParts,
-  blobs: BlobStore,
-  segmentBytes: number,
-  number: number,
-  stored: readonly Part[],
-): Promise<void> {
-  const file = await files.open(join(path, 'segments', segmentName(number)), true);
-  try {
-    await file.allocate(segmentBytes);
-    for (const part of stored) {
-      const [from, to] = part;
-      const name = partName(number, part);
-      const bytes = await getWhole(blobs, name, to - from);
-      await file.write(bytes, bytes.length, from, false);
-    }
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-async function getWhole(blobs: BlobStore, name: string, length: number): Promise<Uint8Array> {
-  const bytes = await blobs.getRange(name, 0, length);
-  if (bytes.length !== length) throw new Error(`${name} is too short`);
-  return bytes;
 }
 
 /** Removes what an interrupted round has left behind: whoever wrote it is fenced by now. */

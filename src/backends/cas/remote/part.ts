@@ -11,8 +11,8 @@ import { alignUp, ENTRY_SIZE, RECORD_HEADER_SIZE, readRecordHeader } from '../fo
 import type { Segment } from '../segments.ts';
 import type { Part } from './journal.ts';
 
-/** A part is cut before it is larger. */
-const PART_BYTES_MAX = 16 << 20;
+/** A part is cut before it is larger: it is what a read fetches that misses on this disk. */
+const PART_BYTES_MAX = 4 << 20;
 const HEAD_ALIGNMENT = 64;
 const VALID = -1;
 
@@ -61,6 +61,41 @@ export async function makePart(
     at += alignUp(head.length, HEAD_ALIGNMENT);
   }
   return { part: [from, from + length, epoch, headBytes], bytes: blob };
+}
+
+interface PartPlace {
+  readonly store: Uint8Array | undefined;
+  readonly segment: number;
+  /** Of its first byte in the segment. */
+  readonly from: number;
+}
+
+/** The records of a part, as far as their headers look right; nothing else is checked. */
+export function* recordsIn(
+  bytes: Uint8Array,
+  { store, segment, from }: PartPlace,
+): Generator<{ readonly record: Uint8Array; readonly offset: number }> {
+  for (let at = 0; at + RECORD_HEADER_SIZE <= bytes.length; ) {
+    const header = readRecordHeader(bytes.subarray(at), store);
+    if (header?.segment !== segment || header.offset !== from + at) return;
+    if (header.length === 0 || header.length > bytes.length - at) return;
+    yield { record: bytes.subarray(at, at + header.length), offset: from + at };
+    at += header.length;
+  }
+}
+
+/** The heads of a part's records, from behind its bytes, and where they belong in the segment. */
+export function* headsIn(
+  bytes: Uint8Array,
+  store: Uint8Array,
+): Generator<{ readonly head: Uint8Array; readonly offset: number }> {
+  for (let at = 0; at + RECORD_HEADER_SIZE <= bytes.length; ) {
+    const header = readRecordHeader(bytes.subarray(at), store);
+    if (header === undefined) return;
+    const length = RECORD_HEADER_SIZE + header.entryCount * ENTRY_SIZE + header.inlineLength;
+    yield { head: bytes.subarray(at, at + length), offset: header.offset };
+    at += alignUp(length, HEAD_ALIGNMENT);
+  }
 }
 
 function damaged({ number }: Segment, offset: number): Error {

@@ -8,6 +8,7 @@
  *   it names, up to the length that it says, and the log up to a durable record.
  * - Only what is durable here is stored there: what a crash could still change must not be.
  */
+
 import { setTimeout as delay } from 'node:timers/promises';
 import { BlockStatus } from '../../../core/block-error.ts';
 import type { CasEngine } from '../../../native.ts';
@@ -17,7 +18,9 @@ import type { Segment, Segments } from '../segments.ts';
 import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
 import { FencedError, type Journal, type Part, partName } from './journal.ts';
+import { inLanes } from './lanes.ts';
 import { type MadePart, makePart } from './part.ts';
+import type { PartCache } from './part-cache.ts';
 import type { RemoteOptions } from './remote-options.ts';
 
 /** Uploads at a time; each takes a part's size of memory. */
@@ -34,6 +37,7 @@ export interface ReplicaParts {
   readonly engine: CasEngine;
   readonly segments: Segments;
   readonly log: RecordStream;
+  readonly cache: PartCache;
   readonly options: RemoteOptions;
   /** Nothing can be stored any more: another server has the blob store. Called once. */
   onFailed(error: Error): void;
@@ -59,6 +63,9 @@ export class Replica {
   /** Records of the log below this sequence are in the blob store. */
   #sequence = 0;
   #loggedBytes = 0;
+  /** Of the log, what is not in the blob store yet; the round under way may be storing some. */
+  #lagBytes = 0;
+  #isWaiting = false;
   #timer: NodeJS.Timeout | undefined;
   #due = false;
   #isRunning = false;
@@ -75,21 +82,32 @@ export class Replica {
 
   /** Must a segment stay on this disk for now? */
   needs(segment: number): boolean {
-    return this.#pinned.has(segment);
+    return this.#pinned.has(segment) || this.#parts.cache.holds(segment);
   }
 
   /** Takes up a checkpoint that is durable here. */
   checkpointed(superblock: Superblock, catalog: Catalog): void {
     this.#checkpoint = { superblock, catalog };
+    this.#parts.cache.checkpointed(catalog);
     this.#start();
   }
 
   /** Takes notice of a record of the log. */
   logged(length: number): void {
     this.#loggedBytes += length;
+    this.#lagBytes += length;
     const { delayBytes, delayMs } = this.#parts.options;
     if (this.#loggedBytes >= delayBytes) this.#start();
     else this.#timer ??= setTimeout(() => this.#start(), delayMs).unref();
+  }
+
+  /** Must flushes wait for the blob store, whatever `durability` says? */
+  get isBehind(): boolean {
+    const { options } = this.#parts;
+    if (this.#lagBytes <= options.lagBytesMax) return false;
+    if (!this.#isWaiting) options.onLag(true);
+    this.#isWaiting = true;
+    return true;
   }
 
   /** Calls `done` when the log before `sequence`, which is durable here, is in the blob store. */
@@ -109,6 +127,7 @@ export class Replica {
     this.#start();
     await this.#running;
     clearTimeout(limit);
+    for (const { done } of this.#waiters.splice(0)) done(BlockStatus.ioError);
     if (this.#failure !== undefined || this.#aborter.signal.aborted) return;
     try {
       await this.#parts.journal.close();
@@ -168,12 +187,12 @@ export class Replica {
     const { superblock } = this.#checkpoint;
     const { sequence } = log.durable;
     this.#loggedBytes = 0;
+    const lagBytes = this.#lagBytes;
     const ends = this.#plan(this.#checkpoint);
     this.#pinned = ends;
     try {
       const rest = ends.entries();
-      const uploads = Array.from({ length: UPLOADS_MAX }, () => this.#storeAll(rest));
-      await Promise.all(uploads);
+      await inLanes(UPLOADS_MAX, () => this.#storeAll(rest));
     } finally {
       this.#pinned = new Map();
     }
@@ -188,11 +207,17 @@ export class Replica {
       await journal.append({ superblock, segmentBytes, segments: new Map(changed), removed });
     }
     this.#sequence = sequence;
+    this.#lagBytes -= lagBytes;
+    if (this.#isWaiting && this.#lagBytes <= options.lagBytesMax) {
+      this.#isWaiting = false;
+      options.onLag(false);
+    }
     for (const number of this.#stored.keys()) if (!ends.has(number)) this.#stored.delete(number);
     const isDone = (waiter: Waiter) => waiter.sequence <= sequence;
     const done = this.#waiters.filter(isDone);
     this.#waiters = this.#waiters.filter((waiter) => !isDone(waiter));
     for (const waiter of done) waiter.done(BlockStatus.ok);
+    this.#parts.cache.trim();
     for (const name of obsolete) await options.blobs.delete(name);
   }
 

@@ -154,6 +154,34 @@ describe('a store that is kept in blobs', () => {
     expect(await recoverSeeds(blobs)).toEqual(states.at(-1));
   });
 
+  it('lets flushes wait when too much of the log is on the disk only', async () => {
+    const blobs = new TraceBlobs();
+    const lags: boolean[] = [];
+    const store = await openRemote(new SimFs(), blobs, {
+      lagBytesMax: 64 << 10,
+      onLag: (isWaiting) => lags.push(isWaiting),
+    });
+    const client = await openVolume(store);
+    blobs.fail = () => 'before';
+    let confirmed = 0;
+    const writing = (async () => {
+      for (let step = 1; step <= 40; step++) {
+        await client.write((step % BLOCK_COUNT) * BLOCK_SIZE, blockOf(2 * step));
+        await client.flush();
+        confirmed = step;
+      }
+    })();
+    await expect.poll(() => lags).toEqual([true]);
+    await delay(50);
+    expect(confirmed).toBeGreaterThan(4);
+    expect(confirmed).toBeLessThan(12);
+    blobs.fail = () => undefined;
+    await writing;
+    await store.close();
+    expect(lags.slice(0, 2)).toEqual([true, false]);
+    expect((await recoverSeeds(blobs))[BLOCK_COUNT - 1]).toBe(2 * (BLOCK_COUNT - 1));
+  });
+
   it('removes from the blobs what a collection freed, and what an interruption left', async () => {
     const blobs = new TraceBlobs();
     const files = new SimFs();

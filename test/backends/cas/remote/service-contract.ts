@@ -3,16 +3,19 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { BlobStore } from '../../../../src/backends/cas/blob-store.ts';
+import { BlobExistsError, type BlobStore } from '../../../../src/backends/cas/blob-store.ts';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
 import { openCasStore } from '../../../../src/backends/cas/open.ts';
+import { PersistentBlobs } from '../../../../src/backends/cas/remote/persistent-blobs.ts';
 import {
   REMOTE_DEFAULTS,
   type RemoteOptions,
 } from '../../../../src/backends/cas/remote/remote-options.ts';
+import { FAULTS, startFaultProxy } from '../../../support/fault-proxy.ts';
+import { SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf } from '../tiny-store.ts';
-import { ownerOf } from './remote-store.ts';
+import { openRemote, openVolume, ownerOf, readSeeds } from './remote-store.ts';
 
 const SIZE_BYTES = 1024 * BLOCK_SIZE;
 
@@ -89,5 +92,48 @@ export function testStoreOn(open: () => Promise<BlobStore>): void {
         await rival.close();
         await store.close();
       }));
+  });
+}
+
+/**
+ * @param endpointOf gives the URL of the service
+ * @param open gives the same blobs each time, by way of an endpoint
+ */
+export function testBadNetwork(
+  endpointOf: () => string,
+  open: (endpoint: string) => Promise<BlobStore>,
+): void {
+  it('loses nothing over a bad network', async () => {
+    const proxy = await startFaultProxy(endpointOf());
+    const direct = await open(endpointOf());
+    const blobs = await open(proxy.endpoint);
+    const random = seededRandom(1);
+    proxy.choose = () =>
+      random() < 0.3 ? FAULTS[Math.floor(random() * FAULTS.length)] : undefined;
+    for (let life = 1; life <= 3; life++) {
+      // An empty disk each time: all that is known comes from the service.
+      const remote = { takeOver: await ownerOf(direct), durability: 'remote' } as const;
+      const store = await openRemote(new SimFs(), blobs, remote);
+      const client = await openVolume(store);
+      expect((await readSeeds(store))[0]).toBe((life - 1) * 6);
+      for (let i = 1; i <= 6; i++) {
+        await client.write(0, blockOf((life - 1) * 6 + i));
+        await client.flush();
+      }
+      await abandon(store);
+    }
+    expect([...proxy.counts.keys()].sort()).toEqual([...FAULTS].sort());
+    await proxy.stop();
+  });
+
+  it('tries again when another conditional request is under way', async () => {
+    const proxy = await startFaultProxy(endpointOf());
+    const blobs = new PersistentBlobs(await open(proxy.endpoint));
+    let conflicts = 2;
+    proxy.choose = (method) => (method === 'PUT' && conflicts-- > 0 ? 'conflict' : undefined);
+    await blobs.put('contended', Uint8Array.of(1));
+    expect(proxy.counts.get('conflict')).toBe(2);
+    await expect(blobs.put('contended', Uint8Array.of(2))).rejects.toThrow(BlobExistsError);
+    await proxy.stop();
   });
 }

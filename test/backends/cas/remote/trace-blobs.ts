@@ -24,6 +24,10 @@ export class TraceBlobs implements BlobStore {
   onChange: (count: number) => void = () => {};
   /** What a change waits for. */
   pause: () => Promise<void> = async () => {};
+  /** Names of the blobs that were read, each as often as it was. */
+  readonly reads: string[] = [];
+  /** What a read waits for; it fails when this does. */
+  beforeRead: () => Promise<void> = async () => {};
   /** Decides on each change whether it fails. */
   fail: (operation: Operation) => Failure = () => undefined;
 
@@ -45,6 +49,8 @@ export class TraceBlobs implements BlobStore {
   }
 
   async getRange(name: string, offset: number, length: number): Promise<Uint8Array> {
+    this.reads.push(name);
+    await this.beforeRead();
     const bytes = this.blobs.get(name);
     if (bytes === undefined) throw new BlobMissingError(name);
     return bytes.slice(offset, offset + length);

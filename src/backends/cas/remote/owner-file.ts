@@ -1,0 +1,104 @@
+/**
+ * The file `owner` in the directory of a store that is kept in a blob store as well: who this is
+ * there, and where that is, so that commands find it without the server's configuration.
+ */
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { StartupError } from '../../../core/startup-error.ts';
+import { type FileLayer, hostFiles } from '../file-layer.ts';
+import type { Owner } from './journal.ts';
+import { type BlobsConfig, openBlobs } from './open-blobs.ts';
+import { REMOTE_DEFAULTS, type RemoteOptions } from './remote-options.ts';
+
+const NAME = 'owner';
+
+export interface OwnerFile extends Owner {
+  /** undefined when whoever opened the store last had blobs of no known kind. */
+  readonly location?: BlobsConfig | undefined;
+  /** undefined for no bound. */
+  readonly cacheBytes?: number | undefined;
+  /** Some of the store may be nowhere but in the blob store. */
+  readonly isPartial: boolean;
+}
+
+interface OwnerFileParts {
+  readonly files: FileLayer;
+  /** Of the store. */
+  readonly path: string;
+}
+
+/** Who we are with these options; it is decided when this directory first meets a blob store. */
+export function describeOwner(known: OwnerFile | undefined, options: RemoteOptions): OwnerFile {
+  const isBounded = options.cacheBytes !== Number.POSITIVE_INFINITY;
+  return {
+    id: known?.id ?? randomBytes(16).toString('hex'),
+    host: known?.host ?? hostname(),
+    location: options.location,
+    cacheBytes: isBounded ? options.cacheBytes : undefined,
+    isPartial: isBounded || known?.isPartial === true,
+  };
+}
+
+/** @returns undefined when the store is on this disk only */
+export async function readOwnerFile({
+  files,
+  path,
+}: OwnerFileParts): Promise<OwnerFile | undefined> {
+  try {
+    const file = await files.open(join(path, NAME), false);
+    const bytes = new Uint8Array(await file.size());
+    await file.read(bytes, 0);
+    await file.close();
+    return JSON.parse(new TextDecoder().decode(bytes)) as OwnerFile;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return undefined;
+  }
+}
+
+/**
+ * Is the store on this disk only?
+ *
+ * @throws {StartupError} no: without its blob store some of it may be missing, and what changes is
+ *   not stored there
+ */
+export async function requireNoOwner(parts: OwnerFileParts): Promise<void> {
+  const owner = await readOwnerFile(parts);
+  if (owner === undefined) return;
+  const { bucket } = owner.location ?? {};
+  const where = bucket === undefined ? 'a blob store' : `the blob store ${bucket}`;
+  throw new StartupError(
+    `${parts.path} is kept in ${where} as well and cannot be used without it`,
+    owner.isPartial
+      ? 'write the same type, bucket and prefix in blob_store as before'
+      : `write the same blob_store as before, or remove ${join(parts.path, NAME)} to part with it`,
+  );
+}
+
+/**
+ * Opens the blobs that the store in a directory was kept in when it was last open, for commands.
+ *
+ * @returns undefined when the store is on this disk only
+ * @throws {StartupError} the client library or the credentials are missing
+ */
+export async function openOwnBlobs(path: string): Promise<RemoteOptions | undefined> {
+  const owner = await readOwnerFile({ files: hostFiles, path });
+  if (owner?.location === undefined) return undefined;
+  const { location, cacheBytes = Number.POSITIVE_INFINITY } = owner;
+  return { ...REMOTE_DEFAULTS, blobs: await openBlobs(location), location, cacheBytes };
+}
+
+/** Durably. */
+export async function writeOwnerFile(
+  { files, path }: OwnerFileParts,
+  owner: OwnerFile,
+): Promise<void> {
+  const name = join(path, NAME);
+  const bytes = new TextEncoder().encode(JSON.stringify(owner));
+  const file = await files.open(`${name}.partial`, true);
+  await file.write(bytes, bytes.length, 0, true);
+  await file.close();
+  await files.rename(`${name}.partial`, name);
+  await files.syncDirectory(path);
+}

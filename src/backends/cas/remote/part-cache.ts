@@ -1,0 +1,323 @@
+/**
+ * Makes room on this disk, and brings back what is missing on it: of a part that is in the blob
+ * store only the heads of its records must be here. Frames that were given up are holes.
+ *
+ * A frame that is read and is not what it should be, a hole or damaged, has its part fetched again:
+ * holes and damage are one case, and what was right before is never written over with anything
+ * else, because a record is written only if all of it is right.
+ *
+ * Invariants:
+ * - Only parts that the journal names are given up, of segments that are complete and that neither
+ *   the newest checkpoint nor the one before it would replay.
+ * - A segment that is held is neither given up nor recycled.
+ * - Several readers of one part share one request.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { CasEngine } from '../../../native.ts';
+import { BlobMissingError, type BlobStore, BlobUnreachableError } from '../blob-store.ts';
+import type { Catalog } from '../catalog.ts';
+import { alignUp, ENTRY_SIZE, RECORD_ALIGNMENT, RECORD_HEADER_SIZE } from '../format.ts';
+import type { FrameSource } from '../reader.ts';
+import { readRecord } from '../records.ts';
+import type { Segments } from '../segments.ts';
+import type { Journal, Part } from './journal.ts';
+import { partName } from './journal.ts';
+import { recordsIn } from './part.ts';
+
+/** Requests at a time; each takes a part's size of memory. */
+const FETCHES_MAX = 8;
+/** How long a read waits for the blob store before it fails. */
+const FETCH_MS_MAX = 30_000;
+/** Reads are noted by stretches of 1 MiB: a place holds the offset / 16 in its upper 23 bits. */
+const STRETCH_SHIFT = 20;
+const PLACE_SHIFT = STRETCH_SHIFT - 4 + 9;
+const STRETCHES_MAX = 2 ** (32 - PLACE_SHIFT);
+const VALID = -1;
+
+export interface PartCacheParts {
+  readonly journal: Journal;
+  readonly blobs: BlobStore;
+  readonly engine: CasEngine;
+  readonly segments: Segments;
+  /** What of the parts that may be given up stays here; Infinity for all. */
+  readonly cacheBytes: number;
+  onTrouble(error: Error): void;
+}
+
+interface StoredPart {
+  readonly name: string;
+  readonly segment: number;
+  readonly part: Part;
+}
+
+interface Resident extends StoredPart {
+  readonly bytes: number;
+}
+
+export class PartCache implements FrameSource {
+  readonly #parts: PartCacheParts;
+  /** What may be given up and takes room: the next one to go comes first. */
+  readonly #residents = new Map<string, Resident>();
+  #residentBytes = 0;
+  /** Stretches that were read since they were last looked at. */
+  readonly #touched = new Set<number>();
+  readonly #holds = new Map<number, number>();
+  readonly #fetching = new Map<string, Promise<void>>();
+  readonly #queue: (() => void)[] = [];
+  #fetchCount = 0;
+  #evicting: { readonly name: string; readonly done: Promise<void> } | undefined;
+  #trimming: Promise<void> | undefined;
+  /** Something has changed since the trimming under way has looked. */
+  #mustTrim = false;
+  /** Segments that the last two checkpoints leave alone, with their length. */
+  #settled: ReadonlyMap<number, number> = new Map();
+  #settledNext: ReadonlyMap<number, number> = new Map();
+  readonly #enrolled = new Set<number>();
+  #closed = false;
+
+  constructor(parts: PartCacheParts) {
+    this.#parts = parts;
+  }
+
+  /** Takes notice of a read. */
+  touch(segment: number, place: number): void {
+    if (this.#isBounded) this.#touched.add(segment * STRETCHES_MAX + (place >>> PLACE_SHIFT));
+  }
+
+  /**
+   * Fetches the part that holds a byte of a segment, and holds it here while `read` runs.
+   *
+   * @returns undefined when it is in no part
+   * @throws {BlobUnreachableError}
+   */
+  async restored<T>(
+    segment: number,
+    offset: number,
+    read: () => Promise<T> | T,
+  ): Promise<T | undefined> {
+    const found = this.#find(segment, offset);
+    if (found === undefined || this.#closed) return undefined;
+    return await this.#holding(segment, async () => {
+      await this.#fetchOnce(found);
+      return await read();
+    });
+  }
+
+  /** Must a segment's file stay as it is for now? */
+  holds(segment: number): boolean {
+    return this.#holds.has(segment);
+  }
+
+  /** Takes up a checkpoint that is durable here. */
+  checkpointed(catalog: Catalog): void {
+    this.#settled = this.#settledNext;
+    this.#settledNext = settledSegments(catalog);
+  }
+
+  /** Gives up what does not fit any more. */
+  trim(): void {
+    if (!this.#isBounded || this.#closed) return;
+    this.#mustTrim = true;
+    this.#trimming ??= this.#trimAll()
+      .catch(this.#parts.onTrouble)
+      .finally(() => {
+        this.#trimming = undefined;
+      });
+  }
+
+  /** Waits for what is under way; nothing is begun any more. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#trimming;
+    await Promise.allSettled(this.#fetching.values());
+  }
+
+  get #isBounded(): boolean {
+    return this.#parts.cacheBytes !== Number.POSITIVE_INFINITY;
+  }
+
+  #find(segment: number, offset: number): StoredPart | undefined {
+    const parts = this.#parts.journal.image.segments.get(segment);
+    const part = parts?.find(([from, to]) => from <= offset && offset < to);
+    return part && { name: partName(segment, part), segment, part };
+  }
+
+  async #holding<T>(segment: number, work: () => Promise<T>): Promise<T> {
+    const holds = this.#holds;
+    holds.set(segment, (holds.get(segment) ?? 0) + 1);
+    try {
+      return await work();
+    } finally {
+      const rest = (holds.get(segment) as number) - 1;
+      if (rest > 0) {
+        holds.set(segment, rest);
+      } else {
+        holds.delete(segment);
+        this.trim();
+      }
+    }
+  }
+
+  #fetchOnce(stored: StoredPart): Promise<void> {
+    const { name } = stored;
+    let fetching = this.#fetching.get(name);
+    if (fetching === undefined) {
+      fetching = this.#fetch(stored).finally(() => this.#fetching.delete(name));
+      this.#fetching.set(name, fetching);
+    }
+    return fetching;
+  }
+
+  async #fetch(stored: StoredPart): Promise<void> {
+    if (this.#evicting?.name === stored.name) await this.#evicting.done;
+    if (this.#fetchCount >= FETCHES_MAX) {
+      await new Promise<void>((resolve) => this.#queue.push(resolve));
+    }
+    this.#fetchCount++;
+    try {
+      const [from, to] = stored.part;
+      const bytes = await this.#get(stored.name, to - from);
+      if (!this.#closed) await this.#write(stored, bytes);
+    } catch (error) {
+      this.#parts.onTrouble(error as Error);
+      // One that is gone is damage; everything else may pass.
+      if (error instanceof BlobMissingError) return;
+      throw new BlobUnreachableError(stored.name, error as Error);
+    } finally {
+      this.#fetchCount--;
+      this.#queue.shift()?.();
+    }
+  }
+
+  async #get(name: string, length: number): Promise<Uint8Array> {
+    const aborter = new AbortController();
+    const tooLate = delay(FETCH_MS_MAX, undefined, { signal: aborter.signal, ref: false });
+    try {
+      return await Promise.race([
+        this.#parts.blobs.getRange(name, 0, length),
+        tooLate.then(() => Promise.reject(new Error('the blob store does not answer'))),
+      ]);
+    } finally {
+      aborter.abort();
+    }
+  }
+
+  async #write(stored: StoredPart, bytes: Uint8Array): Promise<void> {
+    const { engine, segments, journal } = this.#parts;
+    const { name, segment, part } = stored;
+    const file = segments.table.get(segment)?.file;
+    if (file === undefined) return;
+    const store = journal.image.superblock?.store;
+    for (const { record, offset } of recordsIn(bytes, { store, segment, from: part[0] })) {
+      if ((await engine.verify(record)) !== VALID) continue;
+      await file.write(record, record.length, offset, false);
+    }
+    if (!this.#settled.has(segment) || this.#residents.has(name)) return;
+    this.#enter(stored, part[1] - part[0]);
+  }
+
+  #enter(stored: StoredPart, bytes: number): void {
+    this.#residents.set(stored.name, { ...stored, bytes });
+    this.#residentBytes += bytes;
+  }
+
+  async #trimAll(): Promise<void> {
+    while (this.#mustTrim) {
+      this.#mustTrim = false;
+      await this.#enroll();
+      await this.#trim();
+    }
+  }
+
+  async #trim(): Promise<void> {
+    let chances = 2 * this.#residents.size;
+    while (this.#residentBytes > this.#parts.cacheBytes && chances-- > 0 && !this.#closed) {
+      const [resident] = this.#residents.values();
+      if (resident === undefined) return;
+      this.#residents.delete(resident.name);
+      if (this.holds(resident.segment) || this.#wasTouched(resident)) {
+        this.#residents.set(resident.name, resident);
+        continue;
+      }
+      this.#residentBytes -= resident.bytes;
+      if (!this.#mayGo(resident)) continue;
+      const done = this.#holding(resident.segment, () => this.#evict(resident));
+      this.#evicting = { name: resident.name, done };
+      await done.finally(() => {
+        this.#evicting = undefined;
+      });
+    }
+  }
+
+  /** Takes up segments that have become complete. */
+  async #enroll(): Promise<void> {
+    for (const number of this.#enrolled)
+      if (!this.#settled.has(number)) this.#enrolled.delete(number);
+    for (const [number, usedBytes] of this.#settled) {
+      const stored = this.#parts.journal.image.segments.get(number);
+      if (this.#enrolled.has(number) || stored?.at(-1)?.[1] !== usedBytes) continue;
+      this.#enrolled.add(number);
+      await this.#holding(number, async () => {
+        for (const part of stored) {
+          const name = partName(number, part);
+          const file = this.#parts.segments.table.get(number)?.file;
+          const bytes = await file?.dataBytes(part[0], part[1] - part[0]);
+          if (bytes && !this.#residents.has(name))
+            this.#enter({ name, segment: number, part }, bytes);
+        }
+      });
+    }
+  }
+
+  /** Second chance: was any of it read since the last look? */
+  #wasTouched({ segment, part: [from, to] }: Resident): boolean {
+    let found = false;
+    for (let at = from >> STRETCH_SHIFT; at <= (to - 1) >> STRETCH_SHIFT; at++) {
+      found = this.#touched.delete(segment * STRETCHES_MAX + at) || found;
+    }
+    return found;
+  }
+
+  #mayGo({ name, segment, part }: Resident): boolean {
+    const { journal, segments } = this.#parts;
+    const usedBytes = this.#settled.get(segment);
+    const isComplete = journal.image.segments.get(segment)?.at(-1)?.[1] === usedBytes;
+    const isStored = this.#find(segment, part[0])?.name === name;
+    return isComplete && isStored && segments.table.has(segment);
+  }
+
+  /** Gives up whole pages of frames: a page that holds some of a head stays. */
+  async #evict({ segment: number, part: [from, to] }: Resident): Promise<void> {
+    const { engine, segments, journal } = this.#parts;
+    const segment = segments.table.get(number);
+    const { superblock } = journal.image;
+    if (segment === undefined || superblock === undefined) return;
+    for (let offset = from; offset < to; ) {
+      const found = await readRecord({ engine, store: superblock.store }, segment, offset, false);
+      // A head that is damaged hides what follows it; a read that misses it will have it repaired.
+      if (found === undefined) return;
+      const { entryCount, inlineLength, length } = found.header;
+      const headBytes = RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
+      const start = offset + alignUp(headBytes, RECORD_ALIGNMENT);
+      const end = offset + length;
+      if (start < end) await segment.file.punch(start, end - start);
+      offset = end;
+    }
+  }
+}
+
+/**
+ * Segments whose frames are not needed to open the store, with their length: they are complete, and
+ * no replay from this checkpoint on reads them. Nodes stay: every read needs some, and a hundredth
+ * of all are nodes.
+ */
+export function settledSegments({ segments, streams }: Catalog): Map<number, number> {
+  return new Map(
+    segments
+      .filter(({ number, stream, sealed, condemnedIn }) => {
+        if (!sealed || condemnedIn > 0 || stream === 'node') return false;
+        return stream === 'moved' || number < streams.data.segment;
+      })
+      .map(({ number, usedBytes }) => [number, usedBytes]),
+  );
+}

@@ -1,0 +1,103 @@
+/**
+ * Writes what is in the blob store to an empty disk; the superblock last, as it makes it a store.
+ * With a bounded cache only the heads of records come, where that is enough to open the store.
+ */
+
+import { join } from 'node:path';
+import type { CasEngine } from '../../../native.ts';
+import type { BlobStore } from '../blob-store.ts';
+import { type Catalog, decodeCatalog } from '../catalog.ts';
+import type { FileLayer, StoreFile } from '../file-layer.ts';
+import { segmentName } from '../segments.ts';
+import { SUPERBLOCK_NAME, type Superblock, writeSuperblock } from '../superblock.ts';
+import { type Image, type Part, partName } from './journal.ts';
+import { inLanes } from './lanes.ts';
+import { headsIn } from './part.ts';
+import { settledSegments } from './part-cache.ts';
+
+const DOWNLOADS_MAX = 4;
+const VALID = -1;
+
+export interface RestoreParts {
+  readonly files: FileLayer;
+  readonly engine: CasEngine;
+  readonly path: string;
+  readonly blobs: BlobStore;
+  readonly image: Image;
+  readonly superblock: Superblock;
+  /** Frames may stay away. */
+  readonly headsOnly: boolean;
+}
+
+export async function restore(parts: RestoreParts): Promise<void> {
+  const { files, engine, path, image, superblock } = parts;
+  const settled = parts.headsOnly ? settledSegments(await getCatalog(parts)) : new Map();
+  const rest = image.segments.entries();
+  await inLanes(DOWNLOADS_MAX, async () => {
+    for (const [number, stored] of rest) {
+      const isEnough = stored.at(-1)?.[1] === settled.get(number);
+      await restoreSegment(parts, number, stored, isEnough ? putHeads : putAll);
+    }
+  });
+  await files.syncDirectory(join(path, 'segments'));
+  const file = await files.open(join(path, SUPERBLOCK_NAME), true);
+  await writeSuperblock(file, engine, superblock);
+  await file.close();
+  await files.syncDirectory(path);
+}
+
+async function getCatalog({ blobs, engine, image, superblock }: RestoreParts): Promise<Catalog> {
+  const { segment, offset, length, store } = superblock;
+  const part = image.segments.get(segment)?.find(([from, to]) => from <= offset && offset < to);
+  if (part === undefined) throw new Error('the catalog is in no part');
+  const record = await getRange(blobs, partName(segment, part), offset - part[0], length);
+  const catalog = engine.check(record, false) === VALID && decodeCatalog(record, store);
+  if (!catalog) throw new Error(`${partName(segment, part)} is damaged`);
+  return catalog;
+}
+
+type PutPart = (parts: RestoreParts, file: StoreFile, name: string, part: Part) => Promise<void>;
+
+async function restoreSegment(
+  parts: RestoreParts,
+  number: number,
+  stored: readonly Part[],
+  put: PutPart,
+): Promise<void> {
+  const { files, path, image } = parts;
+  const file = await files.open(join(path, 'segments', segmentName(number)), true);
+  try {
+    await file.allocate(image.segmentBytes);
+    if (put === putHeads) await file.punch(0, image.segmentBytes);
+    for (const part of stored) await put(parts, file, partName(number, part), part);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+const putAll: PutPart = async ({ blobs }, file, name, [from, to]) => {
+  const bytes = await getRange(blobs, name, 0, to - from);
+  await file.write(bytes, bytes.length, from, false);
+};
+
+const putHeads: PutPart = async ({ blobs, engine, superblock }, file, name, part) => {
+  const [from, to, , headBytes] = part;
+  const bytes = await getRange(blobs, name, to - from, headBytes);
+  for (const { head, offset } of headsIn(bytes, superblock.store)) {
+    const isWithin = offset >= from && offset < to;
+    if (!isWithin || engine.check(head, false) !== VALID) throw new Error(`${name} is damaged`);
+    await file.write(head, head.length, offset, false);
+  }
+};
+
+async function getRange(
+  blobs: BlobStore,
+  name: string,
+  offset: number,
+  length: number,
+): Promise<Uint8Array> {
+  const bytes = await blobs.getRange(name, offset, length);
+  if (bytes.length !== length) throw new Error(`${name} is too short`);
+  return bytes;
+}

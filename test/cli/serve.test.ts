@@ -1,6 +1,6 @@
-import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -9,7 +9,6 @@ import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { TARGET } from '../config/samples.ts';
 import { PROGRAM } from './run.ts';
 
-const UNIT = new URL('../../packaging/aoe-server.service', import.meta.url);
 /** Node has no unix datagram sockets. */
 const RECEIVE_DATAGRAMS = `
 import socket, sys
@@ -83,16 +82,6 @@ describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
       }
     },
   );
-
-  it.skipIf(!existsSync('/usr/bin/systemd-analyze'))('comes with a unit that systemd takes', () => {
-    const bin = join(directory, 'aoe-server');
-    writeFileSync(bin, '', { mode: 0o755 });
-    const unit = readFileSync(UNIT, 'utf8').replaceAll('=aoe-server /etc', `=${bin} /etc`);
-    const path = join(directory, 'aoe-server.service');
-    writeFileSync(path, unit.replaceAll('=aoe-server reload', `=${bin} reload`));
-    const { status, stderr } = spawnSync('systemd-analyze', ['verify', path], { encoding: 'utf8' });
-    expect([status, stderr.match(/^.*aoe-server.*$/gm)]).toEqual([0, null]);
-  });
 
   it('ends at once on a second signal', async () => {
     const { server } = await startProgram(CONFIG);

@@ -91,9 +91,10 @@ export class Mount implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // A loop device lets go of its file some time after it is detached.
+    // A loop device lets go of its file some time after it is detached, now and then much later.
     const unmount = async () => (await tryRun('umount', [this.path])).status === 0;
-    await waitUntil(`${this.path} is unmounted`, unmount, 30_000);
+    const unmountLater = () => run('umount', ['--lazy', this.path]);
+    await waitUntil(`${this.path} is unmounted`, unmount).catch(unmountLater);
   }
 }
 

@@ -77,7 +77,8 @@ async function remoteOf(
     takeOver: store.takeOver,
     cacheBytes: cacheSizeBytes ?? REMOTE_DEFAULTS.cacheBytes,
     lagBytesMax: lagBytesMax ?? REMOTE_DEFAULTS.lagBytesMax,
-    onTrouble: (error) => onTrouble('the blob store does not have the latest yet; trying again', error),
+    onTrouble: (error) =>
+      onTrouble('the blob store does not have the latest yet; trying again', error),
     onLag: (isWaiting) =>
       onTrouble(
         isWaiting

@@ -7,9 +7,10 @@
  * - The directory is locked: two servers never share one.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { type FileHandle, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { z } from 'zod';
+import { makeDirectory, syncDirectory } from '../core/directories.ts';
 import { StartupError } from '../core/startup-error.ts';
 import { formatMacAddress, parseMacAddress } from '../net/ethernet.ts';
 import { CONFIG_STRING_BYTES_MAX, LIST_LENGTH_MAX, type TargetState } from './target-state.ts';
@@ -147,14 +148,6 @@ export class StateStore {
 }
 
 /** Makes a directory that survives a power cut, with all above it that are missing. */
-async function makeDirectory(path: string): Promise<void> {
-  const first = await mkdir(path, { recursive: true, mode: 0o700 });
-  if (first === undefined) return;
-  for (let made = path; made !== dirname(first); made = dirname(made)) {
-    await syncDirectory(dirname(made));
-  }
-}
-
 async function removeLeftovers(path: string): Promise<void> {
   const leftovers = (await readdir(path)).filter((name) => LEFTOVER.test(name));
   await Promise.all(leftovers.map((name) => rm(join(path, name))));
@@ -168,14 +161,5 @@ async function writeDurably(path: string, text: string): Promise<void> {
     await file.sync();
   } finally {
     await file.close();
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
   }
 }

@@ -6,9 +6,9 @@
  * names are durable after a sync of their directory; a rename replaces at once or not at all.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
 import { getSystemErrorName } from 'node:util';
+import { makeDirectory, syncDirectory } from '../../core/directories.ts';
 import { native } from '../../native.ts';
 
 /** An open file. */
@@ -53,10 +53,7 @@ export interface FileLayer {
 
 /** The files of the host. */
 export const hostFiles: FileLayer = {
-  async makeDirectory(path) {
-    const first = await mkdir(path, { recursive: true, mode: 0o700 });
-    if (first !== undefined) await this.syncDirectory(dirname(first));
-  },
+  makeDirectory,
   list: (path) => readdir(path),
   async open(path, create) {
     const flags = constants.O_RDWR | (create ? constants.O_CREAT : 0);
@@ -64,14 +61,7 @@ export const hostFiles: FileLayer = {
   },
   rename,
   unlink,
-  async syncDirectory(path) {
-    const directory = await open(path, 'r');
-    try {
-      await directory.sync();
-    } finally {
-      await directory.close();
-    }
-  },
+  syncDirectory,
   async lock(path, note) {
     const handle = await open(path, 'a+', 0o600);
     if (!native.lockFile(handle.fd)) {

@@ -1,0 +1,23 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { makeDirectory } from '../../src/core/directories.ts';
+
+describe('makeDirectory', () => {
+  let root: string;
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), 'aoe-directories-'));
+  });
+  afterEach(() => rm(root, { recursive: true }));
+
+  it('makes what is missing, for this user alone, by an absolute path or another', async () => {
+    for (const path of [join(root, 'a/b'), relative(process.cwd(), join(root, 'c/d/e'))]) {
+      await makeDirectory(path);
+      await makeDirectory(path);
+      for (const made of [path, join(path, '..')]) {
+        expect((await stat(made)).mode & 0o777).toBe(0o700);
+      }
+    }
+  });
+});

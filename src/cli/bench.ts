@@ -4,7 +4,7 @@
  */
 import { Command, InvalidArgumentError } from 'commander';
 import type { Initiator } from '../aoe/initiator/initiator.ts';
-import type { LoadOptions, LoadResult } from '../aoe/initiator/load.ts';
+import { type LoadOptions, type LoadResult, runLoad } from '../aoe/initiator/load.ts';
 import type { RemoteTarget } from '../aoe/initiator/remote-target.ts';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';
@@ -18,7 +18,7 @@ interface BenchOptions {
   readonly json?: true;
 }
 
-interface Workload extends Pick<LoadOptions, 'op' | 'access' | 'sectorCount' | 'depth'> {}
+type Workload = Pick<LoadOptions, 'op' | 'access' | 'sectorCount' | 'depth'>;
 
 /** What was measured, as `--json` prints it. */
 interface Row extends Workload {
@@ -89,7 +89,6 @@ async function bench(
   for (const workload of workloadsOf(reached, options.overwrite === true)) {
     const sectorCount = Math.min(workload.sectorCount, sizeSectors);
     const load = { ...workload, sectorCount, sizeSectors, durationMs: options.seconds * 1000 };
-    const { runLoad } = await import('../aoe/initiator/load.ts');
     const result = await runLoad(target, load);
     rows.push(makeRow(load, result));
     latenciesUs ??= result.latenciesUs;

@@ -4,16 +4,18 @@ import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CasStore } from '../backends/cas/index.ts';
 import type { BlockDevice } from '../core/block-device.ts';
+import { syncDirectory } from '../core/directories.ts';
+import { inLanes } from '../core/lanes.ts';
 import { StartupError } from '../core/startup-error.ts';
 import {
   BLOCK_BYTES,
   type Chunk,
   chunksOf,
-  copyInLanes,
   dataRuns,
   interruptible,
+  LANE_COUNT,
   openClient,
-} from './cas/copy-lanes.ts';
+} from './cas/chunks.ts';
 import { Progress } from './progress.ts';
 import { formatRoundSize } from './round-size.ts';
 
@@ -91,15 +93,6 @@ async function createImage(path: string): Promise<FileHandle> {
   }
 }
 
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
-}
-
 function openDisk(store: CasStore, name: string): Promise<BlockDevice> {
   const volume = store.findVolume(name);
   if (volume === undefined) return store.openSnapshot(name);
@@ -121,15 +114,20 @@ async function fill(
   let dataBytes = 0;
   try {
     await image.truncate(sizeBytes);
-    await copyInLanes(dataChunks(store, name, sizeBytes), signal, async ({ offset, length }) => {
-      const chunk = await client.read(offset, length);
-      for (const { start, end } of dataRuns(chunk)) {
-        await writeFully(image, chunk.subarray(start, end), offset + start);
-        dataBytes += end - start;
-      }
-      doneBytes = Math.max(doneBytes, offset + length);
-      progress.update(doneBytes);
-    });
+    await inLanes(
+      LANE_COUNT,
+      dataChunks(store, name, sizeBytes),
+      async ({ offset, length }) => {
+        const chunk = await client.read(offset, length);
+        for (const { start, end } of dataRuns(chunk)) {
+          await writeFully(image, chunk.subarray(start, end), offset + start);
+          dataBytes += end - start;
+        }
+        doneBytes = Math.max(doneBytes, offset + length);
+        progress.update(doneBytes);
+      },
+      signal,
+    );
   } finally {
     progress.end();
   }

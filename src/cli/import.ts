@@ -3,15 +3,16 @@ import type { Command } from 'commander';
 import type { CasStore } from '../backends/cas/index.ts';
 import { formatSize } from '../config/size.ts';
 import type { BlockDevice } from '../core/block-device.ts';
+import { inLanes } from '../core/lanes.ts';
 import { StartupError } from '../core/startup-error.ts';
 import {
   BLOCK_BYTES,
   chunksOf,
-  copyInLanes,
   dataRuns,
   interruptible,
+  LANE_COUNT,
   openClient,
-} from './cas/copy-lanes.ts';
+} from './cas/chunks.ts';
 import { parseName } from './cas/name.ts';
 import { Progress } from './progress.ts';
 import { formatRoundSize } from './round-size.ts';
@@ -125,17 +126,22 @@ async function fill(
   let doneBytes = 0;
   let dataBytes = 0;
   try {
-    await copyInLanes(chunksOf(0, imageBytes), signal, async ({ offset, length }) => {
-      // Zeroes behind the end of an image that ends within a block.
-      const chunk = Buffer.alloc(Math.ceil(length / BLOCK_BYTES) * BLOCK_BYTES);
-      await readFully(image, chunk.subarray(0, length), offset);
-      for (const { start, end } of dataRuns(chunk)) {
-        await client.write(offset + start, chunk.subarray(start, end));
-        dataBytes += end - start;
-      }
-      doneBytes += length;
-      progress.update(doneBytes);
-    });
+    await inLanes(
+      LANE_COUNT,
+      chunksOf(0, imageBytes),
+      async ({ offset, length }) => {
+        // Zeroes behind the end of an image that ends within a block.
+        const chunk = Buffer.alloc(Math.ceil(length / BLOCK_BYTES) * BLOCK_BYTES);
+        await readFully(image, chunk.subarray(0, length), offset);
+        for (const { start, end } of dataRuns(chunk)) {
+          await client.write(offset + start, chunk.subarray(start, end));
+          dataBytes += end - start;
+        }
+        doneBytes += length;
+        progress.update(doneBytes);
+      },
+      signal,
+    );
     await client.flush();
   } finally {
     progress.end();

@@ -3,7 +3,7 @@ import { StoreInUseError } from '../../backends/cas/index.ts';
 import type { JobKind, JobOf, JobResults, StoreOperations } from '../../stores/contract.ts';
 import { StoreActions } from '../../stores/store-actions.ts';
 import { Progress } from '../progress.ts';
-import { interruptible } from './copy-lanes.ts';
+import { interruptible } from './chunks.ts';
 import { RemoteStore } from './remote-store.ts';
 import { withStore } from './with-store.ts';
 

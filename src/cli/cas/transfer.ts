@@ -3,7 +3,7 @@ import { receiveSnapshot, sendSnapshot, TransferDecoder } from '../../backends/c
 import { StartupError } from '../../core/startup-error.ts';
 import { Progress } from '../progress.ts';
 import { formatRoundSize } from '../round-size.ts';
-import { interruptible, openClient } from './copy-lanes.ts';
+import { interruptible, openClient } from './chunks.ts';
 import { withStore, withStoreOrNew } from './with-store.ts';
 
 /** @throws when the store is damaged, there is no such snapshot, or nobody reads the stream */

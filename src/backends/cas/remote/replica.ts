@@ -11,6 +11,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { BlockStatus } from '../../../core/block-error.ts';
+import { inLanes } from '../../../core/lanes.ts';
 import type { CasEngine } from '../../../native.ts';
 import { BlobExistsError } from '../blob-store.ts';
 import type { Catalog } from '../catalog.ts';
@@ -18,7 +19,6 @@ import type { Segment, Segments } from '../segments.ts';
 import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
 import { FencedError, type Journal, type Part, partName } from './journal.ts';
-import { inLanes } from './lanes.ts';
 import { type MadePart, makePart } from './part.ts';
 import type { PartCache } from './part-cache.ts';
 import type { RemoteOptions } from './remote-options.ts';
@@ -191,8 +191,11 @@ export class Replica {
     const ends = this.#plan(this.#checkpoint);
     this.#pinned = ends;
     try {
-      const rest = ends.entries();
-      await inLanes(UPLOADS_MAX, () => this.#storeAll(rest));
+      await inLanes(UPLOADS_MAX, ends.entries(), async ([number, end]) => {
+        const segment = segments.table.get(number);
+        if (segment === undefined) throw new Error(`segment ${number} is not there`);
+        await this.#storeSegment(segment, end);
+      });
     } finally {
       this.#pinned = new Map();
     }
@@ -232,14 +235,6 @@ export class Replica {
     }
     if (durable.segment > 0) ends.set(durable.segment, durable.offset);
     return ends;
-  }
-
-  async #storeAll(rest: Iterable<[number, number]>): Promise<void> {
-    for (const [number, end] of rest) {
-      const segment = this.#parts.segments.table.get(number);
-      if (segment === undefined) throw new Error(`segment ${number} is not there`);
-      await this.#storeSegment(segment, end);
-    }
   }
 
   async #storeSegment(segment: Segment, end: number): Promise<void> {

@@ -4,6 +4,7 @@
  */
 
 import { join } from 'node:path';
+import { inLanes } from '../../../core/lanes.ts';
 import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { type Catalog, decodeCatalog } from '../catalog.ts';
@@ -11,7 +12,6 @@ import type { FileLayer, StoreFile } from '../file-layer.ts';
 import { segmentName } from '../segments.ts';
 import { SUPERBLOCK_NAME, type Superblock, writeSuperblock } from '../superblock.ts';
 import { type Image, type Part, partName } from './journal.ts';
-import { inLanes } from './lanes.ts';
 import { headsIn } from './part.ts';
 import { settledSegments } from './part-cache.ts';
 
@@ -32,12 +32,9 @@ export interface RestoreParts {
 export async function restore(parts: RestoreParts): Promise<void> {
   const { files, engine, path, image, superblock } = parts;
   const settled = parts.headsOnly ? settledSegments(await getCatalog(parts)) : new Map();
-  const rest = image.segments.entries();
-  await inLanes(DOWNLOADS_MAX, async () => {
-    for (const [number, stored] of rest) {
-      const isEnough = stored.at(-1)?.[1] === settled.get(number);
-      await restoreSegment(parts, number, stored, isEnough ? putHeads : putAll);
-    }
+  await inLanes(DOWNLOADS_MAX, image.segments.entries(), async ([number, stored]) => {
+    const isEnough = stored.at(-1)?.[1] === settled.get(number);
+    await restoreSegment(parts, number, stored, isEnough ? putHeads : putAll);
   });
   await files.syncDirectory(join(path, 'segments'));
   const file = await files.open(join(path, SUPERBLOCK_NAME), true);

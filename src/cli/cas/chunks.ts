@@ -3,7 +3,8 @@ import type { BlockDevice } from '../../core/block-device.ts';
 import { DeviceClient } from '../../core/device-client.ts';
 
 const CHUNK_BYTES = 1 << 20;
-const LANE_COUNT = 4;
+/** Chunks under way at once. */
+export const LANE_COUNT = 4;
 /** A request to the device moves so much at most. */
 const SLOT_BYTES = 128 << 10;
 /** Volumes of targets have whole blocks. */
@@ -26,37 +27,6 @@ export function* chunksOf(offset: number, length: number): Generator<Chunk> {
   for (let done = 0; done < length; done += CHUNK_BYTES) {
     yield { offset: offset + done, length: Math.min(CHUNK_BYTES, length - done) };
   }
-}
-
-/**
- * Runs `copy` for every chunk, for some of them at a time.
- *
- * @throws the first error, once nothing runs any more; the signal's reason when it is aborted
- */
-export async function copyInLanes(
-  chunks: AsyncGenerator<Chunk> | Generator<Chunk>,
-  signal: AbortSignal,
-  copy: (chunk: Chunk) => Promise<void>,
-): Promise<void> {
-  const failed = new AbortController();
-  const runLane = async (): Promise<void> => {
-    for (;;) {
-      signal.throwIfAborted();
-      failed.signal.throwIfAborted();
-      const { value, done } = await chunks.next();
-      if (done === true) return;
-      await copy(value);
-    }
-  };
-  const lanes = Array.from({ length: LANE_COUNT }, async () => {
-    try {
-      await runLane();
-    } catch (error) {
-      failed.abort(error);
-    }
-  });
-  await Promise.all(lanes);
-  failed.signal.throwIfAborted();
 }
 
 /** The runs of blocks in a chunk that are not all zero. The last block may be a part of one. */

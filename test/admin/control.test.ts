@@ -15,7 +15,7 @@ import {
   sectors,
 } from '../protocol/frames.ts';
 import { memoryTarget, Served, TOOLS } from '../protocol/served.ts';
-import { askControl, type ControlAnswer } from '../support/control.ts';
+import { askControl, askStatus, type ControlAnswer } from '../support/control.ts';
 import { AoeServer } from '../support/server.ts';
 import { type CommandResult, describeWith, disposeAll, tryRun } from '../support/tools.ts';
 
@@ -39,8 +39,8 @@ function ask(method: string, path: string, body?: unknown): Promise<ControlAnswe
   return askControl(served.join('state/control.sock'), method, path, body);
 }
 
-async function status(): Promise<ServerStatus> {
-  return JSON.parse((await ask('GET', '/v1/status')).text) as ServerStatus;
+function status(): Promise<ServerStatus> {
+  return askStatus(served.join('state/control.sock'));
 }
 
 /** Runs a command of the program about the server. */

@@ -5,7 +5,7 @@ import type { ServerStatus } from '../../src/status.ts';
 import { PROGRAM } from '../cli/run.ts';
 import { ataRequest, sectors } from '../protocol/frames.ts';
 import { MIB, memoryTarget, Served, TOOLS } from '../protocol/served.ts';
-import { askControl } from '../support/control.ts';
+import { askStatus } from '../support/control.ts';
 import { type CommandResult, describeWith, disposeAll, tryRun } from '../support/tools.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
@@ -34,9 +34,8 @@ function reload(): Promise<CommandResult> {
   return tryRun(process.execPath, [PROGRAM, 'reload', served.join('aoe-server.toml')]);
 }
 
-async function status(): Promise<ServerStatus> {
-  const { text } = await askControl(served.join('state/control.sock'), 'GET', '/v1/status');
-  return JSON.parse(text) as ServerStatus;
+function status(): Promise<ServerStatus> {
+  return askStatus(served.join('state/control.sock'));
 }
 
 async function targetNames(): Promise<string[]> {

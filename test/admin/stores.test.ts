@@ -8,7 +8,7 @@ import type { ServerStatus } from '../../src/status.ts';
 import type { Job, StoreStatus } from '../../src/stores/contract.ts';
 import { PROGRAM } from '../cli/run.ts';
 import { MIB, SECTOR_SIZE, Setup, TOOLS, UNHARMED } from '../faults/setup.ts';
-import { askControl } from '../support/control.ts';
+import { askControl, askStatus } from '../support/control.ts';
 import { type CommandResult, describeWith, disposeAll, tryRun } from '../support/tools.ts';
 
 vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 });
@@ -53,8 +53,8 @@ async function ask(method: string, path: string, body?: unknown) {
   return askControl(setup.join('state/control.sock'), method, path, body);
 }
 
-async function status(): Promise<ServerStatus> {
-  return JSON.parse((await ask('GET', '/v1/status')).text) as ServerStatus;
+function status(): Promise<ServerStatus> {
+  return askStatus(setup.join('state/control.sock'));
 }
 
 async function storeStatus(): Promise<StoreStatus> {

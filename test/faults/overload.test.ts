@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, it, vi } from 'vitest';
 import type { ServerStatus } from '../../src/status.ts';
-import { askControl } from '../support/control.ts';
+import { askStatus } from '../support/control.ts';
 import { describeWith, disposeAll } from '../support/tools.ts';
 import { EFFORT, MIB, Setup, TOOLS, UNHARMED } from './setup.ts';
 
@@ -21,9 +21,8 @@ const TARGETS = [
 
 let setup: Setup;
 
-async function status(): Promise<ServerStatus> {
-  const { text } = await askControl(setup.join('state/control.sock'), 'GET', '/v1/status');
-  return JSON.parse(text) as ServerStatus;
+function status(): Promise<ServerStatus> {
+  return askStatus(setup.join('state/control.sock'));
 }
 
 async function memoryBytes(pid: number): Promise<number> {

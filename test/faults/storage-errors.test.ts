@@ -1,5 +1,6 @@
 import { rm, truncate, unlink, writeFile } from 'node:fs/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { askStatus } from '../support/control.ts';
 import { describeWith, disposeAll } from '../support/tools.ts';
 import { MIB, SECTOR_SIZE, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
 import { createFile, ExportedFile, Ext4, LoopDevice, Mount, STORAGE_TOOLS } from './storage.ts';
@@ -168,6 +169,11 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'storage that fails', () => {
 
     expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
     expect(logOf(/flush failed/)).toHaveLength(1);
+    const { targets } = await askStatus(setup.join('state/control.sock'));
+    expect(targets.map(({ name, failed }) => [name, failed])).toEqual([
+      ['e1.0', true],
+      ['e2.0', false],
+    ]);
     // It can still be saved by reading.
     expect(await load('-c')).toMatchObject(UNHARMED);
   });

@@ -1,5 +1,6 @@
 import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
+import type { ServerStatus } from '../../src/status.ts';
 
 export interface ControlAnswer {
   status: number;
@@ -24,4 +25,9 @@ export function askControl(
     outgoing.on('error', reject);
     outgoing.end(body === undefined ? undefined : JSON.stringify(body));
   });
+}
+
+/** What a server tells of itself. */
+export async function askStatus(socketPath: string): Promise<ServerStatus> {
+  return JSON.parse((await askControl(socketPath, 'GET', '/v1/status')).text) as ServerStatus;
 }

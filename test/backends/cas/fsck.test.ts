@@ -156,7 +156,9 @@ describe('an examination of a store', () => {
       await client.write(0, blocksOf(round * 2, 9));
       await client.flush();
       const copy = join(directory, `crash${round}`);
-      cpSync(path, copy, { recursive: true });
+      // A spare that the store is still making gets its name under the copier's hands.
+      const isWhole = (file: string) => !basename(file).startsWith('making-');
+      cpSync(path, copy, { recursive: true, filter: isWhole });
       tearTail(copy);
       await store.close();
       for (const state of [copy, path]) expect((await examine(state)).findings).toEqual([]);

@@ -22,6 +22,8 @@ export interface DeviceParts {
   readonly writer: Writer;
   readonly segments: Segments;
   readonly readOnly: boolean;
+  /** Called when there is no room for a write. @returns whether there is some now */
+  makeRoom(): Promise<boolean>;
   /** Makes what was written so far durable. */
   flush(done: (status: BlockStatus) => void): void;
   reportDamage(volume: Volume, lba: number, error: DamageError): void;
@@ -96,6 +98,7 @@ export class CasDevice implements BlockDevice {
       request.complete(BlockStatus.ok);
       return true;
     }
+    if (!this.#parts.writer.hasRoomForTrim) return false;
     const first = Math.ceil(offset / BLOCK_SIZE);
     const last = Math.floor((offset + length) / BLOCK_SIZE);
     if (last <= first) {
@@ -144,12 +147,13 @@ export class CasDevice implements BlockDevice {
     const { segments, writer } = this.#parts;
     this.#making = true;
     await segments.replenish(writer.promisedSpares + 1);
-    this.#making = false;
-    // As long as something is still to be logged, it may turn out to take less than reserved.
-    if (!writer.hasRoom && writer.reservedBytes === 0) {
+    const isLogged = writer.reservedBytes === 0;
+    if (!writer.hasRoom && isLogged && !(await this.#parts.makeRoom()) && !writer.hasRoom) {
       for (const request of this.#held.splice(0)) request.complete(BlockStatus.noSpace);
     }
-    this.#retry();
+    this.#making = false;
+    // What is still to be logged may turn out to take less than reserved: the writer will tell.
+    if (isLogged || writer.hasRoom) this.#retry();
   }
 
   #zeroRange(offset: number, length: number): boolean {

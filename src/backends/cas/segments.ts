@@ -36,6 +36,8 @@ export interface Segment {
  * those nothing could ever be freed.
  */
 const RESERVED_SPARES = 2;
+/** What is moved leaves a spare to the checkpoint without which it frees nothing. */
+const LEFT_SPARES = { node: 0, moved: 1 };
 
 const ZEROES = new Uint8Array(1 << 20);
 
@@ -99,6 +101,11 @@ export class Segments {
     return this.fileCount < this.#options.countMax;
   }
 
+  /** Is there no more room than there is? */
+  get isShort(): boolean {
+    return this.shortage !== undefined || !this.canGrow;
+  }
+
   pathOf(number: number): string {
     return join(this.#directory, segmentName(number));
   }
@@ -133,7 +140,7 @@ export class Segments {
 
   /** Turns a spare into the next segment. @throws when there is none and none can be made */
   async activate(stream: StreamName): Promise<Segment> {
-    const promised = stream === 'data' ? 0 : this.promisedSpares();
+    const promised = stream === 'data' ? 0 : this.promisedSpares() + LEFT_SPARES[stream];
     if (this.#spares.length <= promised) await this.replenish(promised + 1);
     if (this.#spares.length <= promised) throw this.shortage ?? noSpace();
     const spare = this.#spares.pop() as string;

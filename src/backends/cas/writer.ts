@@ -9,8 +9,8 @@
  * Invariants:
  * - Maps are changed in the order of the log, between two batches of the ingest stage; at that
  *   boundary they say exactly what the log up to there says.
- * - Whatever is dirty has room reserved, so a write that was taken is never refused for lack of
- *   space later.
+ * - Whatever is queued has room reserved until its record has its place in the log, so a write
+ *   that was taken is never refused for lack of space later.
  * - A flush ends well only after a sync that started after everything queued before it was written.
  * - After a failed write or sync nothing is written any more: the log would have a gap.
  */
@@ -30,8 +30,9 @@ import type { RecordStream } from './stream.ts';
 const INLINE_MAX = 8;
 /** While a record is being written, so many blocks are worth a batch before anybody asks for it. */
 const EAGER_COUNT = 64;
-/** What one dirty block may take of the log at most: a record of its own. */
-const RESERVED_BYTES = recordSizeMax(1, BLOCK_SIZE);
+/** What one dirty block, or a trim, may take of the log at most: a record of its own. */
+const BLOCK_BYTES_MAX = recordSizeMax(1, BLOCK_SIZE);
+const TRIM_BYTES_MAX = recordSizeMax(1, 0);
 
 export interface WriterParts {
   readonly engine: CasEngine;
@@ -95,21 +96,24 @@ export class Writer {
 
   /** Is there room for one more dirty block? */
   get hasRoom(): boolean {
-    const { segments, log } = this.#parts;
-    const usable = segments.segmentBytes - segments.slackBytes;
-    const spare = segments.dataSpareCount * usable;
-    const room = Math.max(0, log.roomBytes - segments.slackBytes) + spare;
-    return this.#reservedBytes + RESERVED_BYTES <= room;
+    return this.#reservedBytes + BLOCK_BYTES_MAX <= this.#roomBytes;
+  }
+
+  /** Is there room for one more trim? It may have what is too little for writes: it frees some. */
+  get hasRoomForTrim(): boolean {
+    const room = Math.max(this.#roomBytes, this.#parts.log.roomBytes);
+    return this.#reservedBytes + TRIM_BYTES_MAX <= room;
   }
 
   /** Takes a block that has just become dirty. */
   queue(slot: number): void {
-    this.#reservedBytes += RESERVED_BYTES;
+    this.#reservedBytes += BLOCK_BYTES_MAX;
     this.#queue.push(slot);
     this.#queuedCount++;
   }
 
   trim(trim: Trim): void {
+    this.#reservedBytes += TRIM_BYTES_MAX;
     this.#queue.push(this.#batch.add(trim));
     this.#demand = ++this.#queuedCount;
   }
@@ -155,6 +159,14 @@ export class Writer {
     else look();
   }
 
+  /** Of the log, for what is queued and what may be. */
+  get #roomBytes(): number {
+    const { segments, log } = this.#parts;
+    const usable = segments.segmentBytes - segments.slackBytes;
+    const spare = segments.dataSpareCount * usable;
+    return Math.max(0, log.roomBytes - segments.slackBytes) + spare;
+  }
+
   /** When nothing is being written a flush may follow at once: it should find everything here. */
   get #isWorthwhile(): boolean {
     if (this.#demand > this.#ingestedCount) return true;
@@ -183,21 +195,21 @@ export class Writer {
   async #ingestBatch(): Promise<void> {
     const { batchBlocks } = this.#parts;
     const batch = this.#batch;
-    if (!this.#parts.log.fits(recordSizeMax(batchBlocks, BLOCK_SIZE))) {
-      await this.log.drain();
-      await this.#parts.log.advance();
-      void this.#parts.segments.replenish();
-    }
     const buffer = this.log.takeBuffer() ?? (await this.log.nextBuffer());
     for (;;) {
       const cold = fillNow(this.#parts, this.#queue, batchBlocks);
-      if (cold.length === 0) break;
-      await Promise.all(cold.map((slot) => fill(this.#parts, slot, this.#patiently)));
+      if (cold.length > 0) {
+        await Promise.all(cold.map((slot) => fill(this.#parts, slot, this.#patiently)));
+      } else if (!this.#fitsNext) {
+        await this.#advance();
+      } else {
+        break;
+      }
     }
     const taken = batch.gather(this.#queue);
+    const { slotCount } = batch;
     this.#queue = this.#queue.slice(taken);
     this.#takenCount += taken;
-    this.#reservedBytes -= batch.slotCount * RESERVED_BYTES;
     if (batch.count === 0) {
       this.log.giveBuffer(buffer);
       this.log.ingested(this.#takenCount);
@@ -207,7 +219,21 @@ export class Writer {
       this.log.write(buffer, length, batch.items(), this.#takenCount);
       this.#parts.onRecord(length);
     }
+    this.#reservedBytes -= slotCount * BLOCK_BYTES_MAX + (taken - slotCount) * TRIM_BYTES_MAX;
     this.#ingestedCount = this.#takenCount;
+  }
+
+  /** Does the log's segment have room for the next batch? */
+  get #fitsNext(): boolean {
+    const { log, batchBlocks } = this.#parts;
+    const count = Math.min(this.#queue.length, batchBlocks);
+    return log.fits(recordSizeMax(count, BLOCK_SIZE));
+  }
+
+  async #advance(): Promise<void> {
+    await this.log.drain();
+    await this.#parts.log.advance();
+    void this.#parts.segments.replenish();
   }
 
   #ingest(record: Uint8Array): number | Promise<number> {

@@ -211,6 +211,48 @@ describe('a content-addressed store without space', () => {
     expect(store.stats().physicalBytes).toBeLessThanOrEqual(capacityBytes);
     await store.close();
   });
+
+  it('keeps room for all that it has taken, while much is in flight and segments are emptied', async () => {
+    const random = seededRandom(5);
+    // Larger batches than those that are ingested at once.
+    const sizes = { segmentBytes: 256 << 10, batchBlocks: 16, cacheBytes: 128 * BLOCK_SIZE };
+    const volumeBlocks = 256;
+    let refused = 0;
+    for (let round = 0; round < 10; round++) {
+      const capacityBytes = (9 + (round % 3)) * sizes.segmentBytes;
+      const store = await openTiny(new SimFs(), { ...sizes, capacityBytes });
+      const client = clientOf(await store.openVolume('disk', volumeBlocks * BLOCK_SIZE));
+      const known = Array.from({ length: volumeBlocks }, () => 0);
+      const change = async (lba: number) => {
+        const seed = 2 + 2 * Math.floor(random() * 9999);
+        try {
+          await client.write(lba * BLOCK_SIZE, blockOf(seed));
+          known[lba] = seed;
+        } catch {
+          refused++;
+        }
+      };
+      for (let step = 0; step < 10; step++) {
+        const care = random() < 0.5 ? collect(store, { liveMax: 0.9 }) : store.checkpoint();
+        const cared = care.catch((error: NodeJS.ErrnoException) =>
+          expect(error.code).toBe('ENOSPC'),
+        );
+        for (let wave = 0; wave < 8; wave++) {
+          const first = Math.floor(random() * (volumeBlocks - 16));
+          await Promise.all(Array.from({ length: 16 }, (_, index) => change(first + index)));
+        }
+        await client.flush();
+        await cared;
+        expect(store.failure).toBeUndefined();
+      }
+      for (const [lba, seed] of known.entries()) {
+        const found = await client.read(lba * BLOCK_SIZE, BLOCK_SIZE);
+        expect(found.equals(blockOf(seed))).toBe(true);
+      }
+      await store.close();
+    }
+    expect(refused).toBeGreaterThan(10);
+  });
 });
 
 describe('a content-addressed store whose disk fails', () => {

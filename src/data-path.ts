@@ -43,6 +43,8 @@ export interface DataPathOptions {
   readonly share: Share;
   readonly state: StateStore;
   readonly log: Logger;
+  /** Called when writes to a store wait for room. @returns whether there is some now */
+  makeRoom(storePath: string): Promise<boolean>;
   /** Called when the data path cannot go on. */
   onFailed(error: Error): void;
 }
@@ -206,7 +208,7 @@ export class DataPath {
   }
 
   async #open(config: TargetConfig): Promise<ServedTarget> {
-    const { server, state } = this.#options;
+    const { server, state, makeRoom } = this.#options;
     const flushIndex = this.#flushIndexes.pop();
     if (flushIndex === undefined) {
       throw new StartupError(`there is no room for ${config.name}`, 'remove other targets first');
@@ -217,6 +219,7 @@ export class DataPath {
         state,
         server,
         flushIndex,
+        makeRoom,
         log: this.#log.child({ target: config.name }),
         announce: (grown) => this.#aoe.announce(grown),
       });

@@ -31,6 +31,8 @@ export interface TargetServices {
   /** A request index for the target's own flushes. */
   readonly flushIndex: number;
   readonly log: Logger;
+  /** Called when writes to a store wait for room. @returns whether there is some now */
+  makeRoom(storePath: string): Promise<boolean>;
   /** Tells all initiators that the target has changed. */
   announce(target: AoeTarget): void;
 }
@@ -55,6 +57,7 @@ export async function openTarget(
     name: config.name,
     readOnly: config.readOnly,
     controlPath: services.server.controlPath,
+    makeRoom: services.makeRoom,
     onTrouble: (problem, error) => services.log.error(error, problem),
   });
   try {

@@ -191,8 +191,9 @@ class Server implements RunningServer, Operations {
     const { server, targets } = this.#config;
     const share = { index, count: server.workers };
     const onFailed = (error: Error) => this.#fail(error);
+    const makeRoom = (path: string) => this.#stores.makeRoom(path);
     return server.workers === 1
-      ? new DataPath({ server, targets, share, state, log: this.#log, onFailed })
+      ? new DataPath({ server, targets, share, state, log: this.#log, makeRoom, onFailed })
       : new WorkerThread({ server, targets, share, onFailed });
   }
 

@@ -23,6 +23,8 @@ const path = new DataPath({
   share,
   state: StateStore.attach(server.stateDir),
   log: createLogger(server.logLevel).child({ worker: share.index }),
+  // Stores are served by the only thread, or not at all.
+  makeRoom: async () => false,
   onFailed: fail,
 });
 

@@ -21,6 +21,12 @@ export interface BackendOptions {
   readonly readOnly: boolean;
   /** Where commands reach this server. */
   readonly controlPath: string;
+  /**
+   * Called when writes to a store have to wait for room.
+   *
+   * @returns whether there is some now; if not, they are refused
+   */
+  makeRoom(storePath: string): Promise<boolean>;
   /** Storage has failed, or is found damaged, in a way that no request tells. */
   onTrouble(problem: string, error?: Error): void;
 }
@@ -49,12 +55,13 @@ export async function openBackend(
 
 async function openCasBackend(
   { blobStore, sizeBytes, root }: CasBackendConfig,
-  { name, readOnly, controlPath, onTrouble }: BackendOptions,
+  { name, readOnly, controlPath, makeRoom, onTrouble }: BackendOptions,
 ): Promise<BlockDevice> {
   const { path } = blobStore;
   const storeOptions: Partial<StoreOptions> = {
     controlPath,
     remote: blobStore.type === 'file' ? undefined : await remoteOf(blobStore, onTrouble),
+    makeRoom: () => makeRoom(path),
     onFailed: (error) => onTrouble('the store has failed', error),
     onDamage: (damage) => onTrouble(`the store is damaged: ${JSON.stringify(damage)}`),
   };

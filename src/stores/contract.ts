@@ -167,6 +167,7 @@ export type StoreSnapshot = z.infer<typeof snapshotSchema>;
 export type StoreList = z.infer<typeof storeListSchema>;
 export type Deleted = z.infer<typeof deletedSchema>;
 export type StoreReport = z.infer<typeof statsSchema>;
+export type Collected = z.infer<typeof collectedSchema>;
 export type Scrubbed = z.infer<typeof scrubbedSchema>;
 export type JobRequest = z.infer<typeof jobRequestSchema>;
 export type JobStatus = z.infer<typeof jobStatusSchema>;
@@ -181,7 +182,7 @@ export interface JobResults {
   readonly stats: StoreReport;
   readonly usage: z.infer<typeof usageSchema>;
   readonly diff: z.infer<typeof differencesSchema>;
-  readonly collect: z.infer<typeof collectedSchema>;
+  readonly collect: Collected;
   readonly scrub: Scrubbed;
 }
 

@@ -23,6 +23,7 @@ const LANES: Readonly<Record<JobKind, 'care' | 'look'>> = {
 interface Entry {
   job: Job;
   readonly controller: AbortController;
+  ended: Promise<void>;
 }
 
 export class JobBoard {
@@ -43,15 +44,29 @@ export class JobBoard {
       ...{ id: ++this.#lastId, kind, state: 'waiting', startedAt: new Date().toISOString() },
       ...{ phase: null, doneBytes: 0, totalBytes: 0, result: null, error: null, remedy: null },
     };
-    const entry = { job, controller: new AbortController() };
-    this.#entries.set(job.id, entry);
     const lane = LANES[kind];
-    this.#lanes[lane] = this.#lanes[lane].then(() => run(entry, work));
+    const entry: Entry = { job, controller: new AbortController(), ended: this.#lanes[lane] };
+    this.#entries.set(job.id, entry);
+    entry.ended = entry.ended.then(() => run(entry, work));
+    this.#lanes[lane] = entry.ended;
     return statusOf(job);
   }
 
   find(id: number): Job | undefined {
     return this.#entries.get(id)?.job;
+  }
+
+  /** Jobs of a kind that have not ended. */
+  unfinished(kind: JobKind): number[] {
+    const entries = [...this.#entries.values()];
+    return entries.flatMap(({ job }) => (job.kind === kind && !hasEnded(job) ? [job.id] : []));
+  }
+
+  /** @returns the job when it has ended, undefined when there is none of this number */
+  async ended(id: number): Promise<Job | undefined> {
+    const entry = this.#entries.get(id);
+    await entry?.ended;
+    return entry?.job;
   }
 
   /** Lets a job end early. @returns the job, undefined when there is none of this number */

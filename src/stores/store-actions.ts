@@ -30,6 +30,8 @@ import { SECTORS_PER_BLOCK } from './sectors.ts';
 export interface StoreActionsOptions {
   /** For jobs that are not given one; without it they go as fast as they can. */
   readonly bytesPerSecondMax?: number;
+  /** Does somebody wait for room? Then jobs go as fast as they can. */
+  readonly isUrgent?: () => boolean;
   /** A longer list of differences is refused. */
   readonly extentsMax?: number;
 }
@@ -93,8 +95,7 @@ export class StoreActions implements StoreOperations {
     const pace = new Pace({
       bytesPerSecondMax: rate ?? this.#options.bytesPerSecondMax,
       signal: watch.signal,
-      // Writes may be waiting for the room that a collection makes, or that waits for this.
-      isUrgent: () => job.kind !== 'scrub' && !store.segments.canGrow,
+      isUrgent: this.#options.isUrgent,
     });
     switch (job.kind) {
       case 'stats':

@@ -13,10 +13,9 @@ export class CheckpointSchedule {
   #timer: NodeJS.Timeout | undefined;
   #isRunning = false;
   #isClosed = false;
-  /** The checkpoint under way, with what follows it, or the last one. */
+  /** The checkpoint under way, or the last one. */
   #running: Promise<void> = Promise.resolve();
 
-  /** @param checkpoint makes one, and does what follows it */
   constructor(options: CheckpointScheduleOptions, checkpoint: () => Promise<void>) {
     this.#options = options;
     this.#checkpoint = checkpoint;

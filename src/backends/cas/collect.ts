@@ -20,6 +20,8 @@ import { storedRoots, walkTree } from './walk.ts';
 
 /** So much is moved between two syncs: a large one would hold up those of clients. */
 const UNSYNCED_BYTES_MAX = 4 << 20;
+/** Given back at once when writes may be waiting for room; each time takes two checkpoints. */
+const URGENT_SEGMENTS = 4;
 /** Segments with more than this share of live bytes are not worth moving. */
 const LIVE_MAX = 0.8;
 
@@ -91,7 +93,7 @@ async function markAndSweep(store: CasStore, options: CollectOptions): Promise<C
     report.liveBytes += liveBytes;
     if (liveBytes <= liveMax * segment.usedBytes) victims.push({ segment, liveBytes });
   }
-  const emptied: Segment[] = [];
+  let emptied: Segment[] = [];
   const movableBytes = victims.reduce((sum, { liveBytes }) => sum + liveBytes, 0);
   // The emptiest first: when there is no room to move anything, they still make some.
   for (const { segment } of victims.sort((a, b) => a.liveBytes - b.liveBytes)) {
@@ -102,8 +104,13 @@ async function markAndSweep(store: CasStore, options: CollectOptions): Promise<C
       if (movedBytes === undefined) continue;
       report.movedBytes += movedBytes;
       emptied.push(segment);
+      report.freedSegments++;
       // What clients have stored again meanwhile is moved as well.
       onProgress?.('moving', report.movedBytes, Math.max(movableBytes, report.movedBytes));
+      if (emptied.length >= URGENT_SEGMENTS && store.segments.isShort) {
+        await store.release(emptied);
+        emptied = [];
+      }
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOSPC') break;
       throw error;
@@ -111,7 +118,6 @@ async function markAndSweep(store: CasStore, options: CollectOptions): Promise<C
   }
   await store.release(emptied);
   pace.throwIfCancelled();
-  report.freedSegments = emptied.length;
   return report;
 }
 

@@ -1,7 +1,6 @@
 /** Opens a store: files, engine, recovery, first checkpoint. */
 import { join } from 'node:path';
 import { type CasEngine, native } from '../../native.ts';
-import { collect } from './collect.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
 import { BlockReader } from './reader.ts';
 import { claimRemote, requireNewest } from './remote/claim.ts';
@@ -54,9 +53,6 @@ export async function openCasStore(
     partCache?.checkpointed(loaded.catalog);
     const parts = { path, options, engine, segments, reader, journal, partCache, unlock };
     const store = new CasStore(parts, loaded);
-    store.onCheckpoint = async () => {
-      if (!segments.canGrow) await collect(store);
-    };
     await store.start();
     return store;
   } catch (error) {

@@ -13,7 +13,7 @@ export interface PaceOptions {
   readonly bytesPerSecondMax?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Is there a reason for going as fast as possible? */
-  isUrgent?(): boolean;
+  readonly isUrgent?: (() => boolean) | undefined;
 }
 
 export class Pace {

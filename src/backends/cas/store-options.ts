@@ -28,6 +28,12 @@ export interface StoreOptions {
   readonly files: FileLayer;
   /** Where the store is kept besides this disk, if anywhere. */
   readonly remote: RemoteOptions | undefined;
+  /**
+   * Called when writes have to wait for room.
+   *
+   * @returns whether there is some now; if not, they are refused
+   */
+  makeRoom(): Promise<boolean>;
   onDamage(report: DamageReport): void;
   onFailed(error: Error): void;
 }
@@ -69,6 +75,7 @@ export const STORE_DEFAULTS: StoreOptions = {
   controlPath: '',
   files: hostFiles,
   remote: undefined,
+  makeRoom: async () => false,
   onDamage: () => {},
   onFailed: () => {},
 };

@@ -36,8 +36,6 @@ export class CasStore {
   readonly problems: readonly string[];
   /** Settles when every segment is in the dedup index. */
   readonly indexed: Promise<void>;
-  /** Called after each checkpoint that the store made by itself. */
-  onCheckpoint: () => Promise<void> = async () => {};
   readonly #table: VolumeTable;
   readonly #checkpointer: Checkpointer;
   readonly #schedule: CheckpointSchedule;
@@ -87,9 +85,7 @@ export class CasStore {
       },
       onFailed: options.onFailed,
     });
-    this.#schedule = new CheckpointSchedule(options, () =>
-      this.checkpoint().then(() => this.onCheckpoint()),
-    );
+    this.#schedule = new CheckpointSchedule(options, () => this.checkpoint());
     this.#checkpointer = this.#newCheckpointer(superblock);
     this.#changes = new VolumeChanges({
       ...{ volumes: this.#table, checkpointer: this.#checkpointer },
@@ -332,6 +328,7 @@ export class CasStore {
       writer,
       segments,
       readOnly,
+      makeRoom: this.options.makeRoom,
       flush: this.#flushFar,
       reportDamage: ({ name }, lba, error) => {
         this.options.onDamage({ volume: name, lba, error });

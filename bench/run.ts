@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { agree } from './agree.ts';
+import type { AmplificationOptions } from './amplification.ts';
 import { type Bench, type Comparison, compare } from './compare.ts';
 import { garbage } from './garbage.ts';
 import { Images } from './images.ts';
@@ -89,6 +90,12 @@ function createProgram(): Command {
     .option('--only <text>', 'loads whose name contains it', '')
     .option('--disk <directory>', 'for the image and the store', '/var/tmp')
     .action(runStore);
+  program
+    .command('amplification')
+    .description('show what overwriting a nearly full content-addressed store writes to the disk')
+    .option('--live <percent>', 'of its capacity that is live', positive, 70)
+    .option('--disk <directory>', 'for the store', '/dev/shm')
+    .action(runAmplification);
   withCommonOptions(program.command('soak'))
     .description('watch the memory of aoe-server under full load')
     .option('--minutes <count>', 'of load', positive, 10)
@@ -144,8 +151,19 @@ async function runAgree(options: AgreeOptions): Promise<void> {
   );
 }
 
-async function runStore(options: StoreOptions): Promise<void> {
+/** For what runs in this process. */
+function useAddon(): void {
   process.env['AOE_SERVER_ADDON'] ??= join(ROOT, 'build/Release/aoe_native.node');
+}
+
+async function runAmplification(options: AmplificationOptions): Promise<void> {
+  useAddon();
+  const { benchAmplification } = await import('./amplification.ts');
+  await benchAmplification(options);
+}
+
+async function runStore(options: StoreOptions): Promise<void> {
+  useAddon();
   const { benchStore } = await import('./store.ts');
   await benchStore(options, interruption.signal);
 }

@@ -270,7 +270,7 @@ Napi::Value CasEngine::Marked(const Napi::CallbackInfo& info) {
   double live = 0;
   for (size_t i = 0; i < header->entry_count; i++) {
     const Entry& entry = entries[i];
-    flags[i] = HasFrame(entry.kind) && engine_.IsMarked(entry.hash) ? 1 : 0;
+    flags[i] = HasFrame(entry.kind) && engine_.IsLive(record, i) ? 1 : 0;
     if (flags[i] != 0) live += static_cast<double>(PlaceStored(entry.place) + sizeof(Entry));
   }
   return Napi::Number::New(info.Env(), live);

@@ -308,12 +308,26 @@ bool Engine::Mark(const uint8_t* hash) {
   return fresh;
 }
 
-bool Engine::IsMarked(const uint8_t* hash) {
-  std::lock_guard lock(mutex_);
-  const uint64_t fingerprint = Fingerprint(hash);
-  const EntryAddress* known = index_.Find(fingerprint);
-  return (known != nullptr && known->marked != 0) ||
-         marked_unindexed_.Find(fingerprint) != nullptr;
+bool Engine::IsLive(const uint8_t* record, size_t index) {
+  const Entry& entry = EntriesOf(record)[index];
+  const EntryAddress own = AddressOf(*HeaderOf(record), index);
+  Entry other;
+  {
+    std::lock_guard lock(mutex_);
+    const uint64_t fingerprint = Fingerprint(entry.hash);
+    const EntryAddress* known = index_.Find(fingerprint);
+    if (known == nullptr || known->marked == 0) {
+      return marked_unindexed_.Find(fingerprint) != nullptr;
+    }
+    const bool is_known = known->segment == own.segment && known->record == own.record &&
+                          known->index == own.index;
+    bool would_block = false;
+    if (is_known || !FindDuplicate(entry.hash, true, &other, &would_block)) return true;
+  }
+  // Rare enough to be read: what is about to go may be the only intact one.
+  uint8_t raw[kNodeSize];
+  const FrameLocation location = {other.segment, other.place};
+  return Read(location, entry.kind, entry.hash, raw, true) != ReadResult::kOk;
 }
 
 void Engine::MarkEnd() {

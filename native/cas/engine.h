@@ -79,7 +79,9 @@ class Engine {
   // marked too. Mark returns whether the hash was not marked before.
   void MarkBegin();
   bool Mark(const uint8_t* hash);
-  bool IsMarked(const uint8_t* hash);
+  // Must the frame of an entry of this record stay? Only if it is marked, and no other frame with
+  // the same content can take its place, such as one that an earlier collection has moved.
+  bool IsLive(const uint8_t* record, size_t index);
   void MarkEnd();
   void DropDetached();
 

@@ -14,6 +14,9 @@ const SCARCE_BYTES = 1 << 30;
 const SCARCE_SHARE = 0.1;
 /** Of scarce room, what may be written between two collections. */
 const GROWTH_SHARE = 0.25;
+/** What is freed at least when room is scarce, and of what the store takes. */
+const ENOUGH_BYTES_MIN = 1 << 30;
+const ENOUGH_SHARE = 1 / 16;
 /** When a collection has freed nothing, writes wait for no other one so soon. */
 const VAIN_MS = 30_000;
 
@@ -47,12 +50,24 @@ export class CollectPolicy {
     this.#vainUntilMs = nowMs + VAIN_MS;
   }
 
-  /** Is a collection worth it, before writes have to wait for one? */
-  isDue({ usedBytes, freeBytes }: StoreRoom): boolean {
+  /** Is there so much garbage that all of it should go? */
+  isWasteful(): boolean {
     const { liveBytes, garbageBytes } = this.#found;
-    if (garbageBytes > Math.max(GARBAGE_BYTES_MIN, liveBytes * GARBAGE_SHARE)) return true;
+    return garbageBytes > Math.max(GARBAGE_BYTES_MIN, liveBytes * GARBAGE_SHARE);
+  }
+
+  /** Should some room be made, before writes have to wait for it? */
+  isScarce({ usedBytes, freeBytes }: StoreRoom): boolean {
     const isScarce = freeBytes < Math.max(SCARCE_BYTES, usedBytes * SCARCE_SHARE);
     return isScarce && usedBytes - this.#usedBytes > freeBytes * GROWTH_SHARE;
+  }
+
+  /**
+   * What to free when room is scarce. More would have to be moved for it: segments that are left
+   * become emptier by themselves.
+   */
+  enoughBytes(usedBytes: number): number {
+    return Math.max(ENOUGH_BYTES_MIN, usedBytes * ENOUGH_SHARE);
   }
 
   /** Writes wait: may a collection help them? */

@@ -55,7 +55,11 @@ export const jobRequestSchema = z.discriminatedUnion('kind', [
     before: z.string().describe('Volume, snapshot, or root hash.'),
     after: z.string().describe('Volume, snapshot, or root hash.'),
   }),
-  z.strictObject({ kind: z.literal('collect'), bytesPerSecondMax: rateSchema }),
+  z.strictObject({
+    kind: z.literal('collect'),
+    bytesPerSecondMax: rateSchema,
+    enoughBytes: z.number().positive().optional().describe('It may end when so much is freed.'),
+  }),
   z.strictObject({ kind: z.literal('scrub'), bytesPerSecondMax: rateSchema }),
 ]);
 

@@ -3,15 +3,11 @@
  * is being served is refused here, and long work is done in the background, at a pace that leaves
  * room for clients.
  */
-import { statfs } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type CasStore, openStorePaths, withOpenStore } from '../backends/cas/index.ts';
 import { StartupError } from '../core/startup-error.ts';
 import type { TargetStatus } from '../status.ts';
-import { CollectPolicy } from './collect-policy.ts';
 import type {
-  Collected,
   Deleted,
   Job,
   JobRequest,
@@ -24,6 +20,7 @@ import type {
   StoreVolume,
 } from './contract.ts';
 import { JobBoard } from './job-board.ts';
+import { RoomKeeper } from './room-keeper.ts';
 import { StoreActions } from './store-actions.ts';
 
 /** For jobs that are not told how fast to go. */
@@ -34,8 +31,6 @@ const USED_MS = 60_000;
 const FIRST_SURVEY_MS = 60_000;
 const SURVEY_INTERVAL_MS = 3_600_000;
 const ROOM_INTERVAL_MS = 10_000;
-/** Linux gives a target up after three minutes without an answer; an error is better than that. */
-const ROOM_WAIT_MS_MAX = 60_000;
 
 export interface ServedStoresOptions {
   /** The target that serves a volume of a store, if any. */
@@ -55,7 +50,7 @@ export class ServedStores {
   constructor(options: ServedStoresOptions) {
     this.#options = options;
     const survey = () => this.#forEach((store) => store.survey());
-    const keepRoom = () => this.#forEach((store) => store.keepRoom());
+    const keepRoom = () => this.#forEach((store) => store.room.keep());
     this.#timers = [
       setTimeout(survey, FIRST_SURVEY_MS),
       setInterval(survey, SURVEY_INTERVAL_MS),
@@ -74,7 +69,7 @@ export class ServedStores {
 
   /** Collects a store whose writes wait for room. @returns whether there is some now */
   async makeRoom(path: string): Promise<boolean> {
-    return (await this.find(path)?.makeRoom()) ?? false;
+    return (await this.find(path)?.room.make()) ?? false;
   }
 
   async status(): Promise<StoreStatus[]> {
@@ -102,22 +97,25 @@ export class ServedStores {
 /** A store of a running server. Its methods throw a {@link StartupError} for what is refused. */
 export class ServedStore {
   readonly path: string;
+  readonly room: RoomKeeper;
   readonly #options: ServedStoresOptions;
   readonly #board = new JobBoard();
-  readonly #policy = new CollectPolicy();
   /** What is being done, jobs included. */
   readonly #work = new Set<Promise<unknown>>();
   #measured: StoreStatus['measured'] = null;
   /** Of the store when it was measured. */
   #generation = 0;
-  /** Of the store when its room was looked at. */
-  #roomGeneration = 0;
-  /** Writes wait for this. */
-  #makingRoom: Promise<boolean> | undefined;
 
   constructor(path: string, options: ServedStoresOptions) {
     this.path = path;
     this.#options = options;
+    this.room = new RoomKeeper({
+      path,
+      board: this.#board,
+      collect: (enoughBytes) => this.startJob({ kind: 'collect', enoughBytes })?.id,
+      onScrubCancelled: () =>
+        options.log.warn({ store: path }, 'a scrub is cancelled for a collection'),
+    });
   }
 
   list(): Promise<StoreList> {
@@ -187,28 +185,6 @@ export class ServedStore {
     if (isChanged?.result) this.startJob({ kind: 'stats' });
   }
 
-  /** Collects the store when that is worth it. */
-  async keepRoom(): Promise<void> {
-    const room = await withOpenStore(this.path, async (store) => {
-      const { generation } = store;
-      if (store.readOnly || generation === this.#roomGeneration) return undefined;
-      this.#roomGeneration = generation;
-      const { bavail, bsize } = await statfs(this.path);
-      return { usedBytes: store.stats().usedBytes, freeBytes: bavail * bsize };
-    });
-    if (room?.result === undefined || !this.#policy.isDue(room.result)) return;
-    if (this.#board.unfinished('collect').length === 0) this.#collect();
-  }
-
-  /** Collects the store because writes wait for room. @returns whether there is some now */
-  makeRoom(): Promise<boolean> {
-    if (!this.#policy.isHopeful(Date.now())) return Promise.resolve(false);
-    this.#makingRoom ??= this.#collectAtOnce().finally(() => {
-      this.#makingRoom = undefined;
-    });
-    return Promise.race([this.#makingRoom, delay(ROOM_WAIT_MS_MAX, false, { ref: false })]);
-  }
-
   /** @returns undefined when it is not open any more */
   async status(): Promise<StoreStatus | undefined> {
     const told = await withOpenStore(this.path, async (store) => {
@@ -235,13 +211,13 @@ export class ServedStore {
   async #runJob(store: CasStore, request: JobRequest, watch: JobWatch) {
     const options = {
       bytesPerSecondMax: BYTES_PER_SECOND_MAX,
-      isUrgent: () => this.#makingRoom !== undefined,
+      isUrgent: () => this.room.isUrgent,
       extentsMax: EXTENTS_MAX,
     };
     const { generation } = store;
     const result = await new StoreActions(store, options).run(request, watch);
     if (request.kind === 'stats') this.#remember(result as StoreReport, generation);
-    if (request.kind === 'collect') this.#policy.collected(store.stats().usedBytes);
+    if (request.kind === 'collect') this.room.collected(store.stats().usedBytes);
     return result;
   }
 
@@ -262,33 +238,7 @@ export class ServedStore {
     const figures = { logicalBytes, uniqueBytes, compressedBytes, liveBytes, garbageBytes };
     this.#measured = { at: new Date().toISOString(), figures };
     this.#generation = generation;
-    this.#policy.surveyed(report);
-  }
-
-  async #collectAtOnce(): Promise<boolean> {
-    for (const id of this.#board.unfinished('scrub')) {
-      this.#note({ job: id }, 'a scrub is cancelled: writes wait for room');
-      this.#board.cancel(id);
-    }
-    // One that runs already may have missed what is garbage by now.
-    for (const id of this.#board.unfinished('collect')) {
-      if (await this.#hasFreed(id)) return true;
-    }
-    if (await this.#hasFreed(this.#collect())) return true;
-    this.#policy.wasVain(Date.now());
-    return false;
-  }
-
-  /** @returns the number of the job, undefined when there are too many */
-  #collect(): number | undefined {
-    return this.startJob({ kind: 'collect' })?.id;
-  }
-
-  /** Waits for a collection. */
-  async #hasFreed(id: number | undefined): Promise<boolean> {
-    const job = id === undefined ? undefined : await this.#board.ended(id);
-    const result = job?.result as Collected | null | undefined;
-    return (result?.freedSegments ?? 0) > 0;
+    this.room.surveyed(report);
   }
 
   #note(what: object, message: string): void {

@@ -106,7 +106,8 @@ export class StoreActions implements StoreOperations {
         return this.#diff(job, pace);
       case 'collect': {
         const { onProgress } = watch;
-        const collected = await collect(store, { pace, onProgress });
+        const { enoughBytes = Number.POSITIVE_INFINITY } = job;
+        const collected = await collect(store, { pace, onProgress, enoughBytes });
         return { ...collected, freedBytes: collected.freedSegments * store.segments.segmentBytes };
       }
       case 'scrub':

@@ -12,33 +12,39 @@ function found(liveBytes: number, garbageBytes: number): StoreReport {
 describe('the collections that nobody asked for', () => {
   it('come when a survey has found as much garbage as half of what is live', () => {
     const policy = new CollectPolicy();
-    const room = { usedBytes: 30 * GIB, freeBytes: 900 * GIB };
-    expect(policy.isDue(room)).toBe(false);
+    expect(policy.isWasteful()).toBe(false);
     policy.surveyed(found(20 * GIB, 9 * GIB));
-    expect(policy.isDue(room)).toBe(false);
+    expect(policy.isWasteful()).toBe(false);
     policy.surveyed(found(20 * GIB, 11 * GIB));
-    expect(policy.isDue(room)).toBe(true);
-    policy.collected(room.usedBytes);
-    expect(policy.isDue(room)).toBe(false);
+    expect(policy.isWasteful()).toBe(true);
+    policy.collected(20 * GIB);
+    expect(policy.isWasteful()).toBe(false);
   });
 
   it('do not come for a little garbage while there is room', () => {
     const policy = new CollectPolicy();
     policy.surveyed(found(GIB / 100, GIB / 2));
-    expect(policy.isDue({ usedBytes: GIB, freeBytes: 900 * GIB })).toBe(false);
+    expect(policy.isWasteful()).toBe(false);
+    expect(policy.isScarce({ usedBytes: GIB, freeBytes: 900 * GIB })).toBe(false);
   });
 
   it('come the more often the less room is left', () => {
     const policy = new CollectPolicy();
     policy.collected(100 * GIB);
-    expect(policy.isDue({ usedBytes: 109 * GIB, freeBytes: 12 * GIB })).toBe(false);
-    expect(policy.isDue({ usedBytes: 109 * GIB, freeBytes: 10 * GIB })).toBe(true);
+    expect(policy.isScarce({ usedBytes: 109 * GIB, freeBytes: 12 * GIB })).toBe(false);
+    expect(policy.isScarce({ usedBytes: 109 * GIB, freeBytes: 10 * GIB })).toBe(true);
     policy.collected(109 * GIB);
-    expect(policy.isDue({ usedBytes: 110 * GIB, freeBytes: 9 * GIB })).toBe(false);
-    expect(policy.isDue({ usedBytes: 112 * GIB, freeBytes: 7 * GIB })).toBe(true);
+    expect(policy.isScarce({ usedBytes: 110 * GIB, freeBytes: 9 * GIB })).toBe(false);
+    expect(policy.isScarce({ usedBytes: 112 * GIB, freeBytes: 7 * GIB })).toBe(true);
     policy.collected(112 * GIB);
-    expect(policy.isDue({ usedBytes: 112 * GIB + 1, freeBytes: 0 })).toBe(true);
-    expect(policy.isDue({ usedBytes: 112 * GIB, freeBytes: 0 })).toBe(false);
+    expect(policy.isScarce({ usedBytes: 112 * GIB + 1, freeBytes: 0 })).toBe(true);
+    expect(policy.isScarce({ usedBytes: 112 * GIB, freeBytes: 0 })).toBe(false);
+  });
+
+  it('free a part of what the store takes, and no less than a small store', () => {
+    const policy = new CollectPolicy();
+    expect(policy.enoughBytes(GIB)).toBe(GIB);
+    expect(policy.enoughBytes(160 * GIB)).toBe(10 * GIB);
   });
 
   it('are not repeated at once for writes that the last one did not help', () => {

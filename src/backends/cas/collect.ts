@@ -28,6 +28,11 @@ const LIVE_MAX = 0.8;
 export interface CollectOptions {
   /** Segments with at most this share of live bytes are emptied, 0 to 1. */
   readonly liveMax?: number;
+  /**
+   * So much room is enough; without it everything that is worth it is freed. The emptiest segments
+   * are emptied first, and those that are left get emptier by themselves.
+   */
+  readonly enoughBytes?: number;
   readonly pace?: Pace;
   /** Called after each segment, with bytes of segments. */
   onProgress?(phase: 'examining' | 'moving', doneBytes: number, totalBytes: number): void;
@@ -80,50 +85,77 @@ export function whileMarking<T>(store: CasStore, work: () => Promise<T>): Promis
 }
 
 async function markAndSweep(store: CasStore, options: CollectOptions): Promise<CollectReport> {
-  const { liveMax = LIVE_MAX, pace = new Pace(), onProgress } = options;
+  const { liveMax = LIVE_MAX, enoughBytes = Number.POSITIVE_INFINITY } = options;
+  const { pace = new Pace(), onProgress } = options;
   const settled = settledSegments(store);
   const totalBytes = settled.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
   await markRoots(store, pace);
-  const report = { examinedBytes: 0, liveBytes: 0, movedBytes: 0, freedSegments: 0 };
-  const victims: Victim[] = [];
+  const report: Report = { examinedBytes: 0, liveBytes: 0, movedBytes: 0, freedSegments: 0 };
+  const worthwhile: Victim[] = [];
   for (const segment of settled) {
     const liveBytes = await measure(store, segment, pace);
     report.examinedBytes += segment.usedBytes;
     onProgress?.('examining', report.examinedBytes, totalBytes);
     report.liveBytes += liveBytes;
-    if (liveBytes <= liveMax * segment.usedBytes) victims.push({ segment, liveBytes });
+    if (liveBytes <= liveMax * segment.usedBytes) worthwhile.push({ segment, liveBytes });
   }
-  let emptied: Segment[] = [];
-  const movableBytes = victims.reduce((sum, { liveBytes }) => sum + liveBytes, 0);
-  // The emptiest first: when there is no room to move anything, they still make some.
-  for (const { segment } of victims.sort((a, b) => a.liveBytes - b.liveBytes)) {
-    if (pace.isCancelled) break;
-    store.engine.condemn(segment.number);
-    try {
-      const movedBytes = await empty(store, segment, pace);
-      if (movedBytes === undefined) continue;
-      report.movedBytes += movedBytes;
-      emptied.push(segment);
-      report.freedSegments++;
-      // What clients have stored again meanwhile is moved as well.
-      onProgress?.('moving', report.movedBytes, Math.max(movableBytes, report.movedBytes));
-      if (emptied.length >= URGENT_SEGMENTS && store.segments.isShort) {
-        await store.release(emptied);
-        emptied = [];
-      }
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOSPC') break;
-      throw error;
-    }
-  }
-  await store.release(emptied);
+  await sweep(store, chooseVictims(worthwhile, enoughBytes), options, report);
   pace.throwIfCancelled();
   return report;
+}
+
+type Report = { -readonly [Key in keyof CollectReport]: CollectReport[Key] };
+
+/** Empties segments and gives them back. */
+async function sweep(
+  store: CasStore,
+  victims: Victim[],
+  { pace = new Pace(), onProgress }: CollectOptions,
+  report: Report,
+): Promise<void> {
+  const movableBytes = victims.reduce((sum, { liveBytes }) => sum + liveBytes, 0);
+  const onMoved = (bytes: number) => {
+    report.movedBytes += bytes;
+  };
+  let emptied: Segment[] = [];
+  const giveBack = async () => {
+    await store.release(emptied);
+    report.freedSegments += emptied.length;
+    emptied = [];
+  };
+  while (victims.length > 0 && !pace.isCancelled) {
+    const { segment } = victims[0] as Victim;
+    store.engine.condemn(segment.number);
+    try {
+      if (await empty(store, segment, pace, onMoved)) emptied.push(segment);
+      victims.shift();
+      // What clients have stored again meanwhile is moved as well.
+      onProgress?.('moving', report.movedBytes, Math.max(movableBytes, report.movedBytes));
+      if (emptied.length >= URGENT_SEGMENTS && store.segments.isShort) await giveBack();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+      if (emptied.length === 0) break;
+      await giveBack();
+    }
+  }
+  await giveBack();
 }
 
 interface Victim {
   readonly segment: Segment;
   readonly liveBytes: number;
+}
+
+/** The emptiest first: when there is no room to move anything, they still make some. */
+function chooseVictims(victims: readonly Victim[], enoughBytes: number): Victim[] {
+  let freedBytes = 0;
+  return victims
+    .toSorted((a, b) => a.liveBytes - b.liveBytes)
+    .filter(({ segment, liveBytes }) => {
+      const isWanted = freedBytes < enoughBytes;
+      freedBytes += segment.usedBytes - liveBytes;
+      return isWanted;
+    });
 }
 
 /** Segments to which nothing is added any more and that no replay needs. */
@@ -174,22 +206,32 @@ async function measure(store: CasStore, segment: Segment, pace: Pace): Promise<n
   return liveBytes;
 }
 
-/** Moves the live frames of a segment. @returns bytes moved, undefined when some cannot be */
-async function empty(store: CasStore, segment: Segment, pace: Pace): Promise<number | undefined> {
+/**
+ * Moves the live frames of a segment.
+ *
+ * @param onMoved told how many bytes, for each record
+ * @returns whether it is empty; it is not when something cannot be read
+ * @throws ENOSPC what is moved by then is not alive in the segment any more
+ */
+async function empty(
+  store: CasStore,
+  segment: Segment,
+  pace: Pace,
+  onMoved: (bytes: number) => void,
+): Promise<boolean> {
   const { engine, moved, reader, segments } = store;
   const flags = new Uint8Array(ENTRIES_MAX);
   const target = new Uint8Array(recordSizeMax(ENTRIES_MAX, NODE_SIZE));
   const parts = { engine, store: store.storeId };
-  let movedBytes = 0;
   let unsyncedBytes = 0;
   for await (const found of recordsOf(parts, segment, segment.usedBytes, false)) {
-    if (typeof found === 'number') return undefined;
+    if (typeof found === 'number') return false;
     const { header, bytes } = found;
     if (header.entryCount === 0 || engine.marked(bytes, flags) === 0) continue;
     const read = () => readRecord(parts, segment, header.offset, true);
     const whole =
       (await read()) ?? (await reader.frames?.restored(segment.number, header.offset, read));
-    if (whole === undefined) return undefined;
+    if (whole === undefined) return false;
     if (!moved.fits(header.length)) {
       // Takes a spare only when clients have theirs: they would have to wait for one to be made.
       await segments.replenish();
@@ -198,11 +240,11 @@ async function empty(store: CasStore, segment: Segment, pace: Pace): Promise<num
     }
     moved.prepare(target);
     const length = await engine.move(whole.bytes, flags, target);
-    if (length === 0) return undefined;
+    if (length === 0) return false;
     const at = moved.append(length);
     await at.segment.file.write(target, length, at.offset, false);
     engine.addToIndex(target);
-    movedBytes += length;
+    onMoved(length);
     unsyncedBytes += length;
     if (unsyncedBytes >= UNSYNCED_BYTES_MAX) {
       await moved.sync();
@@ -210,5 +252,5 @@ async function empty(store: CasStore, segment: Segment, pace: Pace): Promise<num
     }
     await pace.wait(header.length + length);
   }
-  return movedBytes;
+  return true;
 }

@@ -35,7 +35,7 @@ export interface Segment {
  * Spares that no write to a volume can use up: checkpoints and collections need them, and without
  * those nothing could ever be freed.
  */
-const RESERVED_SPARES = 2;
+const RESERVED_SPARES = 3;
 /** What is moved leaves a spare to the checkpoint without which it frees nothing. */
 const LEFT_SPARES = { node: 0, moved: 1 };
 

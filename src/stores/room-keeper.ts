@@ -1,0 +1,101 @@
+/** Sees to it that a served store has room: collects it in time, or at once when writes wait. */
+import { statfs } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { withOpenStore } from '../backends/cas/index.ts';
+import { CollectPolicy } from './collect-policy.ts';
+import type { Collected, StoreReport } from './contract.ts';
+import type { JobBoard } from './job-board.ts';
+
+/** Linux gives a target up after three minutes without an answer; an error is better than that. */
+const WAIT_MS_MAX = 60_000;
+
+export interface RoomKeeperOptions {
+  /** Of the store. */
+  readonly path: string;
+  readonly board: JobBoard;
+  /**
+   * Starts a collection.
+   *
+   * @param enoughBytes what to free; undefined for all garbage that is worth it
+   * @returns the number of the job, undefined when there are too many
+   */
+  collect(enoughBytes: number | undefined): number | undefined;
+  onScrubCancelled(): void;
+}
+
+export class RoomKeeper {
+  readonly #options: RoomKeeperOptions;
+  readonly #policy = new CollectPolicy();
+  /** Of the store when its room was looked at. */
+  #generation = 0;
+  /** Writes wait for this. */
+  #making: Promise<boolean> | undefined;
+
+  constructor(options: RoomKeeperOptions) {
+    this.#options = options;
+  }
+
+  /** Do writes wait for room? */
+  get isUrgent(): boolean {
+    return this.#making !== undefined;
+  }
+
+  /** Takes notice of a survey. */
+  surveyed(report: StoreReport): void {
+    this.#policy.surveyed(report);
+  }
+
+  /** Takes notice of a collection that is done. */
+  collected(usedBytes: number): void {
+    this.#policy.collected(usedBytes);
+  }
+
+  /** Collects the store when that is worth it. */
+  async keep(): Promise<void> {
+    const { path, board, collect } = this.#options;
+    const looked = await withOpenStore(path, async (store) => {
+      const { generation } = store;
+      if (store.readOnly || generation === this.#generation) return undefined;
+      this.#generation = generation;
+      const { bavail, bsize } = await statfs(path);
+      return { usedBytes: store.stats().usedBytes, freeBytes: bavail * bsize };
+    });
+    const room = looked?.result;
+    if (room === undefined || board.unfinished('collect').length > 0) return;
+    if (this.#policy.isWasteful()) collect(undefined);
+    else if (this.#policy.isScarce(room)) collect(this.#policy.enoughBytes(room.usedBytes));
+  }
+
+  /** Collects the store because writes wait for room. @returns whether there is some now */
+  make(): Promise<boolean> {
+    if (!this.#policy.isHopeful(Date.now())) return Promise.resolve(false);
+    this.#making ??= this.#collectAtOnce().finally(() => {
+      this.#making = undefined;
+    });
+    return Promise.race([this.#making, delay(WAIT_MS_MAX, false, { ref: false })]);
+  }
+
+  async #collectAtOnce(): Promise<boolean> {
+    const { path, board, collect, onScrubCancelled } = this.#options;
+    for (const id of board.unfinished('scrub')) {
+      onScrubCancelled();
+      board.cancel(id);
+    }
+    // One that runs already may have missed what is garbage by now.
+    for (const id of board.unfinished('collect')) {
+      if (await this.#hasFreed(id)) return true;
+    }
+    const used = await withOpenStore(path, async (store) => store.stats().usedBytes);
+    const id = collect(this.#policy.enoughBytes(used?.result ?? 0));
+    if (id !== undefined && (await this.#hasFreed(id))) return true;
+    this.#policy.wasVain(Date.now());
+    return false;
+  }
+
+  /** Waits for a collection. */
+  async #hasFreed(id: number): Promise<boolean> {
+    const job = await this.#options.board.ended(id);
+    const result = job?.result as Collected | null | undefined;
+    return (result?.freedSegments ?? 0) > 0;
+  }
+}

@@ -3,7 +3,9 @@
  *
  * Which side is newer: this disk is never behind the blob store, unless another server has written
  * there since, or this directory is an old copy. Then it is refused: it may hold writes that were
- * acknowledged and are nowhere else, so a person has to decide.
+ * acknowledged and are nowhere else, so a person has to decide. Of two copies of a directory the
+ * first to claim goes on; the other one is refused then, even where it has as much of the log: it
+ * may be another log.
  */
 import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
@@ -13,7 +15,7 @@ import type { FileLayer } from '../file-layer.ts';
 import type { Segments } from '../segments.ts';
 import { readSuperblocks, SUPERBLOCK_NAME, type Superblock } from '../superblock.ts';
 import { type Image, Journal, partName } from './journal.ts';
-import { describeOwner, readOwnerFile, writeOwnerFile } from './owner-file.ts';
+import { describeOwner, isOwner, readOwnerFile, writeOwnerFile } from './owner-file.ts';
 import { PersistentBlobs } from './persistent-blobs.ts';
 import type { RemoteOptions } from './remote-options.ts';
 import { restore } from './restore.ts';
@@ -45,14 +47,11 @@ export async function claimRemote(parts: ClaimParts): Promise<Journal> {
 async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Journal> {
   const { options, path } = parts;
   const journal = await Journal.read(blobs);
-  const { image } = journal;
+  const { image, owner } = journal;
   const known = await readOwnerFile(parts);
-  const described = describeOwner(known, options);
-  const me = { id: described.id, host: described.host };
   const local = await readLocal(parts);
-  const owner = journal.owner ?? me;
-  const isMine = owner.id === me.id;
-  if (!isMine && !journal.isFree && options.takeOver !== owner.id) {
+  const isMine = isOwner(known, owner);
+  if (owner && !isMine && !journal.isFree && options.takeOver !== owner.id) {
     throw new StartupError(
       `the blob store of ${path} is in use by the server on ${owner.host}`,
       `stop that server; if it is gone for good, write take_over = "${owner.id}" in blob_store`,
@@ -73,8 +72,9 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Journal> {
       'write the same type, bucket and prefix in blob_store as before',
     );
   }
-  await writeOwnerFile(parts, described);
-  await journal.claim(me);
+  const me = describeOwner(known, owner, options);
+  await writeOwnerFile(parts, me);
+  await journal.claim({ id: me.id, host: me.host });
   if (!(await journal.isExclusive())) {
     throw new StartupError(
       `the blob store of ${path} cannot keep two servers apart: it replaces a blob that is there`,

@@ -7,11 +7,13 @@
  *
  * Invariants:
  * - Entry n is created only if it is not there. Whoever creates n + 1 knows n: entries are in one
- *   order, whoever writes them. A server that finds a stranger's entry in its way is fenced: it
- *   must not write any more.
+ *   order, whoever writes them. A server that finds an entry in its way that it has not tried to
+ *   create itself is fenced: it must not write any more. A nonce tells, as a twin of this server,
+ *   on a copy of its directory or of the whole machine, would write the same otherwise.
  * - An entry names only blobs that are stored; a blob is removed only after an entry that does not
  *   name it is stored.
  */
+import { randomBytes } from 'node:crypto';
 import { BlobExistsError, BlobMissingError, type BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
 
@@ -20,7 +22,7 @@ export type Part = readonly [from: number, to: number, epoch: number, headBytes:
 
 /** Who may write to the store. */
 export interface Owner {
-  /** Random; kept in the local directory, so it outlives a restart but not a lost disk. */
+  /** Of its claim: random, and kept in the local directory. */
   readonly id: string;
   /** For people. */
   readonly host: string;
@@ -51,6 +53,8 @@ interface Entry {
   /** How often the store had been claimed. */
   readonly epoch: number;
   readonly owner: Owner;
+  /** Random: which attempt to create an entry this is. */
+  readonly nonce: string;
   /** The owner has left it in order: anybody may claim it. */
   readonly closed: boolean;
   readonly segmentBytes: number;
@@ -83,6 +87,8 @@ export class Journal {
   #superblock: Superblock | undefined;
   #segmentBytes = 0;
   #me: Owner | undefined;
+  /** Nonces under which the next entry may have been created. */
+  readonly #attempts = new Set<string>();
   #epoch = 0;
 
   private constructor(blobs: BlobStore) {
@@ -161,6 +167,7 @@ export class Journal {
   async append(change: Change, closed = false): Promise<void> {
     for (;;) {
       const entry = this.#describe(change, closed);
+      this.#attempts.add(entry.nonce);
       try {
         await this.#blobs.put(nameOf(entry.number), encode(entry));
         this.#apply(entry);
@@ -170,8 +177,7 @@ export class Journal {
         if (!(error instanceof BlobExistsError)) throw error;
       }
       const found = await this.#get(entry.number);
-      const { owner, epoch } = found;
-      if (owner.id !== entry.owner.id || epoch !== entry.epoch) throw new FencedError(owner);
+      if (!this.#attempts.has(found.nonce)) throw new FencedError(found.owner);
       // An attempt of ours whose answer was lost: what it said has happened.
       this.#apply(found);
     }
@@ -200,6 +206,7 @@ export class Journal {
       base: isBase ? number : before,
       epoch: this.#epoch,
       owner: this.#me as Owner,
+      nonce: randomBytes(16).toString('hex'),
       closed,
       segmentBytes: change.segmentBytes ?? this.#segmentBytes,
       superblock:
@@ -213,6 +220,7 @@ export class Journal {
 
   #apply(entry: Entry): void {
     this.#last = entry;
+    this.#attempts.clear();
     this.#epoch = entry.epoch;
     this.#segmentBytes = entry.segmentBytes;
     const { superblock } = entry;

@@ -18,7 +18,7 @@ import type { Catalog } from '../catalog.ts';
 import type { Segment, Segments } from '../segments.ts';
 import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
-import { FencedError, type Journal, type Part, partName } from './journal.ts';
+import { FencedError, type Journal, type Owner, type Part, partName } from './journal.ts';
 import { type MadePart, makePart } from './part.ts';
 import type { PartCache } from './part-cache.ts';
 import type { RemoteOptions } from './remote-options.ts';
@@ -260,11 +260,15 @@ export class Replica {
 
   async #put(segment: number, { part, bytes }: MadePart): Promise<void> {
     this.#aborter.signal.throwIfAborted();
+    const { journal, options } = this.#parts;
+    const name = partName(segment, part);
     try {
-      await this.#parts.options.blobs.put(partName(segment, part), bytes);
+      await options.blobs.put(name, bytes);
     } catch (error) {
-      // The name says whose it is and what it holds: an attempt whose answer was lost.
       if (!(error instanceof BlobExistsError)) throw error;
+      // An attempt of ours whose answer was lost, or a twin of this machine goes on as well.
+      const found = await options.blobs.getRange(name, 0, bytes.length);
+      if (Buffer.compare(found, bytes) !== 0) throw new FencedError(journal.owner as Owner);
     }
   }
 }

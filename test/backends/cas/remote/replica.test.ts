@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { BlobExistsError } from '../../../../src/backends/cas/blob-store.ts';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
@@ -56,6 +57,13 @@ function crashStates(files: SimFs): { readonly disk: DiskState; readonly mark: n
     walk.step(entry);
   }
   return states;
+}
+
+/** The disk as `cp -a` copies it. */
+function copyOf(files: SimFs): SimFs {
+  const walk = new CrashWalk(files.base, seededRandom(1));
+  for (const entry of files.trace) walk.step(entry);
+  return new SimFs(walk.crash('all'));
 }
 
 describe('a store that is kept in blobs', () => {
@@ -230,6 +238,98 @@ describe('two servers and one blob store', () => {
     expect((await readSeeds(second))[0]).toBe(1);
     await second.close();
     await first.close();
+  });
+
+  it('lets one of two that start at once on copies of a directory have it', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    const starts = [copyOf(files), copyOf(files)].map((copy) => openRemote(copy, blobs));
+    const ends = await Promise.allSettled(starts);
+    const [failure] = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason] : []));
+    expect(failure.message).toContain('has taken over the blob store');
+    const [winner] = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+    expect((await readSeeds(winner as CasStore))[0]).toBe(1);
+    await winner?.close();
+  });
+
+  it('stops one whose directory was copied when the copy is started, and for good', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const first = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(first);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const second = await openRemote(copyOf(files), blobs, { durability: 'remote' });
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    const other = await openVolume(second);
+    await other.write(0, blockOf(3));
+    await other.flush();
+    // As long as what is here, and something else.
+    await expect(openRemote(files, blobs)).rejects.toThrow('is in use by the server on');
+    await second.close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
+    expect((await recoverSeeds(blobs))[0]).toBe(3);
+  });
+
+  it('goes on with the directory of a claim whose answer was lost', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs);
+    await store.close();
+    blobs.fail = ({ name }) => (name.startsWith('journal') ? 'after' : undefined);
+    const starting = openRemote(files, blobs);
+    await expect.poll(async () => (await ownerOf(blobs)) !== undefined).toBe(true);
+    blobs.fail = () => undefined;
+    await abandon(await starting);
+    await (await openRemote(files, blobs)).close();
+  });
+
+  it('stops one that finds an entry as if it had written it itself', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    // What a machine does that was cloned while it ran, or set back to a moment of its past.
+    const [name, bytes] =
+      [...blobs.blobs].findLast(([known]) => known.startsWith('journal-')) ?? [];
+    const entry = JSON.parse(Buffer.from(bytes ?? []).toString());
+    const number = entry.number + 1;
+    const twin = { ...entry, number, segments: [], removed: [], nonce: '0'.repeat(32) };
+    const twinName = `journal-${String(number).padStart(16, '0')}`;
+    expect(name?.length).toBe(twinName.length);
+    await blobs.put(twinName, Buffer.from(JSON.stringify(twin)));
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    await store.close();
+    expect((await recoverSeeds(blobs))[0]).toBe(1);
+  });
+
+  it('stops one that finds other bytes under the name of a part', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const put = blobs.put.bind(blobs);
+    blobs.put = async (name, bytes) => {
+      if (!name.startsWith('segment-')) return put(name, bytes);
+      await put(
+        name,
+        bytes.map((byte) => byte ^ 1),
+      );
+      throw new BlobExistsError(name);
+    };
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    await store.close();
+    expect((await recoverSeeds(blobs))[0]).toBe(1);
   });
 
   it('refuses blobs that cannot keep them apart', async () => {

@@ -28,6 +28,7 @@ export interface ClaimParts {
 }
 
 /**
+ * @throws {FencedError} another server has claimed it at the same time
  * @throws {StartupError} another server has the store, this directory does not belong to it, or the
  *   blob store cannot be used
  */

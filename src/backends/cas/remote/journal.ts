@@ -14,6 +14,7 @@
  *   name it is stored.
  */
 import { randomBytes } from 'node:crypto';
+import { StartupError } from '../../../core/startup-error.ts';
 import { BlobExistsError, BlobMissingError, type BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
 
@@ -71,11 +72,12 @@ const READS_MAX = 3;
 const ENTRY_BYTES_MAX = 1 << 30;
 
 /** Another server writes to the blob store. */
-export class FencedError extends Error {
-  readonly code = 'AOE_CAS_FENCED';
-
+export class FencedError extends StartupError {
   constructor({ host }: Owner) {
-    super(`the server on ${host} has taken over the blob store: this one must not write any more`);
+    super(
+      `the server on ${host} has taken over the blob store: this one must not write any more`,
+      'let one server have it, and none use a copy of its directory or machine beside it',
+    );
     this.name = 'FencedError';
   }
 }

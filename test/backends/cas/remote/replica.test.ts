@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { BlobExistsError } from '../../../../src/backends/cas/blob-store.ts';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
+import { FencedError } from '../../../../src/backends/cas/remote/journal.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { CrashWalk, type DiskState, SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf } from '../tiny-store.ts';
@@ -251,7 +252,8 @@ describe('two servers and one blob store', () => {
     const starts = [copyOf(files), copyOf(files)].map((copy) => openRemote(copy, blobs));
     const ends = await Promise.allSettled(starts);
     const [failure] = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason] : []));
-    expect(failure.message).toContain('has taken over the blob store');
+    expect(failure).toBeInstanceOf(FencedError);
+    expect(failure.remedy).toContain('copy');
     const [winner] = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
     expect((await readSeeds(winner as CasStore))[0]).toBe(1);
     await winner?.close();

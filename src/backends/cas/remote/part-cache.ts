@@ -208,9 +208,9 @@ export class PartCache implements FrameSource {
     const file = segments.table.get(segment)?.file;
     if (file === undefined) return;
     const store = journal.image.superblock?.store;
-    for (const { record, offset } of recordsIn(bytes, { store, segment, from: part[0] })) {
+    for (const { record, header } of recordsIn(bytes, { store, segment, from: part[0] })) {
       if ((await engine.verify(record)) !== VALID) continue;
-      await file.write(record, record.length, offset, false);
+      await file.write(record, record.length, header.offset, false);
     }
     if (!this.#settled.has(segment) || this.#residents.has(name)) return;
     this.#enter(stored, part[1] - part[0]);

@@ -19,7 +19,7 @@ import type { Segment, Segments } from '../segments.ts';
 import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
 import { FencedError, type Journal, type Owner, type Part, partName } from './journal.ts';
-import { type MadePart, makePart } from './part.ts';
+import { LocalDamageError, type MadePart, makePart } from './part.ts';
 import type { PartCache } from './part-cache.ts';
 import type { RemoteOptions } from './remote-options.ts';
 
@@ -248,13 +248,26 @@ export class Replica {
       parts.pop();
     }
     while (from < end) {
-      const { journal, engine } = this.#parts;
-      const store = (this.#checkpoint as Checkpoint).superblock.store;
-      const made = await makePart({ engine, store }, segment, from, end, journal.epoch);
+      const made = await this.#make(segment, from, end);
       await this.#put(segment.number, made);
       parts.push(made.part);
       this.#stored.set(segment.number, [...parts]);
       from = made.part[1];
+    }
+  }
+
+  /** @throws {LocalDamageError} it is damaged here, and not stored yet */
+  async #make(segment: Segment, from: number, end: number): Promise<MadePart> {
+    const { journal, engine, cache } = this.#parts;
+    const { store } = (this.#checkpoint as Checkpoint).superblock;
+    const make = () => makePart({ engine, store }, segment, from, end, journal.epoch);
+    try {
+      return await make();
+    } catch (error) {
+      if (!(error instanceof LocalDamageError)) throw error;
+      const made = await cache.restored(segment.number, error.offset, make);
+      if (made === undefined) throw error;
+      return made;
     }
   }
 

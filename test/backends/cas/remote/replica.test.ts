@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { BlobExistsError } from '../../../../src/backends/cas/blob-store.ts';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
-import { FencedError } from '../../../../src/backends/cas/remote/journal.ts';
+import { FencedError, Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { CrashWalk, type DiskState, SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf } from '../tiny-store.ts';
@@ -58,6 +58,15 @@ function crashStates(files: SimFs): { readonly disk: DiskState; readonly mark: n
     walk.step(entry);
   }
   return states;
+}
+
+/** Of a record with one block that does not compress. */
+const RECORD_BYTES = 8192;
+
+/** Damages the block in the last record of the log. */
+function damageLast({ log, segments }: CasStore, files: SimFs): void {
+  const { segment, offset } = log.durable;
+  files.contentOf(segments.pathOf(segment)).fill(1, offset - 7000, offset - 6000);
 }
 
 /** The disk as `cp -a` copies it. */
@@ -209,6 +218,46 @@ describe('a store that is kept in blobs', () => {
     expect([...blobs.blobs.keys()]).not.toContain('segment-left-behind');
     expect(sizeBytes).toBeLessThan(12 * 16 * BLOCK_SIZE);
     expect((await recoverSeeds(blobs)).slice(0, 2)).toEqual([1102, 1104]);
+  });
+});
+
+describe('a store that is kept in blobs, damaged on its disk', () => {
+  it('stores nothing that is damaged', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { delayMs: 1 << 30 });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(2));
+    await client.flush();
+    await store.checkpoint();
+    await expect
+      .poll(async () => (await Journal.read(blobs)).image.segments.size)
+      .toBeGreaterThan(1);
+    const puts = blobs.trace.length;
+    await client.write(BLOCK_SIZE, blockOf(4));
+    await client.flush();
+    damageLast(store, files);
+    await store.checkpoint();
+    await expect.poll(() => blobs.trace.length).toBeGreaterThan(puts);
+    await abandon(store);
+    expect((await recoverSeeds(blobs)).slice(0, 2)).toEqual([2, 0]);
+  });
+
+  it('is repaired from the blobs where it is stored together with what follows', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(2));
+    await client.flush();
+    const content = files.contentOf(store.segments.pathOf(store.log.durable.segment));
+    const before = content.slice();
+    damageLast(store, files);
+    await client.write(BLOCK_SIZE, blockOf(4));
+    await client.flush();
+    expect(content.subarray(0, RECORD_BYTES)).toEqual(before.subarray(0, RECORD_BYTES));
+    await abandon(store);
+    expect((await recoverSeeds(blobs)).slice(0, 2)).toEqual([2, 4]);
   });
 });
 

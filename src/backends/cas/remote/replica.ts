@@ -69,6 +69,8 @@ export class Replica {
   #timer: NodeJS.Timeout | undefined;
   #due = false;
   #isRunning = false;
+  /** Nothing more is begun by itself. */
+  #isClosing = false;
   /** The rounds under way, or the last ones. */
   #running: Promise<void> = Promise.resolve();
   /** Segments that the round under way reads. */
@@ -96,9 +98,8 @@ export class Replica {
   logged(length: number): void {
     this.#loggedBytes += length;
     this.#lagBytes += length;
-    const { delayBytes, delayMs } = this.#parts.options;
-    if (this.#loggedBytes >= delayBytes) this.#start();
-    else this.#timer ??= setTimeout(() => this.#start(), delayMs).unref();
+    if (this.#loggedBytes >= this.#parts.options.delayBytes) this.#start();
+    else this.#startLater();
   }
 
   /** Must flushes wait for the blob store, whatever `durability` says? */
@@ -122,7 +123,7 @@ export class Replica {
 
   /** Stores what is left, and leaves the blob store to anybody who wants it. */
   async close(): Promise<void> {
-    clearTimeout(this.#timer);
+    this.#isClosing = true;
     const limit = setTimeout(() => this.#aborter.abort(), CLOSE_MS_MAX);
     this.#start();
     await this.#running;
@@ -138,9 +139,15 @@ export class Replica {
 
   /** Stops at once, as a crash does. */
   async abandon(): Promise<void> {
+    this.#isClosing = true;
     clearTimeout(this.#timer);
     this.#aborter.abort();
     await this.#running;
+  }
+
+  #startLater(): void {
+    if (this.#isClosing) return;
+    this.#timer ??= setTimeout(() => this.#start(), this.#parts.options.delayMs).unref();
   }
 
   #start(): void {
@@ -160,6 +167,8 @@ export class Replica {
       try {
         await this.#round();
         retryMs = RETRY_MS_MIN;
+        // What was logged and not durable yet had its timer: it would wait for the next record.
+        if (this.#sequence < this.#parts.log.sequence) this.#startLater();
       } catch (error) {
         if (error instanceof FencedError) {
           this.#fail(error);

@@ -4,6 +4,7 @@ import { BlobExistsError } from '../../../../src/backends/cas/blob-store.ts';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
 import { FencedError, Journal } from '../../../../src/backends/cas/remote/journal.ts';
+import type { Segment } from '../../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { CrashWalk, type DiskState, SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf } from '../tiny-store.ts';
@@ -67,6 +68,12 @@ const RECORD_BYTES = 8192;
 function damageLast({ log, segments }: CasStore, files: SimFs): void {
   const { segment, offset } = log.durable;
   files.contentOf(segments.pathOf(segment)).fill(1, offset - 7000, offset - 6000);
+}
+
+/** Is all of the durable log in the blobs? */
+async function stored({ log }: CasStore, blobs: TraceBlobs): Promise<boolean> {
+  const { segments } = (await Journal.read(blobs)).image;
+  return segments.get(log.durable.segment)?.at(-1)?.[1] === log.durable.offset;
 }
 
 /** The disk as `cp -a` copies it. */
@@ -170,6 +177,36 @@ describe('a store that is kept in blobs', () => {
     await store.close();
     expect(troubles).toEqual([]);
     expect(await recoverSeeds(blobs)).toEqual(states.at(-1));
+  });
+
+  it('stores what became durable while a round ran, without another write', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { delayMs: 20 });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(2));
+    await expect.poll(() => client.flush().then(() => stored(store, blobs))).toBe(true);
+    // In the log, and not durable when the round begins that is to store it.
+    const { file } = store.log.segment as Segment;
+    const write = file.write.bind(file);
+    file.write = (...record) => delay(100).then(() => write(...record));
+    await client.write(BLOCK_SIZE, blockOf(4));
+    await client.flush();
+    await expect.poll(() => stored(store, blobs)).toBe(true);
+    await store.close();
+  });
+
+  it('does nothing any more when it is closed with a log that never became durable', async () => {
+    const files = new SimFs();
+    const troubles: Error[] = [];
+    const onTrouble = (error: Error) => troubles.push(error);
+    const store = await openRemote(files, new TraceBlobs(), { delayMs: 20, onTrouble });
+    const client = await openVolume(store);
+    files.fault = (op) => (op === 'write' ? 'EIO' : undefined);
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    await store.close();
+    await delay(100);
+    expect(troubles).toEqual([]);
   });
 
   it('lets flushes wait when too much of the log is on the disk only', async () => {

@@ -27,15 +27,20 @@ export interface MadePart {
   readonly bytes: Uint8Array;
 }
 
-/** What is to be stored is damaged on this disk. */
+/** What is to be stored is damaged on this disk, or cannot be read from it. */
 export class LocalDamageError extends Error {
   readonly code = 'AOE_CAS_LOCAL_DAMAGE';
   readonly segment: number;
   /** Of the record, in bytes. */
   readonly offset: number;
 
-  constructor(segment: number, offset: number) {
-    super(`segment ${segment} is damaged at byte ${offset}: it cannot be stored`);
+  constructor(segment: number, offset: number, cause?: Error) {
+    const what = cause === undefined ? 'is damaged' : `cannot be read (${cause.message})`;
+    super(
+      `segment ${segment} ${what} at byte ${offset} on the local disk and cannot be stored: ` +
+        'aoe-server cas scrub tells what that affects',
+      { cause },
+    );
     this.name = 'LocalDamageError';
     this.segment = segment;
     this.offset = offset;
@@ -46,7 +51,7 @@ export class LocalDamageError extends Error {
  * Reads records from byte `from` up to `end` at most, and verifies them, frames included, on a
  * worker thread: nothing damaged leaves this machine. A damaged record ends the part before it.
  *
- * @throws {LocalDamageError} the first record is damaged
+ * @throws {LocalDamageError} the first record is damaged, or they cannot be read
  */
 export async function makePart(
   { engine, store }: { readonly engine: CasEngine; readonly store: Uint8Array },
@@ -56,7 +61,9 @@ export async function makePart(
   epoch: number,
 ): Promise<MadePart> {
   const bytes = new Uint8Array(Math.min(end - from, PART_BYTES_MAX));
-  await file.read(bytes, from);
+  await file.read(bytes, from).catch((error: Error) => {
+    throw new LocalDamageError(number, from, error);
+  });
   const heads: Uint8Array[] = [];
   let headBytes = 0;
   let length = 0;

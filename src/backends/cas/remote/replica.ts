@@ -43,6 +43,16 @@ export interface ReplicaParts {
   onFailed(error: Error): void;
 }
 
+/** How the blob store keeps up. */
+export interface ReplicaState {
+  /** Log that is on this disk only. */
+  readonly lagBytes: number;
+  /** Why the last attempt to store something failed, when the blob store was to blame. */
+  readonly unreachable: Error | undefined;
+  /** The same, when this disk was. */
+  readonly damage: LocalDamageError | undefined;
+}
+
 interface Checkpoint {
   readonly superblock: Superblock;
   readonly catalog: Catalog;
@@ -75,11 +85,20 @@ export class Replica {
   #running: Promise<void> = Promise.resolve();
   /** Segments that the round under way reads. */
   #pinned: ReadonlyMap<number, number> = new Map();
+  /** Why the last round did not succeed. */
+  #trouble: Error | undefined;
   #failure: Error | undefined;
 
   constructor(parts: ReplicaParts) {
     this.#parts = parts;
     this.#stored = new Map(parts.journal.image.segments);
+  }
+
+  get state(): ReplicaState {
+    const trouble = this.#trouble;
+    const damage = trouble instanceof LocalDamageError ? trouble : undefined;
+    const unreachable = damage === undefined ? trouble : undefined;
+    return { lagBytes: this.#lagBytes, unreachable, damage };
   }
 
   /** Must a segment stay on this disk for now? */
@@ -115,6 +134,7 @@ export class Replica {
   reach(sequence: number, done: (status: BlockStatus) => void): void {
     if (this.#failure !== undefined) done(BlockStatus.ioError);
     else if (sequence <= this.#sequence) done(BlockStatus.ok);
+    else if (this.state.damage !== undefined) done(BlockStatus.ioError);
     else {
       this.#waiters.push({ sequence, done });
       this.#start();
@@ -128,8 +148,9 @@ export class Replica {
     this.#start();
     await this.#running;
     clearTimeout(limit);
-    for (const { done } of this.#waiters.splice(0)) done(BlockStatus.ioError);
-    if (this.#failure !== undefined || this.#aborter.signal.aborted) return;
+    this.#refuseWaiters();
+    // Not all of it is stored: nobody else may go on from there.
+    if (this.#failure !== undefined || this.#due) return;
     try {
       await this.#parts.journal.close();
     } catch (error) {
@@ -166,6 +187,7 @@ export class Replica {
       this.#due = false;
       try {
         await this.#round();
+        this.#trouble = undefined;
         retryMs = RETRY_MS_MIN;
         // What was logged and not durable yet had its timer: it would wait for the next record.
         if (this.#sequence < this.#parts.log.sequence) this.#startLater();
@@ -175,7 +197,8 @@ export class Replica {
           break;
         }
         this.#due = true;
-        this.#parts.options.onTrouble(error as Error);
+        this.#report(error as Error);
+        if (this.#isClosing && error instanceof LocalDamageError) break;
         await delay(retryMs, undefined, { signal }).catch(() => {});
         retryMs = Math.min(2 * retryMs, RETRY_MS_MAX);
       }
@@ -183,9 +206,26 @@ export class Replica {
     this.#isRunning = false;
   }
 
+  #report(error: Error): void {
+    const { options } = this.#parts;
+    const isNew = this.#trouble?.message !== error.message;
+    this.#trouble = error;
+    if (!(error instanceof LocalDamageError)) {
+      options.onTrouble(error);
+      return;
+    }
+    // Unlike a network, a disk seldom comes round: whoever waits must learn of it.
+    this.#refuseWaiters();
+    if (isNew) options.onLocalDamage(error);
+  }
+
+  #refuseWaiters(): void {
+    for (const { done } of this.#waiters.splice(0)) done(BlockStatus.ioError);
+  }
+
   #fail(error: Error): void {
     this.#failure = error;
-    for (const { done } of this.#waiters.splice(0)) done(BlockStatus.ioError);
+    this.#refuseWaiters();
     this.#parts.onFailed(error);
   }
 
@@ -202,7 +242,7 @@ export class Replica {
     try {
       await inLanes(UPLOADS_MAX, ends.entries(), async ([number, end]) => {
         const segment = segments.table.get(number);
-        if (segment === undefined) throw new Error(`segment ${number} is not there`);
+        if (segment === undefined) throw new LocalDamageError(number, 0, new Error('no file'));
         await this.#storeSegment(segment, end);
       });
     } finally {

@@ -209,6 +209,21 @@ describe('a store that is kept in blobs', () => {
     expect(troubles).toEqual([]);
   });
 
+  it('tells that the blob store does not answer, until it does', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { delayMs: 1 });
+    const client = await openVolume(store);
+    blobs.fail = () => 'before';
+    await client.write(0, blockOf(2));
+    await client.flush();
+    await expect.poll(() => store.replica?.unreachable?.message).toBe('the connection was refused');
+    expect(store.replica?.damage).toBeUndefined();
+    expect(store.replica?.lagBytes).toBeGreaterThan(BLOCK_SIZE);
+    blobs.fail = () => undefined;
+    await expect.poll(() => store.replica).toMatchObject({ lagBytes: 0, unreachable: undefined });
+    await store.close();
+  });
+
   it('lets flushes wait when too much of the log is on the disk only', async () => {
     const blobs = new TraceBlobs();
     const lags: boolean[] = [];
@@ -278,6 +293,46 @@ describe('a store that is kept in blobs, damaged on its disk', () => {
     await expect.poll(() => blobs.trace.length).toBeGreaterThan(puts);
     await abandon(store);
     expect((await recoverSeeds(blobs)).slice(0, 2)).toEqual([2, 0]);
+  });
+
+  it('says so, fails flushes that wait for the blobs, and goes on when it is right again', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const told: Error[] = [];
+    const onLocalDamage = (error: Error) => told.push(error);
+    const onTrouble = (error: Error) => expect.unreachable(error.message);
+    const remote = { durability: 'remote', onLocalDamage, onTrouble } as const;
+    const store = await openRemote(files, blobs, remote);
+    const client = await openVolume(store);
+    const readFails = (op: string) => (op === 'read' ? 'EIO' : undefined);
+    files.fault = readFails;
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    await expect(client.flush()).rejects.toThrow();
+    // The first attempts to repeat it follow soon.
+    await delay(500);
+    expect(told.map(({ message }) => message)).toEqual([
+      expect.stringMatching(/^segment \d+ cannot be read \(EIO.* at byte \d+ on the local disk/),
+    ]);
+    expect(store.replica?.damage?.message).toBe(told[0]?.message);
+    expect(store.replica?.unreachable).toBeUndefined();
+    files.fault = () => undefined;
+    await expect.poll(() => store.replica?.damage, { timeout: 3000 }).toBeUndefined();
+    await client.flush();
+    await abandon(store);
+    expect((await recoverSeeds(blobs))[0]).toBe(2);
+  });
+
+  it('is not left to another server when it is closed', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { delayMs: 1 << 30 });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(2));
+    await client.flush();
+    damageLast(store, files);
+    await store.close();
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is in use by the server on');
   });
 
   it('is repaired from the blobs where it is stored together with what follows', async () => {

@@ -27,12 +27,18 @@ export interface ClaimParts {
   readonly options: RemoteOptions;
 }
 
+export interface Claim {
+  readonly journal: Journal;
+  /** Puts everything back as it was: the store could not be opened. */
+  release(): Promise<void>;
+}
+
 /**
  * @throws {FencedError} another server has claimed it at the same time
  * @throws {StartupError} another server has the store, this directory does not belong to it, or the
  *   blob store cannot be used
  */
-export async function claimRemote(parts: ClaimParts): Promise<Journal> {
+export async function claimRemote(parts: ClaimParts): Promise<Claim> {
   try {
     return await claim(parts, new PersistentBlobs(parts.options.blobs));
   } catch (error) {
@@ -45,7 +51,7 @@ export async function claimRemote(parts: ClaimParts): Promise<Journal> {
   }
 }
 
-async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Journal> {
+async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {
   const { options, path } = parts;
   const journal = await Journal.read(blobs);
   const { image, owner } = journal;
@@ -76,18 +82,37 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Journal> {
   const me = describeOwner(known, owner, options);
   await writeOwnerFile(parts, me);
   await journal.claim({ id: me.id, host: me.host });
+  const isNew = local === undefined && image.superblock !== undefined;
+  const release = async (): Promise<void> => {
+    // Otherwise it would be an old copy of the store from now on.
+    if (isNew) await parts.files.unlink(join(path, SUPERBLOCK_NAME)).catch(ifMissing);
+    await journal.release();
+  };
+  try {
+    await takeUp(parts, journal, blobs);
+    return { journal, release };
+  } catch (error) {
+    await release().catch(() => {});
+    throw error;
+  }
+}
+
+/** Makes sure that the claim counts, and that what it is for is here. */
+async function takeUp(parts: ClaimParts, journal: Journal, blobs: BlobStore): Promise<void> {
+  const { options, path } = parts;
   if (!(await journal.isExclusive())) {
     throw new StartupError(
       `the blob store of ${path} cannot keep two servers apart: it replaces a blob that is there`,
       'use a service that knows If-None-Match for PUT',
     );
   }
-  if (local === undefined && image.superblock !== undefined) {
+  const { image } = journal;
+  const { superblock } = image;
+  if (superblock !== undefined && (await readLocal(parts)) === undefined) {
     const headsOnly = options.cacheBytes !== Number.POSITIVE_INFINITY;
-    await restore({ ...parts, blobs, image, superblock: image.superblock, headsOnly });
+    await restore({ ...parts, blobs, image, superblock, headsOnly });
   }
-  await sweep(blobs, journal.image);
-  return journal;
+  await sweep(blobs, image);
 }
 
 /**

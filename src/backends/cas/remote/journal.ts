@@ -92,6 +92,8 @@ export class Journal {
   /** Nonces under which the next entry may have been created. */
   readonly #attempts = new Set<string>();
   #epoch = 0;
+  /** The entry of our claim, and the one that it followed. */
+  #claimed: { readonly before: Entry | undefined; readonly entry: Entry } | undefined;
 
   private constructor(blobs: BlobStore) {
     this.#blobs = blobs;
@@ -136,9 +138,19 @@ export class Journal {
 
   /** Takes the store over: from now on whoever had it is fenced. @throws {FencedError} */
   async claim(me: Owner): Promise<void> {
+    const before = this.#last;
     this.#me = me;
-    this.#epoch = (this.#last?.epoch ?? 0) + 1;
+    this.#epoch = (before?.epoch ?? 0) + 1;
     await this.append({});
+    this.#claimed = { before, entry: this.#last as Entry };
+  }
+
+  /** Undoes a claim with which nothing came about. @throws {FencedError} */
+  async release(): Promise<void> {
+    if (this.#claimed === undefined) return;
+    const { before, entry } = this.#claimed;
+    if (this.#last === entry && before !== undefined) this.#me = before.owner;
+    await this.append({}, before?.closed ?? true);
   }
 
   /**

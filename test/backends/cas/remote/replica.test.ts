@@ -353,6 +353,72 @@ describe('a store that is kept in blobs, damaged on its disk', () => {
   });
 });
 
+describe('a store that cannot be opened after it was claimed', () => {
+  for (const [step, op, path, skipped] of [
+    ['restored', 'allocate', '00000001.seg', 0],
+    ['loaded', 'read', '.seg', 0],
+    // Its two copies are written when it is restored, too.
+    ['started', 'write', 'superblock', 2],
+  ] as const) {
+    it(`is left as it was when it cannot be ${step}`, async () => {
+      const blobs = new TraceBlobs();
+      const first = new SimFs();
+      const store = await openRemote(first, blobs);
+      await (await openVolume(store)).write(0, blockOf(2));
+      await store.close();
+      const second = new SimFs();
+      let count = 0;
+      second.fault = (name, at) =>
+        name === op && at.includes(path) && count++ >= skipped ? 'EIO' : undefined;
+      await expect(openRemote(second, blobs)).rejects.toThrow('EIO');
+      second.fault = () => undefined;
+      for (const files of [new SimFs(), second]) {
+        const past = blobs.before(blobs.trace.length);
+        const again = await openRemote(files, past);
+        expect((await readSeeds(again))[0]).toBe(2);
+        await again.close();
+      }
+      await (await openRemote(first, blobs)).close();
+    });
+  }
+
+  it('is at work no more', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    await (await openRemote(files, blobs)).close();
+    // Removed once the first checkpoint is made, and being stored.
+    await files.open('/store/segments/00000050.seg', true);
+    let superblocks = 0;
+    files.fault = (op, path) => {
+      if (op === 'write' && path.includes('superblock')) superblocks++;
+      return op === 'syncDirectory' && path.includes('segments') && superblocks > 0
+        ? 'EIO'
+        : undefined;
+    };
+    blobs.pause = () => delay(10);
+    await expect(openRemote(files, blobs)).rejects.toThrow('EIO');
+    const count = blobs.trace.length;
+    await delay(100);
+    expect(blobs.trace).toHaveLength(count);
+    await (await openRemote(new SimFs(), blobs)).close();
+  });
+
+  it('stays with its last owner when an older copy of the directory is refused', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    const copy = copyOf(files);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
+    const again = await openRemote(files, blobs);
+    expect((await readSeeds(again))[0]).toBe(1);
+    await again.close();
+  });
+});
+
 describe('two servers and one blob store', () => {
   it('refuses the second while the first has it', async () => {
     const blobs = new TraceBlobs();

@@ -14,7 +14,7 @@ import type { BlobStore } from '../blob-store.ts';
 import type { FileLayer } from '../file-layer.ts';
 import type { Segments } from '../segments.ts';
 import { readSuperblocks, SUPERBLOCK_NAME, type Superblock } from '../superblock.ts';
-import { type Image, Journal, partName } from './journal.ts';
+import { type Image, Journal } from './journal.ts';
 import { describeOwner, isOwner, readOwnerFile, writeOwnerFile } from './owner-file.ts';
 import { PersistentBlobs } from './persistent-blobs.ts';
 import type { RemoteOptions } from './remote-options.ts';
@@ -112,7 +112,6 @@ async function takeUp(parts: ClaimParts, journal: Journal, blobs: BlobStore): Pr
     const headsOnly = options.cacheBytes !== Number.POSITIVE_INFINITY;
     await restore({ ...parts, blobs, image, superblock, headsOnly });
   }
-  await sweep(blobs, image);
 }
 
 /**
@@ -142,15 +141,6 @@ async function readLocal({ files, engine, path }: ClaimParts): Promise<Superbloc
   const [newest] = await readSuperblocks(file, engine);
   await file.close();
   return newest;
-}
-
-/** Removes what an interrupted round has left behind: whoever wrote it is fenced by now. */
-async function sweep(blobs: BlobStore, { segments }: Image): Promise<void> {
-  const named = new Set<string>();
-  for (const [number, parts] of segments) for (const p of parts) named.add(partName(number, p));
-  for await (const { name } of blobs.list('segment-')) {
-    if (!named.has(name)) await blobs.delete(name);
-  }
 }
 
 function ifMissing(error: NodeJS.ErrnoException): undefined {

@@ -66,6 +66,8 @@ interface Entry {
 
 const VERSION = 1;
 const PREFIX = 'journal-';
+/** What the names of all parts begin with. */
+export const PART_PREFIX = 'segment-';
 const BASE_EVERY = 64;
 const READS_MAX = 3;
 /** More than any entry has. */
@@ -185,7 +187,8 @@ export class Journal {
       try {
         await this.#blobs.put(nameOf(entry.number), encode(entry));
         this.#apply(entry);
-        if (entry.base === entry.number) await this.#forget(entry.number);
+        // What stays is removed with the next base.
+        if (entry.base === entry.number) await this.#forget(entry.number).catch(() => {});
         return;
       } catch (error) {
         if (!(error instanceof BlobExistsError)) throw error;
@@ -263,7 +266,7 @@ export class Journal {
 }
 
 export function partName(segment: number, [from, to, epoch]: Part): string {
-  return `segment-${[segment, epoch, from, to].map(padded).join('-')}`;
+  return `${PART_PREFIX}${[segment, epoch, from, to].map(padded).join('-')}`;
 }
 
 function nameOf(number: number): string {

@@ -13,20 +13,19 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { BlockStatus } from '../../../core/block-error.ts';
 import { inLanes } from '../../../core/lanes.ts';
 import type { CasEngine } from '../../../native.ts';
-import { BlobExistsError } from '../blob-store.ts';
 import type { Catalog } from '../catalog.ts';
-import type { Segment, Segments } from '../segments.ts';
+import type { Segments } from '../segments.ts';
 import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
-import { FencedError, type Journal, type Owner, type Part, partName } from './journal.ts';
-import { LocalDamageError, type MadePart, makePart } from './part.ts';
+import { FencedError, type Journal } from './journal.ts';
+import { ObsoleteBlobs } from './obsolete-blobs.ts';
+import { LocalDamageError } from './part.ts';
 import type { PartCache } from './part-cache.ts';
+import { PartUploads } from './part-uploads.ts';
 import type { RemoteOptions } from './remote-options.ts';
 
 /** Uploads at a time; each takes a part's size of memory. */
 const UPLOADS_MAX = 3;
-/** Up to this size new bytes are stored together with what was stored just before them. */
-const MERGED_BYTES_MAX = 1 << 20;
 const RETRY_MS_MIN = 200;
 const RETRY_MS_MAX = 30_000;
 /** How long the last round may take when the store is closed. */
@@ -65,8 +64,8 @@ interface Waiter {
 
 export class Replica {
   readonly #parts: ReplicaParts;
-  /** What is stored of each segment; the journal may not name it yet. */
-  readonly #stored: Map<number, readonly Part[]>;
+  readonly #uploads: PartUploads;
+  readonly #obsolete: ObsoleteBlobs;
   readonly #aborter = new AbortController();
   #checkpoint: Checkpoint | undefined;
   #waiters: Waiter[] = [];
@@ -91,7 +90,11 @@ export class Replica {
 
   constructor(parts: ReplicaParts) {
     this.#parts = parts;
-    this.#stored = new Map(parts.journal.image.segments);
+    const { journal, engine, cache, options } = parts;
+    const { blobs, onTrouble } = options;
+    const { signal } = this.#aborter;
+    this.#uploads = new PartUploads({ journal, engine, cache, blobs, signal });
+    this.#obsolete = new ObsoleteBlobs({ journal, blobs, onTrouble });
   }
 
   get state(): ReplicaState {
@@ -144,9 +147,10 @@ export class Replica {
   /** Stores what is left, and leaves the blob store to anybody who wants it. */
   async close(): Promise<void> {
     this.#isClosing = true;
-    const limit = setTimeout(() => this.#aborter.abort(), CLOSE_MS_MAX);
+    const limit = setTimeout(() => this.#abort(), CLOSE_MS_MAX);
     this.#start();
     await this.#running;
+    await this.#obsolete.removed();
     clearTimeout(limit);
     this.#refuseWaiters();
     // Not all of it is stored: nobody else may go on from there.
@@ -162,8 +166,14 @@ export class Replica {
   async abandon(): Promise<void> {
     this.#isClosing = true;
     clearTimeout(this.#timer);
-    this.#aborter.abort();
+    this.#abort();
     await this.#running;
+    await this.#obsolete.stop();
+  }
+
+  #abort(): void {
+    this.#aborter.abort();
+    void this.#obsolete.stop();
   }
 
   #startLater(): void {
@@ -243,34 +253,28 @@ export class Replica {
       await inLanes(UPLOADS_MAX, ends.entries(), async ([number, end]) => {
         const segment = segments.table.get(number);
         if (segment === undefined) throw new LocalDamageError(number, 0, new Error('no file'));
-        await this.#storeSegment(segment, end);
+        await this.#uploads.store(segment, end, superblock.store);
       });
     } finally {
       this.#pinned = new Map();
     }
-    const before = journal.image.segments;
-    const changed = [...this.#stored].filter(
-      ([number, parts]) => ends.has(number) && before.get(number) !== parts,
-    );
-    const removed = [...before.keys()].filter((number) => !ends.has(number));
-    const obsolete = obsoleteNames(before, new Map(changed), removed);
-    if (changed.length > 0 || removed.length > 0) {
-      const { segmentBytes } = segments;
-      await journal.append({ superblock, segmentBytes, segments: new Map(changed), removed });
+    const changes = this.#uploads.changes(ends);
+    if (changes.segments.size > 0 || changes.removed.length > 0) {
+      await journal.append({ superblock, segmentBytes: segments.segmentBytes, ...changes });
     }
+    this.#obsolete.add(this.#uploads.settle(ends));
+    this.#obsolete.remove();
     this.#sequence = sequence;
     this.#lagBytes -= lagBytes;
     if (this.#isWaiting && this.#lagBytes <= options.lagBytesMax) {
       this.#isWaiting = false;
       options.onLag(false);
     }
-    for (const number of this.#stored.keys()) if (!ends.has(number)) this.#stored.delete(number);
     const isDone = (waiter: Waiter) => waiter.sequence <= sequence;
     const done = this.#waiters.filter(isDone);
     this.#waiters = this.#waiters.filter((waiter) => !isDone(waiter));
     for (const waiter of done) waiter.done(BlockStatus.ok);
     this.#parts.cache.trim();
-    for (const name of obsolete) await options.blobs.delete(name);
   }
 
   /** What is to be stored: segments, and up to where. */
@@ -285,66 +289,4 @@ export class Replica {
     if (durable.segment > 0) ends.set(durable.segment, durable.offset);
     return ends;
   }
-
-  async #storeSegment(segment: Segment, end: number): Promise<void> {
-    const parts = [...(this.#stored.get(segment.number) ?? [])];
-    let from = parts.at(-1)?.[1] ?? 0;
-    if (from >= end) return;
-    for (let last = parts.at(-1); last !== undefined; last = parts.at(-1)) {
-      const isSmall = last[1] - last[0] <= end - from && end - last[0] <= MERGED_BYTES_MAX;
-      if (!isSmall) break;
-      from = last[0];
-      parts.pop();
-    }
-    while (from < end) {
-      const made = await this.#make(segment, from, end);
-      await this.#put(segment.number, made);
-      parts.push(made.part);
-      this.#stored.set(segment.number, [...parts]);
-      from = made.part[1];
-    }
-  }
-
-  /** @throws {LocalDamageError} it is damaged here, and not stored yet */
-  async #make(segment: Segment, from: number, end: number): Promise<MadePart> {
-    const { journal, engine, cache } = this.#parts;
-    const { store } = (this.#checkpoint as Checkpoint).superblock;
-    const make = () => makePart({ engine, store }, segment, from, end, journal.epoch);
-    try {
-      return await make();
-    } catch (error) {
-      if (!(error instanceof LocalDamageError)) throw error;
-      const made = await cache.restored(segment.number, error.offset, make);
-      if (made === undefined) throw error;
-      return made;
-    }
-  }
-
-  async #put(segment: number, { part, bytes }: MadePart): Promise<void> {
-    this.#aborter.signal.throwIfAborted();
-    const { journal, options } = this.#parts;
-    const name = partName(segment, part);
-    try {
-      await options.blobs.put(name, bytes);
-    } catch (error) {
-      if (!(error instanceof BlobExistsError)) throw error;
-      // An attempt of ours whose answer was lost, or a twin of this machine goes on as well.
-      const found = await options.blobs.getRange(name, 0, bytes.length);
-      if (Buffer.compare(found, bytes) !== 0) throw new FencedError(journal.owner as Owner);
-    }
-  }
-}
-
-/** The blobs that an entry named and the next one does not. */
-function obsoleteNames(
-  before: ReadonlyMap<number, readonly Part[]>,
-  changed: ReadonlyMap<number, readonly Part[]>,
-  removed: readonly number[],
-): string[] {
-  const kept = new Set<string>();
-  for (const [number, parts] of changed) for (const p of parts) kept.add(partName(number, p));
-  const touched = [...changed.keys(), ...removed];
-  return touched
-    .flatMap((number) => (before.get(number) ?? []).map((part) => partName(number, part)))
-    .filter((name) => !kept.has(name));
 }

@@ -82,14 +82,19 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {
   const me = describeOwner(known, owner, options);
   await writeOwnerFile(parts, me);
   await journal.claim({ id: me.id, host: me.host });
-  const isNew = local === undefined && image.superblock !== undefined;
+  const missing = local === undefined ? image.superblock : undefined;
   const release = async (): Promise<void> => {
     // Otherwise it would be an old copy of the store from now on.
-    if (isNew) await parts.files.unlink(join(path, SUPERBLOCK_NAME)).catch(ifMissing);
+    if (missing !== undefined)
+      await parts.files.unlink(join(path, SUPERBLOCK_NAME)).catch(ifMissing);
     await journal.release();
   };
   try {
-    await takeUp(parts, journal, blobs);
+    await requireExclusive(journal, path);
+    if (missing !== undefined) {
+      const headsOnly = options.cacheBytes !== Number.POSITIVE_INFINITY;
+      await restore({ ...parts, blobs, image, superblock: missing, headsOnly });
+    }
     return { journal, release };
   } catch (error) {
     await release().catch(() => {});
@@ -97,21 +102,13 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {
   }
 }
 
-/** Makes sure that the claim counts, and that what it is for is here. */
-async function takeUp(parts: ClaimParts, journal: Journal, blobs: BlobStore): Promise<void> {
-  const { options, path } = parts;
-  if (!(await journal.isExclusive())) {
-    throw new StartupError(
-      `the blob store of ${path} cannot keep two servers apart: it replaces a blob that is there`,
-      'use a service that knows If-None-Match for PUT',
-    );
-  }
-  const { image } = journal;
-  const { superblock } = image;
-  if (superblock !== undefined && (await readLocal(parts)) === undefined) {
-    const headsOnly = options.cacheBytes !== Number.POSITIVE_INFINITY;
-    await restore({ ...parts, blobs, image, superblock, headsOnly });
-  }
+/** @throws {StartupError} the service would let two servers write */
+async function requireExclusive(journal: Journal, path: string): Promise<void> {
+  if (await journal.isExclusive()) return;
+  throw new StartupError(
+    `the blob store of ${path} cannot keep two servers apart: it replaces a blob that is there`,
+    'use a service that knows If-None-Match for PUT',
+  );
 }
 
 /**

@@ -76,6 +76,13 @@ async function stored({ log }: CasStore, blobs: TraceBlobs): Promise<boolean> {
   return segments.get(log.durable.segment)?.at(-1)?.[1] === log.durable.offset;
 }
 
+/** The name and content of the journal's last entry. */
+function lastEntry({ blobs }: TraceBlobs): [string, Uint8Array] {
+  const names = [...blobs.keys()].filter((name) => name.startsWith('journal-')).sort();
+  const name = names.at(-1) as string;
+  return [name, blobs.get(name) as Uint8Array];
+}
+
 /** The disk as `cp -a` copies it. */
 function copyOf(files: SimFs): SimFs {
   const walk = new CrashWalk(files.base, seededRandom(1));
@@ -587,14 +594,11 @@ describe('two servers and one blob store', () => {
     await client.write(0, blockOf(1));
     await client.flush();
     // What a machine does that was cloned while it ran, or set back to a moment of its past.
-    const [name, bytes] =
-      [...blobs.blobs].findLast(([known]) => known.startsWith('journal-')) ?? [];
-    const entry = JSON.parse(Buffer.from(bytes ?? []).toString());
+    const entry = JSON.parse(Buffer.from(lastEntry(blobs)[1]).toString());
     const number = entry.number + 1;
     const twin = { ...entry, number, segments: [], removed: [], nonce: '0'.repeat(32) };
-    const twinName = `journal-${String(number).padStart(16, '0')}`;
-    expect(name?.length).toBe(twinName.length);
-    await blobs.put(twinName, Buffer.from(JSON.stringify(twin)));
+    const name = `journal-${String(number).padStart(16, '0')}`;
+    await blobs.put(name, Buffer.from(JSON.stringify(twin)));
     await client.write(0, blockOf(2));
     await expect(client.flush()).rejects.toThrow();
     await store.close();
@@ -649,6 +653,17 @@ describe('two servers and one blob store', () => {
     await abandon(store);
     await expect(openRemote(new SimFs(copy), blobs)).rejects.toThrow('is out of date');
     expect((await recoverSeeds(blobs))[0]).toBe(1);
+  });
+
+  it('refuses a journal of another version, and does not mind keys that it does not know', async () => {
+    const blobs = new TraceBlobs();
+    await (await openRemote(new SimFs(), blobs)).close();
+    const [name, bytes] = lastEntry(blobs);
+    const entry = JSON.parse(Buffer.from(bytes).toString());
+    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, version: 2 })));
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('no journal entry of version 1');
+    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, later: true })));
+    await (await openRemote(new SimFs(), blobs)).close();
   });
 
   it('refuses a directory of another store', async () => {

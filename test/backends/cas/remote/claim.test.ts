@@ -89,18 +89,27 @@ describe('two servers and one blob store', () => {
     expect((await recoverSeeds(blobs))[0]).toBe(3);
   });
 
-  it('goes on with the directory of a claim whose answer was lost', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    const store = await openRemote(files, blobs);
-    await store.close();
-    blobs.fail = ({ name }) => (name.startsWith('journal') ? 'after' : undefined);
-    const starting = openRemote(files, blobs);
-    await expect.poll(async () => (await ownerOf(blobs)) !== undefined).toBe(true);
-    blobs.fail = () => undefined;
-    await abandon(await starting);
-    await (await openRemote(files, blobs)).close();
-  });
+  for (const [failure, what] of [
+    ['before', 'never arrived'],
+    ['after', 'had no answer'],
+  ] as const) {
+    it(`lets a server go on whose claim ${what}`, async () => {
+      const blobs = new TraceBlobs();
+      const files = new SimFs();
+      await abandon(await openRemote(files, blobs));
+      const owner = await ownerOf(blobs);
+      blobs.fail = () => failure;
+      blobs.onChange = () => {
+        blobs.beforeRead = () => Promise.reject(new Error('no route'));
+      };
+      await expect(openRemote(files, blobs)).rejects.toThrow('cannot be used');
+      blobs.fail = () => undefined;
+      blobs.beforeRead = async () => {};
+      blobs.onChange = () => {};
+      expect((await ownerOf(blobs)) === owner).toBe(failure === 'before');
+      await (await openRemote(files, blobs)).close();
+    });
+  }
 
   it('stops one that finds an entry as if it had written it itself', async () => {
     const blobs = new TraceBlobs();

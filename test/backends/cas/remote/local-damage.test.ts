@@ -5,7 +5,7 @@ import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { SimFs } from '../sim-fs.ts';
 import { abandon, blockOf } from '../tiny-store.ts';
-import { openRemote, openVolume, recoverSeeds } from './remote-store.ts';
+import { openRemote, openVolume, recoverSeeds, WAIT } from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
 /** Of a record with one block that does not compress. */
@@ -27,14 +27,14 @@ describe('a store that is kept in blobs, damaged on its disk', () => {
     await client.flush();
     await store.checkpoint();
     await expect
-      .poll(async () => (await Journal.read(blobs)).image.segments.size)
+      .poll(async () => (await Journal.read(blobs)).image.segments.size, WAIT)
       .toBeGreaterThan(1);
     const puts = blobs.trace.length;
     await client.write(BLOCK_SIZE, blockOf(4));
     await client.flush();
     damageLast(store, files);
     await store.checkpoint();
-    await expect.poll(() => blobs.trace.length).toBeGreaterThan(puts);
+    await expect.poll(() => blobs.trace.length, WAIT).toBeGreaterThan(puts);
     await abandon(store);
     expect((await recoverSeeds(blobs)).slice(0, 2)).toEqual([2, 0]);
   });
@@ -61,7 +61,7 @@ describe('a store that is kept in blobs, damaged on its disk', () => {
     expect(store.replica?.damage?.message).toBe(told[0]?.message);
     expect(store.replica?.unreachable).toBeUndefined();
     files.fault = () => undefined;
-    await expect.poll(() => store.replica?.damage, { timeout: 3000 }).toBeUndefined();
+    await expect.poll(() => store.replica?.damage, WAIT).toBeUndefined();
     await client.flush();
     await abandon(store);
     expect((await recoverSeeds(blobs))[0]).toBe(2);

@@ -3,7 +3,7 @@ import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
 import { Journal, partName } from '../../../../src/backends/cas/remote/journal.ts';
 import { SimFs } from '../sim-fs.ts';
 import { abandon, blockOf } from '../tiny-store.ts';
-import { openRemote, openVolume } from './remote-store.ts';
+import { openRemote, openVolume, WAIT } from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
 describe('parts that nothing names any more', () => {
@@ -22,7 +22,7 @@ describe('parts that nothing names any more', () => {
       .poll(async () => {
         const { there, named } = await namesOf(blobs);
         return there.filter((name) => !named.includes(name));
-      })
+      }, WAIT)
       .toEqual([]);
   }
 
@@ -59,7 +59,7 @@ describe('parts that nothing names any more', () => {
     const flushes = [client.flush()];
     await client.write(BLOCK_SIZE, blockOf(4));
     flushes.push(client.flush());
-    await expect.poll(() => store.replica?.unreachable, { timeout: 6000 }).toBeDefined();
+    await expect.poll(() => store.replica?.unreachable, WAIT).toBeDefined();
     blobs.fail = () => undefined;
     await Promise.all(flushes);
     await expectTidy(blobs);

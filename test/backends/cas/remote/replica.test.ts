@@ -7,7 +7,14 @@ import type { Segment } from '../../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { CrashWalk, type DiskState, SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf } from '../tiny-store.ts';
-import { BLOCK_COUNT, openRemote, openVolume, readSeeds, recoverSeeds } from './remote-store.ts';
+import {
+  BLOCK_COUNT,
+  openRemote,
+  openVolume,
+  readSeeds,
+  recoverSeeds,
+  WAIT,
+} from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
 interface History {
@@ -160,14 +167,14 @@ describe('a store that is kept in blobs', () => {
     const store = await openRemote(new SimFs(), blobs, { delayMs: 20 });
     const client = await openVolume(store);
     await client.write(0, blockOf(2));
-    await expect.poll(() => client.flush().then(() => stored(store, blobs))).toBe(true);
+    await expect.poll(() => client.flush().then(() => stored(store, blobs)), WAIT).toBe(true);
     // In the log, and not durable when the round begins that is to store it.
     const { file } = store.log.segment as Segment;
     const write = file.write.bind(file);
     file.write = (...record) => delay(100).then(() => write(...record));
     await client.write(BLOCK_SIZE, blockOf(4));
     await client.flush();
-    await expect.poll(() => stored(store, blobs)).toBe(true);
+    await expect.poll(() => stored(store, blobs), WAIT).toBe(true);
     await store.close();
   });
 
@@ -192,11 +199,15 @@ describe('a store that is kept in blobs', () => {
     blobs.fail = () => 'before';
     await client.write(0, blockOf(2));
     await client.flush();
-    await expect.poll(() => store.replica?.unreachable?.message).toBe('the connection was refused');
+    await expect
+      .poll(() => store.replica?.unreachable?.message, WAIT)
+      .toBe('the connection was refused');
     expect(store.replica?.damage).toBeUndefined();
     expect(store.replica?.lagBytes).toBeGreaterThan(BLOCK_SIZE);
     blobs.fail = () => undefined;
-    await expect.poll(() => store.replica).toMatchObject({ lagBytes: 0, unreachable: undefined });
+    await expect
+      .poll(() => store.replica, WAIT)
+      .toMatchObject({ lagBytes: 0, unreachable: undefined });
     await store.close();
   });
 

@@ -52,7 +52,7 @@ export async function claimRemote(parts: ClaimParts): Promise<Claim> {
 }
 
 async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {
-  const { options, path } = parts;
+  const { files, options, path } = parts;
   const journal = await Journal.read(blobs);
   const { image, owner } = journal;
   const known = await readOwnerFile(parts);
@@ -85,8 +85,7 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {
   const missing = local === undefined ? image.superblock : undefined;
   const release = async (): Promise<void> => {
     // Otherwise it would be an old copy of the store from now on.
-    if (missing !== undefined)
-      await parts.files.unlink(join(path, SUPERBLOCK_NAME)).catch(ifMissing);
+    if (missing !== undefined) await files.unlink(join(path, SUPERBLOCK_NAME)).catch(ifMissing);
     await journal.release();
   };
   try {

@@ -3,8 +3,11 @@ import { build as prettyStream } from 'pino-pretty';
 
 const STDERR_FD = 2;
 
-/** A logger, and the children that were made of it: pino's keep the level they were made with. */
-const families = new WeakMap<Logger, Logger[]>();
+/**
+ * A logger, and the children that were made of it: pino's keep the level they were made with. Held
+ * weakly, as those of targets come and go with each reload.
+ */
+const families = new WeakMap<Logger, readonly WeakRef<Logger>[]>();
 
 /**
  * The program's logger. It writes to standard error: lines to read on a terminal, and JSON, one
@@ -24,9 +27,10 @@ export function createLogger(level: Level): Logger {
     onChild: join,
   };
   const logger = pino(options, stream);
-  const family: Logger[] = [];
+  const family: WeakRef<Logger>[] = [];
   function join(member: Logger): void {
-    family.push(member);
+    const living = family.filter((known) => known.deref() !== undefined);
+    family.splice(0, family.length, ...living, new WeakRef(member));
     families.set(member, family);
   }
   join(logger);
@@ -35,5 +39,9 @@ export function createLogger(level: Level): Logger {
 
 /** Changes the level of `logger`, of what it was made of, and of all that was made of it. */
 export function setLogLevel(logger: Logger, level: Level): void {
-  for (const member of families.get(logger) ?? [logger]) member.level = level;
+  const family = families.get(logger) ?? [new WeakRef(logger)];
+  for (const member of family) {
+    const living = member.deref();
+    if (living !== undefined) living.level = level;
+  }
 }

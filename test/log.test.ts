@@ -34,3 +34,28 @@ describe('createLogger', () => {
     expect(stdout).not.toContain('hidden');
   });
 });
+
+describe('setLogLevel', () => {
+  it('reaches every logger that is in use, and keeps none that is not', () => {
+    const script = `
+      import { createLogger, setLogLevel } from '${LOG_MODULE}';
+      const log = createLogger('info');
+      const kept = log.child({ target: 'e1.0' }).child({ part: 1 });
+      const dropped = Array.from({ length: 100 }, () => new WeakRef(log.child({ target: 'e1.1' })));
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      gc();
+      console.log(dropped.filter((logger) => logger.deref() !== undefined).length);
+      setLogLevel(kept, 'debug');
+      log.debug('of all');
+      kept.debug('of one');
+    `;
+    const args = ['--expose-gc', '--input-type=module', '--eval', script];
+    const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+    expect(stdout).toBe('0\n');
+    const messages = stderr
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).msg);
+    expect(messages).toEqual(['of all', 'of one']);
+  });
+});

@@ -86,6 +86,8 @@ async function remoteOf(
     lagBytesMax: lagBytesMax ?? REMOTE_DEFAULTS.lagBytesMax,
     onTrouble: (error) =>
       onTrouble('the blob store does not have the latest yet; trying again', error),
+    onLocalDamage: (error) =>
+      onTrouble('the blob store cannot be kept up: the local disk is damaged', error),
     onLag: (isWaiting) =>
       onTrouble(
         isWaiting

@@ -145,7 +145,7 @@ function storeRow(store: StoreStatus): string[] {
     bytes === undefined ? '-' : formatRoundSize(bytes);
   return [
     store.path,
-    store.failed ? 'FAILED' : store.damaged ? 'DAMAGED' : 'ok',
+    describeState(store),
     `${store.volumes}`,
     `${store.snapshots}`,
     figure(figures?.logicalBytes),
@@ -156,6 +156,12 @@ function storeRow(store: StoreStatus): string[] {
     formatRoundSize(store.indexBytes),
     measured === null ? 'not yet' : `${formatAge(measured.at)} ago`,
   ];
+}
+
+function describeState({ failed, damaged, blobStore }: StoreStatus): string {
+  if (failed) return 'FAILED';
+  if (damaged || blobStore?.localDamage) return 'DAMAGED';
+  return blobStore?.unreachable ? 'BEHIND' : 'ok';
 }
 
 function jobRow(

@@ -162,6 +162,17 @@ export const storeStatusSchema = z
       .strictObject({ at: z.iso.datetime(), figures: figuresSchema })
       .nullable()
       .describe('By the last job that told stats; the server starts one itself now and then.'),
+    blobStore: z
+      .strictObject({
+        lagBytes: bytes('Log that is on the local disk only.'),
+        unreachable: z.string().nullable().describe('Why it did not take something last.'),
+        localDamage: z
+          .string()
+          .nullable()
+          .describe('What cannot be stored because of the local disk.'),
+      })
+      .nullable()
+      .describe('Where the store is kept as well; null: nowhere.'),
     jobs: z.array(jobStatusSchema).describe('Those that wait or run, and the last that ended.'),
   })
   .describe('A content-addressed store.');

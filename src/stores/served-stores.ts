@@ -197,6 +197,7 @@ export class ServedStore {
         snapshots: store.snapshots.length,
         ...{ usedBytes, physicalBytes, logBytes, indexEntries: indexCount, indexBytes },
         measured: this.#measured,
+        blobStore: describeReplica(store.replica),
         jobs: this.#board.list(),
       };
     });
@@ -257,4 +258,14 @@ function describeUse({ inFlight, lastAccess, reserveList }: TargetStatus): strin
   if (inFlight > 0) return 'a request is in flight';
   const idleMs = lastAccess === null ? USED_MS : Date.now() - Date.parse(lastAccess);
   return idleMs < USED_MS ? `it was accessed ${Math.floor(idleMs / 1000)} s ago` : undefined;
+}
+
+function describeReplica(replica: CasStore['replica']): StoreStatus['blobStore'] {
+  if (replica === undefined) return null;
+  const { lagBytes, unreachable, damage } = replica;
+  return {
+    lagBytes,
+    unreachable: unreachable?.message ?? null,
+    localDamage: damage?.message ?? null,
+  };
 }

@@ -17,8 +17,6 @@ export interface BlobStore {
   put(name: string, bytes: Uint8Array): Promise<void>;
   /** @returns the bytes, fewer only at the end of the blob. @throws {BlobMissingError} */
   getRange(name: string, offset: number, length: number): Promise<Uint8Array>;
-  /** @returns undefined when there is none */
-  head(name: string): Promise<BlobInfo | undefined>;
   /** Blobs whose names start with `prefix`, in the order of their names. */
   list(prefix: string): AsyncIterable<BlobInfo>;
   /** Removes a blob; one that is not there is no error. */

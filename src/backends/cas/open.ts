@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type CasEngine, native } from '../../native.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
 import { BlockReader } from './reader.ts';
-import { claimRemote, requireNewest } from './remote/claim.ts';
+import { type Claim, claimRemote, requireNewest } from './remote/claim.ts';
 import type { Journal } from './remote/journal.ts';
 import { requireNoOwner } from './remote/owner-file.ts';
 import { PartCache } from './remote/part-cache.ts';
@@ -42,20 +42,28 @@ export async function openCasStore(
     ),
   });
   const reader = new BlockReader(engine);
+  let claim: Claim | undefined;
+  let partCache: PartCache | undefined;
+  let store: CasStore | undefined;
   try {
     const { remote } = options;
     if (remote === undefined) await requireNoOwner({ files, path });
-    const journal = remote && (await claimRemote({ files, engine, path, options: remote }));
-    const partCache = journal && remote && openCache(journal, remote, engine, segments);
+    claim = remote && (await claimRemote({ files, engine, path, options: remote }));
+    const journal = claim?.journal;
+    partCache = journal && remote && openCache(journal, remote, engine, segments);
     reader.frames = partCache;
     const loaded = await loadStore({ files, engine, segments, reader, path });
     if (journal !== undefined) requireNewest(path, journal.image, segments);
     partCache?.checkpointed(loaded.catalog);
     const parts = { path, options, engine, segments, reader, journal, partCache, unlock };
-    const store = new CasStore(parts, loaded);
-    await store.start();
-    return store;
+    const opened = new CasStore(parts, loaded);
+    store = opened;
+    await opened.start();
+    return opened;
   } catch (error) {
+    await store?.abandonRemote();
+    await partCache?.close();
+    await claim?.release().catch(() => {});
     await segments.close();
     unlock();
     throw error;

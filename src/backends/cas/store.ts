@@ -9,7 +9,7 @@ import { CheckpointSchedule } from './checkpoint-schedule.ts';
 import type { BlockReader } from './reader.ts';
 import type { Journal } from './remote/journal.ts';
 import type { PartCache } from './remote/part-cache.ts';
-import { Replica } from './remote/replica.ts';
+import { Replica, type ReplicaState } from './remote/replica.ts';
 import type { Segment, Segments } from './segments.ts';
 import { type Loaded, loadVolume } from './store-files.ts';
 import type { StoreOptions, StoreStats } from './store-options.ts';
@@ -104,6 +104,11 @@ export class CasStore {
   /** Why nothing can be written any more, if so. */
   get failure(): Error | undefined {
     return this.writer.failure;
+  }
+
+  /** How the blob store keeps up, if there is one. */
+  get replica(): ReplicaState | undefined {
+    return this.#replica?.state;
   }
 
   get snapshots(): readonly SnapshotEntry[] {

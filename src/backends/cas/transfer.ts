@@ -25,10 +25,11 @@ export interface Transfer {
 }
 
 /**
- * Prepares the stream of a snapshot.
+ * Prepares the stream of a snapshot, or of a volume as the last checkpoint wrote it.
  *
  * @param baseName a snapshot that the other store has, too; undefined to send everything
- * @throws {StartupError} one of them does not exist, or the base is larger
+ * @throws {StartupError} one of them does not exist, the base is larger, or it is a volume of a
+ *   damaged store, which has made no checkpoint of what was logged since
  */
 export async function sendSnapshot(
   store: CasStore,
@@ -36,6 +37,12 @@ export async function sendSnapshot(
   baseName: string | undefined,
   openClient: OpenClient,
 ): Promise<Transfer> {
+  if (store.readOnly && store.findVolume(name) !== undefined) {
+    throw new StartupError(
+      `the store ${store.path} is damaged, so what it would send of ${name} may be out of date`,
+      'send a snapshot, or save what can be read of the volume: aoe-server export',
+    );
+  }
   const root = findRoot(store, name);
   const base = baseName === undefined ? undefined : findRoot(store, baseName);
   if (base !== undefined && base.sizeBytes > root.sizeBytes) {

@@ -35,7 +35,11 @@ export async function withStoreOrNew<T>(
     onDamage: ({ volume, lba, error }) =>
       warn(`${volume} is damaged at LBA ${lba * SECTORS_PER_BLOCK}: ${error.message}`),
     onFailed: ({ message }) => warn(message),
-    remote: remote && { ...remote, onTrouble: ({ message }) => warn(`the blob store: ${message}`) },
+    remote: remote && {
+      ...remote,
+      onTrouble: ({ message }) => warn(`the blob store: ${message}`),
+      onLocalDamage: ({ message }) => warn(message),
+    },
   });
   for (const problem of store.problems) warn(`the store is damaged: ${problem}`);
   try {

@@ -113,4 +113,31 @@ describe('a transfer between stores', () => {
     await abandon(source);
     await abandon(target);
   });
+
+  it('refuses a volume of a damaged store, and sends a snapshot of one', async () => {
+    const files = new SimFs();
+    const source = await openTiny(files, { checkpointBytes: 1 << 30 });
+    const client = clientOf(await source.openVolume('disk', SIZE));
+    await client.write(0, blockOf(2));
+    await source.snapshot('disk', 'a');
+    for (const seed of [4, 6, 8]) {
+      await client.write(0, blockOf(seed));
+      await client.flush();
+    }
+    await abandon(source);
+    const content = files.paths().map((path) => Buffer.from(files.contentOf(path).buffer));
+    const middle = blockOf(6).subarray(0, 64);
+    for (const bytes of content) {
+      const at = bytes.indexOf(middle);
+      if (at >= 0) bytes.fill(1, at, at + 64);
+    }
+    const again = await openTiny(files);
+    expect(again.readOnly).toBe(true);
+    await expect(send(again, 'disk')).rejects.toThrow('may be out of date');
+    const target = await openTiny(new SimFs());
+    await receive(target, 'a', await send(again, 'a'));
+    expect(contentOf(target)).toEqual([contentOf(again).find((line) => line.startsWith('a '))]);
+    await abandon(again);
+    await abandon(target);
+  });
 });

@@ -105,16 +105,6 @@ class AzureBlobs implements BlobStore {
     }
   }
 
-  async head(name: string): Promise<BlobInfo | undefined> {
-    try {
-      const { contentLength = 0 } = await this.#blob(name).getProperties();
-      return { name, sizeBytes: contentLength };
-    } catch (error) {
-      if (statusOf(error) === 404) return undefined;
-      throw error;
-    }
-  }
-
   async *list(prefix: string): AsyncIterable<BlobInfo> {
     const found = this.#container.listBlobsFlat({ prefix: this.#prefix + prefix });
     for await (const { name, properties } of found) {

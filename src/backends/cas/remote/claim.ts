@@ -3,7 +3,9 @@
  *
  * Which side is newer: this disk is never behind the blob store, unless another server has written
  * there since, or this directory is an old copy. Then it is refused: it may hold writes that were
- * acknowledged and are nowhere else, so a person has to decide.
+ * acknowledged and are nowhere else, so a person has to decide. Of two copies of a directory the
+ * first to claim goes on; the other one is refused then, even where it has as much of the log: it
+ * may be another log.
  */
 import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
@@ -12,8 +14,8 @@ import type { BlobStore } from '../blob-store.ts';
 import type { FileLayer } from '../file-layer.ts';
 import type { Segments } from '../segments.ts';
 import { readSuperblocks, SUPERBLOCK_NAME, type Superblock } from '../superblock.ts';
-import { type Image, Journal, partName } from './journal.ts';
-import { describeOwner, readOwnerFile, writeOwnerFile } from './owner-file.ts';
+import { type Image, Journal } from './journal.ts';
+import { describeOwner, isOwner, readOwnerFile, writeOwnerFile } from './owner-file.ts';
 import { PersistentBlobs } from './persistent-blobs.ts';
 import type { RemoteOptions } from './remote-options.ts';
 import { restore } from './restore.ts';
@@ -25,11 +27,18 @@ export interface ClaimParts {
   readonly options: RemoteOptions;
 }
 
+export interface Claim {
+  readonly journal: Journal;
+  /** Puts everything back as it was: the store could not be opened. */
+  release(): Promise<void>;
+}
+
 /**
+ * @throws {FencedError} another server has claimed it at the same time
  * @throws {StartupError} another server has the store, this directory does not belong to it, or the
  *   blob store cannot be used
  */
-export async function claimRemote(parts: ClaimParts): Promise<Journal> {
+export async function claimRemote(parts: ClaimParts): Promise<Claim> {
   try {
     return await claim(parts, new PersistentBlobs(parts.options.blobs));
   } catch (error) {
@@ -42,17 +51,14 @@ export async function claimRemote(parts: ClaimParts): Promise<Journal> {
   }
 }
 
-async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Journal> {
-  const { options, path } = parts;
+async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {
+  const { files, options, path } = parts;
   const journal = await Journal.read(blobs);
-  const { image } = journal;
+  const { image, owner } = journal;
   const known = await readOwnerFile(parts);
-  const described = describeOwner(known, options);
-  const me = { id: described.id, host: described.host };
   const local = await readLocal(parts);
-  const owner = journal.owner ?? me;
-  const isMine = owner.id === me.id;
-  if (!isMine && !journal.isFree && options.takeOver !== owner.id) {
+  const isMine = isOwner(known, owner);
+  if (owner && !isMine && !journal.isFree && options.takeOver !== owner.id) {
     throw new StartupError(
       `the blob store of ${path} is in use by the server on ${owner.host}`,
       `stop that server; if it is gone for good, write take_over = "${owner.id}" in blob_store`,
@@ -73,20 +79,35 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Journal> {
       'write the same type, bucket and prefix in blob_store as before',
     );
   }
-  await writeOwnerFile(parts, described);
-  await journal.claim(me);
-  if (!(await journal.isExclusive())) {
-    throw new StartupError(
-      `the blob store of ${path} cannot keep two servers apart: it replaces a blob that is there`,
-      'use a service that knows If-None-Match for PUT',
-    );
+  const me = describeOwner(known, owner, options);
+  await writeOwnerFile(parts, me);
+  await journal.claim({ id: me.id, host: me.host });
+  const missing = local === undefined ? image.superblock : undefined;
+  const release = async (): Promise<void> => {
+    // Otherwise it would be an old copy of the store from now on.
+    if (missing !== undefined) await files.unlink(join(path, SUPERBLOCK_NAME)).catch(ifMissing);
+    await journal.release();
+  };
+  try {
+    await requireExclusive(journal, path);
+    if (missing !== undefined) {
+      const headsOnly = options.cacheBytes !== Number.POSITIVE_INFINITY;
+      await restore({ ...parts, blobs, image, superblock: missing, headsOnly });
+    }
+    return { journal, release };
+  } catch (error) {
+    await release().catch(() => {});
+    throw error;
   }
-  if (local === undefined && image.superblock !== undefined) {
-    const headsOnly = options.cacheBytes !== Number.POSITIVE_INFINITY;
-    await restore({ ...parts, blobs, image, superblock: image.superblock, headsOnly });
-  }
-  await sweep(blobs, journal.image);
-  return journal;
+}
+
+/** @throws {StartupError} the service would let two servers write */
+async function requireExclusive(journal: Journal, path: string): Promise<void> {
+  if (await journal.isExclusive()) return;
+  throw new StartupError(
+    `the blob store of ${path} cannot keep two servers apart: it replaces a blob that is there`,
+    'use a service that knows If-None-Match for PUT',
+  );
 }
 
 /**
@@ -116,15 +137,6 @@ async function readLocal({ files, engine, path }: ClaimParts): Promise<Superbloc
   const [newest] = await readSuperblocks(file, engine);
   await file.close();
   return newest;
-}
-
-/** Removes what an interrupted round has left behind: whoever wrote it is fenced by now. */
-async function sweep(blobs: BlobStore, { segments }: Image): Promise<void> {
-  const named = new Set<string>();
-  for (const [number, parts] of segments) for (const p of parts) named.add(partName(number, p));
-  for await (const { name } of blobs.list('segment-')) {
-    if (!named.has(name)) await blobs.delete(name);
-  }
 }
 
 function ifMissing(error: NodeJS.ErrnoException): undefined {

@@ -7,11 +7,14 @@
  *
  * Invariants:
  * - Entry n is created only if it is not there. Whoever creates n + 1 knows n: entries are in one
- *   order, whoever writes them. A server that finds a stranger's entry in its way is fenced: it
- *   must not write any more.
+ *   order, whoever writes them. A server that finds an entry in its way that it has not tried to
+ *   create itself is fenced: it must not write any more. A nonce tells, as a twin of this server,
+ *   on a copy of its directory or of the whole machine, would write the same otherwise.
  * - An entry names only blobs that are stored; a blob is removed only after an entry that does not
  *   name it is stored.
  */
+import { randomBytes } from 'node:crypto';
+import { StartupError } from '../../../core/startup-error.ts';
 import { BlobExistsError, BlobMissingError, type BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
 
@@ -20,7 +23,7 @@ export type Part = readonly [from: number, to: number, epoch: number, headBytes:
 
 /** Who may write to the store. */
 export interface Owner {
-  /** Random; kept in the local directory, so it outlives a restart but not a lost disk. */
+  /** Of its claim: random, and kept in the local directory. */
   readonly id: string;
   /** For people. */
   readonly host: string;
@@ -51,6 +54,8 @@ interface Entry {
   /** How often the store had been claimed. */
   readonly epoch: number;
   readonly owner: Owner;
+  /** Random: which attempt to create an entry this is. */
+  readonly nonce: string;
   /** The owner has left it in order: anybody may claim it. */
   readonly closed: boolean;
   readonly segmentBytes: number;
@@ -61,17 +66,20 @@ interface Entry {
 
 const VERSION = 1;
 const PREFIX = 'journal-';
+/** What the names of all parts begin with. */
+export const PART_PREFIX = 'segment-';
 const BASE_EVERY = 64;
 const READS_MAX = 3;
 /** More than any entry has. */
 const ENTRY_BYTES_MAX = 1 << 30;
 
 /** Another server writes to the blob store. */
-export class FencedError extends Error {
-  readonly code = 'AOE_CAS_FENCED';
-
+export class FencedError extends StartupError {
   constructor({ host }: Owner) {
-    super(`the server on ${host} has taken over the blob store: this one must not write any more`);
+    super(
+      `the server on ${host} has taken over the blob store: this one must not write any more`,
+      'let one server have it, and none use a copy of its directory or machine beside it',
+    );
     this.name = 'FencedError';
   }
 }
@@ -83,7 +91,11 @@ export class Journal {
   #superblock: Superblock | undefined;
   #segmentBytes = 0;
   #me: Owner | undefined;
+  /** Nonces under which the next entry may have been created. */
+  readonly #attempts = new Set<string>();
   #epoch = 0;
+  /** The entry of our claim, and the one that it followed. */
+  #claimed: { readonly before: Entry | undefined; readonly entry: Entry } | undefined;
 
   private constructor(blobs: BlobStore) {
     this.#blobs = blobs;
@@ -128,9 +140,19 @@ export class Journal {
 
   /** Takes the store over: from now on whoever had it is fenced. @throws {FencedError} */
   async claim(me: Owner): Promise<void> {
+    const before = this.#last;
     this.#me = me;
-    this.#epoch = (this.#last?.epoch ?? 0) + 1;
+    this.#epoch = (before?.epoch ?? 0) + 1;
     await this.append({});
+    this.#claimed = { before, entry: this.#last as Entry };
+  }
+
+  /** Undoes a claim with which nothing came about. @throws {FencedError} */
+  async release(): Promise<void> {
+    if (this.#claimed === undefined) return;
+    const { before, entry } = this.#claimed;
+    if (this.#last === entry && before !== undefined) this.#me = before.owner;
+    await this.append({}, before?.closed ?? true);
   }
 
   /**
@@ -161,17 +183,18 @@ export class Journal {
   async append(change: Change, closed = false): Promise<void> {
     for (;;) {
       const entry = this.#describe(change, closed);
+      this.#attempts.add(entry.nonce);
       try {
         await this.#blobs.put(nameOf(entry.number), encode(entry));
         this.#apply(entry);
-        if (entry.base === entry.number) await this.#forget(entry.number);
+        // What stays is removed with the next base.
+        if (entry.base === entry.number) await this.#forget(entry.number).catch(() => {});
         return;
       } catch (error) {
         if (!(error instanceof BlobExistsError)) throw error;
       }
       const found = await this.#get(entry.number);
-      const { owner, epoch } = found;
-      if (owner.id !== entry.owner.id || epoch !== entry.epoch) throw new FencedError(owner);
+      if (!this.#attempts.has(found.nonce)) throw new FencedError(found.owner);
       // An attempt of ours whose answer was lost: what it said has happened.
       this.#apply(found);
     }
@@ -200,6 +223,7 @@ export class Journal {
       base: isBase ? number : before,
       epoch: this.#epoch,
       owner: this.#me as Owner,
+      nonce: randomBytes(16).toString('hex'),
       closed,
       segmentBytes: change.segmentBytes ?? this.#segmentBytes,
       superblock:
@@ -213,6 +237,7 @@ export class Journal {
 
   #apply(entry: Entry): void {
     this.#last = entry;
+    this.#attempts.clear();
     this.#epoch = entry.epoch;
     this.#segmentBytes = entry.segmentBytes;
     const { superblock } = entry;
@@ -241,7 +266,7 @@ export class Journal {
 }
 
 export function partName(segment: number, [from, to, epoch]: Part): string {
-  return `segment-${[segment, epoch, from, to].map(padded).join('-')}`;
+  return `${PART_PREFIX}${[segment, epoch, from, to].map(padded).join('-')}`;
 }
 
 function nameOf(number: number): string {

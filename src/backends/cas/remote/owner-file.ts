@@ -1,6 +1,9 @@
 /**
  * The file `owner` in the directory of a store that is kept in a blob store as well: who this is
  * there, and where that is, so that commands find it without the server's configuration.
+ *
+ * Each claim has an id of its own, which is here before the blob store has it. A copy of the
+ * directory that was made before a claim does not know the claim's id, and is not the store's owner.
  */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
@@ -13,7 +16,12 @@ import { REMOTE_DEFAULTS, type RemoteOptions } from './remote-options.ts';
 
 const NAME = 'owner';
 
+/** Only claims that failed, one after the other, make more than one. */
+const FORMER_IDS_MAX = 16;
+
 export interface OwnerFile extends Owner {
+  /** Of claims before this one: the last that succeeded, and what may arrive there late. */
+  readonly formerIds?: readonly string[];
   /** undefined when whoever opened the store last had blobs of no known kind. */
   readonly location?: BlobsConfig | undefined;
   /** undefined for no bound. */
@@ -28,12 +36,24 @@ interface OwnerFileParts {
   readonly path: string;
 }
 
-/** Who we are with these options; it is decided when this directory first meets a blob store. */
-export function describeOwner(known: OwnerFile | undefined, options: RemoteOptions): OwnerFile {
+/** Was the last claim, if there was one, made from this directory? */
+export function isOwner(known: OwnerFile | undefined, last: Owner | undefined): boolean {
+  return last === undefined || idsOf(known).includes(last.id);
+}
+
+/** Who we are with these options in the claim that is to follow `last`. */
+export function describeOwner(
+  known: OwnerFile | undefined,
+  last: Owner | undefined,
+  options: RemoteOptions,
+): OwnerFile {
   const isBounded = options.cacheBytes !== Number.POSITIVE_INFINITY;
+  const lastIds = last === undefined ? [] : [last.id];
+  const formerIds = isOwner(known, last) ? [...new Set([...lastIds, ...idsOf(known)])] : [];
   return {
-    id: known?.id ?? randomBytes(16).toString('hex'),
-    host: known?.host ?? hostname(),
+    id: randomBytes(16).toString('hex'),
+    formerIds: formerIds.slice(0, FORMER_IDS_MAX),
+    host: hostname(),
     location: options.location,
     cacheBytes: isBounded ? options.cacheBytes : undefined,
     isPartial: isBounded || known?.isPartial === true,
@@ -101,4 +121,8 @@ export async function writeOwnerFile(
   await file.close();
   await files.rename(`${name}.partial`, name);
   await files.syncDirectory(path);
+}
+
+function idsOf(known: OwnerFile | undefined): readonly string[] {
+  return known === undefined ? [] : [known.id, ...(known.formerIds ?? [])];
 }

@@ -10,11 +10,9 @@
  * - Only parts that the journal names are given up, of segments that are complete and that neither
  *   the newest checkpoint nor the one before it would replay.
  * - A segment that is held is neither given up nor recycled.
- * - Several readers of one part share one request.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { CasEngine } from '../../../native.ts';
-import { BlobMissingError, type BlobStore, BlobUnreachableError } from '../blob-store.ts';
+import type { BlobStore } from '../blob-store.ts';
 import type { Catalog } from '../catalog.ts';
 import { alignUp, ENTRY_SIZE, RECORD_ALIGNMENT, RECORD_HEADER_SIZE } from '../format.ts';
 import type { FrameSource } from '../reader.ts';
@@ -23,11 +21,8 @@ import type { Segments } from '../segments.ts';
 import type { Journal, Part } from './journal.ts';
 import { partName } from './journal.ts';
 import { recordsIn } from './part.ts';
+import { PartFetcher } from './part-fetcher.ts';
 
-/** Requests at a time; each takes a part's size of memory. */
-const FETCHES_MAX = 8;
-/** How long a read waits for the blob store before it fails. */
-const FETCH_MS_MAX = 30_000;
 /** Reads are noted by stretches of 1 MiB: a place holds the offset / 16 in its upper 23 bits. */
 const STRETCH_SHIFT = 20;
 const PLACE_SHIFT = STRETCH_SHIFT - 4 + 9;
@@ -56,15 +51,13 @@ interface Resident extends StoredPart {
 
 export class PartCache implements FrameSource {
   readonly #parts: PartCacheParts;
+  readonly #fetcher: PartFetcher;
   /** What may be given up and takes room: the next one to go comes first. */
   readonly #residents = new Map<string, Resident>();
   #residentBytes = 0;
   /** Stretches that were read since they were last looked at. */
   readonly #touched = new Set<number>();
   readonly #holds = new Map<number, number>();
-  readonly #fetching = new Map<string, Promise<void>>();
-  readonly #queue: (() => void)[] = [];
-  #fetchCount = 0;
   #evicting: { readonly name: string; readonly done: Promise<void> } | undefined;
   #trimming: Promise<void> | undefined;
   /** Something has changed since the trimming under way has looked. */
@@ -77,6 +70,7 @@ export class PartCache implements FrameSource {
 
   constructor(parts: PartCacheParts) {
     this.#parts = parts;
+    this.#fetcher = new PartFetcher(parts);
   }
 
   /** Takes notice of a read. */
@@ -98,7 +92,7 @@ export class PartCache implements FrameSource {
     const found = this.#find(segment, offset);
     if (found === undefined || this.#closed) return undefined;
     return await this.#holding(segment, async () => {
-      await this.#fetchOnce(found);
+      await this.#fetch(found);
       return await read();
     });
   }
@@ -129,7 +123,7 @@ export class PartCache implements FrameSource {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#trimming;
-    await Promise.allSettled(this.#fetching.values());
+    await this.#fetcher.ended();
   }
 
   get #isBounded(): boolean {
@@ -158,48 +152,12 @@ export class PartCache implements FrameSource {
     }
   }
 
-  #fetchOnce(stored: StoredPart): Promise<void> {
-    const { name } = stored;
-    let fetching = this.#fetching.get(name);
-    if (fetching === undefined) {
-      fetching = this.#fetch(stored).finally(() => this.#fetching.delete(name));
-      this.#fetching.set(name, fetching);
-    }
-    return fetching;
-  }
-
-  async #fetch(stored: StoredPart): Promise<void> {
-    if (this.#evicting?.name === stored.name) await this.#evicting.done;
-    if (this.#fetchCount >= FETCHES_MAX) {
-      await new Promise<void>((resolve) => this.#queue.push(resolve));
-    }
-    this.#fetchCount++;
-    try {
-      const [from, to] = stored.part;
-      const bytes = await this.#get(stored.name, to - from);
+  #fetch(stored: StoredPart): Promise<void> {
+    const { name, part } = stored;
+    return this.#fetcher.fetch(name, part[1] - part[0], async (bytes) => {
+      if (this.#evicting?.name === name) await this.#evicting.done;
       if (!this.#closed) await this.#write(stored, bytes);
-    } catch (error) {
-      this.#parts.onTrouble(error as Error);
-      // One that is gone is damage; everything else may pass.
-      if (error instanceof BlobMissingError) return;
-      throw new BlobUnreachableError(stored.name, error as Error);
-    } finally {
-      this.#fetchCount--;
-      this.#queue.shift()?.();
-    }
-  }
-
-  async #get(name: string, length: number): Promise<Uint8Array> {
-    const aborter = new AbortController();
-    const tooLate = delay(FETCH_MS_MAX, undefined, { signal: aborter.signal, ref: false });
-    try {
-      return await Promise.race([
-        this.#parts.blobs.getRange(name, 0, length),
-        tooLate.then(() => Promise.reject(new Error('the blob store does not answer'))),
-      ]);
-    } finally {
-      aborter.abort();
-    }
+    });
   }
 
   async #write(stored: StoredPart, bytes: Uint8Array): Promise<void> {
@@ -208,9 +166,9 @@ export class PartCache implements FrameSource {
     const file = segments.table.get(segment)?.file;
     if (file === undefined) return;
     const store = journal.image.superblock?.store;
-    for (const { record, offset } of recordsIn(bytes, { store, segment, from: part[0] })) {
+    for (const { record, header } of recordsIn(bytes, { store, segment, from: part[0] })) {
       if ((await engine.verify(record)) !== VALID) continue;
-      await file.write(record, record.length, offset, false);
+      await file.write(record, record.length, header.offset, false);
     }
     if (!this.#settled.has(segment) || this.#residents.has(name)) return;
     this.#enter(stored, part[1] - part[0]);

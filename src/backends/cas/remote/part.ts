@@ -7,7 +7,13 @@
  * The heads, a fiftieth of the rest, are what must be known of a segment whose frames stay away.
  */
 import type { CasEngine } from '../../../native.ts';
-import { alignUp, ENTRY_SIZE, RECORD_HEADER_SIZE, readRecordHeader } from '../format.ts';
+import {
+  alignUp,
+  ENTRY_SIZE,
+  RECORD_HEADER_SIZE,
+  type RecordHeader,
+  readRecordHeader,
+} from '../format.ts';
 import type { Segment } from '../segments.ts';
 import type { Part } from './journal.ts';
 
@@ -21,38 +27,54 @@ export interface MadePart {
   readonly bytes: Uint8Array;
 }
 
+/** What is to be stored is damaged on this disk, or cannot be read from it. */
+export class LocalDamageError extends Error {
+  readonly code = 'AOE_CAS_LOCAL_DAMAGE';
+  readonly segment: number;
+  /** Of the record, in bytes. */
+  readonly offset: number;
+
+  constructor(segment: number, offset: number, cause?: Error) {
+    const what = cause === undefined ? 'is damaged' : `cannot be read (${cause.message})`;
+    super(
+      `segment ${segment} ${what} at byte ${offset} on the local disk and cannot be stored: ` +
+        'aoe-server cas scrub tells what that affects',
+      { cause },
+    );
+    this.name = 'LocalDamageError';
+    this.segment = segment;
+    this.offset = offset;
+  }
+}
+
 /**
- * Reads records from byte `from` up to `end` at most, and checks that they are what they should
- * be: nothing damaged leaves this machine.
+ * Reads records from byte `from` up to `end` at most, and verifies them, frames included, on a
+ * worker thread: nothing damaged leaves this machine. A damaged record ends the part before it.
  *
- * @throws when they are not
+ * @throws {LocalDamageError} the first record is damaged, or they cannot be read
  */
 export async function makePart(
   { engine, store }: { readonly engine: CasEngine; readonly store: Uint8Array },
-  segment: Segment,
+  { number, file }: Segment,
   from: number,
   end: number,
   epoch: number,
 ): Promise<MadePart> {
   const bytes = new Uint8Array(Math.min(end - from, PART_BYTES_MAX));
-  await segment.file.read(bytes, from);
+  await file.read(bytes, from).catch((error: Error) => {
+    throw new LocalDamageError(number, from, error);
+  });
   const heads: Uint8Array[] = [];
   let headBytes = 0;
   let length = 0;
-  while (length < bytes.length) {
-    const rest = bytes.subarray(length);
-    const header = readRecordHeader(rest, store);
-    const isPlaced = header?.segment === segment.number && header.offset === from + length;
-    if (header === undefined || !isPlaced) throw damaged(segment, from + length);
-    if (header.length > rest.length) break;
-    const { entryCount, inlineLength } = header;
-    const head = rest.subarray(0, RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength);
-    if (engine.check(head, false) !== VALID) throw damaged(segment, from + length);
+  for (const { record, header } of recordsIn(bytes, { store, segment: number, from })) {
+    if ((await engine.verify(record)) !== VALID) break;
+    const head = record.subarray(0, headLength(header));
     heads.push(head);
     headBytes += alignUp(head.length, HEAD_ALIGNMENT);
-    length += header.length;
+    length += record.length;
   }
-  if (length === 0) throw damaged(segment, from);
+  if (length === 0) throw new LocalDamageError(number, from);
   const blob = new Uint8Array(length + headBytes);
   blob.set(bytes.subarray(0, length));
   let at = length;
@@ -74,12 +96,12 @@ interface PartPlace {
 export function* recordsIn(
   bytes: Uint8Array,
   { store, segment, from }: PartPlace,
-): Generator<{ readonly record: Uint8Array; readonly offset: number }> {
+): Generator<{ readonly record: Uint8Array; readonly header: RecordHeader }> {
   for (let at = 0; at + RECORD_HEADER_SIZE <= bytes.length; ) {
     const header = readRecordHeader(bytes.subarray(at), store);
     if (header?.segment !== segment || header.offset !== from + at) return;
     if (header.length === 0 || header.length > bytes.length - at) return;
-    yield { record: bytes.subarray(at, at + header.length), offset: from + at };
+    yield { record: bytes.subarray(at, at + header.length), header };
     at += header.length;
   }
 }
@@ -92,12 +114,12 @@ export function* headsIn(
   for (let at = 0; at + RECORD_HEADER_SIZE <= bytes.length; ) {
     const header = readRecordHeader(bytes.subarray(at), store);
     if (header === undefined) return;
-    const length = RECORD_HEADER_SIZE + header.entryCount * ENTRY_SIZE + header.inlineLength;
+    const length = headLength(header);
     yield { head: bytes.subarray(at, at + length), offset: header.offset };
     at += alignUp(length, HEAD_ALIGNMENT);
   }
 }
 
-function damaged({ number }: Segment, offset: number): Error {
-  return new Error(`segment ${number} is damaged at byte ${offset}: it cannot be stored`);
+function headLength({ entryCount, inlineLength }: RecordHeader): number {
+  return RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
 }

@@ -24,10 +24,6 @@ export class PersistentBlobs implements BlobStore {
     return persistently(() => this.#below.getRange(name, offset, length));
   }
 
-  head(name: string): Promise<BlobInfo | undefined> {
-    return persistently(() => this.#below.head(name));
-  }
-
   async *list(prefix: string): AsyncIterable<BlobInfo> {
     yield* await persistently(async () => {
       const found: BlobInfo[] = [];

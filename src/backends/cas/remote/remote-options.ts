@@ -18,8 +18,10 @@ export interface RemoteOptions {
   readonly lagBytesMax: number;
   /** The owner that the store may be taken from, by its id: one that does not run any more. */
   readonly takeOver: string | undefined;
-  /** Storing does not succeed, and is tried again. */
+  /** The blob store does not take or give something; it is tried again. */
   onTrouble(error: Error): void;
+  /** Something cannot be stored because of this disk; told once, and tried again. */
+  onLocalDamage(error: Error): void;
   /** Writes begin to wait because of `lagBytesMax`, or wait no more. */
   onLag(isWaiting: boolean): void;
 }
@@ -33,5 +35,6 @@ export const REMOTE_DEFAULTS = {
   lagBytesMax: Number.POSITIVE_INFINITY,
   takeOver: undefined,
   onTrouble: () => {},
+  onLocalDamage: () => {},
   onLag: () => {},
 } as const;

@@ -13,20 +13,19 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { BlockStatus } from '../../../core/block-error.ts';
 import { inLanes } from '../../../core/lanes.ts';
 import type { CasEngine } from '../../../native.ts';
-import { BlobExistsError } from '../blob-store.ts';
 import type { Catalog } from '../catalog.ts';
-import type { Segment, Segments } from '../segments.ts';
+import type { Segments } from '../segments.ts';
 import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
-import { FencedError, type Journal, type Part, partName } from './journal.ts';
-import { type MadePart, makePart } from './part.ts';
+import { FencedError, type Journal } from './journal.ts';
+import { ObsoleteBlobs } from './obsolete-blobs.ts';
+import { LocalDamageError } from './part.ts';
 import type { PartCache } from './part-cache.ts';
+import { PartUploads } from './part-uploads.ts';
 import type { RemoteOptions } from './remote-options.ts';
 
 /** Uploads at a time; each takes a part's size of memory. */
 const UPLOADS_MAX = 3;
-/** Up to this size new bytes are stored together with what was stored just before them. */
-const MERGED_BYTES_MAX = 1 << 20;
 const RETRY_MS_MIN = 200;
 const RETRY_MS_MAX = 30_000;
 /** How long the last round may take when the store is closed. */
@@ -43,6 +42,16 @@ export interface ReplicaParts {
   onFailed(error: Error): void;
 }
 
+/** How the blob store keeps up. */
+export interface ReplicaState {
+  /** Log that is on this disk only. */
+  readonly lagBytes: number;
+  /** Why the last attempt to store something failed, when the blob store was to blame. */
+  readonly unreachable: Error | undefined;
+  /** The same, when this disk was. */
+  readonly damage: LocalDamageError | undefined;
+}
+
 interface Checkpoint {
   readonly superblock: Superblock;
   readonly catalog: Catalog;
@@ -55,8 +64,8 @@ interface Waiter {
 
 export class Replica {
   readonly #parts: ReplicaParts;
-  /** What is stored of each segment; the journal may not name it yet. */
-  readonly #stored: Map<number, readonly Part[]>;
+  readonly #uploads: PartUploads;
+  readonly #obsolete: ObsoleteBlobs;
   readonly #aborter = new AbortController();
   #checkpoint: Checkpoint | undefined;
   #waiters: Waiter[] = [];
@@ -69,15 +78,30 @@ export class Replica {
   #timer: NodeJS.Timeout | undefined;
   #due = false;
   #isRunning = false;
+  /** Nothing more is begun by itself. */
+  #isClosing = false;
   /** The rounds under way, or the last ones. */
   #running: Promise<void> = Promise.resolve();
   /** Segments that the round under way reads. */
   #pinned: ReadonlyMap<number, number> = new Map();
+  /** Why the last round did not succeed. */
+  #trouble: Error | undefined;
   #failure: Error | undefined;
 
   constructor(parts: ReplicaParts) {
     this.#parts = parts;
-    this.#stored = new Map(parts.journal.image.segments);
+    const { journal, engine, cache, options } = parts;
+    const { blobs, onTrouble } = options;
+    const { signal } = this.#aborter;
+    this.#uploads = new PartUploads({ journal, engine, cache, blobs, signal });
+    this.#obsolete = new ObsoleteBlobs({ journal, blobs, onTrouble });
+  }
+
+  get state(): ReplicaState {
+    const trouble = this.#trouble;
+    const damage = trouble instanceof LocalDamageError ? trouble : undefined;
+    const unreachable = damage === undefined ? trouble : undefined;
+    return { lagBytes: this.#lagBytes, unreachable, damage };
   }
 
   /** Must a segment stay on this disk for now? */
@@ -96,9 +120,8 @@ export class Replica {
   logged(length: number): void {
     this.#loggedBytes += length;
     this.#lagBytes += length;
-    const { delayBytes, delayMs } = this.#parts.options;
-    if (this.#loggedBytes >= delayBytes) this.#start();
-    else this.#timer ??= setTimeout(() => this.#start(), delayMs).unref();
+    if (this.#loggedBytes >= this.#parts.options.delayBytes) this.#start();
+    else this.#startLater();
   }
 
   /** Must flushes wait for the blob store, whatever `durability` says? */
@@ -114,6 +137,7 @@ export class Replica {
   reach(sequence: number, done: (status: BlockStatus) => void): void {
     if (this.#failure !== undefined) done(BlockStatus.ioError);
     else if (sequence <= this.#sequence) done(BlockStatus.ok);
+    else if (this.state.damage !== undefined) done(BlockStatus.ioError);
     else {
       this.#waiters.push({ sequence, done });
       this.#start();
@@ -122,13 +146,15 @@ export class Replica {
 
   /** Stores what is left, and leaves the blob store to anybody who wants it. */
   async close(): Promise<void> {
-    clearTimeout(this.#timer);
-    const limit = setTimeout(() => this.#aborter.abort(), CLOSE_MS_MAX);
+    this.#isClosing = true;
+    const limit = setTimeout(() => this.#abort(), CLOSE_MS_MAX);
     this.#start();
     await this.#running;
+    await this.#obsolete.removed();
     clearTimeout(limit);
-    for (const { done } of this.#waiters.splice(0)) done(BlockStatus.ioError);
-    if (this.#failure !== undefined || this.#aborter.signal.aborted) return;
+    this.#refuseWaiters();
+    // Not all of it is stored: nobody else may go on from there.
+    if (this.#failure !== undefined || this.#due) return;
     try {
       await this.#parts.journal.close();
     } catch (error) {
@@ -138,9 +164,21 @@ export class Replica {
 
   /** Stops at once, as a crash does. */
   async abandon(): Promise<void> {
+    this.#isClosing = true;
     clearTimeout(this.#timer);
-    this.#aborter.abort();
+    this.#abort();
     await this.#running;
+    await this.#obsolete.stop();
+  }
+
+  #abort(): void {
+    this.#aborter.abort();
+    void this.#obsolete.stop();
+  }
+
+  #startLater(): void {
+    if (this.#isClosing) return;
+    this.#timer ??= setTimeout(() => this.#start(), this.#parts.options.delayMs).unref();
   }
 
   #start(): void {
@@ -159,14 +197,18 @@ export class Replica {
       this.#due = false;
       try {
         await this.#round();
+        this.#trouble = undefined;
         retryMs = RETRY_MS_MIN;
+        // What was logged and not durable yet had its timer: it would wait for the next record.
+        if (this.#sequence < this.#parts.log.sequence) this.#startLater();
       } catch (error) {
         if (error instanceof FencedError) {
           this.#fail(error);
           break;
         }
         this.#due = true;
-        this.#parts.options.onTrouble(error as Error);
+        this.#report(error as Error);
+        if (this.#isClosing && error instanceof LocalDamageError) break;
         await delay(retryMs, undefined, { signal }).catch(() => {});
         retryMs = Math.min(2 * retryMs, RETRY_MS_MAX);
       }
@@ -174,9 +216,26 @@ export class Replica {
     this.#isRunning = false;
   }
 
+  #report(error: Error): void {
+    const { options } = this.#parts;
+    const isNew = this.#trouble?.message !== error.message;
+    this.#trouble = error;
+    if (!(error instanceof LocalDamageError)) {
+      options.onTrouble(error);
+      return;
+    }
+    // Unlike a network, a disk seldom comes round: whoever waits must learn of it.
+    this.#refuseWaiters();
+    if (isNew) options.onLocalDamage(error);
+  }
+
+  #refuseWaiters(): void {
+    for (const { done } of this.#waiters.splice(0)) done(BlockStatus.ioError);
+  }
+
   #fail(error: Error): void {
     this.#failure = error;
-    for (const { done } of this.#waiters.splice(0)) done(BlockStatus.ioError);
+    this.#refuseWaiters();
     this.#parts.onFailed(error);
   }
 
@@ -193,35 +252,29 @@ export class Replica {
     try {
       await inLanes(UPLOADS_MAX, ends.entries(), async ([number, end]) => {
         const segment = segments.table.get(number);
-        if (segment === undefined) throw new Error(`segment ${number} is not there`);
-        await this.#storeSegment(segment, end);
+        if (segment === undefined) throw new LocalDamageError(number, 0, new Error('no file'));
+        await this.#uploads.store(segment, end, superblock.store);
       });
     } finally {
       this.#pinned = new Map();
     }
-    const before = journal.image.segments;
-    const changed = [...this.#stored].filter(
-      ([number, parts]) => ends.has(number) && before.get(number) !== parts,
-    );
-    const removed = [...before.keys()].filter((number) => !ends.has(number));
-    const obsolete = obsoleteNames(before, new Map(changed), removed);
-    if (changed.length > 0 || removed.length > 0) {
-      const { segmentBytes } = segments;
-      await journal.append({ superblock, segmentBytes, segments: new Map(changed), removed });
+    const changes = this.#uploads.changes(ends);
+    if (changes.segments.size > 0 || changes.removed.length > 0) {
+      await journal.append({ superblock, segmentBytes: segments.segmentBytes, ...changes });
     }
+    this.#obsolete.add(this.#uploads.settle(ends));
+    this.#obsolete.remove();
     this.#sequence = sequence;
     this.#lagBytes -= lagBytes;
     if (this.#isWaiting && this.#lagBytes <= options.lagBytesMax) {
       this.#isWaiting = false;
       options.onLag(false);
     }
-    for (const number of this.#stored.keys()) if (!ends.has(number)) this.#stored.delete(number);
     const isDone = (waiter: Waiter) => waiter.sequence <= sequence;
     const done = this.#waiters.filter(isDone);
     this.#waiters = this.#waiters.filter((waiter) => !isDone(waiter));
     for (const waiter of done) waiter.done(BlockStatus.ok);
     this.#parts.cache.trim();
-    for (const name of obsolete) await options.blobs.delete(name);
   }
 
   /** What is to be stored: segments, and up to where. */
@@ -236,49 +289,4 @@ export class Replica {
     if (durable.segment > 0) ends.set(durable.segment, durable.offset);
     return ends;
   }
-
-  async #storeSegment(segment: Segment, end: number): Promise<void> {
-    const parts = [...(this.#stored.get(segment.number) ?? [])];
-    let from = parts.at(-1)?.[1] ?? 0;
-    if (from >= end) return;
-    for (let last = parts.at(-1); last !== undefined; last = parts.at(-1)) {
-      const isSmall = last[1] - last[0] <= end - from && end - last[0] <= MERGED_BYTES_MAX;
-      if (!isSmall) break;
-      from = last[0];
-      parts.pop();
-    }
-    while (from < end) {
-      const { journal, engine } = this.#parts;
-      const store = (this.#checkpoint as Checkpoint).superblock.store;
-      const made = await makePart({ engine, store }, segment, from, end, journal.epoch);
-      await this.#put(segment.number, made);
-      parts.push(made.part);
-      this.#stored.set(segment.number, [...parts]);
-      from = made.part[1];
-    }
-  }
-
-  async #put(segment: number, { part, bytes }: MadePart): Promise<void> {
-    this.#aborter.signal.throwIfAborted();
-    try {
-      await this.#parts.options.blobs.put(partName(segment, part), bytes);
-    } catch (error) {
-      // The name says whose it is and what it holds: an attempt whose answer was lost.
-      if (!(error instanceof BlobExistsError)) throw error;
-    }
-  }
-}
-
-/** The blobs that an entry named and the next one does not. */
-function obsoleteNames(
-  before: ReadonlyMap<number, readonly Part[]>,
-  changed: ReadonlyMap<number, readonly Part[]>,
-  removed: readonly number[],
-): string[] {
-  const kept = new Set<string>();
-  for (const [number, parts] of changed) for (const p of parts) kept.add(partName(number, p));
-  const touched = [...changed.keys(), ...removed];
-  return touched
-    .flatMap((number) => (before.get(number) ?? []).map((part) => partName(number, part)))
-    .filter((name) => !kept.has(name));
 }

@@ -94,17 +94,6 @@ class S3Blobs implements BlobStore {
     }
   }
 
-  async head(name: string): Promise<BlobInfo | undefined> {
-    try {
-      const command = new this.#sdk.HeadObjectCommand(this.#address(name));
-      const { ContentLength = 0 } = await this.#client.send(command);
-      return { name, sizeBytes: ContentLength };
-    } catch (error) {
-      if (statusOf(error) === 404) return undefined;
-      throw explained(error);
-    }
-  }
-
   async *list(prefix: string): AsyncIterable<BlobInfo> {
     const pages = this.#sdk.paginateListObjectsV2(
       { client: this.#client },

@@ -13,6 +13,8 @@ import { SimFs } from '../sim-fs.ts';
 import { blockOf, clientOf, openTiny } from '../tiny-store.ts';
 
 export const BLOCK_COUNT = 24;
+/** For what takes another round, or several. */
+export const WAIT = { timeout: 10_000 };
 
 export function openRemote(
   files: SimFs,

@@ -2,6 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
+import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
+import type { Segment } from '../../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { CrashWalk, type DiskState, SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf } from '../tiny-store.ts';
@@ -9,9 +11,9 @@ import {
   BLOCK_COUNT,
   openRemote,
   openVolume,
-  ownerOf,
   readSeeds,
   recoverSeeds,
+  WAIT,
 } from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
@@ -41,7 +43,7 @@ async function work(
     await client.flush();
     history.states.push([...seeds]);
     history.confirmedAt.push(blobs.trace.length);
-    if (random() < 0.1) await store.checkpoint();
+    if ((await random()) < 0.1) await store.checkpoint();
     if (random() < collectShare) await collect(store, { liveMax: 0.8 });
   }
   return history;
@@ -56,6 +58,12 @@ function crashStates(files: SimFs): { readonly disk: DiskState; readonly mark: n
     walk.step(entry);
   }
   return states;
+}
+
+/** Is all of the durable log in the blobs? */
+async function stored({ log }: CasStore, blobs: TraceBlobs): Promise<boolean> {
+  const { segments } = (await Journal.read(blobs)).image;
+  return segments.get(log.durable.segment)?.at(-1)?.[1] === log.durable.offset;
 }
 
 describe('a store that is kept in blobs', () => {
@@ -154,6 +162,55 @@ describe('a store that is kept in blobs', () => {
     expect(await recoverSeeds(blobs)).toEqual(states.at(-1));
   });
 
+  it('stores what became durable while a round ran, without another write', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { delayMs: 20 });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(2));
+    await expect.poll(() => client.flush().then(() => stored(store, blobs)), WAIT).toBe(true);
+    // In the log, and not durable when the round begins that is to store it.
+    const { file } = store.log.segment as Segment;
+    const write = file.write.bind(file);
+    file.write = (...record) => delay(100).then(() => write(...record));
+    await client.write(BLOCK_SIZE, blockOf(4));
+    await client.flush();
+    await expect.poll(() => stored(store, blobs), WAIT).toBe(true);
+    await store.close();
+  });
+
+  it('does nothing any more when it is closed with a log that never became durable', async () => {
+    const files = new SimFs();
+    const troubles: Error[] = [];
+    const onTrouble = (error: Error) => troubles.push(error);
+    const store = await openRemote(files, new TraceBlobs(), { delayMs: 20, onTrouble });
+    const client = await openVolume(store);
+    files.fault = (op) => (op === 'write' ? 'EIO' : undefined);
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    await store.close();
+    await delay(100);
+    expect(troubles).toEqual([]);
+  });
+
+  it('tells that the blob store does not answer, until it does', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { delayMs: 1 });
+    const client = await openVolume(store);
+    blobs.fail = () => 'before';
+    await client.write(0, blockOf(2));
+    await client.flush();
+    await expect
+      .poll(() => store.replica?.unreachable?.message, WAIT)
+      .toBe('the connection was refused');
+    expect(store.replica?.damage).toBeUndefined();
+    expect(store.replica?.lagBytes).toBeGreaterThan(BLOCK_SIZE);
+    blobs.fail = () => undefined;
+    await expect
+      .poll(() => store.replica, WAIT)
+      .toMatchObject({ lagBytes: 0, unreachable: undefined });
+    await store.close();
+  });
+
   it('lets flushes wait when too much of the log is on the disk only', async () => {
     const blobs = new TraceBlobs();
     const lags: boolean[] = [];
@@ -200,72 +257,5 @@ describe('a store that is kept in blobs', () => {
     expect([...blobs.blobs.keys()]).not.toContain('segment-left-behind');
     expect(sizeBytes).toBeLessThan(12 * 16 * BLOCK_SIZE);
     expect((await recoverSeeds(blobs)).slice(0, 2)).toEqual([1102, 1104]);
-  });
-});
-
-describe('two servers and one blob store', () => {
-  it('refuses the second while the first has it', async () => {
-    const blobs = new TraceBlobs();
-    const first = await openRemote(new SimFs(), blobs);
-    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is in use by the server on');
-    await first.close();
-    await (await openRemote(new SimFs(), blobs)).close();
-  });
-
-  it('stops the first when it was taken over, before it confirms anything', async () => {
-    const blobs = new TraceBlobs();
-    const failures: Error[] = [];
-    const onFailed = (error: Error) => failures.push(error);
-    const first = await openRemote(new SimFs(), blobs, { durability: 'remote' }, { onFailed });
-    const client = await openVolume(first);
-    await client.write(0, blockOf(1));
-    await client.flush();
-    const second = await openRemote(new SimFs(), blobs, {
-      takeOver: await ownerOf(blobs),
-    });
-    await client.write(0, blockOf(2));
-    await expect(client.flush()).rejects.toThrow();
-    expect(failures[0]?.message).toContain('has taken over the blob store');
-    await expect(client.write(0, blockOf(3))).rejects.toThrow();
-    expect((await readSeeds(second))[0]).toBe(1);
-    await second.close();
-    await first.close();
-  });
-
-  it('refuses blobs that cannot keep them apart', async () => {
-    const blobs = new TraceBlobs();
-    blobs.isExclusive = false;
-    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('cannot keep two servers apart');
-  });
-
-  it('refuses a directory that another server has overtaken', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    await (await openRemote(files, blobs)).close();
-    await (await openRemote(new SimFs(), blobs)).close();
-    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
-  });
-
-  it('refuses a directory that was put back from a copy', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    const remote = { durability: 'remote' } as const;
-    const store = await openRemote(files, blobs, remote);
-    const client = await openVolume(store);
-    files.mark(0);
-    const copy = crashStates(files).at(-1)?.disk;
-    await client.write(0, blockOf(1));
-    await client.flush();
-    await abandon(store);
-    await expect(openRemote(new SimFs(copy), blobs)).rejects.toThrow('is out of date');
-    expect((await recoverSeeds(blobs))[0]).toBe(1);
-  });
-
-  it('refuses a directory of another store', async () => {
-    const blobs = new TraceBlobs();
-    await (await openRemote(new SimFs(), blobs)).close();
-    const files = new SimFs();
-    await (await openRemote(files, new TraceBlobs())).close();
-    await expect(openRemote(files, blobs)).rejects.toThrow('is not the store');
   });
 });

@@ -1,5 +1,5 @@
 /** What a store does on a real service, as tests. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -12,6 +12,7 @@ import {
   REMOTE_DEFAULTS,
   type RemoteOptions,
 } from '../../../../src/backends/cas/remote/remote-options.ts';
+import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { FAULTS, startFaultProxy } from '../../../support/fault-proxy.ts';
 import { SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf } from '../tiny-store.ts';
@@ -75,6 +76,30 @@ export function testStoreOn(open: () => Promise<BlobStore>): void {
         const stores = starts.flatMap((start) => (start.status === 'fulfilled' ? start.value : []));
         expect(stores).toHaveLength(1);
         await stores[0]?.close();
+      }));
+
+    it('lets one of two copies of a directory go on, and the other one never', () =>
+      withDisks(async ([first = '', second = '', third = '']) => {
+        const blobs = await open();
+        const store = await openStore(first, blobs, { durability: 'remote' });
+        const client = clientOf(await store.openVolume('v', SIZE_BYTES));
+        await client.write(0, blockOf(1));
+        await client.flush();
+        for (const copy of [second, third]) await cp(first, copy, { recursive: true });
+        const starts = await Promise.allSettled(
+          [second, third].map((copy) => openStore(copy, blobs, { durability: 'remote' })),
+        );
+        const stores = starts.flatMap((start) => (start.status === 'fulfilled' ? start.value : []));
+        expect(stores).toHaveLength(1);
+        await client.write(0, blockOf(2));
+        await expect(client.flush()).rejects.toThrow();
+        await store.close();
+        const [winner] = stores;
+        const other = clientOf(await (winner as CasStore).openVolume('v', SIZE_BYTES));
+        await other.write(0, blockOf(3));
+        await other.flush();
+        await winner?.close();
+        await expect(openStore(first, blobs)).rejects.toThrow('is out of date');
       }));
 
     it('stops a server that was taken over', () =>

@@ -56,11 +56,6 @@ export class TraceBlobs implements BlobStore {
     return bytes.slice(offset, offset + length);
   }
 
-  async head(name: string): Promise<BlobInfo | undefined> {
-    const bytes = this.blobs.get(name);
-    return bytes && { name, sizeBytes: bytes.length };
-  }
-
   async *list(prefix: string): AsyncIterable<BlobInfo> {
     for (const name of [...this.blobs.keys()].sort()) {
       const bytes = this.blobs.get(name);

@@ -1,0 +1,120 @@
+/**
+ * Stores segments as parts.
+ *
+ * Invariants:
+ * - Only what is intact is stored: everything is verified on the way out.
+ * - A part that another one replaces stays until a journal entry without it is stored.
+ */
+import type { CasEngine } from '../../../native.ts';
+import { BlobExistsError, type BlobStore } from '../blob-store.ts';
+import type { Segment } from '../segments.ts';
+import { FencedError, type Journal, type Owner, type Part, partName } from './journal.ts';
+import { LocalDamageError, type MadePart, makePart } from './part.ts';
+import type { PartCache } from './part-cache.ts';
+
+/** Up to this size new bytes are stored together with what was stored just before them. */
+const MERGED_BYTES_MAX = 1 << 20;
+
+export interface PartUploadsParts {
+  readonly journal: Journal;
+  readonly engine: CasEngine;
+  readonly cache: PartCache;
+  readonly blobs: BlobStore;
+  /** Ends uploads. */
+  readonly signal: AbortSignal;
+}
+
+export class PartUploads {
+  readonly #parts: PartUploadsParts;
+  /** What is stored of each segment; the journal may not name it yet. */
+  readonly #stored: Map<number, readonly Part[]>;
+  /** Names of parts that were replaced; the journal may still name them. */
+  readonly #replaced = new Set<string>();
+
+  constructor(parts: PartUploadsParts) {
+    this.#parts = parts;
+    this.#stored = new Map(parts.journal.image.segments);
+  }
+
+  /**
+   * Stores a segment up to byte `end`.
+   *
+   * @param store the store's UUID
+   * @throws {LocalDamageError} some of it is damaged here, and not stored yet
+   */
+  async store(segment: Segment, end: number, store: Uint8Array): Promise<void> {
+    const before = this.#stored.get(segment.number) ?? [];
+    const parts = [...before];
+    let from = parts.at(-1)?.[1] ?? 0;
+    if (from >= end) return;
+    for (let last = parts.at(-1); last !== undefined; last = parts.at(-1)) {
+      const isSmall = last[1] - last[0] <= end - from && end - last[0] <= MERGED_BYTES_MAX;
+      if (!isSmall) break;
+      from = last[0];
+      parts.pop();
+    }
+    const replaced = before.slice(parts.length);
+    while (from < end) {
+      const made = await this.#make(segment, from, end, store);
+      await this.#put(segment.number, made);
+      parts.push(made.part);
+      this.#stored.set(segment.number, [...parts]);
+      for (const part of replaced) this.#replaced.add(partName(segment.number, part));
+      from = made.part[1];
+    }
+  }
+
+  /** What a journal entry has to say for segments to be stored as far as `ends` says. */
+  changes(ends: ReadonlyMap<number, number>): {
+    readonly segments: ReadonlyMap<number, readonly Part[]>;
+    readonly removed: readonly number[];
+  } {
+    const named = this.#parts.journal.image.segments;
+    const changed = [...this.#stored].filter(
+      ([number, parts]) => ends.has(number) && named.get(number) !== parts,
+    );
+    return {
+      segments: new Map(changed),
+      removed: [...named.keys()].filter((number) => !ends.has(number)),
+    };
+  }
+
+  /** Takes notice that the journal says so. @returns names of parts that it names no more */
+  settle(ends: ReadonlyMap<number, number>): string[] {
+    for (const [number, parts] of this.#stored) {
+      if (ends.has(number)) continue;
+      this.#stored.delete(number);
+      for (const part of parts) this.#replaced.add(partName(number, part));
+    }
+    const obsolete = [...this.#replaced];
+    this.#replaced.clear();
+    return obsolete;
+  }
+
+  async #make(segment: Segment, from: number, end: number, store: Uint8Array): Promise<MadePart> {
+    const { journal, engine, cache } = this.#parts;
+    const make = () => makePart({ engine, store }, segment, from, end, journal.epoch);
+    try {
+      return await make();
+    } catch (error) {
+      if (!(error instanceof LocalDamageError)) throw error;
+      const made = await cache.restored(segment.number, error.offset, make);
+      if (made === undefined) throw error;
+      return made;
+    }
+  }
+
+  async #put(segment: number, { part, bytes }: MadePart): Promise<void> {
+    const { journal, blobs, signal } = this.#parts;
+    signal.throwIfAborted();
+    const name = partName(segment, part);
+    try {
+      await blobs.put(name, bytes);
+    } catch (error) {
+      if (!(error instanceof BlobExistsError)) throw error;
+      // An attempt of ours whose answer was lost, or a twin of this machine goes on as well.
+      const found = await blobs.getRange(name, 0, bytes.length);
+      if (Buffer.compare(found, bytes) !== 0) throw new FencedError(journal.owner as Owner);
+    }
+  }
+}

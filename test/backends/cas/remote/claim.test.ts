@@ -1,0 +1,264 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { BlobExistsError } from '../../../../src/backends/cas/blob-store.ts';
+import { FencedError } from '../../../../src/backends/cas/remote/journal.ts';
+import type { CasStore } from '../../../../src/backends/cas/store.ts';
+import { CrashWalk, SimFs, seededRandom } from '../sim-fs.ts';
+import { abandon, blockOf } from '../tiny-store.ts';
+import { openRemote, openVolume, ownerOf, readSeeds, recoverSeeds } from './remote-store.ts';
+import { TraceBlobs } from './trace-blobs.ts';
+
+/** The disk as `cp -a` copies it. */
+function copyOf(files: SimFs): SimFs {
+  const walk = new CrashWalk(files.base, seededRandom(1));
+  for (const entry of files.trace) walk.step(entry);
+  return new SimFs(walk.crash('all'));
+}
+
+/** The name and content of the journal's last entry. */
+function lastEntry({ blobs }: TraceBlobs): [string, Uint8Array] {
+  const names = [...blobs.keys()].filter((name) => name.startsWith('journal-')).sort();
+  const name = names.at(-1) as string;
+  return [name, blobs.get(name) as Uint8Array];
+}
+
+describe('two servers and one blob store', () => {
+  it('refuses the second while the first has it', async () => {
+    const blobs = new TraceBlobs();
+    const first = await openRemote(new SimFs(), blobs);
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is in use by the server on');
+    await first.close();
+    await (await openRemote(new SimFs(), blobs)).close();
+  });
+
+  it('stops the first when it was taken over, before it confirms anything', async () => {
+    const blobs = new TraceBlobs();
+    const failures: Error[] = [];
+    const onFailed = (error: Error) => failures.push(error);
+    const first = await openRemote(new SimFs(), blobs, { durability: 'remote' }, { onFailed });
+    const client = await openVolume(first);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const second = await openRemote(new SimFs(), blobs, {
+      takeOver: await ownerOf(blobs),
+    });
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    expect(failures[0]?.message).toContain('has taken over the blob store');
+    await expect(client.write(0, blockOf(3))).rejects.toThrow();
+    expect((await readSeeds(second))[0]).toBe(1);
+    await second.close();
+    await first.close();
+  });
+
+  it('lets one of two that start at once on copies of a directory have it', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    const starts = [copyOf(files), copyOf(files)].map((copy) => openRemote(copy, blobs));
+    const ends = await Promise.allSettled(starts);
+    const [failure] = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason] : []));
+    expect(failure).toBeInstanceOf(FencedError);
+    expect(failure.remedy).toContain('copy');
+    const [winner] = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+    expect((await readSeeds(winner as CasStore))[0]).toBe(1);
+    await winner?.close();
+  });
+
+  it('stops one whose directory was copied when the copy is started, and for good', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const first = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(first);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const second = await openRemote(copyOf(files), blobs, { durability: 'remote' });
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    const other = await openVolume(second);
+    await other.write(0, blockOf(3));
+    await other.flush();
+    // As long as what is here, and something else.
+    await expect(openRemote(files, blobs)).rejects.toThrow('is in use by the server on');
+    await second.close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
+    expect((await recoverSeeds(blobs))[0]).toBe(3);
+  });
+
+  for (const [failure, what] of [
+    ['before', 'never arrived'],
+    ['after', 'had no answer'],
+  ] as const) {
+    it(`lets a server go on whose claim ${what}`, async () => {
+      const blobs = new TraceBlobs();
+      const files = new SimFs();
+      await abandon(await openRemote(files, blobs));
+      const owner = await ownerOf(blobs);
+      blobs.fail = () => failure;
+      blobs.onChange = () => {
+        blobs.beforeRead = () => Promise.reject(new Error('no route'));
+      };
+      await expect(openRemote(files, blobs)).rejects.toThrow('cannot be used');
+      blobs.fail = () => undefined;
+      blobs.beforeRead = async () => {};
+      blobs.onChange = () => {};
+      expect((await ownerOf(blobs)) === owner).toBe(failure === 'before');
+      await (await openRemote(files, blobs)).close();
+    });
+  }
+
+  it('stops one that finds an entry as if it had written it itself', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    // What a machine does that was cloned while it ran, or set back to a moment of its past.
+    const entry = JSON.parse(Buffer.from(lastEntry(blobs)[1]).toString());
+    const number = entry.number + 1;
+    const twin = { ...entry, number, segments: [], removed: [], nonce: '0'.repeat(32) };
+    const name = `journal-${String(number).padStart(16, '0')}`;
+    await blobs.put(name, Buffer.from(JSON.stringify(twin)));
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    await store.close();
+    expect((await recoverSeeds(blobs))[0]).toBe(1);
+  });
+
+  it('stops one that finds other bytes under the name of a part', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const put = blobs.put.bind(blobs);
+    blobs.put = async (name, bytes) => {
+      if (!name.startsWith('segment-')) return put(name, bytes);
+      await put(
+        name,
+        bytes.map((byte) => byte ^ 1),
+      );
+      throw new BlobExistsError(name);
+    };
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    await store.close();
+    expect((await recoverSeeds(blobs))[0]).toBe(1);
+  });
+
+  it('refuses blobs that cannot keep them apart', async () => {
+    const blobs = new TraceBlobs();
+    blobs.isExclusive = false;
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('cannot keep two servers apart');
+  });
+
+  it('refuses a directory that another server has overtaken', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    await (await openRemote(files, blobs)).close();
+    await (await openRemote(new SimFs(), blobs)).close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
+  });
+
+  it('refuses a directory that was put back from a copy', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const remote = { durability: 'remote' } as const;
+    const store = await openRemote(files, blobs, remote);
+    const client = await openVolume(store);
+    const copy = copyOf(files);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
+    expect((await recoverSeeds(blobs))[0]).toBe(1);
+  });
+
+  it('refuses a journal of another version, and does not mind keys that it does not know', async () => {
+    const blobs = new TraceBlobs();
+    await (await openRemote(new SimFs(), blobs)).close();
+    const [name, bytes] = lastEntry(blobs);
+    const entry = JSON.parse(Buffer.from(bytes).toString());
+    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, version: 2 })));
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('no journal entry of version 1');
+    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, later: true })));
+    await (await openRemote(new SimFs(), blobs)).close();
+  });
+
+  it('refuses a directory of another store', async () => {
+    const blobs = new TraceBlobs();
+    await (await openRemote(new SimFs(), blobs)).close();
+    const files = new SimFs();
+    await (await openRemote(files, new TraceBlobs())).close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is not the store');
+  });
+});
+describe('a store that cannot be opened after it was claimed', () => {
+  for (const [step, op, path, skipped] of [
+    ['restored', 'allocate', '00000001.seg', 0],
+    ['loaded', 'read', '.seg', 0],
+    // Its two copies are written when it is restored, too.
+    ['started', 'write', 'superblock', 2],
+  ] as const) {
+    it(`is left as it was when it cannot be ${step}`, async () => {
+      const blobs = new TraceBlobs();
+      const first = new SimFs();
+      const store = await openRemote(first, blobs);
+      await (await openVolume(store)).write(0, blockOf(2));
+      await store.close();
+      const second = new SimFs();
+      let count = 0;
+      second.fault = (name, at) =>
+        name === op && at.includes(path) && count++ >= skipped ? 'EIO' : undefined;
+      await expect(openRemote(second, blobs)).rejects.toThrow('EIO');
+      second.fault = () => undefined;
+      for (const files of [new SimFs(), second]) {
+        const past = blobs.before(blobs.trace.length);
+        const again = await openRemote(files, past);
+        expect((await readSeeds(again))[0]).toBe(2);
+        await again.close();
+      }
+      await (await openRemote(first, blobs)).close();
+    });
+  }
+
+  it('is at work no more', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    await (await openRemote(files, blobs)).close();
+    // Removed once the first checkpoint is made, and being stored.
+    await files.open('/store/segments/00000050.seg', true);
+    let superblocks = 0;
+    files.fault = (op, path) => {
+      if (op === 'write' && path.includes('superblock')) superblocks++;
+      return op === 'syncDirectory' && path.includes('segments') && superblocks > 0
+        ? 'EIO'
+        : undefined;
+    };
+    blobs.pause = () => delay(10);
+    await expect(openRemote(files, blobs)).rejects.toThrow('EIO');
+    const count = blobs.trace.length;
+    await delay(100);
+    expect(blobs.trace).toHaveLength(count);
+    await (await openRemote(new SimFs(), blobs)).close();
+  });
+
+  it('stays with its last owner when an older copy of the directory is refused', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    const copy = copyOf(files);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
+    const again = await openRemote(files, blobs);
+    expect((await readSeeds(again))[0]).toBe(1);
+    await again.close();
+  });
+});

@@ -1,0 +1,45 @@
+import { pino } from 'pino';
+import { describe, expect, it } from 'vitest';
+import { BLOCK_SIZE } from '../../src/backends/cas/format.ts';
+import { shareCasStore } from '../../src/backends/cas/index.ts';
+import { REMOTE_DEFAULTS } from '../../src/backends/cas/remote/remote-options.ts';
+import { ServedStores } from '../../src/stores/served-stores.ts';
+import { WAIT } from '../backends/cas/remote/remote-store.ts';
+import { TraceBlobs } from '../backends/cas/remote/trace-blobs.ts';
+import { SimFs } from '../backends/cas/sim-fs.ts';
+import { blockOf, clientOf, TINY } from '../backends/cas/tiny-store.ts';
+
+describe('the status of a store that is kept in blobs', () => {
+  it('tells whether the blob store or the local disk is to blame', async () => {
+    const files = new SimFs();
+    const blobs = new TraceBlobs();
+    const remote = { ...REMOTE_DEFAULTS, blobs, delayMs: 1 };
+    const { store, release } = await shareCasStore('/served', { ...TINY, files, remote });
+    const stores = new ServedStores({
+      findTarget: async () => undefined,
+      whilePaused: (_target, work) => work(),
+      log: pino({ enabled: false }),
+    });
+    const client = clientOf(await store.openVolume('v', BLOCK_SIZE));
+    const status = async () => (await stores.status())[0]?.blobStore;
+
+    blobs.fail = () => 'before';
+    await client.write(0, blockOf(2));
+    await client.flush();
+    await expect
+      .poll(status, WAIT)
+      .toMatchObject({ unreachable: 'the connection was refused', localDamage: null });
+    blobs.fail = () => undefined;
+    await expect.poll(status, WAIT).toEqual({ lagBytes: 0, unreachable: null, localDamage: null });
+
+    files.fault = (op) => (op === 'read' ? 'EIO' : undefined);
+    await client.write(0, blockOf(4));
+    await client.flush();
+    const damage = expect.stringMatching(/^segment \d+ cannot be read/);
+    await expect.poll(status, WAIT).toMatchObject({ unreachable: null, localDamage: damage });
+    files.fault = () => undefined;
+    await expect.poll(status, WAIT).toEqual({ lagBytes: 0, unreachable: null, localDamage: null });
+    await stores.close();
+    await release();
+  });
+});

@@ -151,9 +151,17 @@ export const storeStatusSchema = z
     snapshots: z.number(),
     usedBytes: bytes('Records.'),
     physicalBytes: bytes('Segment files, spares included.'),
+    freeBytes: bytes('In the filesystem, for more of them.').nullable(),
     logBytes: bytes('Log since the last checkpoint, which a restart would replay.'),
     indexEntries: z.number(),
     indexBytes: bytes('Memory of the index that finds duplicates.'),
+    lag: z
+      .strictObject({
+        bytes: bytes('Log that is on the local disk only.'),
+        seconds: z.number().nonnegative().describe('Since the oldest of it was written.'),
+      })
+      .nullable()
+      .describe('Of a store that is kept in a blob store besides.'),
     measured: z
       .strictObject({ at: z.iso.datetime(), figures: figuresSchema })
       .nullable()

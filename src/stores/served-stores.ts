@@ -3,6 +3,7 @@
  * is being served is refused here, and long work is done in the background, at a pace that leaves
  * room for clients.
  */
+import { statfs } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import { type CasStore, openStorePaths, withOpenStore } from '../backends/cas/index.ts';
 import { StartupError } from '../core/startup-error.ts';
@@ -162,7 +163,8 @@ export class ServedStore {
   /** @returns undefined when it is not open any more */
   async status(): Promise<StoreStatus | undefined> {
     const told = await withOpenStore(this.path, async (store) => {
-      const { usedBytes, physicalBytes, logBytes, indexCount, indexBytes } = store.stats();
+      const { indexCount, lag, ...stats } = store.stats();
+      const { usedBytes, physicalBytes, logBytes, indexBytes } = stats;
       return {
         path: this.path,
         damaged: store.readOnly,
@@ -170,6 +172,8 @@ export class ServedStore {
         volumes: [...store.volumes].length,
         snapshots: store.snapshots.length,
         ...{ usedBytes, physicalBytes, logBytes, indexEntries: indexCount, indexBytes },
+        freeBytes: await measureFree(this.path),
+        lag: lag === undefined ? null : { bytes: lag.bytes, seconds: lag.ageMs / 1000 },
         measured: this.#measured,
         jobs: this.#board.list(),
       };
@@ -212,6 +216,12 @@ export class ServedStore {
   #note(what: object, message: string): void {
     this.#options.log.info({ store: this.path, ...what }, message);
   }
+}
+
+/** @returns what the server may still take of a filesystem; null when it does not tell */
+async function measureFree(path: string): Promise<number | null> {
+  const found = await statfs(path).catch(() => undefined);
+  return found === undefined ? null : found.bavail * found.bsize;
 }
 
 /**

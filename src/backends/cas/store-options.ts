@@ -45,6 +45,15 @@ export interface StoreStats {
   /** Log since the last checkpoint. */
   readonly logBytes: number;
   readonly generation: number;
+  /** Of a store that is kept in a blob store besides. */
+  readonly lag: StoreLag | undefined;
+}
+
+/** What of the log is on this disk only. */
+export interface StoreLag {
+  readonly bytes: number;
+  /** How long the oldest of it has been. */
+  readonly ageMs: number;
 }
 
 /** What a read found to be damaged. */

@@ -234,6 +234,7 @@ export class CasStore {
       indexBytes: engine.indexBytes(),
       logBytes: this.#schedule.logBytes,
       generation: this.generation,
+      lag: this.#replica?.lag,
     };
   }
 

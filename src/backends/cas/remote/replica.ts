@@ -16,6 +16,7 @@ import type { CasEngine } from '../../../native.ts';
 import { BlobExistsError } from '../blob-store.ts';
 import type { Catalog } from '../catalog.ts';
 import type { Segment, Segments } from '../segments.ts';
+import type { StoreLag } from '../store-options.ts';
 import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
 import { FencedError, type Journal, type Part, partName } from './journal.ts';
@@ -65,6 +66,8 @@ export class Replica {
   #loggedBytes = 0;
   /** Of the log, what is not in the blob store yet; the round under way may be storing some. */
   #lagBytes = 0;
+  /** When the oldest of it was written, by the clock of `performance`. */
+  #behindSinceMs: number | undefined;
   #isWaiting = false;
   #timer: NodeJS.Timeout | undefined;
   #due = false;
@@ -96,9 +99,16 @@ export class Replica {
   logged(length: number): void {
     this.#loggedBytes += length;
     this.#lagBytes += length;
+    this.#behindSinceMs ??= performance.now();
     const { delayBytes, delayMs } = this.#parts.options;
     if (this.#loggedBytes >= delayBytes) this.#start();
     else this.#timer ??= setTimeout(() => this.#start(), delayMs).unref();
+  }
+
+  /** What of the log is not in the blob store yet. */
+  get lag(): StoreLag {
+    const nowMs = performance.now();
+    return { bytes: this.#lagBytes, ageMs: nowMs - (this.#behindSinceMs ?? nowMs) };
   }
 
   /** Must flushes wait for the blob store, whatever `durability` says? */
@@ -188,6 +198,7 @@ export class Replica {
     const { sequence } = log.durable;
     this.#loggedBytes = 0;
     const lagBytes = this.#lagBytes;
+    const startMs = performance.now();
     const ends = this.#plan(this.#checkpoint);
     this.#pinned = ends;
     try {
@@ -211,6 +222,7 @@ export class Replica {
     }
     this.#sequence = sequence;
     this.#lagBytes -= lagBytes;
+    this.#behindSinceMs = this.#lagBytes > 0 ? startMs : undefined;
     if (this.#isWaiting && this.#lagBytes <= options.lagBytesMax) {
       this.#isWaiting = false;
       options.onLag(false);

@@ -182,6 +182,27 @@ describe('a store that is kept in blobs', () => {
     expect((await recoverSeeds(blobs))[BLOCK_COUNT - 1]).toBe(2 * (BLOCK_COUNT - 1));
   });
 
+  it('tells how much of the log is on the disk only, and for how long', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs);
+    const client = await openVolume(store);
+    const lag = () => store.stats().lag;
+    await expect.poll(lag).toEqual({ bytes: 0, ageMs: 0 });
+    blobs.fail = () => 'before';
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await delay(50);
+    const { bytes = 0, ageMs = 0 } = lag() ?? {};
+    expect(bytes).toBeGreaterThan(0);
+    expect(ageMs).toBeGreaterThanOrEqual(45);
+    await delay(50);
+    expect(lag()?.ageMs).toBeGreaterThanOrEqual(ageMs + 45);
+    blobs.fail = () => undefined;
+    await store.checkpoint();
+    await expect.poll(lag, { timeout: 10_000 }).toEqual({ bytes: 0, ageMs: 0 });
+    await store.close();
+  });
+
   it('removes from the blobs what a collection freed, and what an interruption left', async () => {
     const blobs = new TraceBlobs();
     const files = new SimFs();

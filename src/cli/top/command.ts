@@ -17,7 +17,7 @@ interface TopOptions extends ControlOptions {
 type Outcome = Activity | Error;
 
 const INTERVAL_SECONDS_MAX = 3600;
-const KEYS = 'Keys: q quits, s sorts by the next column. Latencies are in milliseconds.';
+const KEYS = 'Keys: q quits, s sorts by the next column.';
 
 export function topCommand(): Command {
   const examples = [
@@ -44,8 +44,9 @@ async function showLive(controlPath: string, options: TopOptions): Promise<void>
   const quit = new AbortController();
   let order = 0;
   let last: Outcome | undefined;
+  // What does not fit is cut off at the end.
   const draw = () =>
-    screen.show([...(last === undefined ? [] : formatLines(last, order)), '', KEYS]);
+    screen.show([KEYS, '', ...(last === undefined ? [] : formatLines(last, order))]);
   using screen = new Screen((key) => {
     if (key === 'q') quit.abort();
     if (key === 's') order = (order + 1) % ORDER_COUNT;

@@ -26,7 +26,8 @@ const COLUMNS: readonly Column[] = [
 /** Targets can stand in the order of any column; 0 is that of their addresses. */
 export const ORDER_COUNT = COLUMNS.length + 1;
 
-const GAP = '  ';
+/** All columns fit into 80 when numbers are small. */
+const GAP = ' ';
 const MARK = '*';
 
 /** @param order a column from 1, by whose values targets are sorted, the highest first; or 0 */
@@ -37,6 +38,7 @@ export function formatActivity(activity: Activity, order = 0): string[] {
     ...activity.interfaces.map(linkLine),
     ...noteLines(activity),
     '',
+    'Targets; reads and writes by second, the median and 99 % of their latencies in ms:',
     ...targetLines(sortTargets(activity.targets, order), order),
   ];
 }

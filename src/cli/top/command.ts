@@ -34,14 +34,34 @@ export function topCommand(): Command {
 
 async function top(config: string, options: TopOptions): Promise<void> {
   const { controlPath } = loadConfig(config).server;
-  if (process.stdout.isTTY && !options.json) return showLive(controlPath, options);
+  const quit = new AbortController();
+  // Who reads this has ended, as head(1) does.
+  process.stdout.once('error', () => quit.abort());
+  const show = process.stdout.isTTY && !options.json ? showLive : showLines;
+  try {
+    await show(controlPath, options, quit);
+  } catch (error) {
+    if (!quit.signal.aborted) throw error;
+  }
+}
+
+async function showLines(
+  controlPath: string,
+  options: TopOptions,
+  quit: AbortController,
+): Promise<void> {
   const format = options.json ? formatJson : formatPlain;
-  for await (const outcome of outcomes(controlPath, options)) console.log(format(outcome));
+  for await (const outcome of outcomes(controlPath, options, quit.signal)) {
+    console.log(format(outcome));
+  }
 }
 
 /** Until `q` is pressed, or the last interval is over. */
-async function showLive(controlPath: string, options: TopOptions): Promise<void> {
-  const quit = new AbortController();
+async function showLive(
+  controlPath: string,
+  options: TopOptions,
+  quit: AbortController,
+): Promise<void> {
   let order = 0;
   let last: Outcome | undefined;
   // What does not fit is cut off at the end.
@@ -53,13 +73,9 @@ async function showLive(controlPath: string, options: TopOptions): Promise<void>
     draw();
   });
   draw();
-  try {
-    for await (const outcome of outcomes(controlPath, options, quit.signal)) {
-      last = outcome;
-      draw();
-    }
-  } catch (error) {
-    if (!quit.signal.aborted) throw error;
+  for await (const outcome of outcomes(controlPath, options, quit.signal)) {
+    last = outcome;
+    draw();
   }
 }
 
@@ -71,7 +87,7 @@ async function showLive(controlPath: string, options: TopOptions): Promise<void>
 async function* outcomes(
   controlPath: string,
   { interval, count = Number.POSITIVE_INFINITY }: TopOptions,
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): AsyncGenerator<Outcome> {
   let before = await takeSample(controlPath, signal);
   let nextMs = performance.now();
@@ -80,7 +96,7 @@ async function* outcomes(
     nextMs = Math.max(nextMs + interval * 1000, performance.now());
     await sleep(nextMs - performance.now(), undefined, { signal });
     const after = await takeSample(controlPath, signal).catch((error: Error) => error);
-    signal?.throwIfAborted();
+    signal.throwIfAborted();
     if (after instanceof Error) {
       yield after;
     } else {
@@ -90,7 +106,7 @@ async function* outcomes(
   }
 }
 
-async function takeSample(controlPath: string, signal?: AbortSignal): Promise<Sample> {
+async function takeSample(controlPath: string, signal: AbortSignal): Promise<Sample> {
   const status = await askSocket(controlPath, 'GET', '/v1/status', undefined, signal);
   return { status: status as ServerStatus, tickMs: performance.now(), at: new Date() };
 }

@@ -105,6 +105,12 @@ describeWith(['ip', 'setpriv', 'script', 'stty'], 'aoe-server top', () => {
     expect(stdout).not.toContain('\x1b');
   });
 
+  it('ends when nobody reads on', async () => {
+    const command = `${[...TOP, config()].join(' ')} --interval 0.2 | head -1`;
+    const { status, output } = await tryRun('bash', ['-o', 'pipefail', '-c', command]);
+    expect({ status, lines: output.trim().split('\n').length }).toEqual({ status: 0, lines: 1 });
+  });
+
   it('tells as JSON what each target does', async () => {
     const reader = load('e1.1');
     try {

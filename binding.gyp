@@ -22,6 +22,7 @@
         "native/packet_socket.cpp",
         "native/poll_watch.cpp",
         "native/privileges.cpp",
+        "native/service_manager.cpp",
         "native/system_error.cpp",
         "native/worker_pool.cpp"
       ],

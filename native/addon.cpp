@@ -9,6 +9,7 @@
 #include "interface_watch.h"
 #include "packet_socket.h"
 #include "privileges.h"
+#include "service_manager.h"
 
 namespace {
 
@@ -21,6 +22,7 @@ Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   aoe::cas::CasEngine::Register(env, exports);
   aoe::RegisterImageLock(env, exports);
   aoe::RegisterPrivileges(env, exports);
+  aoe::RegisterServiceManager(env, exports);
   return exports;
 }
 

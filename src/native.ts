@@ -145,6 +145,7 @@ interface Addon {
   keepCapabilities(): void;
   setUser(uid: number, gid: number): void;
   reduceCapabilities(): void;
+  notifyServiceManager(path: string, state: string): void;
 }
 
 /** What a failed system call of the addon throws. */

@@ -33,6 +33,8 @@ export interface RunningServer {
    * @throws {StartupError} it changes what only a restart can, or a target cannot be opened
    */
   reload(): Promise<Reloaded>;
+  /** Resolves when every thread that serves has answered: none of them hangs. */
+  answer(): Promise<void>;
   /** Takes no more requests, ends those in flight, makes all writes durable. Idempotent. */
   close(): Promise<void>;
   /** Resolves when the server cannot go on. */
@@ -144,6 +146,10 @@ class Server implements RunningServer, Operations {
 
   reload(): Promise<Reloaded> {
     return this.#change(() => this.#reload());
+  }
+
+  async answer(): Promise<void> {
+    await Promise.all(this.#parts.map((part) => part.status()));
   }
 
   async status(): Promise<ServerStatus> {

@@ -134,6 +134,21 @@ const GAUGES: readonly Metric[] = [
   perStore('aoe_store_used_bytes', 'Records in segments', (store, labels) => [
     [labels, store.usedBytes],
   ]),
+  perStore(
+    'aoe_store_free_bytes',
+    'Room in the filesystem for more segment files',
+    ({ freeBytes }, labels) => (freeBytes === null ? [] : [[labels, freeBytes]]),
+  ),
+  perStore(
+    'aoe_store_lag_bytes',
+    'Log that is not in the blob store yet',
+    ({ blobStore }, labels) => (blobStore === null ? [] : [[labels, blobStore.lagBytes]]),
+  ),
+  perStore(
+    'aoe_store_lag_seconds',
+    'How long the oldest of what is not in the blob store has waited',
+    ({ blobStore }, labels) => (blobStore === null ? [] : [[labels, blobStore.lagSeconds]]),
+  ),
   perStore('aoe_store_index_bytes', 'Memory of the dedup index', (store, labels) => [
     [labels, store.indexBytes],
   ]),
@@ -228,11 +243,13 @@ const DISTRIBUTIONS: readonly DistributionMetric[] = [
 /** Writes `status` in the text format of Prometheus. */
 export function renderMetrics(status: ServerStatus): Promise<string> {
   const registry = new Registry();
-  for (const metric of GAUGES) {
+  // Without a sample a gauge or counter would tell 0, of nothing.
+  const isTold = (metric: Metric) => metric.samples(status).length > 0;
+  for (const metric of GAUGES.filter(isTold)) {
     const gauge = new Gauge(describe(metric, status, registry));
     for (const [labels, value] of metric.samples(status)) gauge.set(labels, value);
   }
-  for (const metric of COUNTERS) {
+  for (const metric of COUNTERS.filter(isTold)) {
     const counter = new Counter(describe(metric, status, registry));
     for (const [labels, value] of metric.samples(status)) counter.inc(labels, value);
   }

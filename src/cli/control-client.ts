@@ -56,14 +56,19 @@ export function ask(
   return askSocket(loadConfig(config).server.controlPath, method, path, body);
 }
 
-/** The same for the server whose control socket is known. @throws {ControlError} */
+/**
+ * The same for the server whose control socket is known.
+ *
+ * @throws {ControlError}; @throws when `signal` aborts it
+ */
 export async function askSocket(
   socketPath: string,
   method: string,
   path: string,
   body?: unknown,
+  signal?: AbortSignal,
 ): Promise<unknown> {
-  const response = await send(socketPath, method, path, body);
+  const response = await send(socketPath, method, path, body, signal);
   const answer: unknown = JSON.parse(await text(response));
   if (response.statusCode === STATUS_OK) return answer;
   const { error, remedy } = answer as { error: string; remedy: string };
@@ -75,10 +80,11 @@ function send(
   method: string,
   path: string,
   body: unknown,
+  signal: AbortSignal | undefined,
 ): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const timeout = TIMEOUT_MS;
-    const outgoing = request({ socketPath, method, path, timeout }, resolve);
+    const outgoing = request({ socketPath, method, path, timeout, signal }, resolve);
     outgoing.on('timeout', () => outgoing.destroy(new Error('no answer')));
     outgoing.on('error', (cause: NodeJS.ErrnoException) => {
       const problem = `cannot reach a server at ${socketPath}: ${cause.message}`;

@@ -14,6 +14,7 @@ import { maskCommand } from './mask.ts';
 import { reloadCommand } from './reload.ts';
 import { reserveCommand } from './reserve.ts';
 import { statusCommand } from './status.ts';
+import { topCommand } from './top/command.ts';
 
 const AFTER_HELP = `
 Examples:
@@ -21,6 +22,7 @@ Examples:
   aoe-server check /etc/aoe-server.toml    show what would be served
   aoe-server discover eth0                 list the targets that answer on eth0
   aoe-server status /etc/aoe-server.toml   show what the running server does
+  aoe-server top /etc/aoe-server.toml      show what each target does now
   aoe-server bench e1.0 eth0               measure a target, without changing its data
   aoe-server cas list /srv/aoe/blobs       show what a content-addressed store holds
 
@@ -59,6 +61,7 @@ export function createProgram(): Command {
     discoverCommand(),
     benchCommand(),
     statusCommand(),
+    topCommand(),
     maskCommand(),
     reserveCommand(),
     announceCommand(),

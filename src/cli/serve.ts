@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import { loadConfig } from '../config/load.ts';
 import { createLogger } from '../log.ts';
 import { startServer } from '../server.ts';
-import { notifyServiceManager } from './service-manager.ts';
+import { notifyServiceManager, Watchdog } from './service-manager.ts';
 
 /**
  * Serves until SIGTERM or SIGINT, then closes the targets and returns.
@@ -28,10 +28,11 @@ export async function serve(path: string): Promise<void> {
       log.error({ remedy }, `nothing has changed: ${message}`);
     });
   };
-  await notifyServiceManager('READY=1', log);
+  notifyServiceManager('READY=1', log);
+  using _watchdog = new Watchdog(() => server.answer(), log);
   const failure = await Promise.race([stopped, server.failed]);
   if (failure !== undefined) log.error(failure, 'the server cannot go on');
-  await notifyServiceManager('STOPPING=1', log);
+  notifyServiceManager('STOPPING=1', log);
   await server.close();
   if (failure !== undefined) throw failure;
 }

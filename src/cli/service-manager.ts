@@ -1,18 +1,34 @@
-/**
- * Tells systemd how the program is, where it started the program with Type=notify. That takes a
- * datagram on a unix socket, which Node has not: systemd's own tool sends it, and a unit with
- * NotifyAccess=all lets it.
- */
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
+/** Tells systemd how the program is, where it started the program with Type=notify. */
 import type { Logger } from 'pino';
+import { native } from '../native.ts';
 
 /** @param state an assignment that sd_notify(3) knows */
-export async function notifyServiceManager(state: string, log: Logger): Promise<void> {
-  if (!process.env['NOTIFY_SOCKET']) return;
+export function notifyServiceManager(state: string, log: Logger): void {
+  const path = process.env['NOTIFY_SOCKET'];
+  if (!path) return;
   try {
-    await promisify(execFile)('systemd-notify', [state]);
+    native.notifyServiceManager(path, state);
   } catch (error) {
-    log.warn(error, 'systemd-notify failed: systemd does not know that the server is well');
+    log.warn(error, 'systemd cannot be told that the server is well');
+  }
+}
+
+/** Tells systemd again and again that the server is well, where it asks for that (WatchdogSec). */
+export class Watchdog implements Disposable {
+  readonly #timer: NodeJS.Timeout | undefined;
+
+  /** @param answer resolves when the server is well */
+  constructor(answer: () => Promise<void>, log: Logger) {
+    const { WATCHDOG_PID: pid = process.pid, WATCHDOG_USEC: timeoutUs } = process.env;
+    if (!timeoutUs || Number(pid) !== process.pid) return;
+    const tell = () => notifyServiceManager('WATCHDOG=1', log);
+    // Twice in the time that it waits, as sd_watchdog_enabled(3) advises. What fails is said by
+    // the server itself, and systemd hears nothing.
+    const intervalMs = Number(timeoutUs) / 2000;
+    this.#timer = setInterval(() => void answer().then(tell, () => {}), intervalMs);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
   }
 }

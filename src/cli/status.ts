@@ -185,7 +185,8 @@ function formatList(list: readonly string[], none: string): string {
   return more > 0 ? `${shown} and ${more} more` : shown;
 }
 
-function formatAge(since: string): string {
+/** How long ago it was. */
+export function formatAge(since: string): string {
   const seconds = Math.max(0, Math.round((Date.now() - Date.parse(since)) / 1000));
   const [days, hours, minutes] = [86_400, 3600, 60].map((unit) => Math.floor(seconds / unit));
   if (days) return `${days} d ${(hours ?? 0) % 24} h`;

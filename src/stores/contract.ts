@@ -155,6 +155,7 @@ export const storeStatusSchema = z
     snapshots: z.number(),
     usedBytes: bytes('Records.'),
     physicalBytes: bytes('Segment files, spares included.'),
+    freeBytes: bytes('In the filesystem, for more of them.').nullable(),
     logBytes: bytes('Log since the last checkpoint, which a restart would replay.'),
     indexEntries: z.number(),
     indexBytes: bytes('Memory of the index that finds duplicates.'),
@@ -165,6 +166,7 @@ export const storeStatusSchema = z
     blobStore: z
       .strictObject({
         lagBytes: bytes('Log that is on the local disk only.'),
+        lagSeconds: z.number().nonnegative().describe('Since the oldest of it was written.'),
         unreachable: z.string().nullable().describe('Why it did not take something last.'),
         localDamage: z
           .string()

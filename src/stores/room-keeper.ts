@@ -57,8 +57,8 @@ export class RoomKeeper {
       const { generation } = store;
       if (store.readOnly || generation === this.#generation) return undefined;
       this.#generation = generation;
-      const { bavail, bsize } = await statfs(path);
-      return { usedBytes: store.stats().usedBytes, freeBytes: bavail * bsize };
+      const freeBytes = (await measureFree(path)) ?? Number.MAX_SAFE_INTEGER;
+      return { usedBytes: store.stats().usedBytes, freeBytes };
     });
     const room = looked?.result;
     if (room === undefined || board.unfinished('collect').length > 0) return;
@@ -98,4 +98,10 @@ export class RoomKeeper {
     const result = job?.result as Collected | null | undefined;
     return (result?.freedSegments ?? 0) > 0;
   }
+}
+
+/** @returns what the server may still take of a filesystem; null when it does not tell */
+export async function measureFree(path: string): Promise<number | null> {
+  const found = await statfs(path).catch(() => undefined);
+  return found === undefined ? null : found.bavail * found.bsize;
 }

@@ -20,7 +20,7 @@ import type {
   StoreVolume,
 } from './contract.ts';
 import { JobBoard } from './job-board.ts';
-import { RoomKeeper } from './room-keeper.ts';
+import { measureFree, RoomKeeper } from './room-keeper.ts';
 import { StoreActions } from './store-actions.ts';
 
 /** For jobs that are not told how fast to go. */
@@ -196,6 +196,7 @@ export class ServedStore {
         volumes: [...store.volumes].length,
         snapshots: store.snapshots.length,
         ...{ usedBytes, physicalBytes, logBytes, indexEntries: indexCount, indexBytes },
+        freeBytes: await measureFree(this.path),
         measured: this.#measured,
         blobStore: describeReplica(store.replica),
         jobs: this.#board.list(),
@@ -262,9 +263,10 @@ function describeUse({ inFlight, lastAccess, reserveList }: TargetStatus): strin
 
 function describeReplica(replica: CasStore['replica']): StoreStatus['blobStore'] {
   if (replica === undefined) return null;
-  const { lagBytes, unreachable, damage } = replica;
+  const { lagBytes, lagMs, unreachable, damage } = replica;
   return {
     lagBytes,
+    lagSeconds: lagMs / 1000,
     unreachable: unreachable?.message ?? null,
     localDamage: damage?.message ?? null,
   };

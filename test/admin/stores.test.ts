@@ -250,6 +250,8 @@ describeWith(TOOLS, 'a store that is served', () => {
     const { logicalBytes, uniqueBytes, garbageBytes } = stats;
     expect(told).toMatchObject({ path: store, damaged: false, failed: false, snapshots: 1 });
     expect(told.measured?.figures).toMatchObject({ logicalBytes, uniqueBytes, garbageBytes });
+    expect(told.freeBytes).toBeGreaterThan(0);
+    expect(told.blobStore).toBeNull();
     const { text } = await ask('GET', '/metrics');
     const labels = `figure="logical",store="${store}"`;
     expect(text).toMatch(/^aoe_store_physical_bytes\{store=".*"\} \d{8,}$/m);

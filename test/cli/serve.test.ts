@@ -1,10 +1,11 @@
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { TARGET } from '../config/samples.ts';
 import { PROGRAM } from './run.ts';
@@ -21,8 +22,10 @@ while True: print(s.recv(4096).decode(), flush=True)
 type Server = ChildProcessByStdio<null, null, Readable>;
 
 const started: Server[] = [];
+const receivers: ChildProcess[] = [];
+let listenerCount = 0;
 afterEach(() => {
-  for (const server of started.splice(0)) server.kill('SIGKILL');
+  for (const child of [...started.splice(0), ...receivers.splice(0)]) child.kill('SIGKILL');
 });
 
 const directory = mkdtempSync(join(tmpdir(), 'aoe-serve-'));
@@ -47,6 +50,20 @@ async function startProgram(
   return { server, log };
 }
 
+/** Hears what the program says to systemd. */
+async function listenAsSystemd(): Promise<{ said: string[]; env: NodeJS.ProcessEnv }> {
+  listenerCount += 1;
+  const socket = join(directory, `notify-${listenerCount}`);
+  const receiver = spawn('python3', ['-c', RECEIVE_DATAGRAMS, socket], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  receivers.push(receiver);
+  const said: string[] = [];
+  receiver.stdout.setEncoding('utf8').on('data', (text) => said.push(text));
+  await vi.waitFor(() => expect(said.join('')).toContain('bound'), { timeout: 10_000 });
+  return { said, env: { ...process.env, NOTIFY_SOCKET: socket } };
+}
+
 const isRoot = process.getuid?.() === 0;
 
 describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
@@ -60,28 +77,46 @@ describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
     );
   });
 
-  it.skipIf(!existsSync('/usr/bin/systemd-notify'))(
-    'tells systemd when it serves, and when it stops',
-    async () => {
-      const socket = join(directory, 'notify');
-      const receiver = spawn('python3', ['-c', RECEIVE_DATAGRAMS, socket], {
-        stdio: ['ignore', 'pipe', 'ignore'],
-      });
-      const said: string[] = [];
-      receiver.stdout.setEncoding('utf8').on('data', (text) => said.push(text));
-      try {
-        await vi.waitFor(() => expect(said.join('')).toContain('bound'));
-        const { server } = await startProgram(CONFIG, { ...process.env, NOTIFY_SOCKET: socket });
-        await vi.waitFor(() => expect(said.join('')).toMatch(/READY=1/), { timeout: 10_000 });
-        expect(said.join('')).not.toMatch(/STOPPING/);
-        server.kill('SIGTERM');
-        expect(await once(server, 'exit')).toEqual([0, null]);
-        expect(said.join('')).toMatch(/STOPPING=1/);
-      } finally {
-        receiver.kill();
-      }
-    },
-  );
+  it('tells systemd when it serves, and when it stops', async () => {
+    const { said, env } = await listenAsSystemd();
+    const { server } = await startProgram(CONFIG, env);
+    await vi.waitFor(() => expect(said.join('')).toMatch(/READY=1/), { timeout: 10_000 });
+    expect(said.join('')).not.toMatch(/STOPPING|WATCHDOG/);
+    server.kill('SIGTERM');
+    expect(await once(server, 'exit')).toEqual([0, null]);
+    await vi.waitFor(() => expect(said.join('')).toMatch(/STOPPING=1/));
+  });
+
+  it('tells systemd that it is well, as often as systemd wants, and not while it hangs', async () => {
+    const { said, env } = await listenAsSystemd();
+    const { server } = await startProgram(CONFIG, { ...env, WATCHDOG_USEC: '400000' });
+    const beats = () => said.join('').split('WATCHDOG=1').length - 1;
+    await vi.waitFor(() => expect(beats()).toBeGreaterThan(2), { timeout: 10_000 });
+    server.kill('SIGSTOP');
+    await sleep(300);
+    const before = beats();
+    await sleep(1000);
+    expect(beats()).toBe(before);
+    server.kill('SIGCONT');
+    await vi.waitFor(() => expect(beats()).toBeGreaterThan(before));
+  });
+
+  it('leaves a watchdog to the process that it is meant for', async () => {
+    const { said, env } = await listenAsSystemd();
+    await startProgram(CONFIG, { ...env, WATCHDOG_USEC: '100000', WATCHDOG_PID: '1' });
+    await vi.waitFor(() => expect(said.join('')).toMatch(/READY=1/), { timeout: 10_000 });
+    await sleep(500);
+    expect(said.join('')).not.toMatch(/WATCHDOG/);
+  });
+
+  it('serves all the same when systemd does not listen', async () => {
+    const absent = { ...process.env, NOTIFY_SOCKET: join(directory, 'absent') };
+    const { server, log } = await startProgram(CONFIG, absent);
+    await sleep(1000);
+    server.kill('SIGTERM');
+    expect(await once(server, 'exit')).toEqual([0, null]);
+    expect(await log).toContain('systemd cannot be told that the server is well');
+  });
 
   it('ends at once on a second signal', async () => {
     const { server } = await startProgram(CONFIG);

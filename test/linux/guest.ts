@@ -8,7 +8,7 @@ import { run } from '../support/tools.ts';
 const HERE = import.meta.dirname;
 const CACHE = join(HERE, '../../.cache/linux');
 const BUILD_TIMEOUT_MS = 120_000;
-const BOOT_TIMEOUT_MS = 120_000;
+const BOOT_TIMEOUT_MS = 180_000;
 const SCRIPT_TIMEOUT_MS = 60_000;
 const CONSOLE_TAIL_LINES = 25;
 
@@ -26,6 +26,8 @@ export interface GuestOptions {
   mtu: number;
   /** File that receives the guest's console. */
   consolePath: string;
+  /** Image of a system to boot, which runs `run-scripts`; the guest's own is small. */
+  disk?: string;
   /** Added to the kernel command line, e.g. "aoe.aoe_deadsecs=20". */
   kernelParameters?: string[];
 }
@@ -46,7 +48,7 @@ interface PendingScript {
  *
  * Scripts run as they are sent, several at once, so a test can restart the server while the guest
  * writes. They travel over a virtio port, which is standard input and output of QEMU; the other
- * end of the conversation is `init`.
+ * end of the conversation is `run-scripts`.
  */
 export class LinuxGuest implements AsyncDisposable {
   readonly #qemu: ChildProcess;
@@ -139,12 +141,14 @@ export class LinuxGuest implements AsyncDisposable {
 }
 
 function qemuArguments(build: string, options: GuestOptions): string[] {
-  const { tap, mtu, consolePath, kernelParameters = [] } = options;
-  const append = ['console=ttyS0', 'panic=-1', ...kernelParameters].join(' ');
+  const { tap, mtu, consolePath, disk, kernelParameters = [] } = options;
+  const root = disk === undefined ? [] : ['root=/dev/vda'];
+  const append = ['console=ttyS0', 'panic=-1', ...root, ...kernelParameters].join(' ');
   return [
     ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', '1G'],
     ...['-nodefaults', '-display', 'none', '-no-reboot'],
     ...['-kernel', join(build, 'vmlinuz'), '-initrd', join(build, 'initrd'), '-append', append],
+    ...(disk === undefined ? [] : ['-drive', `file=${disk},if=virtio,format=raw`]),
     ...['-netdev', `tap,id=net,ifname=${tap},script=no,downscript=no`],
     ...['-device', `virtio-net-pci,netdev=net,host_mtu=${mtu},mac=52:54:00:00:00:01`],
     ...['-serial', `file:${consolePath}`],

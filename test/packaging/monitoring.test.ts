@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { renderMetrics } from '../../src/admin/metrics.ts';
+import { PROGRAM } from '../cli/run.ts';
 import { MIB, Served, TOOLS } from '../protocol/served.ts';
-import { askControl } from '../support/control.ts';
+import { askControl, askStatus } from '../support/control.ts';
 import { describeWith, disposeAll, run, TempDirectory, tryRun } from '../support/tools.ts';
 
 vi.setConfig({ hookTimeout: 120_000 });
@@ -19,6 +21,8 @@ const DASHBOARD = JSON.parse(
 
 /** What every series gets from the Prometheus that scrapes it, and buckets have. */
 const COMMON_LABELS = ['instance', 'job', 'le'];
+
+const STORE = { type: 'file', path: 'store' };
 
 interface Dashboard {
   panels: { title: string; targets: { expr: string; legendFormat: string }[] }[];
@@ -75,6 +79,14 @@ function unknownIn(text: string): string[] {
   return [...unknown, ...used.filter((label) => !usable.has(label) && label !== 'instance')];
 }
 
+/** What there would be if the store were kept in a blob store as well. */
+async function remoteSeries(socket: string): Promise<Series> {
+  const status = await askStatus(socket);
+  const blobStore = { lagBytes: 1, lagSeconds: 1, unreachable: null, localDamage: null };
+  const stores = status.stores.map((store) => ({ ...store, blobStore }));
+  return parseMetrics(await renderMetrics({ ...status, stores }));
+}
+
 function plain(query: string): string {
   return query.replaceAll('$__rate_interval', '5m').replace(/\$\w+/g, '.*');
 }
@@ -82,13 +94,23 @@ function plain(query: string): string {
 describeWith([...TOOLS, 'apt-get', 'dpkg-deb'], 'monitoring', () => {
   beforeAll(async () => {
     directory = await TempDirectory.create();
-    served = await Served.start([{ shelf: 1, slot: 0, backend: 'memory', memory: { size: MIB } }]);
-    series = parseMetrics(
-      (await askControl(served.join('state/control.sock'), 'GET', '/metrics')).text,
-    );
+    served = await Served.start([
+      { shelf: 1, slot: 0, backend: 'memory', memory: { size: MIB } },
+      { shelf: 1, slot: 1, backend: 'cas', cas: { size: MIB, blob_store: STORE } },
+    ]);
+    await run(process.execPath, [PROGRAM, 'cas', 'stats', served.join(STORE.path)]);
+    const socket = served.join('state/control.sock');
+    const told = parseMetrics((await askControl(socket, 'GET', '/metrics')).text);
+    series = new Map([...(await remoteSeries(socket)), ...told]);
     promtool = (await run(join(HERE, 'promtool'), [CACHE], { timeoutMs: 100_000 })).trim();
   });
   afterAll(() => disposeAll(served, directory));
+
+  it('has no series that is of nothing', () => {
+    for (const [name, labels] of series) {
+      if (/^aoe_(store|target|link)_/.test(name)) expect(labels.size, name).toBeGreaterThan(0);
+    }
+  });
 
   it('is tested with what would be noticed', () => {
     expect(unknownIn('rate(aoe_nothing_total[5m])')).toEqual(['aoe_nothing_total']);

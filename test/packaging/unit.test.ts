@@ -74,7 +74,7 @@ describeWith(['systemd-analyze'], 'the systemd unit', () => {
   });
 });
 
-describeWith(['systemd-analyze', 'strace', 'systemd-notify', 'ip'], 'the systemd unit', () => {
+describeWith(['systemd-analyze', 'strace', 'ip'], 'the systemd unit', () => {
   let setup: Setup;
   let calls: string[];
 

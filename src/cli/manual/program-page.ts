@@ -43,6 +43,7 @@ const FILES = [
 const ENVIRONMENT = [
   ['STATE_DIRECTORY', 'The directory for state where state_dir is not set; systemd sets it.'],
   ['NOTIFY_SOCKET', 'Where systemd is told that the server serves; systemd sets it.'],
+  ['WATCHDOG_USEC', 'How often systemd wants to hear from the server; systemd sets it.'],
   [
     'AWS_*, AZURE_STORAGE_*',
     'Credentials for blob stores, as the tools of these services know them.',

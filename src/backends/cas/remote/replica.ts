@@ -46,6 +46,8 @@ export interface ReplicaParts {
 export interface ReplicaState {
   /** Log that is on this disk only. */
   readonly lagBytes: number;
+  /** How long the oldest of it has been. */
+  readonly lagMs: number;
   /** Why the last attempt to store something failed, when the blob store was to blame. */
   readonly unreachable: Error | undefined;
   /** The same, when this disk was. */
@@ -74,6 +76,8 @@ export class Replica {
   #loggedBytes = 0;
   /** Of the log, what is not in the blob store yet; the round under way may be storing some. */
   #lagBytes = 0;
+  /** When the oldest of it was written, by the clock of `performance`. */
+  #behindSinceMs: number | undefined;
   #isWaiting = false;
   #timer: NodeJS.Timeout | undefined;
   #due = false;
@@ -101,7 +105,9 @@ export class Replica {
     const trouble = this.#trouble;
     const damage = trouble instanceof LocalDamageError ? trouble : undefined;
     const unreachable = damage === undefined ? trouble : undefined;
-    return { lagBytes: this.#lagBytes, unreachable, damage };
+    const nowMs = performance.now();
+    const lagMs = nowMs - (this.#behindSinceMs ?? nowMs);
+    return { lagBytes: this.#lagBytes, lagMs, unreachable, damage };
   }
 
   /** Must a segment stay on this disk for now? */
@@ -120,6 +126,7 @@ export class Replica {
   logged(length: number): void {
     this.#loggedBytes += length;
     this.#lagBytes += length;
+    this.#behindSinceMs ??= performance.now();
     if (this.#loggedBytes >= this.#parts.options.delayBytes) this.#start();
     else this.#startLater();
   }
@@ -247,6 +254,7 @@ export class Replica {
     const { sequence } = log.durable;
     this.#loggedBytes = 0;
     const lagBytes = this.#lagBytes;
+    const startMs = performance.now();
     const ends = this.#plan(this.#checkpoint);
     this.#pinned = ends;
     try {
@@ -266,6 +274,7 @@ export class Replica {
     this.#obsolete.remove();
     this.#sequence = sequence;
     this.#lagBytes -= lagBytes;
+    this.#behindSinceMs = this.#lagBytes > 0 ? startMs : undefined;
     if (this.#isWaiting && this.#lagBytes <= options.lagBytesMax) {
       this.#isWaiting = false;
       options.onLag(false);

@@ -239,6 +239,27 @@ describe('a store that is kept in blobs', () => {
     expect((await recoverSeeds(blobs))[BLOCK_COUNT - 1]).toBe(2 * (BLOCK_COUNT - 1));
   });
 
+  it('tells how much of the log is on the disk only, and for how long', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs);
+    const client = await openVolume(store);
+    const lag = () => store.replica;
+    await expect.poll(lag).toMatchObject({ lagBytes: 0, lagMs: 0 });
+    blobs.fail = () => 'before';
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await delay(50);
+    const { lagBytes = 0, lagMs = 0 } = lag() ?? {};
+    expect(lagBytes).toBeGreaterThan(0);
+    expect(lagMs).toBeGreaterThanOrEqual(45);
+    await delay(50);
+    expect(lag()?.lagMs).toBeGreaterThanOrEqual(lagMs + 45);
+    blobs.fail = () => undefined;
+    await store.checkpoint();
+    await expect.poll(lag, { timeout: 10_000 }).toMatchObject({ lagBytes: 0, lagMs: 0 });
+    await store.close();
+  });
+
   it('removes from the blobs what a collection freed, and what an interruption left', async () => {
     const blobs = new TraceBlobs();
     const files = new SimFs();

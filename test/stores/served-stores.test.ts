@@ -30,7 +30,9 @@ describe('the status of a store that is kept in blobs', () => {
       .poll(status, WAIT)
       .toMatchObject({ unreachable: 'the connection was refused', localDamage: null });
     blobs.fail = () => undefined;
-    await expect.poll(status, WAIT).toEqual({ lagBytes: 0, unreachable: null, localDamage: null });
+    await expect
+      .poll(status, WAIT)
+      .toEqual({ lagBytes: 0, lagSeconds: 0, unreachable: null, localDamage: null });
 
     files.fault = (op) => (op === 'read' ? 'EIO' : undefined);
     await client.write(0, blockOf(4));
@@ -38,7 +40,9 @@ describe('the status of a store that is kept in blobs', () => {
     const damage = expect.stringMatching(/^segment \d+ cannot be read/);
     await expect.poll(status, WAIT).toMatchObject({ unreachable: null, localDamage: damage });
     files.fault = () => undefined;
-    await expect.poll(status, WAIT).toEqual({ lagBytes: 0, unreachable: null, localDamage: null });
+    await expect
+      .poll(status, WAIT)
+      .toEqual({ lagBytes: 0, lagSeconds: 0, unreachable: null, localDamage: null });
     await stores.close();
     await release();
   });

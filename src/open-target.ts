@@ -11,6 +11,7 @@ import type { FileIo } from './backends/file-io.ts';
 import { openBackend } from './backends/index.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
 import { type BlockDevice, BlockOp } from './core/block-device.ts';
+import { BlockStatus } from './core/block-error.ts';
 import { CheckedDevice } from './core/checked-device.ts';
 import { CommittedDevice } from './core/committed-device.ts';
 import { CountedDevice } from './core/counted-device.ts';
@@ -30,6 +31,8 @@ export interface TargetServices {
   readonly server: ServerConfig;
   /** A request index for the target's own flushes. */
   readonly flushIndex: number;
+  /** The size that initiators have seen last; undefined for what the state directory says. */
+  readonly seenBytes: number | undefined;
   readonly log: Logger;
   /** Tells all initiators that the target has changed. */
   announce(target: AoeTarget): void;
@@ -37,8 +40,18 @@ export interface TargetServices {
 
 /** A target, and what there is to tell about it. */
 export interface OpenedTarget {
+  readonly config: TargetConfig;
   readonly target: AoeTarget;
-  status(): TargetStatus;
+  /** Makes its size durable, which initiators will see: call it before the target is served. */
+  remember(): Promise<void>;
+  /**
+   * Makes all writes durable. None that was acknowledged waits for it once the target has failed.
+   *
+   * @throws {StartupError} it has failed right now
+   */
+  flush(): Promise<void>;
+  /** @param drained is it kept silent? */
+  status(drained: boolean): TargetStatus;
 }
 
 /**
@@ -72,7 +85,7 @@ async function buildTarget(
 ): Promise<OpenedTarget> {
   const { state, server, log } = services;
   const saved = await state.load(config.name);
-  requireNotShrunk(config, storage.sizeBytes, saved?.sizeBytes ?? 0);
+  requireNotShrunk(config, storage.sizeBytes, services.seenBytes ?? saved?.sizeBytes ?? 0);
   if (storage.sizeBytes % PAGE_BYTES !== 0) {
     log.warn(
       { sizeBytes: storage.sizeBytes },
@@ -80,11 +93,11 @@ async function buildTarget(
     );
   }
   const committed = new CommittedDevice(storage, config.writeCache, services.flushIndex, () =>
-    log.error('a flush failed: the target takes no more writes until the server is restarted'),
+    log.error('a flush failed: the target takes no more writes until it is opened anew'),
   );
-  const ordered = new OrderedDevice(committed);
-  const device = new CountedDevice(new CheckedDevice(ordered));
   const startedMs = Date.now();
+  const ordered = new OrderedDevice(committed, startedMs * 1000);
+  const device = new CountedDevice(new CheckedDevice(ordered));
   const disk = new AtaDisk({
     device,
     identity: identityOf(config.name),
@@ -118,8 +131,24 @@ async function buildTarget(
     announce: services.announce,
     log,
   });
-  if (saved?.sizeBytes !== storage.sizeBytes) await target.remember();
-  return { target, status: () => statusOf(config, target, device, committed) };
+  return {
+    config,
+    target,
+    remember: async () => {
+      if (saved?.sizeBytes !== storage.sizeBytes) await target.remember();
+    },
+    flush: () => flush(config, committed),
+    status: (drained) => ({ ...statusOf(config, target, device, committed), drained }),
+  };
+}
+
+async function flush({ name }: TargetConfig, committed: CommittedDevice): Promise<void> {
+  if (committed.failed || committed.capabilities.readOnly) return;
+  if ((await committed.flush()) === BlockStatus.ok) return;
+  throw new StartupError(
+    `a flush of ${name} failed, so that it cannot take writes any more`,
+    'put its storage right, then try again',
+  );
 }
 
 function statusOf(
@@ -127,7 +156,7 @@ function statusOf(
   target: AoeTarget,
   device: CountedDevice,
   committed: CommittedDevice,
-): TargetStatus {
+): Omit<TargetStatus, 'drained'> {
   const { configString, maskList, reserveList } = target.state;
   return {
     name: config.name,
@@ -182,8 +211,9 @@ function requireNotShrunk(config: TargetConfig, sizeBytes: number, savedBytes: n
   if (sizeBytes >= savedBytes) return;
   throw new StartupError(
     `${config.name} has ${sizeBytes} bytes, but initiators have seen it with ${savedBytes}`,
-    `give its storage the old size back; if nobody uses it any more, remove its file ` +
-      `${config.name}.json from the state directory`,
+    'give its storage the old size back, because disks never shrink; if nobody uses it any more, ' +
+      `take it out of the configuration, remove its file ${config.name}.json from the state ` +
+      'directory, and add it again',
   );
 }
 

@@ -67,6 +67,7 @@ export class LiveTargets {
     const addresses = changed.map(addressOf);
     let served: number[] = [];
     try {
+      await this.#atOnce((targets) => targets.try(changed));
       await this.#inTurn((targets) => targets.open(added));
       served = await this.drain(addresses);
       await this.#atOnce((targets) => targets.close(addresses));
@@ -114,11 +115,11 @@ export class LiveTargets {
   /**
    * Serves a target from storage that is opened anew, and may be another file of the same name.
    *
-   * @throws {StartupError} it cannot be drained, and is served as before; or it cannot be opened,
-   * and stays drained
+   * @throws {StartupError} nothing has changed; @throws {UnrestoredError} it stays drained
    */
   async readd(target: TargetConfig): Promise<void> {
     const addresses = [addressOf(target)];
+    await this.#atOnce((targets) => targets.try([target]));
     await this.drain(addresses);
     try {
       await this.#atOnce((targets) => targets.close(addresses));

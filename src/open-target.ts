@@ -8,7 +8,7 @@ import { AtaDisk, type DiskIdentity } from './aoe/ata/ata-disk.ts';
 import type { StateStore } from './aoe/state-store.ts';
 import type { TargetState } from './aoe/target-state.ts';
 import type { FileIo } from './backends/file-io.ts';
-import { openBackend } from './backends/index.ts';
+import { openBackend, tryBackend } from './backends/index.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
 import { type BlockDevice, BlockOp } from './core/block-device.ts';
 import { BlockStatus } from './core/block-error.ts';
@@ -76,6 +76,17 @@ export async function openTarget(
     await storage.close();
     throw error;
   }
+}
+
+/**
+ * Looks whether a target can be opened whose storage may be in use now, as far as that can be seen.
+ *
+ * @param seenBytes the size that initiators have seen
+ * @throws {StartupError} it could not be opened, or has shrunk
+ */
+export function tryTarget(config: TargetConfig, seenBytes: number): void {
+  const sizeBytes = tryBackend(config.backend, config.readOnly);
+  if (sizeBytes !== undefined) requireNotShrunk(config, sizeBytes, seenBytes);
 }
 
 async function buildTarget(

@@ -18,7 +18,7 @@ import type { TargetTable } from './aoe/target-table.ts';
 import type { TargetConfig } from './config/config.ts';
 import { Limits } from './core/limits.ts';
 import { StartupError } from './core/startup-error.ts';
-import { type OpenedTarget, openTarget, type TargetServices } from './open-target.ts';
+import { type OpenedTarget, openTarget, type TargetServices, tryTarget } from './open-target.ts';
 import type { TargetStatus } from './status.ts';
 import { waitWhile } from './wait-while.ts';
 
@@ -57,6 +57,22 @@ export class ServedTargets {
     this.#options = options;
     this.#table = options.table;
     this.#log = options.log;
+  }
+
+  /**
+   * Looks whether targets that are served can be replaced by `configs`, and opened again as they
+   * are, as far as that can be seen while they are served.
+   *
+   * @throws {StartupError} one cannot
+   */
+  async try(configs: readonly TargetConfig[]): Promise<void> {
+    for (const next of configs) {
+      for (const { target, config, isClosed } of this.#at([addressOf(next)])) {
+        for (const one of isClosed ? [next] : [next, config]) {
+          tryTarget(one, target.device.sizeBytes);
+        }
+      }
+    }
   }
 
   /**

@@ -28,7 +28,7 @@ import { VERSION } from './version.ts';
 import { type Callable, WorkerThread } from './worker-thread.ts';
 
 /** How long a stop waits for a change of targets, such as a store that is being fetched. */
-const CHANGE_MS_MAX = 10_000;
+const CHANGE_MS_MAX = 5000;
 
 export interface RunningServer {
   /**

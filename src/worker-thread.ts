@@ -24,7 +24,16 @@ export interface WorkerData {
 /** What the targets of a data path can be asked for from another thread. */
 export type TargetCalls = Pick<
   ServedTargets,
-  'open' | 'remember' | 'serve' | 'discard' | 'drain' | 'close' | 'resume' | 'remove' | 'setLists'
+  | 'try'
+  | 'open'
+  | 'remember'
+  | 'serve'
+  | 'discard'
+  | 'drain'
+  | 'close'
+  | 'resume'
+  | 'remove'
+  | 'setLists'
 >;
 /** What a data path can be asked for besides. */
 export type PathCalls = Pick<
@@ -73,6 +82,7 @@ interface Call {
 
 export class WorkerThread implements Callable {
   readonly targets: TargetCalls = {
+    try: (configs) => this.#askTargets('try', configs),
     open: (configs) => this.#askTargets('open', configs),
     remember: () => this.#askTargets('remember'),
     serve: (drained) => this.#askTargets('serve', drained),

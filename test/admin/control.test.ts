@@ -87,6 +87,7 @@ describeWith(TOOLS, 'the control socket', () => {
         served = await Served.start(targets, 1500, { metrics: './metrics.sock', ...keys });
         // Made for root alone; who takes over must reach what is inside.
         await chmod(served.directory, 0o755);
+        await chmod(served.join('disk.img'), 0o666);
       });
       afterAll(() => disposeAll(served));
 

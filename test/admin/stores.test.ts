@@ -146,7 +146,9 @@ describeWith(TOOLS, 'a store that is served', () => {
 
     const clone = { shelf: 1, slot: 2, backend: 'cas', cas: casOf({ size: VOLUME_BYTES }) };
     const snapshot = { shelf: 1, slot: 1, backend: 'cas', cas: casOf({ root: 'monday' }) };
-    expect(await reload([DISK, snapshot, clone])).toBe('added e1.1, e1.2, removed none\n');
+    expect(await reload([DISK, snapshot, clone])).toBe(
+      'added e1.1, e1.2, changed none, removed none\n',
+    );
     await expectBetween('1.1', atSnapshot, sentBySnapshot);
     const latest = await knowledge('journal');
     await expectBetween('1.0', latest, latest);

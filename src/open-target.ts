@@ -31,7 +31,10 @@ export interface TargetServices {
   readonly server: ServerConfig;
   /** A request index for the target's own flushes. */
   readonly flushIndex: number;
-  /** The size that initiators have seen last; undefined for what the state directory says. */
+  /**
+   * The size of the target that this one replaces, whose storage must be there; undefined when
+   * there is none, and the state directory tells what initiators have seen.
+   */
   readonly seenBytes: number | undefined;
   readonly log: Logger;
   /** Tells all initiators that the target has changed. */
@@ -63,6 +66,7 @@ export async function openTarget(
   config: TargetConfig,
   services: TargetServices,
 ): Promise<OpenedTarget> {
+  if (services.seenBytes !== undefined) tryTarget(config, services.seenBytes);
   const storage = await openBackend(config.backend, {
     io: services.io,
     name: config.name,
@@ -79,7 +83,8 @@ export async function openTarget(
 }
 
 /**
- * Looks whether a target can be opened whose storage may be in use now, as far as that can be seen.
+ * Looks whether a target can be opened whose storage is there, and may be in use, as far as that
+ * can be seen.
  *
  * @param seenBytes the size that initiators have seen
  * @throws {StartupError} it could not be opened, or has shrunk

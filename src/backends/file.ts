@@ -43,17 +43,23 @@ export function openFileDevice(io: FileIo, image: FileImage, readOnly: boolean):
 }
 
 /**
- * Opens an image for a moment, which may be in use, to see whether it can be opened.
+ * Opens an image for a moment, which may be in use, to see whether it can be opened. It is neither
+ * created nor extended.
  *
- * @returns bytes that the device would have; undefined when the image would be created
- * @throws {StartupError} as {@link openFileDevice} would
+ * @returns bytes of the device that are there
+ * @throws {StartupError} as {@link openFileDevice} would, and when the image is missing
  */
-export function tryFileImage(image: FileImage, readOnly: boolean): number | undefined {
-  if (image.sizeBytes !== undefined && !existsSync(image.path)) return undefined;
+export function tryFileImage(image: FileImage, readOnly: boolean): number {
+  if (!existsSync(image.path)) {
+    throw new StartupError(
+      `${image.path} is missing, and an empty image cannot take the place of a disk that is served`,
+      'put the image there',
+    );
+  }
   const fd = openImage({ ...image, sizeBytes: undefined }, readOnly);
   try {
     requireRegular(fd, image);
-    const available = Math.max(fstatSync(fd).size, image.sizeBytes ?? 0) - image.offsetBytes;
+    const available = Math.max(0, fstatSync(fd).size - image.offsetBytes);
     return Math.min(available, image.lengthBytes ?? available);
   } finally {
     closeSync(fd);

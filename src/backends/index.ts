@@ -51,10 +51,10 @@ export async function openBackend(
 }
 
 /**
- * Looks whether storage can be opened, which may be in use now, as far as that can be seen.
+ * Looks whether storage that is there can be opened, as far as that can be seen: it may be in use.
  *
- * @returns bytes that the disk would have; undefined where that cannot be known yet
- * @throws {StartupError} it could not be opened
+ * @returns bytes of the disk that are there; undefined where only its store knows
+ * @throws {StartupError} it is not there, or could not be opened
  */
 export function tryBackend(backend: BackendConfig, readOnly: boolean): number | undefined {
   switch (backend.type) {

@@ -35,7 +35,9 @@ export function addTarget(text: string, settings: readonly Setting[]): string {
 /** Takes out target `index`, 0-based, with the comments that stand right above and below it. */
 export function removeTarget(text: string, index: number): string {
   const expected = plain(text);
-  (expected['target'] as TomlValue[]).splice(index, 1);
+  const targets = expected['target'] as TomlValue[];
+  targets.splice(index, 1);
+  if (targets.length === 0) delete expected['target'];
   const statements = [...scan(text)];
   const isInside = ({ path }: Statement) => startsWith(path, ['target', index]);
   let edited = text;

@@ -3,6 +3,7 @@ import { stringify, type TomlTable } from 'smol-toml';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import type { ServerStatus, TargetStatus } from '../../src/status.ts';
 import { MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from '../faults/setup.ts';
+import { ExportedFile, STORAGE_TOOLS } from '../faults/storage.ts';
 import { askControl, askStatus } from '../support/control.ts';
 import { stopChild } from '../support/netns.ts';
 import { describeWith, disposeAll, tryRun } from '../support/tools.ts';
@@ -195,6 +196,29 @@ for (const workers of [1, 2]) {
     });
   });
 }
+
+describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () => {
+  afterAll(() => disposeAll(setup));
+
+  it('is not drained, and goes on when its storage does', async () => {
+    setup = await Setup.create();
+    await makeImage('raw', DISK_BYTES);
+    const raw = { driver: 'file', 'node-name': 'top', filename: setup.join('raw') };
+    const storage = setup.own(await ExportedFile.create(setup.join('disk0.img'), [raw]));
+    await setup.start([image(0)]);
+    const load = setup.verify('1.0', '-t', 12, '-q', 8, '-j', setup.join('e1.0'));
+    await expectWritten();
+    storage.hang();
+    try {
+      await vi.waitFor(async () => expect((await target()).inFlight).toBe(8));
+      expect(await ask('targets/e1.0/drain')).toMatch(/the storage of e1.0 hangs/);
+      expect(await target()).toMatchObject({ drained: false });
+    } finally {
+      storage.goOn();
+    }
+    expect(await load).toMatchObject(UNHARMED);
+  });
+});
 
 async function makeImage(name: string, sizeBytes: number): Promise<void> {
   await writeFile(setup.join(name), '');

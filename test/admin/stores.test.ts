@@ -154,6 +154,19 @@ describeWith(TOOLS, 'a store that is served', () => {
     await expectBetween('1.0', latest, latest);
   });
 
+  it('is closed and opened again when all of its targets change', async () => {
+    const clone = { shelf: 1, slot: 2, backend: 'cas', cas: casOf({ size: VOLUME_BYTES }) };
+    const snapshot = { shelf: 1, slot: 1, backend: 'cas', cas: casOf({ root: 'monday' }) };
+    const targets = [DISK, snapshot, clone];
+    const changed = targets.map((target) => ({ ...target, config_string: 'changed' }));
+    const latest = await knowledge('journal');
+    for (const next of [changed, targets]) {
+      expect(await reload(next)).toBe('added none, changed e1.0, e1.1, e1.2, removed none\n');
+      await expectBetween('1.0', latest, latest);
+    }
+    await expectBetween('1.2', atSnapshot, sentBySnapshot);
+  });
+
   it('goes back to a snapshot, unless initiators use the volume', async () => {
     const { lastAccess } = (await status()).targets[2] ?? {};
     expect(lastAccess).toBeNull();

@@ -22,8 +22,10 @@ import { type OpenedTarget, openTarget, type TargetServices, tryTarget } from '.
 import type { TargetStatus } from './status.ts';
 import { waitWhile } from './wait-while.ts';
 
-/** How long a flush or close may take: storage that hangs must not hang the server. */
-const STORAGE_MS_MAX = 10_000;
+/** Storage that hangs must not hang the server. */
+const FLUSH_MS_MAX = 10_000;
+/** A store has more to do than to flush. */
+const CLOSE_MS_MAX = 60_000;
 
 export interface ServedTargetsOptions {
   /** Those that get requests. */
@@ -200,14 +202,17 @@ export class ServedTargets {
     if (flushIndex === undefined) {
       throw new StartupError(`there is no room for ${config.name}`, 'remove other targets first');
     }
+    const replaced = this.#opened.get(addressOf(config))?.target;
     try {
       const opened = await openTarget(config, {
         ...this.#options.services,
         flushIndex,
-        seenBytes: this.#opened.get(addressOf(config))?.target.device.sizeBytes,
+        seenBytes: replaced?.device.sizeBytes,
         log: this.#log.child({ target: config.name }),
         announce: (grown) => this.#options.announce(grown),
       });
+      // Initiators that have it mounted do not know that it was replaced.
+      opened.target.lastAccessUs = replaced?.lastAccessUs ?? 0;
       return { ...opened, flushIndex, isClosed: false };
     } catch (error) {
       this.#flushIndexes.push(flushIndex);
@@ -256,22 +261,22 @@ export class ServedTargets {
     const closed = closing.then(() => {
       this.#flushIndexes.push(flushIndex);
     });
-    await soon(closed, target.name);
+    await within(CLOSE_MS_MAX, closed, target.name);
   }
 }
 
 /** Ends the requests in flight of a target that gets no more, and makes its writes durable. */
 async function endRequests({ target, flush }: ServedTarget): Promise<void> {
   if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
-  await soon(flush(), target.name);
+  await within(FLUSH_MS_MAX, flush(), target.name);
 }
 
 /** @throws {StartupError} `work` on the storage of `name` takes too long; it goes on nevertheless */
-async function soon(work: Promise<void>, name: string): Promise<void> {
+async function within(ms: number, work: Promise<void>, name: string): Promise<void> {
   const timer = new AbortController();
   const isDone = await Promise.race([
     work.then(() => true),
-    sleep(STORAGE_MS_MAX, false, timer).catch(() => false),
+    sleep(ms, false, timer).catch(() => false),
   ]).finally(() => timer.abort());
   if (!isDone) throw hangs(name);
 }

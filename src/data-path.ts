@@ -6,15 +6,13 @@
  * Started in order: targets, links. Stopped in reverse: links take no more requests, requests in
  * flight end, devices are closed.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { AoeServer } from './aoe/aoe-server.ts';
 import { sectorsPerFrame } from './aoe/ata/ata-disk.ts';
 import { Exchange } from './aoe/exchange.ts';
 import { requestFilter } from './aoe/frame-filter.ts';
-import { addressOf, type Share, takes } from './aoe/share.ts';
+import type { Share } from './aoe/share.ts';
 import type { StateStore } from './aoe/state-store.ts';
-import type { ListChange } from './aoe/target-state.ts';
 import { TargetTable } from './aoe/target-table.ts';
 import { FileIo } from './backends/file-io.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
@@ -29,12 +27,9 @@ import { native } from './native.ts';
 import { formatMacAddress } from './net/ethernet.ts';
 import { LinkSupervisor } from './net/link-supervisor.ts';
 import { PacketLink } from './net/packet-link.ts';
-import { type OpenedTarget, openTarget } from './open-target.ts';
+import { ServedTargets } from './served-targets.ts';
 import type { LinkStatus, PartStatus } from './status.ts';
-
-/** How long a stop waits for requests in flight: storage that hangs must not hang the stop. */
-const DRAIN_MS_MAX = 10_000;
-const DRAIN_POLL_MS = 5;
+import { waitWhile } from './wait-while.ts';
 
 export interface DataPathOptions {
   readonly server: ServerConfig;
@@ -49,23 +44,12 @@ export interface DataPathOptions {
   onFailed(error: Error): void;
 }
 
-interface ServedTarget extends OpenedTarget {
-  readonly flushIndex: number;
-}
-
 export class DataPath {
+  readonly targets: ServedTargets;
   readonly #options: DataPathOptions;
   readonly #log: Logger;
-  readonly #targets = new TargetTable();
-  /** Open, and not served yet. */
-  readonly #prepared: ServedTarget[] = [];
-  /** Those that are served, by address. */
-  readonly #opened = new Map<number, ServedTarget>();
-  /** Request indexes for targets' own flushes that no target has; after those of requests. */
-  readonly #flushIndexes = Array.from(
-    { length: Limits.targetCount },
-    (_, index) => Limits.requestCount + index,
-  );
+  /** Those that get requests. */
+  readonly #table = new TargetTable();
   readonly #links: LinkSupervisor<PacketLink>;
   readonly #slab: Memory & { readonly buffer: ArrayBuffer };
   readonly #io = new FileIo(Limits.requestCount + Limits.targetCount);
@@ -86,9 +70,16 @@ export class DataPath {
       (index, pool) => new Exchange(index, this.#slab, view, pool),
     );
     this.#aoe = new AoeServer({
-      targets: this.#targets,
+      targets: this.#table,
       pool: this.#pool,
       allow: new Set(server.allow),
+    });
+    this.targets = new ServedTargets({
+      table: this.#table,
+      share: options.share,
+      services: { io: this.#io, state: options.state, server, makeRoom: options.makeRoom },
+      log,
+      announce: (target) => this.#aoe.announce(target),
     });
     this.#links = new LinkSupervisor({
       interfaces: server.interfaces,
@@ -100,71 +91,12 @@ export class DataPath {
 
   /** @throws {StartupError} with a remedy; call {@link close} then, too */
   async start(): Promise<void> {
-    await this.openTargets(this.#options.targets);
-    await this.serveTargets();
-    this.#log.debug({ targets: this.#targets.count, io: this.#io.engine }, 'targets are open');
+    await this.targets.open(this.#options.targets);
+    await this.targets.remember();
+    await this.targets.serve([]);
+    this.#log.debug({ targets: this.#table.count, io: this.#io.engine }, 'targets are open');
     this.#links.start();
     this.#drops = new DropWatch(() => this.#countDrops(), this.#log);
-  }
-
-  /**
-   * Opens those of `configs` that belong to the share. They wait for {@link serveTargets}.
-   *
-   * @throws {StartupError} one cannot be opened; call {@link discardTargets} then
-   */
-  async openTargets(configs: readonly TargetConfig[]): Promise<void> {
-    for (const config of configs) {
-      if (takes(this.#options.share, addressOf(config)))
-        this.#prepared.push(await this.#open(config));
-    }
-  }
-
-  /** Serves and announces what was opened. */
-  async serveTargets(): Promise<void> {
-    for (const opened of this.#prepared.splice(0)) {
-      this.#targets.add(opened.target);
-      this.#opened.set(opened.target.address, opened);
-      this.#aoe.announce(opened.target);
-    }
-  }
-
-  /** Closes what was opened and shall not be served. */
-  async discardTargets(): Promise<void> {
-    const prepared = this.#prepared.splice(0);
-    const released = await Promise.allSettled(prepared.map((opened) => this.#release(opened)));
-    for (const result of released) {
-      if (result.status === 'rejected') this.#log.error(result.reason, 'cannot close a new target');
-    }
-  }
-
-  /**
-   * Takes no more requests for targets at `addresses`, ends those in flight, and closes them.
-   *
-   * @returns addresses of those that could not be closed: their storage may still be at work
-   */
-  async removeTargets(addresses: readonly number[]): Promise<number[]> {
-    const removed = addresses.flatMap((address) => this.#opened.get(address) ?? []);
-    for (const { target } of removed) {
-      this.#opened.delete(target.address);
-      this.#targets.remove(target.address);
-    }
-    const closed = await Promise.all(removed.map((opened) => this.#retire(opened)));
-    return removed.filter((_, index) => !closed[index]).map(({ target }) => target.address);
-  }
-
-  /** Takes no more requests for a target until {@link resumeTarget}, and ends those in flight. */
-  async pauseTarget(address: number): Promise<void> {
-    const target = this.#targets.remove(address);
-    if (target === undefined || (await waitWhile(() => target.inFlight > 0))) return;
-    throw new StartupError(`the storage of ${target.name} hangs`, 'see the log of the server');
-  }
-
-  /** Serves and announces a target again. */
-  async resumeTarget(address: number): Promise<void> {
-    const target = this.#opened.get(address)?.target;
-    if (target === undefined) return;
-    this.#targets.add(target);
-    this.#aoe.announce(target);
   }
 
   async keepCapabilities(): Promise<void> {
@@ -181,20 +113,13 @@ export class DataPath {
       inFlightMax: this.#pool.capacity,
       frames: { ...this.#aoe.counters },
       links: this.#options.server.interfaces.map((name) => this.#linkStatus(name)),
-      targets: Array.from(this.#opened.values(), (opened) => opened.status()),
+      targets: this.targets.status(),
     };
   }
 
   /** Tells all initiators about all targets. */
   async announce(): Promise<void> {
-    for (const target of this.#targets) this.#aoe.announce(target);
-  }
-
-  /** Replaces lists of the target with this address, durably. @returns false when it is gone */
-  async setLists(address: number, lists: ListChange): Promise<boolean> {
-    const target = this.#targets.find(address);
-    await target?.setLists(lists);
-    return target !== undefined;
+    for (const target of this.#table) this.#aoe.announce(target);
   }
 
   async setLogLevel(level: LogLevel): Promise<void> {
@@ -205,52 +130,6 @@ export class DataPath {
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
-  }
-
-  async #open(config: TargetConfig): Promise<ServedTarget> {
-    const { server, state, makeRoom } = this.#options;
-    const flushIndex = this.#flushIndexes.pop();
-    if (flushIndex === undefined) {
-      throw new StartupError(`there is no room for ${config.name}`, 'remove other targets first');
-    }
-    try {
-      const opened = await openTarget(config, {
-        io: this.#io,
-        state,
-        server,
-        flushIndex,
-        makeRoom,
-        log: this.#log.child({ target: config.name }),
-        announce: (grown) => this.#aoe.announce(grown),
-      });
-      return { ...opened, flushIndex };
-    } catch (error) {
-      this.#flushIndexes.push(flushIndex);
-      throw error;
-    }
-  }
-
-  /**
-   * Closes a target that gets no more requests. One whose storage hangs is left alone.
-   *
-   * @returns whether it is closed
-   */
-  async #retire(opened: ServedTarget): Promise<boolean> {
-    const { target } = opened;
-    try {
-      if (!(await waitWhile(() => target.inFlight > 0))) throw new Error('its storage hangs');
-      await this.#release(opened);
-      return true;
-    } catch (error) {
-      // It is gone for initiators all the same; there is no way back.
-      this.#log.error(error, `${target.name} was removed, but could not be closed`);
-      return false;
-    }
-  }
-
-  async #release({ target, flushIndex }: ServedTarget): Promise<void> {
-    await target.close();
-    this.#flushIndexes.push(flushIndex);
   }
 
   #openLink(name: string): PacketLink {
@@ -293,10 +172,8 @@ export class DataPath {
       this.#io.abandon();
       throw new Error('storage hangs: requests in flight were abandoned');
     }
-    await this.discardTargets();
     this.#io.close();
-    const closed = await Promise.allSettled([...this.#targets].map((target) => target.close()));
-    for (const result of closed) if (result.status === 'rejected') throw result.reason;
+    await this.targets.closeAll();
   }
 
   #countDrops(): DropCounts {
@@ -312,11 +189,4 @@ export class DataPath {
       unsent: total('unsent'),
     };
   }
-}
-
-/** @returns false when requests are still in flight after a while */
-async function waitWhile(isBusy: () => boolean): Promise<boolean> {
-  const end = Date.now() + DRAIN_MS_MAX;
-  while (isBusy() && Date.now() < end) await sleep(DRAIN_POLL_MS);
-  return !isBusy();
 }

@@ -8,9 +8,10 @@ import { AtaDisk, type DiskIdentity } from './aoe/ata/ata-disk.ts';
 import type { StateStore } from './aoe/state-store.ts';
 import type { TargetState } from './aoe/target-state.ts';
 import type { FileIo } from './backends/file-io.ts';
-import { openBackend } from './backends/index.ts';
+import { openBackend, tryBackend } from './backends/index.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
 import { type BlockDevice, BlockOp } from './core/block-device.ts';
+import { BlockStatus } from './core/block-error.ts';
 import { CheckedDevice } from './core/checked-device.ts';
 import { CommittedDevice } from './core/committed-device.ts';
 import { CountedDevice } from './core/counted-device.ts';
@@ -30,6 +31,11 @@ export interface TargetServices {
   readonly server: ServerConfig;
   /** A request index for the target's own flushes. */
   readonly flushIndex: number;
+  /**
+   * The size of the target that this one replaces, whose storage must be there; undefined when
+   * there is none, and the state directory tells what initiators have seen.
+   */
+  readonly seenBytes: number | undefined;
   readonly log: Logger;
   /** Called when writes to a store wait for room. @returns whether there is some now */
   makeRoom(storePath: string): Promise<boolean>;
@@ -39,8 +45,18 @@ export interface TargetServices {
 
 /** A target, and what there is to tell about it. */
 export interface OpenedTarget {
+  readonly config: TargetConfig;
   readonly target: AoeTarget;
-  status(): TargetStatus;
+  /** Makes its size durable, which initiators will see: call it before the target is served. */
+  remember(): Promise<void>;
+  /**
+   * Makes all writes durable. None that was acknowledged waits for it once the target has failed.
+   *
+   * @throws {StartupError} it has failed right now
+   */
+  flush(): Promise<void>;
+  /** @param drained is it kept silent? */
+  status(drained: boolean): TargetStatus;
 }
 
 /**
@@ -52,6 +68,7 @@ export async function openTarget(
   config: TargetConfig,
   services: TargetServices,
 ): Promise<OpenedTarget> {
+  if (services.seenBytes !== undefined) tryTarget(config, services.seenBytes);
   const storage = await openBackend(config.backend, {
     io: services.io,
     name: config.name,
@@ -68,6 +85,18 @@ export async function openTarget(
   }
 }
 
+/**
+ * Looks whether a target can be opened whose storage is there, and may be in use, as far as that
+ * can be seen.
+ *
+ * @param seenBytes the size that initiators have seen
+ * @throws {StartupError} it could not be opened, or has shrunk
+ */
+export function tryTarget(config: TargetConfig, seenBytes: number): void {
+  const sizeBytes = tryBackend(config.backend, config.readOnly);
+  if (sizeBytes !== undefined) requireNotShrunk(config, sizeBytes, seenBytes);
+}
+
 async function buildTarget(
   config: TargetConfig,
   services: TargetServices,
@@ -75,7 +104,7 @@ async function buildTarget(
 ): Promise<OpenedTarget> {
   const { state, server, log } = services;
   const saved = await state.load(config.name);
-  requireNotShrunk(config, storage.sizeBytes, saved?.sizeBytes ?? 0);
+  requireNotShrunk(config, storage.sizeBytes, services.seenBytes ?? saved?.sizeBytes ?? 0);
   if (storage.sizeBytes % PAGE_BYTES !== 0) {
     log.warn(
       { sizeBytes: storage.sizeBytes },
@@ -83,11 +112,11 @@ async function buildTarget(
     );
   }
   const committed = new CommittedDevice(storage, config.writeCache, services.flushIndex, () =>
-    log.error('a flush failed: the target takes no more writes until the server is restarted'),
+    log.error('a flush failed: the target takes no more writes until it is opened anew'),
   );
-  const ordered = new OrderedDevice(committed);
-  const device = new CountedDevice(new CheckedDevice(ordered));
   const startedMs = Date.now();
+  const ordered = new OrderedDevice(committed, startedMs * 1000);
+  const device = new CountedDevice(new CheckedDevice(ordered));
   const disk = new AtaDisk({
     device,
     identity: identityOf(config.name),
@@ -121,8 +150,24 @@ async function buildTarget(
     announce: services.announce,
     log,
   });
-  if (saved?.sizeBytes !== storage.sizeBytes) await target.remember();
-  return { target, status: () => statusOf(config, target, device, committed) };
+  return {
+    config,
+    target,
+    remember: async () => {
+      if (saved?.sizeBytes !== storage.sizeBytes) await target.remember();
+    },
+    flush: () => flush(config, committed),
+    status: (drained) => ({ ...statusOf(config, target, device, committed), drained }),
+  };
+}
+
+async function flush({ name }: TargetConfig, committed: CommittedDevice): Promise<void> {
+  if (committed.failed || committed.capabilities.readOnly) return;
+  if ((await committed.flush()) === BlockStatus.ok) return;
+  throw new StartupError(
+    `a flush of ${name} failed, so that it cannot take writes any more`,
+    'put its storage right, then try again',
+  );
 }
 
 function statusOf(
@@ -130,7 +175,7 @@ function statusOf(
   target: AoeTarget,
   device: CountedDevice,
   committed: CommittedDevice,
-): TargetStatus {
+): Omit<TargetStatus, 'drained'> {
   const { configString, maskList, reserveList } = target.state;
   return {
     name: config.name,
@@ -185,8 +230,9 @@ function requireNotShrunk(config: TargetConfig, sizeBytes: number, savedBytes: n
   if (sizeBytes >= savedBytes) return;
   throw new StartupError(
     `${config.name} has ${sizeBytes} bytes, but initiators have seen it with ${savedBytes}`,
-    `give its storage the old size back; if nobody uses it any more, remove its file ` +
-      `${config.name}.json from the state directory`,
+    'give its storage the old size back, because disks never shrink; if nobody uses it any more, ' +
+      `take it out of the configuration, remove its file ${config.name}.json from the state ` +
+      'directory, and add it again',
   );
 }
 

@@ -4,33 +4,39 @@
  * data path runs in this thread, or in several of its own.
  */
 import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { ControlSocket } from './admin/control-socket.ts';
 import type { Operations, Reloaded } from './admin/operations.ts';
 import { Routes } from './admin/routes.ts';
 import { RivalWatch, refuseRivals } from './aoe/rival-watch.ts';
-import { addressOf, takes } from './aoe/share.ts';
+import { addressOf } from './aoe/share.ts';
 import { StateStore } from './aoe/state-store.ts';
 import type { ListChange } from './aoe/target-state.ts';
 import { becomeUser } from './become-user.ts';
-import { compareConfigs, findMovedStorage } from './config/compare.ts';
 import type { Config, TargetConfig } from './config/config.ts';
 import { LOG_LEVELS } from './config/schema.ts';
 import { StartupError } from './core/startup-error.ts';
 import { DataPath } from './data-path.ts';
+import { LiveTargets } from './live-targets.ts';
 import { setLogLevel } from './log.ts';
 import { native } from './native.ts';
+import { planReload, refuseSharedStores } from './reload-plan.ts';
 import { mergeStatus, type ServerStatus, type TargetStatus } from './status.ts';
 import { type ServedStore, ServedStores } from './stores/served-stores.ts';
 import { VERSION } from './version.ts';
 import { type Callable, WorkerThread } from './worker-thread.ts';
 
+/** How long a stop waits for a change of targets, such as a store that is being fetched. */
+const CHANGE_MS_MAX = 5000;
+
 export interface RunningServer {
   /**
-   * Adds and removes targets as a new configuration says. Nothing changes when it fails.
+   * Adds, changes and removes targets as a new configuration says. Nothing changes when it fails.
    *
    * @throws {ConfigError} the configuration is wrong
    * @throws {StartupError} it changes what only a restart can, or a target cannot be opened
+   * @throws {UnrestoredError} what was changed before it failed could not be undone
    */
   reload(): Promise<Reloaded>;
   /** Resolves when every thread that serves has answered: none of them hangs. */
@@ -69,17 +75,7 @@ export async function startServer(
   return server;
 }
 
-/** @throws {StartupError} a store would have to be open in several threads */
-function refuseSharedStores(targets: readonly TargetConfig[]): void {
-  const stored = targets.find(({ backend }) => backend.type === 'cas');
-  if (stored === undefined) return;
-  throw new StartupError(
-    `${stored.name} is in a content-addressed store, which one thread must have for itself`,
-    'set workers = 1',
-  );
-}
-
-function namesOf(targets: readonly TargetConfig[]): ReadonlyMap<number, string> {
+function namesOf(targets: readonly (TargetConfig | TargetStatus)[]): ReadonlyMap<number, string> {
   return new Map(targets.map((target) => [addressOf(target), target.name]));
 }
 
@@ -91,17 +87,16 @@ class Server implements RunningServer, Operations {
   readonly failed: Promise<Error>;
   #config: Config;
   readonly #loadAgain: () => Config;
-  /** Reloads and pauses of targets: one after the other. */
+  /** Whatever changes targets: one after the other. */
   #changing: Promise<unknown> = Promise.resolve();
   readonly #stores: ServedStores;
   readonly #log: Logger;
   readonly #parts: Part[] = [];
+  readonly #live: LiveTargets;
   readonly #startedAt = new Date();
   #state: StateStore | undefined;
   #control: ControlSocket | undefined;
   #rivals: RivalWatch | undefined;
-  /** Targets that were removed while their storage hung: it may still execute writes. */
-  readonly #unclosed: TargetConfig[] = [];
   #fail: (error: Error) => void = () => {};
   #closing: Promise<void> | undefined;
 
@@ -109,9 +104,11 @@ class Server implements RunningServer, Operations {
     this.#config = config;
     this.#loadAgain = loadAgain;
     this.#log = log;
+    this.#live = new LiveTargets(this.#parts, log);
     this.#stores = new ServedStores({
       findTarget: (path, volume) => this.#findTarget(path, volume),
-      whilePaused: (target, work) => this.#whilePaused(target, work),
+      whilePaused: (target, work) =>
+        this.#change(() => this.#live.whileDrained(addressOf(target), work)),
       log,
     });
     this.failed = new Promise((resolve) => {
@@ -121,7 +118,7 @@ class Server implements RunningServer, Operations {
 
   async start(): Promise<void> {
     const { server, targets } = this.#config;
-    if (server.workers > 1) refuseSharedStores(targets);
+    refuseSharedStores(this.#config);
     this.#state = await StateStore.open(server.stateDir, native.lockFile);
     this.#control = await ControlSocket.open({
       path: server.controlPath,
@@ -139,7 +136,7 @@ class Server implements RunningServer, Operations {
       const sockets = metrics && 'path' in metrics ? [controlPath, metrics.path] : [controlPath];
       await becomeUser(server.user, stateDir, sockets, this.#parts);
     }
-    this.#watchRivals();
+    await this.#watchRivals();
     this.#control.serve(new Routes(this));
     this.#log.info({ targets: targets.length, workers: server.workers }, 'serving');
   }
@@ -157,6 +154,7 @@ class Server implements RunningServer, Operations {
     return {
       version: VERSION,
       pid: process.pid,
+      configPath: this.#config.path,
       startedAt: this.#startedAt.toISOString(),
       workers: this.#parts.length,
       logLevel: this.#log.level,
@@ -173,11 +171,36 @@ class Server implements RunningServer, Operations {
     await Promise.all(this.#parts.map((part) => part.announce()));
   }
 
-  async setLists(name: string, lists: ListChange): Promise<boolean> {
-    const target = this.#config.targets.find((one) => one.name === name);
-    if (target === undefined) return false;
-    const address = addressOf(target);
-    return (await this.#partOf(address)?.setLists(address, lists)) ?? false;
+  setLists(name: string, lists: ListChange): Promise<boolean> {
+    // Not while the target is replaced: the new one would not know.
+    return this.#change(async () => {
+      const target = this.#config.targets.find((one) => one.name === name);
+      return target !== undefined && (await this.#live.setLists(addressOf(target), lists));
+    });
+  }
+
+  drain(name: string): Promise<TargetStatus | undefined> {
+    return this.#onTarget(name, (target) => this.#live.drain([addressOf(target)]));
+  }
+
+  resume(name: string): Promise<TargetStatus | undefined> {
+    return this.#onTarget(name, async (target) => {
+      await this.#refuseRivalOf(target);
+      await this.#live.resume([addressOf(target)]);
+    });
+  }
+
+  readd(name: string): Promise<TargetStatus | undefined> {
+    return this.#onTarget(name, async (target) => {
+      if (target.backend.type === 'memory') {
+        throw new StartupError(
+          `${name} is a disk in memory: opened anew, it would be empty`,
+          'remove the target, and add it again, if that is what you want',
+        );
+      }
+      await this.#refuseRivalOf(target);
+      await this.#live.readd(target);
+    });
   }
 
   async setLogLevel(text: string): Promise<boolean> {
@@ -203,11 +226,6 @@ class Server implements RunningServer, Operations {
       : new WorkerThread({ server, targets, share, onFailed });
   }
 
-  #partOf(address: number): Part | undefined {
-    const count = this.#parts.length;
-    return this.#parts.find((_, index) => takes({ index, count }, address));
-  }
-
   #change<T>(work: () => Promise<T>): Promise<T> {
     const changed = this.#changing.then(() => {
       if (this.#closing === undefined) return work();
@@ -225,75 +243,69 @@ class Server implements RunningServer, Operations {
     return targets.find(({ name }) => name === volume);
   }
 
-  #whilePaused<T>({ shelf, slot }: TargetStatus, work: () => Promise<T>): Promise<T> {
-    const address = addressOf({ shelf, slot });
+  /** Works on the target called `name`. @returns what became of it; undefined when there is none */
+  #onTarget(
+    name: string,
+    work: (target: TargetConfig) => Promise<unknown>,
+  ): Promise<TargetStatus | undefined> {
     return this.#change(async () => {
-      const part = this.#partOf(address);
+      const target = this.#config.targets.find((one) => one.name === name);
+      if (target === undefined) return undefined;
       try {
-        await part?.pauseTarget(address);
-        return await work();
+        await work(target);
       } finally {
-        await part?.resumeTarget(address);
+        await this.#watchRivals();
       }
+      return this.#statusOf(name);
     });
   }
 
+  async #statusOf(name: string): Promise<TargetStatus | undefined> {
+    const { targets } = await this.status();
+    return targets.find((target) => target.name === name);
+  }
+
+  /** @throws {StartupError} a drained target is served by another server now */
+  async #refuseRivalOf(target: TargetConfig): Promise<void> {
+    const status = await this.#statusOf(target.name);
+    if (status?.drained) await refuseRivals(namesOf([target]), this.#config.server.interfaces);
+  }
+
   async #reload(): Promise<Reloaded> {
+    const now = this.#config;
     const next = this.#loadAgain();
-    const { added, removed, fixed } = compareConfigs(this.#config, next);
-    if (fixed.length > 0) {
-      throw new StartupError(
-        `only a restart can change ${fixed.join(', ')}`,
-        'undo these changes, or restart the server',
-      );
-    }
-    const moved = findMovedStorage([...this.#config.targets, ...this.#unclosed], added);
-    if (moved !== undefined) {
-      throw new StartupError(
-        moved,
-        'reload twice: remove the other target first; if its storage hangs, restart the server',
-      );
-    }
-    if (next.server.workers > 1) refuseSharedStores(next.targets);
+    const change = planReload(now, next);
+    const { added, changed, removed } = change;
+    this.#live.refuseMovedStorage(now.targets, change);
     await refuseRivals(namesOf(added), next.server.interfaces);
-    await this.#addTargets(added);
-    await this.#removeTargets(removed);
-    const { logLevel } = this.#config.server;
+    await this.#live.change(change);
     this.#config = next;
     // Otherwise the operator's choice stays.
-    if (next.server.logLevel !== logLevel) await this.setLogLevel(next.server.logLevel);
-    this.#watchRivals();
-    const names = { added: added.map(nameOf), removed: removed.map(nameOf) };
+    if (next.server.logLevel !== now.server.logLevel) await this.setLogLevel(next.server.logLevel);
+    await this.#watchRivals();
+    const names = {
+      added: added.map(nameOf),
+      changed: changed.map(nameOf),
+      removed: removed.map(nameOf),
+    };
     this.#log.info(names, 'reloaded');
     return names;
   }
 
-  /** Adds all of them, or none. */
-  async #addTargets(added: readonly TargetConfig[]): Promise<void> {
-    try {
-      for (const part of this.#parts) await part.openTargets(added);
-    } catch (error) {
-      await Promise.all(this.#parts.map((part) => part.discardTargets()));
-      throw error;
-    }
-    await Promise.all(this.#parts.map((part) => part.serveTargets()));
-  }
-
-  async #removeTargets(removed: readonly TargetConfig[]): Promise<void> {
-    const addresses = removed.map(addressOf);
-    const unclosed = await Promise.all(this.#parts.map((part) => part.removeTargets(addresses)));
-    const left = new Set(unclosed.flat());
-    this.#unclosed.push(...removed.filter((target) => left.has(addressOf(target))));
-  }
-
-  #watchRivals(): void {
-    const { server, targets } = this.#config;
+  /** Others may serve what is drained here. */
+  async #watchRivals(): Promise<void> {
+    const { targets } = await this.status();
+    const served = targets.filter(({ drained }) => !drained);
     this.#rivals?.close();
-    this.#rivals = new RivalWatch(namesOf(targets), server.interfaces, this.#log);
+    this.#rivals = new RivalWatch(namesOf(served), this.#config.server.interfaces, this.#log);
   }
 
   async #close(): Promise<void> {
-    await this.#changing;
+    const timer = new AbortController();
+    const late = sleep(CHANGE_MS_MAX, undefined, timer).catch(() => {});
+    await Promise.race([this.#changing, late]);
+    timer.abort();
+    this.#live.stop();
     await this.#control?.close();
     await this.#stores.close();
     this.#rivals?.close();

@@ -1,7 +1,8 @@
 /**
  * What the server tells about itself: plain data, the same in every thread, as JSON on the control
  * socket and in the program's output. The schemas are the types, and the description that the
- * control socket gives of them. Counters count from the start of the server.
+ * control socket gives of them. Counters count
+ * from the start of the server, and those of a target from when it was opened last.
  */
 import { z } from 'zod';
 import { storeStatusSchema } from './stores/contract.ts';
@@ -42,7 +43,10 @@ export const targetStatusSchema = z
     writeCache: z.boolean().describe('Are writes acknowledged before they are durable?'),
     failed: z
       .boolean()
-      .describe('A flush failed: no write succeeds until the server is restarted.'),
+      .describe(
+        'A flush failed: no write succeeds until it is opened anew, by readd or a restart.',
+      ),
+    drained: z.boolean().describe('Is it kept silent, with all its writes durable?'),
     inFlight: count('Requests that are not answered yet.'),
     lastAccess: z.iso
       .datetime()
@@ -123,6 +127,7 @@ const partStatusSchema = z.strictObject({
 export const serverStatusSchema = partStatusSchema
   .extend({
     version: z.string(),
+    configPath: z.string().describe('The configuration file, absolute.'),
     pid: z.number(),
     startedAt: z.iso.datetime(),
     workers: count('Threads that serve.'),

@@ -7,11 +7,11 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Share } from './aoe/share.ts';
-import type { ListChange } from './aoe/target-state.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
 import type { LogLevel } from './config/schema.ts';
 import { StartupError } from './core/startup-error.ts';
 import type { DataPath } from './data-path.ts';
+import type { ServedTargets } from './served-targets.ts';
 import type { PartStatus } from './status.ts';
 
 /** What the thread is started with. */
@@ -21,32 +21,40 @@ export interface WorkerData {
   readonly share: Share;
 }
 
-/** What a data path can be asked for from another thread. */
-export type Callable = Pick<
-  DataPath,
-  | 'openTargets'
-  | 'serveTargets'
-  | 'discardTargets'
-  | 'removeTargets'
-  | 'pauseTarget'
-  | 'resumeTarget'
-  | 'keepCapabilities'
-  | 'reduceCapabilities'
-  | 'status'
-  | 'announce'
-  | 'setLists'
-  | 'setLogLevel'
->;
-export type CallName = keyof Callable;
-
-/** What the thread is told to do. A call is answered by number. */
-export type WorkerOrder =
+/** What the targets of a data path can be asked for from another thread. */
+export type TargetCalls = Pick<
+  ServedTargets,
+  | 'try'
+  | 'open'
+  | 'remember'
+  | 'serve'
+  | 'discard'
+  | 'drain'
   | 'close'
-  | {
-      readonly call: number;
-      readonly name: CallName;
-      readonly args: readonly unknown[];
-    };
+  | 'resume'
+  | 'remove'
+  | 'setLists'
+>;
+/** What a data path can be asked for besides. */
+export type PathCalls = Pick<
+  DataPath,
+  'keepCapabilities' | 'reduceCapabilities' | 'status' | 'announce' | 'setLogLevel'
+>;
+/** A data path, in this thread or another one. */
+export interface Callable extends PathCalls {
+  readonly targets: TargetCalls;
+}
+
+/** A call is answered by number. */
+export interface WorkerCall {
+  readonly call: number;
+  readonly of: 'path' | 'targets';
+  readonly name: keyof PathCalls | keyof TargetCalls;
+  readonly args: readonly unknown[];
+}
+
+/** What the thread is told to do. */
+export type WorkerOrder = 'close' | WorkerCall;
 
 /** What the thread says: what became of a call, or that it cannot go on. */
 export type WorkerMessage =
@@ -72,7 +80,19 @@ interface Call {
   reject(error: Error): void;
 }
 
-export class WorkerThread {
+export class WorkerThread implements Callable {
+  readonly targets: TargetCalls = {
+    try: (configs) => this.#askTargets('try', configs),
+    open: (configs) => this.#askTargets('open', configs),
+    remember: () => this.#askTargets('remember'),
+    serve: (drained) => this.#askTargets('serve', drained),
+    discard: () => this.#askTargets('discard'),
+    drain: (addresses) => this.#askTargets('drain', addresses),
+    close: (addresses) => this.#askTargets('close', addresses),
+    resume: (addresses) => this.#askTargets('resume', addresses),
+    remove: (addresses) => this.#askTargets('remove', addresses),
+    setLists: (address, lists) => this.#askTargets('setLists', address, lists),
+  };
   readonly #worker: Worker;
   readonly #onFailed: (error: Error) => void;
   readonly #exited: Promise<unknown>;
@@ -102,52 +122,24 @@ export class WorkerThread {
     await this.#started;
   }
 
-  async openTargets(configs: readonly TargetConfig[]): Promise<void> {
-    await this.#call('openTargets', configs);
+  keepCapabilities(): Promise<void> {
+    return this.#askPath('keepCapabilities');
   }
 
-  async serveTargets(): Promise<void> {
-    await this.#call('serveTargets');
-  }
-
-  async discardTargets(): Promise<void> {
-    await this.#call('discardTargets');
-  }
-
-  removeTargets(addresses: readonly number[]): Promise<number[]> {
-    return this.#call('removeTargets', addresses);
-  }
-
-  async pauseTarget(address: number): Promise<void> {
-    await this.#call('pauseTarget', address);
-  }
-
-  async resumeTarget(address: number): Promise<void> {
-    await this.#call('resumeTarget', address);
-  }
-
-  async keepCapabilities(): Promise<void> {
-    await this.#call('keepCapabilities');
-  }
-
-  async reduceCapabilities(): Promise<void> {
-    await this.#call('reduceCapabilities');
+  reduceCapabilities(): Promise<void> {
+    return this.#askPath('reduceCapabilities');
   }
 
   status(): Promise<PartStatus> {
-    return this.#call('status');
+    return this.#askPath('status');
   }
 
-  async announce(): Promise<void> {
-    await this.#call('announce');
+  announce(): Promise<void> {
+    return this.#askPath('announce');
   }
 
-  setLists(address: number, lists: ListChange): Promise<boolean> {
-    return this.#call('setLists', address, lists);
-  }
-
-  async setLogLevel(level: LogLevel): Promise<void> {
-    await this.#call('setLogLevel', level);
+  setLogLevel(level: LogLevel): Promise<void> {
+    return this.#askPath('setLogLevel', level);
   }
 
   async close(): Promise<void> {
@@ -156,14 +148,19 @@ export class WorkerThread {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  #call<Name extends CallName>(
-    name: Name,
-    ...args: Parameters<Callable[Name]>
-  ): ReturnType<Callable[Name]> {
+  #askPath<Name extends keyof PathCalls>(name: Name, ...args: Parameters<PathCalls[Name]>) {
+    return this.#ask('path', name, args) as ReturnType<PathCalls[Name]>;
+  }
+
+  #askTargets<Name extends keyof TargetCalls>(name: Name, ...args: Parameters<TargetCalls[Name]>) {
+    return this.#ask('targets', name, args) as ReturnType<TargetCalls[Name]>;
+  }
+
+  #ask(of: 'path' | 'targets', name: keyof PathCalls | keyof TargetCalls, args: unknown[]) {
     const call = ++this.#lastCall;
     const answer = this.#answerTo(call);
-    this.#worker.postMessage({ call, name, args } satisfies WorkerOrder);
-    return answer as ReturnType<Callable[Name]>;
+    this.#worker.postMessage({ call, of, name, args } satisfies WorkerOrder);
+    return answer;
   }
 
   #answerTo(call: number): Promise<unknown> {

@@ -5,13 +5,15 @@ import { StartupError } from './core/startup-error.ts';
 import { DataPath } from './data-path.ts';
 import { createLogger } from './log.ts';
 import {
-  type CallName,
   type Failure,
   START_CALL,
+  type WorkerCall,
   type WorkerData,
   type WorkerMessage,
   type WorkerOrder,
 } from './worker-thread.ts';
+
+type Callee = Readonly<Record<string, (...args: readonly unknown[]) => Promise<unknown>>>;
 
 const { server, targets, share } = workerData as WorkerData;
 const port = parentPort as MessagePort;
@@ -33,17 +35,18 @@ port.on('message', (order: WorkerOrder) => {
     void path
       .close()
       .catch(fail)
-      .finally(() => port.close());
-  else void answer(order.call, order.name, order.args);
+      // Storage that hangs would keep the thread; this ends it, and not the process.
+      .finally(() => process.exit());
+  else void answer(order);
 });
 
 path.start().then(() => say({ type: 'done', call: START_CALL, result: undefined }), fail);
 
-async function answer(call: number, name: CallName, args: readonly unknown[]): Promise<void> {
-  // The other thread's compiler has checked the arguments.
-  const perform = path[name].bind(path) as (...args: readonly unknown[]) => Promise<unknown>;
+async function answer({ call, of, name, args }: WorkerCall): Promise<void> {
+  // The other thread's compiler has checked name and arguments.
+  const callee = (of === 'path' ? path : path.targets) as unknown as Callee;
   try {
-    say({ type: 'done', call, result: await perform(...args) });
+    say({ type: 'done', call, result: await callee[name]?.(...args) });
   } catch (error) {
     say({ type: 'refused', call, ...describe(error as Error) });
   }

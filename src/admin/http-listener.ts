@@ -16,8 +16,10 @@ const HEADER_BYTES_MAX = 8 << 10;
 /** Nothing that is sent here is long: a list of 255 addresses takes 5 KiB. */
 const BODY_BYTES_MAX = 64 << 10;
 const REQUEST_MS_MAX = 5000;
-/** For the work on a request, and for a client that does not read its reply. */
+/** For a client that does not read its reply. */
 const IDLE_MS_MAX = 30_000;
+/** For the work on a request: a change of targets may have to wait for storage. */
+const WORK_MS_MAX = 600_000;
 const CHECK_INTERVAL_MS = 1000;
 
 /** Answers a request. @param path without what follows a question mark @param body as JSON */
@@ -71,6 +73,7 @@ export class HttpListener {
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { status, type, text } = await this.#reply(request);
+    request.socket.setTimeout(IDLE_MS_MAX);
     response.writeHead(status, { 'content-type': type, connection: 'close' });
     response.end(text);
   }
@@ -79,7 +82,9 @@ export class HttpListener {
     try {
       const { method = '', url = '' } = request;
       const [path = ''] = url.split('?');
-      return await this.#respond(method, path, await readBody(request));
+      const body = await readBody(request);
+      request.socket.setTimeout(WORK_MS_MAX);
+      return await this.#respond(method, path, body);
     } catch (error) {
       const isOurs = !(error instanceof RequestError) && !request.errored;
       if (isOurs) this.#log.error(error, 'a control request failed');

@@ -96,6 +96,9 @@ const GAUGES: readonly Metric[] = [
     'Whether a flush failed and no write succeeds',
     (target, labels) => [[labels, Number(target.failed)]],
   ),
+  perTarget('aoe_target_drained', 'Whether the target is kept silent', (target, labels) => [
+    [labels, Number(target.drained)],
+  ]),
   perTarget(
     'aoe_target_write_cache',
     'Whether writes are acknowledged before they are durable',

@@ -1,4 +1,5 @@
 /** What is said between a listener and those who answer. */
+import { StartupError } from '../core/startup-error.ts';
 
 /** A request that is refused; the program shows `message` and `remedy` to people. */
 export class RequestError extends Error {
@@ -10,6 +11,16 @@ export class RequestError extends Error {
     super(message);
     this.status = status;
     this.remedy = remedy;
+  }
+}
+
+/** Tells a client what a {@link StartupError} tells the operator; other errors are not its business. */
+export async function refusing<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof StartupError)) throw error;
+    throw new RequestError(409, error.message, error.remedy);
   }
 }
 

@@ -2,11 +2,11 @@
 import { z } from 'zod';
 import { LIST_LENGTH_MAX } from '../aoe/target-state.ts';
 import { formatMacAddress, isUnicastMac, parseMacAddress } from '../net/ethernet.ts';
-import { serverStatusSchema } from '../status.ts';
+import { serverStatusSchema, targetStatusSchema } from '../status.ts';
 import { METRICS_TYPE, renderMetrics } from './metrics.ts';
 import { describeRoutes } from './openapi.ts';
 import type { Operations, Reloaded } from './operations.ts';
-import { type Reply, RequestError } from './request.ts';
+import { type Reply, RequestError, refusing } from './request.ts';
 import { STORE_ROUTES } from './store-routes.ts';
 
 const JSON_TYPE = 'application/json';
@@ -45,6 +45,7 @@ const announcedSchema = z.strictObject({
 
 const reloadedSchema = z.strictObject({
   added: z.array(z.string()),
+  changed: z.array(z.string()),
   removed: z.array(z.string()),
 });
 
@@ -66,7 +67,8 @@ export const ROUTES: readonly Route[] = [
   {
     method: 'POST',
     path: '/v1/reload',
-    summary: 'Read the configuration anew, add and remove targets; a wrong one changes nothing',
+    summary:
+      'Read the configuration anew; add, change and remove targets; a wrong one changes nothing',
     answer: reloadedSchema,
     run: reload,
   },
@@ -78,6 +80,9 @@ export const ROUTES: readonly Route[] = [
     answer: levelSchema,
     run: setLogLevel,
   },
+  targetRoute('drain', 'Take no more requests for a target; when answered all writes are durable'),
+  targetRoute('resume', 'Serve a drained target again'),
+  targetRoute('readd', 'Drain a target, open its storage anew, and serve it'),
   ...listRoutes('mask-list', 'maskList', 'MAC mask list'),
   ...listRoutes('reserve-list', 'reserveList', 'reserve list'),
   ...STORE_ROUTES,
@@ -158,12 +163,17 @@ async function announce(operations: Operations): Promise<z.infer<typeof announce
   };
 }
 
+interface Failure extends Error {
+  readonly remedy?: string;
+  readonly isUnrestored?: boolean;
+}
+
 async function reload(operations: Operations): Promise<Reloaded> {
   try {
     return await operations.reload();
   } catch (error) {
-    const remedy = (error as { remedy?: string }).remedy ?? 'mend the file';
-    throw new RequestError(409, (error as Error).message, `${remedy}; nothing has changed`);
+    const { message, remedy = 'mend the file', isUnrestored = false } = error as Failure;
+    throw new RequestError(409, message, isUnrestored ? remedy : `${remedy}; nothing has changed`);
   }
 }
 
@@ -177,6 +187,22 @@ async function setLogLevel(
     `there is no log level ${level}`,
     'the levels are those of log_level in the configuration file',
   );
+}
+
+/** What is done to a target as a whole. */
+function targetRoute(name: 'drain' | 'resume' | 'readd', summary: string): Route {
+  return {
+    method: 'POST',
+    path: `/v1/targets/{target}/${name}`,
+    summary,
+    answer: targetStatusSchema,
+    async run(operations, { named }) {
+      const target = named['target'] as string;
+      const status = await refusing(operations[name](target));
+      if (status === undefined) throw await noTarget(operations, target);
+      return status;
+    },
+  };
 }
 
 /** What can be done with a list of a target. */

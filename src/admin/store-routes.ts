@@ -1,6 +1,5 @@
 /** What can be asked about the stores of a running server. */
 import type { z } from 'zod';
-import { StartupError } from '../core/startup-error.ts';
 import {
   cloneSchema,
   deletedSchema,
@@ -15,7 +14,7 @@ import {
 } from '../stores/contract.ts';
 import type { ServedStore } from '../stores/served-stores.ts';
 import type { Operations } from './operations.ts';
-import { RequestError } from './request.ts';
+import { RequestError, refusing } from './request.ts';
 import type { Asked, Route } from './routes.ts';
 
 type StoreAsked<Body> = Asked<Body> & { readonly store: ServedStore };
@@ -89,12 +88,7 @@ function storeRoute({
     async run(operations, asked) {
       const store = operations.store(asked.named['store'] as string);
       if (store === undefined) throw await noStore(operations, asked.named);
-      try {
-        return await act({ ...asked, store });
-      } catch (error) {
-        if (!(error instanceof StartupError)) throw error;
-        throw new RequestError(409, error.message, error.remedy);
-      }
+      return refusing(act({ ...asked, store }));
     },
   };
 }

@@ -1,5 +1,5 @@
 /** The `device` backend: a block device of this host, opened for nobody else. */
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
 import { StartupError } from '../core/startup-error.ts';
 import { native } from '../native.ts';
 import { requireSectorAlignment } from './direct-io.ts';
@@ -17,15 +17,10 @@ export interface HostDevice {
  * @throws {StartupError} what is wrong with the device, and the remedy
  */
 export function openHostDevice(io: FileIo, device: HostDevice, readOnly: boolean): FileDevice {
-  const fd = openExclusively(device, readOnly);
+  const fd = openDevice(device, readOnly, constants.O_EXCL);
   try {
     const stats = fstatSync(fd);
-    if (!stats.isBlockDevice()) {
-      throw new StartupError(
-        `${device.path} is not a block device`,
-        'name a block device such as /dev/sdb, or use backend = "file" for an image',
-      );
-    }
+    requireBlockDevice(stats, device);
     if (device.direct) requireSectorAlignment(fd, device.path);
     const trim = !readOnly && canWriteZeroes(stats.rdev);
     return new FileDevice(io, {
@@ -41,9 +36,34 @@ export function openHostDevice(io: FileIo, device: HostDevice, readOnly: boolean
   }
 }
 
-function openExclusively(device: HostDevice, readOnly: boolean): number {
-  const { O_RDONLY, O_RDWR, O_EXCL, O_DIRECT } = constants;
-  const flags = (readOnly ? O_RDONLY : O_RDWR) | O_EXCL | (device.direct ? O_DIRECT : 0);
+/**
+ * Opens a block device for a moment, which may be in use, to see whether it can be opened.
+ *
+ * @returns its bytes
+ * @throws {StartupError} as {@link openHostDevice} would
+ */
+export function tryHostDevice(device: HostDevice, readOnly: boolean): number {
+  const fd = openDevice(device, readOnly, 0);
+  try {
+    requireBlockDevice(fstatSync(fd), device);
+    return native.blockDeviceSize(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function requireBlockDevice(stats: Stats, { path }: HostDevice): void {
+  if (stats.isBlockDevice()) return;
+  throw new StartupError(
+    `${path} is not a block device`,
+    'name a block device such as /dev/sdb, or use backend = "file" for an image',
+  );
+}
+
+/** @param exclusive O_EXCL, or 0 */
+function openDevice(device: HostDevice, readOnly: boolean, exclusive: number): number {
+  const { O_RDONLY, O_RDWR, O_DIRECT } = constants;
+  const flags = (readOnly ? O_RDONLY : O_RDWR) | exclusive | (device.direct ? O_DIRECT : 0);
   try {
     return openSync(device.path, flags);
   } catch (error) {

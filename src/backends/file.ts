@@ -1,5 +1,13 @@
 /** The `file` backend: an image, or a part of one, in a file system. */
-import { closeSync, constants, fstatSync, fsyncSync, ftruncateSync, openSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';
@@ -34,13 +42,32 @@ export function openFileDevice(io: FileIo, image: FileImage, readOnly: boolean):
   }
 }
 
-function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): FileDevice {
-  if (!fstatSync(fd).isFile()) {
+/**
+ * Opens an image for a moment, which may be in use, to see whether it can be opened. It is neither
+ * created nor extended.
+ *
+ * @returns bytes of the device that are there
+ * @throws {StartupError} as {@link openFileDevice} would, and when the image is missing
+ */
+export function tryFileImage(image: FileImage, readOnly: boolean): number {
+  if (!existsSync(image.path)) {
     throw new StartupError(
-      `${image.path} is not a regular file`,
-      'name an image file, or use backend = "device" for a block device',
+      `${image.path} is missing, and an empty image cannot take the place of a disk that is served`,
+      'put the image there',
     );
   }
+  const fd = openImage({ ...image, sizeBytes: undefined }, readOnly);
+  try {
+    requireRegular(fd, image);
+    const available = Math.max(0, fstatSync(fd).size - image.offsetBytes);
+    return Math.min(available, image.lengthBytes ?? available);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): FileDevice {
+  requireRegular(fd, image);
   if (!native.lockImage(fd)) {
     throw new StartupError(
       `${image.path} is in use by another process`,
@@ -55,6 +82,14 @@ function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): 
     native.unlockImage(fd);
     throw error;
   }
+}
+
+function requireRegular(fd: number, image: FileImage): void {
+  if (fstatSync(fd).isFile()) return;
+  throw new StartupError(
+    `${image.path} is not a regular file`,
+    'name an image file, or use backend = "device" for a block device',
+  );
 }
 
 class LockedFileDevice extends FileDevice {

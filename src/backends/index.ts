@@ -1,7 +1,10 @@
 /** The backends by name: from a target's configuration to its device. */
 import assert from 'node:assert';
+import { accessSync, constants } from 'node:fs';
+import { join } from 'node:path';
 import type { BackendConfig, CasBackendConfig, RemoteStoreConfig } from '../config/config.ts';
 import type { BlockDevice } from '../core/block-device.ts';
+import { StartupError } from '../core/startup-error.ts';
 import {
   openBlobs,
   openCasDevice,
@@ -9,8 +12,8 @@ import {
   REMOTE_DEFAULTS,
   type StoreOptions,
 } from './cas/index.ts';
-import { openHostDevice } from './device.ts';
-import { openFileDevice } from './file.ts';
+import { openHostDevice, tryHostDevice } from './device.ts';
+import { openFileDevice, tryFileImage } from './file.ts';
 import type { FileIo } from './file-io.ts';
 import { openMemoryDevice } from './memory.ts';
 
@@ -50,6 +53,39 @@ export async function openBackend(
       return openMemoryDevice(io, backend.sizeBytes, readOnly);
     case 'cas':
       return openCasBackend(backend, options);
+  }
+}
+
+/**
+ * Looks whether storage that is there can be opened, as far as that can be seen: it may be in use.
+ *
+ * @returns bytes of the disk that are there; undefined where only its store knows
+ * @throws {StartupError} it is not there, or could not be opened
+ */
+export function tryBackend(backend: BackendConfig, readOnly: boolean): number | undefined {
+  switch (backend.type) {
+    case 'file':
+      return tryFileImage(backend, readOnly);
+    case 'device':
+      return tryHostDevice(backend, readOnly);
+    case 'memory':
+      return backend.sizeBytes;
+    case 'cas':
+      requireStoreAccess(backend.blobStore.path);
+      return undefined;
+  }
+}
+
+/** @throws {StartupError} this user may not open the store at `path` */
+function requireStoreAccess(path: string): void {
+  try {
+    accessSync(join(path, 'lock'), constants.R_OK | constants.W_OK);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    // Without the file there is no store yet.
+    if (code === 'ENOENT') return;
+    const remedy = 'let the user that runs aoe-server read and write it';
+    throw new StartupError(`cannot open the store ${path}: ${message}`, remedy, { cause });
   }
 }
 

@@ -6,9 +6,12 @@ import { Command, InvalidArgumentError } from 'commander';
 import type { Initiator } from '../aoe/initiator/initiator.ts';
 import { type LoadOptions, type LoadResult, runLoad } from '../aoe/initiator/load.ts';
 import type { RemoteTarget } from '../aoe/initiator/remote-target.ts';
+import { addressOf } from '../aoe/share.ts';
+import { targetName } from '../config/config.ts';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';
 import { formatMacAddress } from '../net/ethernet.ts';
+import { type Address, parseAddress } from './address.ts';
 import { listInterfaces } from './network-interfaces.ts';
 import { formatTable } from './table.ts';
 
@@ -39,9 +42,6 @@ interface Reached {
   readonly bufferCount: number;
 }
 
-const ADDRESS = /^e?(\d{1,5})\.(\d{1,3})$/;
-const SHELF_MAX = 0xfffe;
-const SLOT_MAX = 0xfe;
 const SPIN_US = 50;
 const WINDOW = 256;
 const BLOCK_SECTORS = 8;
@@ -71,7 +71,7 @@ export function benchCommand(): Command {
 
 /** @throws {StartupError} no such target answers */
 async function bench(
-  address: number,
+  address: Address,
   interfaceName: string | undefined,
   options: BenchOptions,
 ): Promise<void> {
@@ -82,7 +82,9 @@ async function bench(
   const { sizeSectors, model } = await target.identify();
   if (!options.json) {
     const path = `${formatMacAddress(target.mac)} on ${reached.interface}`;
-    console.log(`${formatAddress(address)} at ${path}: ${model}, ${sizeSectors} sectors\n`);
+    console.log(
+      `${targetName(address.shelf, address.slot)} at ${path}: ${model}, ${sizeSectors} sectors\n`,
+    );
   }
   const rows: Row[] = [];
   let latenciesUs: Float64Array | undefined;
@@ -114,28 +116,30 @@ function workloadsOf(
 }
 
 /** Opens the first interface on which the target answers. */
-async function reach(address: number, names: readonly string[]): Promise<Reached> {
+async function reach(address: Address, names: readonly string[]): Promise<Reached> {
   // Loaded on demand: the other commands work where the native addon does not.
   const { Initiator } = await import('../aoe/initiator/initiator.ts');
   const { discoverTargets } = await import('../aoe/initiator/discover.ts');
   const { RemoteTarget } = await import('../aoe/initiator/remote-target.ts');
   for (const name of names) {
     const initiator = Initiator.open({ interface: name, window: WINDOW, spinUs: SPIN_US });
-    const found = (await discoverTargets(initiator)).find((one) => one.address === address);
+    const found = (await discoverTargets(initiator)).find(
+      (one) => one.address === addressOf(address),
+    );
     if (found === undefined) {
       await initiator.close();
       continue;
     }
     return {
       initiator,
-      target: new RemoteTarget(initiator, found.mac, address),
+      target: new RemoteTarget(initiator, found.mac, found.address),
       interface: name,
       sectorsPerFrame: found.config.sectorCount,
       bufferCount: found.config.bufferCount,
     };
   }
   throw new StartupError(
-    `${formatAddress(address)} does not answer on ${names.join(', ')}`,
+    `${targetName(address.shelf, address.slot)} does not answer on ${names.join(', ')}`,
     'see what does: aoe-server discover',
   );
 }
@@ -188,18 +192,6 @@ export function formatHistogram(latenciesUs: Float64Array): string {
     return [`${2 ** bucket} to ${2 ** (bucket + 1)} us`, `${count}`, bar];
   });
   return formatTable(rows);
-}
-
-function formatAddress(address: number): string {
-  return `e${address >>> 8}.${address & 0xff}`;
-}
-
-function parseAddress(text: string): number {
-  const [, shelf, slot] = ADDRESS.exec(text)?.map(Number) ?? [];
-  if (shelf === undefined || slot === undefined || shelf > SHELF_MAX || slot > SLOT_MAX) {
-    throw new InvalidArgumentError('must be a shelf and a slot, such as e1.0');
-  }
-  return shelf * 256 + slot;
 }
 
 function parseSeconds(text: string): number {

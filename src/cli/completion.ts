@@ -27,19 +27,23 @@ interface Place {
   readonly option: Option | undefined;
   /** The arguments before it. */
   readonly before: readonly string[];
+  /** The configuration file that was named, or is meant by default. */
+  readonly config: string;
 }
+
+const CONFIG_OPTION = '--config';
 
 /** Lets the shell take any path, or any directory, instead of a candidate. */
 const FILES = ':files';
 const DIRECTORIES = ':directories';
 
 /** What stands for an argument or the value of an option, by its name. */
-const SOURCES: Readonly<Record<string, (before: readonly string[]) => readonly string[]>> = {
+const SOURCES: Readonly<Record<string, (config: string) => readonly string[]>> = {
   config: () => [FILES],
   image: () => [FILES],
   store: () => [DIRECTORIES],
   interface: () => listInterfaces(),
-  target: ([config = '']) => loadConfig(config).targets.map(({ name }) => name),
+  target: (config) => loadConfig(config).targets.map(({ name }) => name),
 };
 
 export function addCompletionCommands(program: Command): void {
@@ -74,7 +78,9 @@ function findPlace(program: Command, words: readonly string[]): Place {
   let command = program;
   let option: Option | undefined;
   let before: string[] = [];
+  let config: string | undefined;
   for (const word of words) {
+    if (option?.long === CONFIG_OPTION) config = word;
     if (word.startsWith('-')) {
       const found = command.options.find(({ short, long }) => word === short || word === long);
       option = found?.required ? found : undefined;
@@ -89,10 +95,12 @@ function findPlace(program: Command, words: readonly string[]): Place {
     if (child === undefined) before.push(word);
     else [command, before] = [child, []];
   }
-  return { command, option, before };
+  const usual = command.options.find(({ long }) => long === CONFIG_OPTION)?.defaultValue;
+  return { command, option, before, config: config ?? usual ?? before[0] ?? '' };
 }
 
-function candidatesAt({ command, option, before }: Place, current: string): Candidate[] {
+function candidatesAt(place: Place, current: string): Candidate[] {
+  const { command, option, before, config } = place;
   const help = command.createHelp();
   if (current.startsWith('-')) {
     return help
@@ -100,15 +108,17 @@ function candidatesAt({ command, option, before }: Place, current: string): Cand
       .map(({ long, description }) => ({ word: long ?? '', about: description }));
   }
   if (option !== undefined) {
-    return valuesOf(option.attributeName(), option.argChoices, option.description, before);
+    return valuesOf(option.attributeName(), option.argChoices, option.description, config);
   }
   const commands = before.length > 0 ? [] : help.visibleCommands(command);
-  const argument = argumentsOf(command)[before.length];
+  const args = argumentsOf(command);
+  const last = args.at(-1);
+  const argument = args[before.length] ?? (last?.variadic ? last : undefined);
   return [
     ...commands.map((one) => ({ word: one.name(), about: one.description() })),
     ...(argument === undefined
       ? []
-      : valuesOf(argument.name(), argument.argChoices, argument.description, before)),
+      : valuesOf(argument.name(), argument.argChoices, argument.description, config)),
   ];
 }
 
@@ -123,10 +133,10 @@ function valuesOf(
   name: string,
   choices: readonly string[] | undefined,
   about: string,
-  before: readonly string[],
+  config: string,
 ): Candidate[] {
   try {
-    const values = choices ?? SOURCES[name]?.(before) ?? [];
+    const values = choices ?? SOURCES[name]?.(config) ?? [];
     return values.map((word) => ({ word, about }));
   } catch {
     // There is no interface, or the configuration is wrong: nobody asked to be told here.

@@ -6,6 +6,10 @@ import { loadConfig } from '../config/load.ts';
 
 const STATUS_OK = 200;
 const TIMEOUT_MS = 30_000;
+/** For what may have to wait for storage. */
+export const CHANGE_TIMEOUT_MS = 600_000;
+/** Where the packaged server has its configuration. */
+const DEFAULT_CONFIG = '/etc/aoe-server.toml';
 
 /** What every command about a running server can be given. */
 export interface ControlOptions {
@@ -22,6 +26,26 @@ export class ControlError extends Error {
   }
 }
 
+/** The server was reached, and refuses. */
+export class RefusedError extends ControlError {}
+
+/** What a command about the targets of a running server can be given. */
+export interface ServerOptions extends ControlOptions {
+  readonly config: string;
+}
+
+/** A command about targets of a running server. */
+export function serverCommand(name: string, examples: readonly string[]): Command {
+  return new Command(name)
+    .option(
+      '--config <config>',
+      'configuration file that the server was started with',
+      DEFAULT_CONFIG,
+    )
+    .option('--json', 'print JSON')
+    .addHelpText('after', formatExamples(examples));
+}
+
 /**
  * A command about a running server.
  *
@@ -36,9 +60,17 @@ export function controlCommand(
   const command = new Command(name);
   command.argument('<config>', 'configuration file that the server was started with');
   for (const argument of args) command.addArgument(argument);
-  return command
-    .option('--json', 'print JSON')
-    .addHelpText('after', ['', 'Examples:', ...examples.map((line) => `  ${line}`)].join('\n'));
+  return command.option('--json', 'print JSON').addHelpText('after', formatExamples(examples));
+}
+
+function formatExamples(examples: readonly string[]): string {
+  return ['', 'Examples:', ...examples.map((line) => `  ${line}`)].join('\n');
+}
+
+export interface AskOptions {
+  /** How long to wait for an answer. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -52,8 +84,9 @@ export function ask(
   method: string,
   path: string,
   body?: unknown,
+  options?: AskOptions,
 ): Promise<unknown> {
-  return askSocket(loadConfig(config).server.controlPath, method, path, body);
+  return askSocket(loadConfig(config).server.controlPath, method, path, body, options);
 }
 
 /**
@@ -66,13 +99,13 @@ export async function askSocket(
   method: string,
   path: string,
   body?: unknown,
-  signal?: AbortSignal,
+  options: AskOptions = {},
 ): Promise<unknown> {
-  const response = await send(socketPath, method, path, body, signal);
+  const response = await send(socketPath, method, path, body, options);
   const answer: unknown = JSON.parse(await text(response));
   if (response.statusCode === STATUS_OK) return answer;
   const { error, remedy } = answer as { error: string; remedy: string };
-  throw new ControlError(error, remedy);
+  throw new RefusedError(error, remedy);
 }
 
 function send(
@@ -80,12 +113,16 @@ function send(
   method: string,
   path: string,
   body: unknown,
-  signal: AbortSignal | undefined,
+  { timeoutMs: timeout = TIMEOUT_MS, signal }: AskOptions,
 ): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const timeout = TIMEOUT_MS;
-    const outgoing = request({ socketPath, method, path, timeout, signal }, resolve);
-    outgoing.on('timeout', () => outgoing.destroy(new Error('no answer')));
+    const outgoing = request(
+      { socketPath, method, path, timeout, ...(signal && { signal }) },
+      resolve,
+    );
+    outgoing.on('timeout', () =>
+      outgoing.destroy(new Error(`no answer within ${timeout / 1000} s`)),
+    );
     outgoing.on('error', (cause: NodeJS.ErrnoException) => {
       const problem = `cannot reach a server at ${socketPath}: ${cause.message}`;
       reject(new ControlError(problem, remedyOf(cause.code), { cause }));

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { FoundTarget } from '../aoe/initiator/discover.ts';
 import type { DiskIdentityReply } from '../aoe/initiator/identity.ts';
+import { targetName } from '../config/config.ts';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import { formatMacAddress } from '../net/ethernet.ts';
 import { listInterfaces } from './network-interfaces.ts';
@@ -69,7 +70,7 @@ function makeRow(name: string, found: FoundTarget, identity: DiskIdentityReply |
   const shelf = found.address >>> 8;
   const slot = found.address & 0xff;
   return {
-    address: `e${shelf}.${slot}`,
+    address: targetName(shelf, slot),
     shelf,
     slot,
     interface: name,

@@ -6,6 +6,7 @@ import { addCasCommand } from './cas/command.ts';
 import { check } from './check.ts';
 import { addCompletionCommands } from './completion.ts';
 import { discoverCommand } from './discover.ts';
+import { drainCommand, readdCommand, resumeCommand } from './drain.ts';
 import { ExitCode } from './exit-code.ts';
 import { addExportCommand } from './export.ts';
 import { addImportCommand } from './import.ts';
@@ -14,6 +15,7 @@ import { maskCommand } from './mask.ts';
 import { reloadCommand } from './reload.ts';
 import { reserveCommand } from './reserve.ts';
 import { statusCommand } from './status.ts';
+import { targetsCommand } from './targets.ts';
 import { topCommand } from './top/command.ts';
 
 const AFTER_HELP = `
@@ -66,9 +68,16 @@ export function createProgram(): Command {
     reserveCommand(),
     announceCommand(),
     reloadCommand(),
+    targetsCommand(),
+    drainCommand(),
+    resumeCommand(),
+    readdCommand(),
     logLevelCommand(),
   ];
-  for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
+  for (const command of commands) {
+    program.addCommand(command.copyInheritedSettings(program));
+    for (const child of command.commands) child.copyInheritedSettings(program);
+  }
   addImportCommand(program);
   addExportCommand(program);
   addCasCommand(program);

@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
-import { ask, type ControlOptions, controlCommand } from './control-client.ts';
+import { ask, CHANGE_TIMEOUT_MS, type ControlOptions, controlCommand } from './control-client.ts';
 
-interface Reloaded {
+/** Names of targets. */
+export interface Reloaded {
   readonly added: readonly string[];
+  readonly changed: readonly string[];
   readonly removed: readonly string[];
 }
 
@@ -13,13 +15,20 @@ export function reloadCommand(): Command {
     'kill -HUP PID                             the same; the outcome is in the log',
   ];
   return controlCommand('reload', [], examples)
-    .description('add and remove targets of a running server as its file now says')
+    .description('add, change and remove targets of a running server as its file now says')
     .action(reload);
 }
 
 async function reload(config: string, options: ControlOptions): Promise<void> {
-  const reloaded = (await ask(config, 'POST', '/v1/reload')) as Reloaded;
-  const { added, removed } = reloaded;
-  if (options.json) console.log(JSON.stringify(reloaded, null, 2));
-  else console.log(`added ${added.join(', ') || 'none'}, removed ${removed.join(', ') || 'none'}`);
+  const answer = await ask(config, 'POST', '/v1/reload', undefined, {
+    timeoutMs: CHANGE_TIMEOUT_MS,
+  });
+  const reloaded = answer as Reloaded;
+  console.log(options.json ? JSON.stringify(reloaded, null, 2) : describeReload(reloaded));
+}
+
+/** @returns a line about what a reload has done */
+export function describeReload({ added, changed, removed }: Reloaded): string {
+  const list = (names: readonly string[]) => names.join(', ') || 'none';
+  return `added ${list(added)}, changed ${list(changed)}, removed ${list(removed)}`;
 }

@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import type { Logger } from 'pino';
 import { loadConfig } from '../config/load.ts';
+import type { UnrestoredError } from '../live-targets.ts';
 import { createLogger } from '../log.ts';
 import { startServer } from '../server.ts';
 import { notifyServiceManager, Watchdog } from './service-manager.ts';
@@ -24,8 +25,8 @@ export async function serve(path: string): Promise<void> {
   const server = await startServer(config, log, () => loadConfig(path));
   reload = () => {
     server.reload().catch((error: Error) => {
-      const { message, remedy } = error as Error & { remedy?: string };
-      log.error({ remedy }, `nothing has changed: ${message}`);
+      const { message, remedy, isUnrestored } = error as UnrestoredError;
+      log.error({ remedy }, isUnrestored ? message : `nothing has changed: ${message}`);
     });
   };
   notifyServiceManager('READY=1', log);

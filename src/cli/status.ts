@@ -107,6 +107,7 @@ function serverRows(status: ServerStatus): string[][] {
       'server',
       `aoe-server ${status.version}, process ${status.pid}, up ${formatAge(status.startedAt)}`,
     ],
+    ['configuration', status.configPath],
     ['threads', `${status.workers}`],
     ['log level', status.logLevel],
     ['requests', `${frames.requests}, ${status.inFlight} of ${status.inFlightMax} in flight`],
@@ -125,7 +126,7 @@ function targetRow(target: TargetStatus): string[] {
   const { counters } = target;
   return [
     target.name,
-    target.failed ? 'FAILED' : 'ok',
+    target.failed ? 'FAILED' : target.drained ? 'drained' : 'ok',
     formatRoundSize(target.sizeBytes),
     target.backend,
     describeWrites(target),

@@ -1,8 +1,8 @@
 /** Turns what the schema found into findings: in words of the key, with a remedy. */
 import type { z } from 'zod';
-import type { KeyPath } from './locator.ts';
 import { type Finding, nearest } from './problem.ts';
 import { CONFIG_KEYS, type ConfigKey, patternOf } from './reference.ts';
+import type { KeyPath } from './scanner.ts';
 
 /** Explains one issue of the schema; `document` is what the schema was applied to. */
 export function explain(issue: z.core.$ZodIssue, document: unknown): Finding[] {

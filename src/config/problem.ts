@@ -1,5 +1,5 @@
 import { closest, distance } from 'fastest-levenshtein';
-import type { KeyPath } from './locator.ts';
+import type { KeyPath } from './scanner.ts';
 
 /** What a check found: the key, what is wrong with it, and what to do. */
 export interface Finding {

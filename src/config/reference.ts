@@ -1,6 +1,6 @@
 /** The schema as a list of keys: for error messages and for generated documentation. */
 import { z } from 'zod';
-import type { KeyPath } from './locator.ts';
+import type { KeyPath } from './scanner.ts';
 import { configSchema } from './schema.ts';
 import { ABOUT } from './values.ts';
 

@@ -5,8 +5,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { formatMacAddress } from '../net/ethernet.ts';
 import { type BackendConfig, type TargetConfig, targetName } from './config.ts';
 import { valueAt } from './explain.ts';
-import type { KeyPath } from './locator.ts';
 import type { Finding } from './problem.ts';
+import type { KeyPath } from './scanner.ts';
 import type { ConfigDocument } from './schema.ts';
 import { formatSize } from './size.ts';
 

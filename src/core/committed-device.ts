@@ -75,6 +75,17 @@ export class CommittedDevice extends DeviceLayer implements Completer {
     this.#commit();
   }
 
+  /** Makes durable whatever has come back from below. @returns how that went */
+  flush(): Promise<BlockStatus> {
+    return new Promise((resolve) => {
+      // It never goes down, so the index is free for it.
+      const request = new BlockRequest(this.#flush.index, NO_MEMORY, 0);
+      request.op = BlockOp.flush;
+      request.completer = { completed: ({ status }) => resolve(status) };
+      this.submit(request);
+    });
+  }
+
   #await(request: BlockRequest): void {
     // Completions come in batches; the group closes when the batch has been handed up.
     if (this.#waiting.push(request) === 1) queueMicrotask(this.#commit);

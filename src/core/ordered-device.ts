@@ -12,7 +12,13 @@
  *   An older write is stale: its initiator has resent it since, by another way, and may have
  *   written newer data. It is not executed.
  */
-import { BlockOp, type BlockRequest, type Completer, SECTOR_SIZE } from './block-device.ts';
+import {
+  type BlockDevice,
+  BlockOp,
+  type BlockRequest,
+  type Completer,
+  SECTOR_SIZE,
+} from './block-device.ts';
 import { BlockStatus } from './block-error.ts';
 import { CompleterTable, DeviceLayer } from './layer.ts';
 import { Limits } from './limits.ts';
@@ -41,6 +47,15 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   readonly #lastBucket = new Int32Array(Limits.requestCount);
   readonly #waiting: BlockRequest[] = [];
   #wideCount = 0;
+
+  /**
+   * @param sinceUs when the device began, in microseconds since the epoch: a write that arrived
+   * earlier is stale, because the device that was here before may have executed newer ones
+   */
+  constructor(below: BlockDevice, sinceUs = 0) {
+    super(below);
+    this.#lastWriteUs.fill(sinceUs);
+  }
 
   submit(request: BlockRequest): void {
     if (request.op === BlockOp.flush) {

@@ -87,6 +87,7 @@ describeWith(TOOLS, 'the control socket', () => {
         served = await Served.start(targets, 1500, { metrics: './metrics.sock', ...keys });
         // Made for root alone; who takes over must reach what is inside.
         await chmod(served.directory, 0o755);
+        await chmod(served.join('disk.img'), 0o666);
       });
       afterAll(() => disposeAll(served));
 
@@ -129,7 +130,7 @@ describeWith(TOOLS, 'the control socket', () => {
         const target = targets[1];
         expect(target).toMatchObject({
           ...{ backend: 'file', sizeBytes: 1 << 20, readOnly: false, writeCache: false },
-          ...{ failed: false, inFlight: 0 },
+          ...{ failed: false, drained: false, inFlight: 0 },
           counters: { reads: 1, writes: 1, flushes: 1, readBytes: 1024, writtenBytes: 512 },
           latencyUs: { read: { count: 2 }, write: { count: 1 }, flush: { count: 1 } },
           clients: [{ mac: INITIATOR_MAC }],

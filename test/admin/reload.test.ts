@@ -64,7 +64,7 @@ describeWith(TOOLS, 'a reload', () => {
         await ask(0, WRITE, data);
         await ask(1, WRITE, data);
         await configure([memoryTarget(1, 0), fileTarget(2, 'two.img'), memoryTarget(1, 3)], keys);
-        expect((await reload()).output).toBe('added e1.2, e1.3, removed e1.1\n');
+        expect((await reload()).output).toBe('added e1.2, e1.3, changed none, removed e1.1\n');
         expect(await targetNames()).toEqual(['e1.0', 'e1.2', 'e1.3', 'e9.9']);
         await served.client.settle();
 
@@ -102,7 +102,7 @@ describeWith(TOOLS, 'a reload', () => {
         expect(await targetNames()).toEqual(before);
         // What was opened before it is closed again: it can be added now.
         await configure([memoryTarget(1, 0), fileTarget(4, 'one.img'), memoryTarget(1, 6)], keys);
-        expect((await reload()).output).toBe('added e1.6, removed none\n');
+        expect((await reload()).output).toBe('added e1.6, changed none, removed none\n');
       });
 
       it('refuses an image that goes from one target to another at once', async () => {

@@ -63,6 +63,8 @@ describe('completeWords', () => {
   it('names the targets of the configuration', () => {
     expect(complete('mask', directory.join('aoe.toml'), '')).toEqual(['e1.0']);
     expect(complete('mask', '--json', directory.join('aoe.toml'), 'e2')).toEqual([]);
+    expect(complete('drain', '--config', directory.join('aoe.toml'), 'e1.9', '')).toEqual(['e1.0']);
+    expect(complete('targets', 'add', '--backend', 'm')).toEqual(['memory']);
   });
 
   it('does not offer the command that completes', () => {

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createLocator, type KeyPath } from '../../src/config/locator.ts';
+import { createLocator } from '../../src/config/locator.ts';
+import type { KeyPath } from '../../src/config/scanner.ts';
 
 const DOCUMENT = `# [server] in a comment
 top = 1

@@ -36,6 +36,24 @@ describe('CommittedDevice', () => {
 
   const flushCount = () => below.pending.filter(({ op }) => op === FLUSH).length;
 
+  it.each([false, true])(
+    'makes durable on demand what has come back (write cache: %s)',
+    async (writeCache) => {
+      open(writeCache);
+      below.end(submit(WRITE));
+      const flushed = committed.flush();
+      await settle();
+      expect(flushCount()).toBe(1);
+      below.endNext(FLUSH);
+      expect(await flushed).toBe(BlockStatus.ok);
+      const failing = committed.flush();
+      await settle();
+      below.endNext(FLUSH, BlockStatus.ioError);
+      expect(await failing).toBe(BlockStatus.ioError);
+      expect(await committed.flush()).toBe(BlockStatus.failed);
+    },
+  );
+
   describe('without a write cache', () => {
     it('completes a write when a flush after it has succeeded', async () => {
       const write = submit(WRITE);

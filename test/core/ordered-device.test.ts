@@ -32,6 +32,14 @@ describe('OrderedDevice', () => {
     return request;
   }
 
+  it('takes nothing that arrived before it began', () => {
+    ordered = new OrderedDevice(below, NOW_US);
+    expect(requester.statusOf(write(0, 1, 1, NOW_US - 1))).toBe(BlockStatus.stale);
+    expect(below.pending).toEqual([]);
+    const [read, late] = [submit(READ, 1, 1, NOW_US - 1), write(0, 1, 2, NOW_US + 1)];
+    expect(below.pending).toEqual([read, late]);
+  });
+
   describe('requests that do not conflict', () => {
     it('lets requests of different sectors run side by side', () => {
       const all = [write(0), write(1), submit(READ, 2), submit(TRIM, 3), write(8, 8)];

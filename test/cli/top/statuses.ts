@@ -32,7 +32,7 @@ export function target(name: string, past: Past = {}): TargetStatus {
   const bytes = { readBytes: reads * 4096, writtenBytes: writes * 4096 };
   return {
     ...{ name, shelf, slot, sizeBytes: 1 << 20, backend: 'memory', readOnly: false, inFlight },
-    ...{ writeCache: false, failed: false, lastAccess: null, configString: '' },
+    ...{ writeCache: false, failed: false, drained: false, lastAccess: null, configString: '' },
     ...{ allow: [], maskList: [], reserveList: [], reservationConflicts: 0 },
     counters: { reads, writes, flushes: 0, trims: 0, ...bytes, failures, stale },
     latencyUs: {
@@ -66,7 +66,7 @@ export function sample(
     at: new Date(Date.parse(startedAt) + upSeconds * 1000),
     status: {
       ...{ version: '1.2.3', pid: 7, startedAt, workers: 1, logLevel: 'info', stores: [] },
-      ...{ inFlight: 0, inFlightMax: 1024, links: [] },
+      ...{ configPath: '/etc/aoe-server.toml', inFlight: 0, inFlightMax: 1024, links: [] },
       frames: { ...FRAMES, requests, overload, tooOld },
       targets: [...targets],
       ...others,

@@ -1,0 +1,120 @@
+/**
+ * Changes the configuration file of a running server, and lets the server follow: both, or none.
+ *
+ * Invariants:
+ * - Under its name there is always a whole file that the server could be started with.
+ * - One change at a time: a lock is held from the first look at the file until the server has
+ *   followed. It is on the directory, so that nothing is left of one that is killed.
+ */
+import { open, readFile, realpath, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Config } from '../config/config.ts';
+import { loadConfig, parseConfig } from '../config/load.ts';
+import { formatProblem } from '../config/problem.ts';
+import { type FileRights, replaceFile } from '../core/replace-file.ts';
+import type { ServerStatus } from '../status.ts';
+import { askSocket, CHANGE_TIMEOUT_MS, ControlError, RefusedError } from './control-client.ts';
+import type { Reloaded } from './reload.ts';
+
+const LOCK_MS_MAX = 10_000;
+const LOCK_POLL_MS = 100;
+
+/** A running server. */
+export interface FoundServer {
+  readonly socketPath: string;
+  readonly status: ServerStatus;
+}
+
+/** What the file says before a change. */
+export interface ConfigText {
+  readonly text: string;
+  readonly config: Config;
+}
+
+/**
+ * Finds the server that was started with the configuration file `config`.
+ *
+ * @throws {ControlError} it is not running; @throws {ConfigError}
+ */
+export async function findServer(config: string): Promise<FoundServer> {
+  const socketPath = loadConfig(config).server.controlPath;
+  try {
+    const status = (await askSocket(socketPath, 'GET', '/v1/status')) as ServerStatus;
+    return { socketPath, status };
+  } catch (error) {
+    if (!(error instanceof ControlError) || error instanceof RefusedError) throw error;
+    const remedy =
+      `${error.remedy}; while none is running, edit the file and check it with: ` +
+      `aoe-server check ${config}`;
+    throw new ControlError(error.message, remedy, { cause: error });
+  }
+}
+
+/**
+ * Changes the file of `server`.
+ *
+ * @param edit from the file as it is to its new text
+ * @throws {ConfigError} the file is wrong, or would be; @throws {RefusedError} the server does not
+ * follow: the file is as it was
+ */
+export async function changeConfig(
+  { socketPath, status }: FoundServer,
+  edit: (before: ConfigText) => string,
+): Promise<Reloaded> {
+  const { configPath } = status;
+  const path = await realpath(configPath);
+  await using _lock = await lockDirectory(dirname(path));
+  const text = await readFile(path, 'utf8');
+  const config = parseConfig(text, configPath, process.env);
+  const next = edit({ text, config });
+  for (const warning of parseConfig(next, configPath, process.env).warnings) {
+    console.error(`warning: ${formatProblem(configPath, warning)}`);
+  }
+  const { mode, uid, gid } = await stat(path);
+  const rights = { mode: mode & 0o7777, owner: { uid, gid } };
+  await replaceText(path, text, next, rights);
+  try {
+    return await reload(socketPath);
+  } catch (error) {
+    if (error instanceof RefusedError) {
+      await replaceText(path, next, text, rights);
+      throw new RefusedError(error.message, `${error.remedy}; ${configPath} is as it was`);
+    }
+    const { message } = error as Error;
+    throw new ControlError(
+      `${configPath} is changed, but the server may not have followed: ${message}`,
+      'see what it does with: aoe-server status; and let it follow with: aoe-server reload',
+      { cause: error },
+    );
+  }
+}
+
+async function reload(socketPath: string): Promise<Reloaded> {
+  const timeoutMs = CHANGE_TIMEOUT_MS;
+  return (await askSocket(socketPath, 'POST', '/v1/reload', undefined, { timeoutMs })) as Reloaded;
+}
+
+/** @throws {ControlError} somebody else has changed the file since it was read */
+async function replaceText(path: string, from: string, to: string, rights: FileRights) {
+  if ((await readFile(path, 'utf8')) === from) return replaceFile(path, to, rights);
+  throw new ControlError(
+    `${path} was changed by somebody else meanwhile, and is left as it is`,
+    'look at it, check it with aoe-server check, and try again',
+  );
+}
+
+async function lockDirectory(path: string): Promise<AsyncDisposable> {
+  // Loaded on demand: the other commands work where the native addon does not.
+  const { native } = await import('../native.ts');
+  const directory = await open(path, 'r');
+  const end = Date.now() + LOCK_MS_MAX;
+  while (!native.lockFile(directory.fd)) {
+    if (Date.now() > end) {
+      await directory.close();
+      throw new ControlError('another change of the file goes on', 'wait for its end');
+    }
+    await sleep(LOCK_POLL_MS);
+  }
+  return { [Symbol.asyncDispose]: () => directory.close() };
+}

@@ -1,0 +1,90 @@
+/** Takes targets of a running server out of service for a while, and back. */
+import type { Command } from 'commander';
+import type { ServerStatus, TargetStatus } from '../status.ts';
+import { ask, CHANGE_TIMEOUT_MS, type ServerOptions, serverCommand } from './control-client.ts';
+import { formatRoundSize } from './round-size.ts';
+
+type Options = ServerOptions & { readonly all?: true };
+
+/** What is done to a target, by its name in the path of the control socket. */
+type Operation = 'drain' | 'resume' | 'readd';
+
+/** Lets targets be silent, with all their writes durable. */
+export function drainCommand(): Command {
+  const examples = [
+    'aoe-server drain e1.0              then its storage can be moved, or copied as it is',
+    'aoe-server drain --all',
+  ];
+  return targetsCommand('drain', examples, true)
+    .description('take no more requests for targets, and make all writes durable, until resume')
+    .addHelpText(
+      'after',
+      `
+A drained target is silent. Initiators keep trying: Linux for 180 s (aoe_deadsecs), then reads and
+writes fail there. The server forgets it when it ends: all targets are served after a start.`,
+    );
+}
+
+/** Serves drained targets again. */
+export function resumeCommand(): Command {
+  const examples = ['aoe-server resume e1.0', 'aoe-server resume --all'];
+  return targetsCommand('resume', examples, true).description('serve drained targets again');
+}
+
+/** Lets targets go over to another file of the same name. */
+export function readdCommand(): Command {
+  const examples = [
+    'aoe-server drain e1.0              move an image to another file system:',
+    'cp --sparse=always /srv/aoe/disk1.img /new/disk1.img',
+    'mv /new/disk1.img /srv/aoe/        here /srv/aoe is mounted anew, or a copy replaces it',
+    'aoe-server readd e1.0              it is served from the new file',
+  ];
+  return targetsCommand('readd', examples, false)
+    .description('drain targets, open their storage anew by the same path, and serve them')
+    .addHelpText(
+      'after',
+      `
+What was written since a copy was made is not in the copy: drain the target before you copy. A disk
+that has become smaller is refused. When the storage cannot be opened the target stays drained.`,
+    );
+}
+
+function targetsCommand(name: Operation, examples: readonly string[], hasAll: boolean): Command {
+  const command = serverCommand(name, examples);
+  command.argument(hasAll ? '[target...]' : '<target...>', 'their names, such as e1.0');
+  if (hasAll) command.option('--all', 'all targets');
+  return command.action((names: string[], options: Options) => run(command, name, names, options));
+}
+
+async function run(
+  command: Command,
+  operation: Operation,
+  names: readonly string[],
+  options: Options,
+): Promise<void> {
+  if (names.length > 0 === (options.all === true)) {
+    command.error('error: name targets, or give --all', { exitCode: 2 });
+  }
+  const statuses: TargetStatus[] = [];
+  for (const name of options.all ? await allNames(options.config) : names) {
+    const path = `/v1/targets/${encodeURIComponent(name)}/${operation}`;
+    const answer = await ask(options.config, 'POST', path, undefined, {
+      timeoutMs: CHANGE_TIMEOUT_MS,
+    });
+    const status = answer as TargetStatus;
+    statuses.push(status);
+    if (!options.json) console.log(describe(status));
+  }
+  if (options.json) console.log(JSON.stringify(statuses, null, 2));
+}
+
+async function allNames(config: string): Promise<string[]> {
+  const { targets } = (await ask(config, 'GET', '/v1/status')) as ServerStatus;
+  return targets.map(({ name }) => name);
+}
+
+function describe({ name, drained, failed, sizeBytes }: TargetStatus): string {
+  if (!drained) return `${name} is served, ${formatRoundSize(sizeBytes)}`;
+  const durable = failed ? 'it had failed before' : 'all its writes are durable';
+  return `${name} is silent until it is resumed, and ${durable}`;
+}

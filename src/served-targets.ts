@@ -1,0 +1,286 @@
+/**
+ * The targets of one data path, from the moment they are opened until they are closed.
+ *
+ * A target is prepared (open, and unknown to initiators), served (it gets requests), or drained:
+ * it gets none, has none in flight, and all its writes are durable. A drained one may be closed.
+ *
+ * Invariants:
+ * - `#opened` has those that are served or drained; the target table has those that are served.
+ * - One prepared under the address of a drained and closed one takes its place when it is served.
+ *   Until then nothing of it is durable, so that the old one can be opened again as it was.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { AoeTarget } from './aoe/aoe-target.ts';
+import { addressOf, type Share, takes } from './aoe/share.ts';
+import type { ListChange } from './aoe/target-state.ts';
+import type { TargetTable } from './aoe/target-table.ts';
+import type { TargetConfig } from './config/config.ts';
+import { Limits } from './core/limits.ts';
+import { StartupError } from './core/startup-error.ts';
+import { type OpenedTarget, openTarget, type TargetServices, tryTarget } from './open-target.ts';
+import type { TargetStatus } from './status.ts';
+import { waitWhile } from './wait-while.ts';
+
+/** Storage that hangs must not hang the server. */
+const FLUSH_MS_MAX = 10_000;
+/** A store has more to do than to flush. */
+const CLOSE_MS_MAX = 60_000;
+
+export interface ServedTargetsOptions {
+  /** Those that get requests. */
+  readonly table: TargetTable;
+  readonly share: Share;
+  readonly services: Pick<TargetServices, 'io' | 'state' | 'server' | 'makeRoom'>;
+  readonly log: Logger;
+  /** Tells all initiators about a target. */
+  announce(target: AoeTarget): void;
+}
+
+interface ServedTarget extends OpenedTarget {
+  readonly flushIndex: number;
+  isClosed: boolean;
+}
+
+export class ServedTargets {
+  readonly #options: ServedTargetsOptions;
+  readonly #table: TargetTable;
+  readonly #log: Logger;
+  readonly #prepared: ServedTarget[] = [];
+  /** By address. */
+  readonly #opened = new Map<number, ServedTarget>();
+  /** Request indexes for targets' own flushes that no target has; after those of requests. */
+  readonly #flushIndexes = Array.from(
+    { length: Limits.targetCount },
+    (_, index) => Limits.requestCount + index,
+  );
+
+  constructor(options: ServedTargetsOptions) {
+    this.#options = options;
+    this.#table = options.table;
+    this.#log = options.log;
+  }
+
+  /**
+   * Looks whether targets that are served can be replaced by `configs`, and opened again as they
+   * are, as far as that can be seen while they are served.
+   *
+   * @throws {StartupError} one cannot
+   */
+  async try(configs: readonly TargetConfig[]): Promise<void> {
+    for (const next of configs) {
+      for (const { target, config, isClosed } of this.#at([addressOf(next)])) {
+        for (const one of isClosed ? [next] : [next, config]) {
+          tryTarget(one, target.device.sizeBytes);
+        }
+      }
+    }
+  }
+
+  /**
+   * Prepares those of `configs` that belong to the share.
+   *
+   * @throws {StartupError} one cannot be opened; call {@link discard} then
+   */
+  async open(configs: readonly TargetConfig[]): Promise<void> {
+    for (const config of configs) {
+      if (takes(this.#options.share, addressOf(config)))
+        this.#prepared.push(await this.#open(config));
+    }
+  }
+
+  /** Makes durable which sizes initiators will see of prepared targets. */
+  async remember(): Promise<void> {
+    for (const opened of this.#prepared) await opened.remember();
+  }
+
+  /** Serves and announces prepared targets; those at the addresses `drained` are drained instead. */
+  async serve(drained: readonly number[]): Promise<void> {
+    for (const opened of this.#prepared.splice(0)) {
+      const { address } = opened.target;
+      this.#opened.set(address, opened);
+      if (!drained.includes(address)) this.#serve(opened);
+    }
+  }
+
+  /** Closes prepared targets. */
+  async discard(): Promise<void> {
+    const prepared = this.#prepared.splice(0);
+    const closed = await Promise.allSettled(prepared.map((opened) => this.#close(opened)));
+    for (const result of closed) {
+      if (result.status === 'rejected') this.#log.error(result.reason, 'cannot close a new target');
+    }
+  }
+
+  /**
+   * Drains targets: all of those at `addresses`, or none.
+   *
+   * @returns addresses of those that were served until now
+   * @throws {StartupError} storage hangs, or fails
+   */
+  async drain(addresses: readonly number[]): Promise<number[]> {
+    const served = this.#at(addresses).filter(({ target }) => {
+      return this.#table.remove(target.address) !== undefined;
+    });
+    const ended = await Promise.allSettled(served.map((opened) => endRequests(opened)));
+    for (const result of ended) {
+      if (result.status === 'fulfilled') continue;
+      for (const { target } of served) this.#table.add(target);
+      throw result.reason;
+    }
+    return served.map(({ target }) => target.address);
+  }
+
+  /**
+   * Closes the storage of drained targets.
+   *
+   * @throws {StartupError} it hangs
+   */
+  async close(addresses: readonly number[]): Promise<void> {
+    await Promise.all(this.#at(addresses).map((opened) => this.#close(opened)));
+  }
+
+  /**
+   * Serves and announces drained targets. Storage that was closed is opened as it was configured.
+   *
+   * @throws {StartupError} it cannot be opened; the target stays drained
+   */
+  async resume(addresses: readonly number[]): Promise<void> {
+    for (const opened of this.#at(addresses)) {
+      if (this.#table.find(opened.target.address) !== undefined) continue;
+      this.#serve(opened.isClosed ? await this.#reopen(opened) : opened);
+    }
+  }
+
+  /**
+   * Takes no more requests for targets, ends those in flight, and closes them.
+   *
+   * @returns addresses of those that could not be closed: their storage may still be at work
+   */
+  async remove(addresses: readonly number[]): Promise<number[]> {
+    const removed = this.#at(addresses);
+    for (const { target } of removed) {
+      this.#opened.delete(target.address);
+      this.#table.remove(target.address);
+    }
+    const closed = await Promise.all(removed.map((opened) => this.#retire(opened)));
+    return removed.filter((_, index) => !closed[index]).map(({ target }) => target.address);
+  }
+
+  /** Replaces lists of the target with this address, durably. @returns false when it is gone */
+  async setLists(address: number, lists: ListChange): Promise<boolean> {
+    const target = this.#opened.get(address)?.target;
+    await target?.setLists(lists);
+    return target !== undefined;
+  }
+
+  status(): TargetStatus[] {
+    return Array.from(this.#opened.values(), (opened) => {
+      return opened.status(this.#table.find(opened.target.address) === undefined);
+    });
+  }
+
+  /** Closes all. No request may be in flight. @throws what the first said that failed */
+  async closeAll(): Promise<void> {
+    await this.discard();
+    const opened = [...this.#opened.values()].filter(({ isClosed }) => !isClosed);
+    const closed = await Promise.allSettled(opened.map(({ target }) => target.close()));
+    for (const result of closed) if (result.status === 'rejected') throw result.reason;
+  }
+
+  #at(addresses: readonly number[]): ServedTarget[] {
+    return addresses.flatMap((address) => this.#opened.get(address) ?? []);
+  }
+
+  #serve({ target }: ServedTarget): void {
+    this.#table.add(target);
+    this.#options.announce(target);
+  }
+
+  async #open(config: TargetConfig): Promise<ServedTarget> {
+    const flushIndex = this.#flushIndexes.pop();
+    if (flushIndex === undefined) {
+      throw new StartupError(`there is no room for ${config.name}`, 'remove other targets first');
+    }
+    const replaced = this.#opened.get(addressOf(config))?.target;
+    try {
+      const opened = await openTarget(config, {
+        ...this.#options.services,
+        flushIndex,
+        seenBytes: replaced?.device.sizeBytes,
+        log: this.#log.child({ target: config.name }),
+        announce: (grown) => this.#options.announce(grown),
+      });
+      // Initiators that have it mounted do not know that it was replaced.
+      opened.target.lastAccessUs = replaced?.lastAccessUs ?? 0;
+      return { ...opened, flushIndex, isClosed: false };
+    } catch (error) {
+      this.#flushIndexes.push(flushIndex);
+      throw error;
+    }
+  }
+
+  async #reopen({ config, target }: ServedTarget): Promise<ServedTarget> {
+    const opened = await this.#open(config);
+    try {
+      await opened.remember();
+    } catch (error) {
+      await this.#close(opened);
+      throw error;
+    }
+    this.#opened.set(target.address, opened);
+    return opened;
+  }
+
+  /**
+   * Closes a target that gets no more requests. One whose storage hangs is left alone.
+   *
+   * @returns whether it is closed
+   */
+  async #retire(opened: ServedTarget): Promise<boolean> {
+    const { target } = opened;
+    try {
+      if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
+      await this.#close(opened);
+      return true;
+    } catch (error) {
+      // It is gone for initiators all the same; there is no way back.
+      this.#log.error(error, `${target.name} was removed, but could not be closed`);
+      return false;
+    }
+  }
+
+  /** @throws {StartupError} its storage hangs; it is closed if that ends */
+  async #close(opened: ServedTarget): Promise<void> {
+    if (opened.isClosed) return;
+    opened.isClosed = true;
+    const { target, flushIndex } = opened;
+    const closing = target.close().catch((error: Error) => {
+      this.#log.error(error, `the storage of ${target.name} failed while it was closed`);
+    });
+    const closed = closing.then(() => {
+      this.#flushIndexes.push(flushIndex);
+    });
+    await within(CLOSE_MS_MAX, closed, target.name);
+  }
+}
+
+/** Ends the requests in flight of a target that gets no more, and makes its writes durable. */
+async function endRequests({ target, flush }: ServedTarget): Promise<void> {
+  if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
+  await within(FLUSH_MS_MAX, flush(), target.name);
+}
+
+/** @throws {StartupError} `work` on the storage of `name` takes too long; it goes on nevertheless */
+async function within(ms: number, work: Promise<void>, name: string): Promise<void> {
+  const timer = new AbortController();
+  const isDone = await Promise.race([
+    work.then(() => true),
+    sleep(ms, false, timer).catch(() => false),
+  ]).finally(() => timer.abort());
+  if (!isDone) throw hangs(name);
+}
+
+function hangs(name: string): StartupError {
+  return new StartupError(`the storage of ${name} hangs`, 'see the log of the server');
+}

@@ -1,0 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const WAIT_MS_MAX = 10_000;
+const POLL_MS = 5;
+
+/** Waits for requests in flight to end. @returns false when some still are after 10 s */
+export async function waitWhile(isBusy: () => boolean): Promise<boolean> {
+  const end = Date.now() + WAIT_MS_MAX;
+  while (isBusy() && Date.now() < end) await sleep(POLL_MS);
+  return !isBusy();
+}

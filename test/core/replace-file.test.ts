@@ -1,0 +1,40 @@
+import { mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { replaceFile } from '../../src/core/replace-file.ts';
+
+describe('replaceFile', () => {
+  let root: string;
+  let path: string;
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), 'aoe-replace-'));
+    path = join(root, 'a');
+  });
+  afterEach(() => rm(root, { recursive: true }));
+
+  it('puts a new file in the place of the old one, with the rights it is given', async () => {
+    await writeFile(path, 'a long old text', { mode: 0o600 });
+    await writeFile(`${path}.tmp`, 'what a crash has left, even longer', { mode: 0o666 });
+    const { ino } = await stat(path);
+    await replaceFile(path, 'new', { mode: 0o640 });
+    expect(await readFile(path, 'utf8')).toBe('new');
+    const replaced = await stat(path);
+    expect(replaced.ino).not.toBe(ino);
+    expect(replaced.mode & 0o7777).toBe(0o640);
+    expect(await readdir(root)).toEqual(['a']);
+  });
+
+  it.skipIf(process.getuid?.() !== 0)('gives it to its owner (as root)', async () => {
+    await replaceFile(path, 'new', { mode: 0o600, owner: { uid: 12_345, gid: 54_321 } });
+    expect(await stat(path)).toMatchObject({ uid: 12_345, gid: 54_321 });
+  });
+
+  it('leaves the old one when the new one cannot be written', async () => {
+    await writeFile(path, 'old');
+    await symlink('elsewhere', `${path}.tmp`);
+    await expect(replaceFile(path, 'new', { mode: 0o600 })).rejects.toThrow('ELOOP');
+    expect(await readFile(path, 'utf8')).toBe('old');
+    expect((await readdir(root)).sort()).toEqual(['a', 'a.tmp']);
+  });
+});

@@ -6,11 +6,11 @@
  *   the directory is synced before a save counts.
  * - The directory is locked: two servers never share one.
  */
-import { constants } from 'node:fs';
-import { type FileHandle, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
-import { makeDirectory, syncDirectory } from '../core/directories.ts';
+import { makeDirectory } from '../core/directories.ts';
+import { replaceFile } from '../core/replace-file.ts';
 import { StartupError } from '../core/startup-error.ts';
 import { formatMacAddress, parseMacAddress } from '../net/ethernet.ts';
 import { CONFIG_STRING_BYTES_MAX, LIST_LENGTH_MAX, type TargetState } from './target-state.ts';
@@ -22,7 +22,6 @@ export interface SavedTarget extends TargetState {
 }
 
 const LOCK_FILE = 'lock';
-const TEMPORARY_SUFFIX = '.tmp';
 /** What an interrupted save leaves; anything else in the directory is not ours to remove. */
 const LEFTOVER = /^e\d+\.\d+\.json\.tmp$/;
 
@@ -132,9 +131,7 @@ export class StateStore {
       undefined,
       2,
     );
-    await writeDurably(path + TEMPORARY_SUFFIX, `${text}\n`);
-    await rename(path + TEMPORARY_SUFFIX, path);
-    await syncDirectory(this.#path);
+    await replaceFile(path, `${text}\n`);
   }
 
   /** Gives the lock back. Idempotent. */
@@ -147,19 +144,7 @@ export class StateStore {
   }
 }
 
-/** Makes a directory that survives a power cut, with all above it that are missing. */
 async function removeLeftovers(path: string): Promise<void> {
   const leftovers = (await readdir(path)).filter((name) => LEFTOVER.test(name));
   await Promise.all(leftovers.map((name) => rm(join(path, name))));
-}
-
-async function writeDurably(path: string, text: string): Promise<void> {
-  const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
-  const file = await open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }

@@ -3,7 +3,7 @@
  * there once is here: the lock of the state directory, the look-out for rivals, and stores. The
  * data path runs in this thread, or in several of its own.
  */
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { ControlSocket } from './admin/control-socket.ts';
 import type { Operations, Reloaded } from './admin/operations.ts';
@@ -124,6 +124,8 @@ class Server implements RunningServer, Operations {
     this.#control = await ControlSocket.open({
       path: server.controlPath,
       metrics: server.metrics,
+      dashboard: server.dashboard,
+      tokenPath: join(server.stateDir, 'dashboard-token'),
       log: this.#log,
     });
     await refuseRivals(namesOf(targets), server.interfaces);
@@ -133,8 +135,11 @@ class Server implements RunningServer, Operations {
       await part.start();
     }
     if (server.user !== undefined) {
-      const { stateDir, controlPath, metrics } = server;
-      const sockets = metrics && 'path' in metrics ? [controlPath, metrics.path] : [controlPath];
+      const { stateDir, controlPath, metrics, dashboard } = server;
+      const paths = [metrics, dashboard].map(
+        (address) => address && 'path' in address && address.path,
+      );
+      const sockets = [controlPath, ...paths.filter((path) => typeof path === 'string')];
       await becomeUser(server.user, stateDir, sockets, this.#parts);
     }
     this.#watchRivals();

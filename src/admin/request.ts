@@ -1,4 +1,14 @@
 /** What is said between a listener and those who answer. */
+import type { IncomingHttpHeaders } from 'node:http';
+
+export interface Inquiry {
+  readonly method: string;
+  /** Without what follows a question mark. */
+  readonly path: string;
+  readonly headers: IncomingHttpHeaders;
+  /** From JSON; undefined when nothing was sent. */
+  readonly body: unknown;
+}
 
 /** A request that is refused; the program shows `message` and `remedy` to people. */
 export class RequestError extends Error {
@@ -20,3 +30,6 @@ export interface Reply {
   readonly type: string;
   readonly text: string;
 }
+
+/** @throws {RequestError} the request is refused */
+export type Responder = (inquiry: Inquiry) => Promise<Reply>;

@@ -67,7 +67,7 @@ function updateStore(article: HTMLElement, store: StoreStatus, changed: Changed)
     space as HTMLElement,
     figuresOf(store),
     ([name]) => name,
-    ([name]) => make('div', {}, make('dt', {}, name), make('dd'), make('small')),
+    ([name]) => make('div', {}, make('dt', {}, name), make('dd'), make('dd')),
     (figure, [, text, detail]) => {
       setText(figure.children[1] as Element, text);
       setText(figure.children[2] as Element, detail);

@@ -1,7 +1,6 @@
-import { rm } from 'node:fs/promises';
 import { type Browser, launch, type Page } from 'puppeteer-core';
 import type { NetworkNamespace } from './netns.ts';
-import { TempDirectory } from './tools.ts';
+import { disposeAll, TempDirectory } from './tools.ts';
 
 export const BROWSER = 'chromium';
 
@@ -42,14 +41,16 @@ export class TestBrowser implements AsyncDisposable {
     return new TestBrowser(browser, directory);
   }
 
-  async open(url: string): Promise<Page> {
+  /** @param prepare is given the page before it is there */
+  async open(url: string, prepare: (page: Page) => void = () => {}): Promise<Page> {
     const page = await this.#browser.newPage();
+    prepare(page);
     await page.goto(url);
     return page;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#browser.close();
-    await rm(this.#directory.path, { recursive: true, force: true });
+    await disposeAll(this.#directory);
   }
 }

@@ -136,10 +136,9 @@ class Server implements RunningServer, Operations {
     }
     if (server.user !== undefined) {
       const { stateDir, controlPath, metrics, dashboard } = server;
-      const paths = [metrics, dashboard].map(
-        (address) => address && 'path' in address && address.path,
+      const sockets = [{ path: controlPath }, metrics, dashboard].flatMap((address) =>
+        address !== undefined && 'path' in address ? [address.path] : [],
       );
-      const sockets = [controlPath, ...paths.filter((path) => typeof path === 'string')];
       await becomeUser(server.user, stateDir, sockets, this.#parts);
     }
     this.#watchRivals();

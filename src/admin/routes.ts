@@ -104,7 +104,7 @@ export class Routes {
   }
 
   /** @throws {RequestError} it cannot be done; @throws the operation's error */
-  async handle({ method, path, body }: Pick<Inquiry, 'method' | 'path' | 'body'>): Promise<Reply> {
+  async handle({ method, path, body }: Inquiry): Promise<Reply> {
     const matching = ROUTES.filter((route) => namesIn(route, path) !== undefined);
     if (matching.length === 0) throw new RequestError(404, `there is nothing at ${path}`);
     const route = matching.find((one) => one.method === method);

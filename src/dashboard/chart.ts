@@ -109,10 +109,10 @@ function yOf(share: number): number {
   return TOP + (HEIGHT - TOP - BOTTOM) * (1 - share);
 }
 
-/** The next 1, 2 or 4 with zeroes: a quarter of each is easily read. */
+/** The next number whose quarter is easily read. */
 function roundUp(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value));
-  const factor = [1, 2, 4, 10].find((one) => one * power >= value) ?? 10;
+  const factor = [1, 2, 4, 6, 8].find((one) => one * power >= value) ?? 10;
   return factor * power;
 }
 

@@ -89,13 +89,14 @@ function figuresOf({
 }: StoreStatus): [string, string, string][] {
   const figures = measured?.figures;
   const size = (bytes: number | undefined) => (bytes === undefined ? '–' : formatSize(bytes));
-  const ratio = (amount = 0, by = 0) => (by > 0 ? `1 : ${formatDigits(amount / by)}` : '');
+  const ratio = (words: string, amount = 0, by = 0) =>
+    by > 0 ? `${words} ${formatDigits(amount / by)} : 1` : '';
   const { logicalBytes, uniqueBytes, compressedBytes, garbageBytes } = figures ?? {};
   const age = measured && formatDuration(Date.now() - Date.parse(measured.at));
   return [
     ['Logical', size(logicalBytes), age === null ? 'not measured yet' : `measured ${age} ago`],
-    ['Unique', size(uniqueBytes), ratio(logicalBytes, uniqueBytes)],
-    ['Compressed', size(compressedBytes), ratio(uniqueBytes, compressedBytes)],
+    ['Unique', size(uniqueBytes), ratio('dedup', logicalBytes, uniqueBytes)],
+    ['Compressed', size(compressedBytes), ratio('compression', uniqueBytes, compressedBytes)],
     ['Garbage', size(garbageBytes), ''],
     ['Physical', formatSize(physicalBytes), `${formatSize(usedBytes)} used`],
   ];

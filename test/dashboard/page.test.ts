@@ -16,14 +16,17 @@ import { countPixels, expectScreenshot } from './screenshot.ts';
 vi.setConfig({ testTimeout: 40_000 });
 
 const URL = 'http://127.0.0.1:8088/';
+const ELSEWHERE = 'http://192.0.2.1:8088/';
 const READ_COLOUR = 0x1f5fc0;
 const WRITE_COLOUR = 0xb2530b;
 const SCRATCH = { shelf: 1, slot: 0, backend: 'memory', config_string: 'scratch' };
 const EIO = 5;
+/** What does not disturb yet: a tenth, say those who measure it. */
+const LAYOUT_SHIFT_MAX = 0.1;
 /** What changes on the page of a busy server. */
 const FIGURES = [
   ...['#figures dd', 'figcaption', 'svg', '#targets td.number', '#initiators tbody th'],
-  ...['#initiators td.number', '#drops', 'article h3', '.space dd', '.roots td:nth-child(3)'],
+  ...['#initiators td.number', '#drops', 'article .heading', '.space dd', '.roots td:nth-child(3)'],
   ...['.jobs li > span', '.jobs progress'],
 ];
 /** The same, once nothing goes on: what was counted, and when. */
@@ -42,12 +45,16 @@ function memoryTarget(fields: TomlTable = {}): TomlTable {
 /** Starts a server, and opens its page. */
 async function open(...targets: TomlTable[]): Promise<void> {
   await setup.start(targets, { settings: { dashboard: '127.0.0.1:8088' } });
-  page = await browser.open(URL, (opened) => {
+  await openPage(URL);
+  await shows('#connection', 'Connected');
+}
+
+async function openPage(url: string): Promise<void> {
+  page = await browser.open(url, (opened) => {
     opened.on('request', (request) => requested.push(request.url()));
     opened.on('pageerror', (error) => complaints.push(`${error}`));
     opened.on('console', (message) => complaints.push(message.text()));
   });
-  await shows('#connection', 'Connected');
 }
 
 async function close(): Promise<void> {
@@ -95,13 +102,42 @@ async function answer(title: string, ...typed: string[]): Promise<void> {
 async function expectAccessible(): Promise<void> {
   await page.evaluate(axe.source);
   const { violations, passes } = (await page.evaluate('axe.run()')) as axe.AxeResults;
-  expect(passes.length).toBeGreaterThan(20);
+  expect(passes.length).toBeGreaterThan(10);
   expect(
     violations.map(({ id, nodes }) => [
       id,
       nodes.map(({ html, failureSummary }) => [html, failureSummary]),
     ]),
   ).toEqual([]);
+}
+
+/** How far what one looks at has moved by itself, as browsers count it. */
+async function layoutShift(): Promise<number> {
+  return (await page.evaluate(`new Promise((resolve) => {
+    const sum = (list) => list.getEntries().reduce((total, { value }) => total + value, 0);
+    new PerformanceObserver((list) => resolve(sum(list))).observe({ type: 'layout-shift', buffered: true });
+    setTimeout(() => resolve(0), 500);
+  })`)) as number;
+}
+
+/** What the page shows to be read and written meanwhile, added up. */
+async function totalShown(work: () => Promise<void>) {
+  const total = { readMb: 0, writtenMb: 0 };
+  const rate = async (selector: string) =>
+    Number.parseFloat((await textOf(selector)).replace('–', '0').replace(',', ''));
+  let isDone = false;
+  const working = work().finally(() => {
+    isDone = true;
+  });
+  for (let lastMs = performance.now(); !isDone; ) {
+    await sleep(100);
+    const seconds = (performance.now() - lastMs) / 1000;
+    lastMs = performance.now();
+    total.readMb += (await rate('#reading')) * seconds;
+    total.writtenMb += (await rate('#writing')) * seconds;
+  }
+  await working;
+  return total;
 }
 
 function bench(target: string): Promise<string> {
@@ -158,29 +194,16 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
       backend: 'cas',
       cas: { size: 64 * MIB, blob_store: blobs },
     });
-    const shown = { reading: 0, writing: 0 };
-    const loading = new AbortController();
-    const sampling = (async () => {
-      const read = async (id: string) =>
-        Number.parseFloat((await textOf(id)).replace('–', '0').replace(',', ''));
-      for (let lastMs = performance.now(); !loading.signal.aborted; ) {
-        await sleep(100);
-        const seconds = (performance.now() - lastMs) / 1000;
-        lastMs = performance.now();
-        shown.reading += (await read('#reading')) * seconds;
-        shown.writing += (await read('#writing')) * seconds;
-      }
-    })();
-    await Promise.all([bench('e1.0'), bench('e1.1')]);
-    await shows('#requests', /^0 /);
-    loading.abort();
-    await sampling;
-
+    const shown = await totalShown(async () => {
+      await bench('e1.0');
+      await bench('e1.1');
+      await shows('#requests', /^0 /);
+    });
     const { targets, links } = await status();
     const total = (name: 'readBytes' | 'writtenBytes') =>
       targets.reduce((sum, { counters }) => sum + counters[name], 0) / 1e6;
-    expect(shown.reading / total('readBytes')).toBeCloseTo(1, 0);
-    expect(shown.writing / total('writtenBytes')).toBeCloseTo(1, 0);
+    expect(shown.readMb / total('readBytes')).toBeCloseTo(1, 0);
+    expect(shown.writtenMb / total('writtenBytes')).toBeCloseTo(1, 0);
     const [client] = targets[0]?.clients ?? [];
     const requests = targets.reduce((sum, { clients }) => sum + (clients[0]?.requests ?? 0), 0);
     expect((await rowOf('#initiators', client?.mac ?? '')).slice(1, 3)).toEqual([
@@ -195,6 +218,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
       expect(await countPixels(page, chart, READ_COLOUR)).toBeGreaterThan(0);
       expect(await countPixels(page, chart, WRITE_COLOUR)).toBeGreaterThan(0);
     }
+    expect(await layoutShift()).toBeLessThan(LAYOUT_SHIFT_MAX);
     await page.select('#chart-target', 'e1.1');
     const label = () => page.$eval('#throughput svg', (svg) => svg.getAttribute('aria-label'));
     await vi.waitFor(async () => {
@@ -314,8 +338,25 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
     await close();
   });
 
+  it('shows nothing without the token where other machines reach it', async () => {
+    await setup.serverNetwork.run('ip', ['addr', 'add', '192.0.2.1/24', 'dev', 's0']);
+    await setup.start([memoryTarget()], { settings: { dashboard: '192.0.2.1:8088' } });
+    await openPage(ELSEWHERE);
+    await shows('#dialog-title', 'Token');
+    await shows('#connection', 'Locked');
+    await expectAccessible();
+    await page.keyboard.press('Escape');
+    expect(await rowOf('#targets', 'e1.0')).toEqual([]);
+    await page.click('#token');
+    await answer('Token', (await readFile(setup.join('state/dashboard-token'), 'utf8')).trim());
+    await shows('#connection', 'Connected');
+    expect(await rowOf('#targets', 'e1.0')).toHaveLength(11);
+    await close();
+  });
+
   it('has taken nothing from anywhere else, and done nothing that is forbidden', () => {
-    expect(requested.filter((url) => !url.startsWith(URL))).toEqual([]);
+    const isOurs = (url: string) => url.startsWith(URL) || url.startsWith(ELSEWHERE);
+    expect(requested.filter((url) => !isOurs(url))).toEqual([]);
     expect(new Set(requested)).toContain(`${URL}v1/status`);
     const refusals = /^Failed to load resource: (the server responded|net::ERR_CONNECTION_REFUSED)/;
     expect(complaints.filter((complaint) => !refusals.test(complaint))).toEqual([]);

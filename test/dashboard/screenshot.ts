@@ -13,6 +13,8 @@ const DIFFERENT_SHARE_MAX = 0.001;
 /** What is never the same; that its place is the same is compared. */
 const CHANGING = ['#facts', '#interfaces tbody small', '#interfaces tbody td'];
 
+/** Large areas of one colour are kept best like this. */
+const COMPACT = { colorType: 2, filterType: 0, deflateStrategy: 0 } as const;
 /** How far, in each channel, a colour is from one that it still passes for. */
 const NEAR = 48;
 
@@ -76,7 +78,7 @@ export async function countPixels(page: Page, selector: string, colour: number):
 
 async function save(image: PNG, path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  await writeFile(path, PNG.sync.write(image));
+  await writeFile(path, PNG.sync.write(image, COMPACT));
 }
 
 function cover({ data, width, height }: PNG, box: Box): void {

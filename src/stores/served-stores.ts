@@ -116,7 +116,7 @@ export class ServedStore {
     if (use !== undefined && !force) {
       throw new StartupError(
         `initiators have ${volume} in use: ${use}`,
-        'let them unmount it first: going back by force damages what is mounted',
+        'let them unmount it first; --force goes back all the same, and damages what is mounted',
       );
     }
     this.#note({ volume, source, use }, 'a volume is rolled back');

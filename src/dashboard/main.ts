@@ -68,23 +68,26 @@ async function poll(): Promise<void> {
 }
 
 async function read(): Promise<Connection> {
+  let next: ServerStatus;
   try {
-    const next = await readStatus();
-    if (status?.startedAt !== next.startedAt) forgetLists();
-    status = next;
-    answeredAt = new Date();
-    history.add(next, performance.now());
-    showOverview(next, history);
-    showTables(next, history);
-    showStores(next, change);
-    return { state: 'answering' };
+    next = await readStatus();
   } catch (error) {
     if (!(error instanceof RefusedError && error.isForToken)) {
       return { state: 'silent', since: answeredAt };
     }
+    if (!hasToken()) return { state: 'locked' };
+    // The server has another one now; to look, it may need none.
     forgetToken();
-    return { state: 'locked' };
+    return read();
   }
+  if (status?.startedAt !== next.startedAt) forgetLists();
+  status = next;
+  answeredAt = new Date();
+  history.add(next, performance.now());
+  showOverview(next, history);
+  showTables(next, history);
+  showStores(next, change);
+  return { state: 'answering' };
 }
 
 const change: Changed = async (said, work) => {

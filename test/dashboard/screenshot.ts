@@ -59,7 +59,9 @@ export async function expectScreenshot(
   if (count <= width * height * DIFFERENT_SHARE_MAX) return;
   await save(shot, join(FOUND, `${name}.png`));
   await save(difference, join(FOUND, `${name}-difference.png`));
-  throw new Error(`${count} pixels differ: compare ${path} with ${FOUND}/${name}*.png`);
+  throw new Error(
+    `${isOfSize ? count : 'all'} pixels differ: compare ${path} with ${FOUND}/${name}*.png`,
+  );
 }
 
 /** How many pixels of an element have about this colour, as 0xrrggbb. */

@@ -25,6 +25,7 @@ const dialog = find<HTMLDialogElement>('dialog');
 const form = dialog.querySelector('form') as HTMLFormElement;
 const problem = find('dialog-problem');
 const submit = find<HTMLButtonElement>('dialog-act');
+const cancel = find<HTMLButtonElement>('dialog-cancel');
 
 let question: Question | undefined;
 let settle: (isDone: boolean) => void = () => {};
@@ -33,7 +34,11 @@ form.addEventListener('submit', (event) => {
   event.preventDefault();
   void act();
 });
-find('dialog-cancel').addEventListener('click', () => dialog.close());
+cancel.addEventListener('click', () => dialog.close());
+dialog.addEventListener('cancel', (event) => {
+  // What is being done cannot be given up.
+  if (cancel.disabled) event.preventDefault();
+});
 dialog.addEventListener('close', () => {
   // The news of it may come when it is open again, for the next question.
   if (!dialog.open) settle(false);
@@ -68,10 +73,13 @@ export async function askToken(): Promise<boolean> {
 }
 
 async function act(): Promise<void> {
+  const asked = question;
   submit.disabled = true;
+  cancel.disabled = true;
   try {
     const given = Object.entries(Object.fromEntries(new FormData(form)));
-    await question?.act(Object.fromEntries(given.map(([name, value]) => [name, `${value}`])));
+    await asked?.act(Object.fromEntries(given.map(([name, value]) => [name, `${value}`])));
+    if (question !== asked) return;
     settle(true);
     dialog.close();
   } catch (error) {
@@ -79,6 +87,7 @@ async function act(): Promise<void> {
     if (error instanceof RefusedError && error.isForToken) forgetToken();
   } finally {
     submit.disabled = false;
+    cancel.disabled = false;
   }
 }
 

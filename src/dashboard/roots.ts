@@ -2,7 +2,7 @@
 import type { StoreList } from '../stores/contract.ts';
 import { askStore } from './client.ts';
 import { ask, type Question } from './dialog.ts';
-import { make, makeButton } from './dom.ts';
+import { fill, make, makeButton } from './dom.ts';
 import { formatSize } from './format.ts';
 
 /**
@@ -50,7 +50,14 @@ export async function readRoots(
   ]);
   // Of volumes that are gone.
   const others = snapshots.filter(({ volume }) => volumes.every(({ name }) => name !== volume));
-  article.querySelector('tbody')?.replaceChildren(...rows, ...others.map(snapshotRow));
+  // Rows that say the same stay, and with them the place of who uses the keyboard.
+  fill(
+    article.querySelector('tbody') as HTMLElement,
+    [...rows, ...others.map(snapshotRow)],
+    ({ textContent }) => textContent ?? '',
+    (row) => row,
+    () => {},
+  );
 
   function snapshotRow({ name, volume, sizeBytes, created }: StoreList['snapshots'][number]) {
     const row = rowOf(

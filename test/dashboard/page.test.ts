@@ -239,6 +239,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
     await shows('#message', 'A snapshot of e1.1 has been taken.');
     await shows('.roots', /monday\s+snapshot of e1\.1/);
     expect((await status()).stores[0]?.snapshots).toBe(1);
+    expect(await page.evaluate('document.activeElement.ariaLabel')).toBe('Snapshot… e1.1');
   });
 
   it('shows a store, and how far work on it is', async () => {

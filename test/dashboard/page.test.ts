@@ -195,7 +195,6 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
       cas: { size: 64 * MIB, blob_store: blobs },
     });
     const shown = await totalShown(async () => {
-      await bench('e1.0');
       await bench('e1.1');
       await shows('#requests', /^0 /);
     });

@@ -11,7 +11,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     coverage: {
       provider: 'v8',
-      include: ['src/**'],
+      include: ['src/**/*.ts'],
       reporter: ['text-summary', 'html'],
       // What tests reach inside their own process; the program itself they run beside it.
       // Branches at await are counted anew in each process, and now and then one is missed.

@@ -38,7 +38,13 @@ export async function benchAmplification({ disk, live }: AmplificationOptions): 
   const makeRoom = async (): Promise<boolean> => {
     if (store === undefined) return false;
     const collected = await collect(store, { enoughBytes: ENOUGH });
-    movedBytes += collected.movedBytes; console.log(JSON.stringify(collected), store.segments.spareCount, store.segments.table.size, store.failure);
+    movedBytes += collected.movedBytes;
+    console.log(
+      JSON.stringify(collected),
+      store.segments.spareCount,
+      store.segments.table.size,
+      store.failure,
+    );
     return collected.freedSegments > 0;
   };
   const capacityBytes = SEGMENT_COUNT * SEGMENT;

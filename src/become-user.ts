@@ -5,7 +5,7 @@ import { StartupError } from './core/startup-error.ts';
 import { native } from './native.ts';
 
 /** What the state directory holds of ours. */
-const STATE_FILE = /^(lock|e\d+\.\d+\.json)$/;
+const STATE_FILE = /^(lock|dashboard-token|e\d+\.\d+\.json)$/;
 
 /** A thread that opens raw sockets, also later. */
 export interface CapableThread {

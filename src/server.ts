@@ -3,7 +3,7 @@
  * there once is here: the lock of the state directory, the look-out for rivals, and stores. The
  * data path runs in this thread, or in several of its own.
  */
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { ControlSocket } from './admin/control-socket.ts';
@@ -123,6 +123,8 @@ class Server implements RunningServer, Operations {
     this.#control = await ControlSocket.open({
       path: server.controlPath,
       metrics: server.metrics,
+      dashboard: server.dashboard,
+      tokenPath: join(server.stateDir, 'dashboard-token'),
       log: this.#log,
     });
     await refuseRivals(namesOf(targets), server.interfaces);
@@ -132,8 +134,10 @@ class Server implements RunningServer, Operations {
       await part.start();
     }
     if (server.user !== undefined) {
-      const { stateDir, controlPath, metrics } = server;
-      const sockets = metrics && 'path' in metrics ? [controlPath, metrics.path] : [controlPath];
+      const { stateDir, controlPath, metrics, dashboard } = server;
+      const sockets = [{ path: controlPath }, metrics, dashboard].flatMap((address) =>
+        address !== undefined && 'path' in address ? [address.path] : [],
+      );
       await becomeUser(server.user, stateDir, sockets, this.#parts);
     }
     await this.#watchRivals();

@@ -1,6 +1,6 @@
 /**
- * The way in for operators and monitoring: HTTP on a unix socket that only its owner and root can
- * open, and the metrics alone on a loopback address, if one is configured.
+ * The ways in for operators and monitoring: HTTP on a unix socket that only its owner and root can
+ * open; and where they are configured, the metrics alone on a loopback address, and the dashboard.
  *
  * Invariants: the sockets exist before the server serves, while it may still open anything, and
  * answer 503 until it does. A socket that a living server listens on is never taken from it.
@@ -10,39 +10,34 @@ import { lstat, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import type { Logger } from 'pino';
 import { StartupError } from '../core/startup-error.ts';
-import { HttpListener, type Responder } from './http-listener.ts';
-import { RequestError } from './request.ts';
+import type { ListenAddress } from '../net/listen-address.ts';
+import { DASHBOARD_HEADERS, Dashboard } from './dashboard.ts';
+import { HttpListener } from './http-listener.ts';
+import { RequestError, type Responder } from './request.ts';
 import type { Routes } from './routes.ts';
 
 /** All but the owner's reading and writing. */
 const UMASK = 0o177;
 const METRICS_PATH = '/metrics';
 
-/** A unix socket, or a port of this machine. */
-export type MetricsAddress =
-  | { readonly path: string }
-  | { readonly host: string; readonly port: number };
-
 export interface ControlOptions {
   /** The control socket. */
   readonly path: string;
   /** Where metrics are, too. */
-  readonly metrics: MetricsAddress | undefined;
+  readonly metrics: ListenAddress | undefined;
+  readonly dashboard: ListenAddress | undefined;
+  /** Keeps the token of the dashboard; made at the first start. */
+  readonly tokenPath: string;
   readonly log: Logger;
 }
 
 export class ControlSocket {
-  readonly #control: HttpListener;
-  readonly #metrics: HttpListener;
+  readonly #log: Logger;
+  readonly #listeners: HttpListener[] = [];
   #routes: Routes | undefined;
 
   private constructor(log: Logger) {
-    const control: Responder = (method, path, body) => this.#ready().handle(method, path, body);
-    this.#control = new HttpListener(control, log);
-    this.#metrics = new HttpListener(async (method, path, body) => {
-      if (path !== METRICS_PATH) throw new RequestError(404, `only ${METRICS_PATH} is here`);
-      return control(method, path, body);
-    }, log);
+    this.#log = log;
   }
 
   /**
@@ -52,15 +47,10 @@ export class ControlSocket {
    *
    * @throws {StartupError} one of them cannot be opened, or another server listens there
    */
-  static async open({ path, metrics, log }: ControlOptions): Promise<ControlSocket> {
-    const socket = new ControlSocket(log);
+  static async open(options: ControlOptions): Promise<ControlSocket> {
+    const socket = new ControlSocket(options.log);
     try {
-      await replaceLeftover(path);
-      await listen(socket.#control, 'control socket', { path });
-      if (metrics !== undefined) {
-        if ('path' in metrics) await replaceLeftover(metrics.path);
-        await listen(socket.#metrics, 'metrics socket', metrics);
-      }
+      await socket.#open(options);
     } catch (error) {
       await socket.close();
       throw error;
@@ -75,7 +65,31 @@ export class ControlSocket {
 
   /** Removes the sockets; requests in progress are cut off. Idempotent. */
   async close(): Promise<void> {
-    await Promise.all([this.#control.close(), this.#metrics.close()]);
+    await Promise.all(this.#listeners.map((listener) => listener.close()));
+  }
+
+  async #open({ path, metrics, dashboard, tokenPath }: ControlOptions): Promise<void> {
+    const control: Responder = async (inquiry) => this.#ready().handle(inquiry);
+    await this.#listen('control socket', { path }, new HttpListener(control, this.#log));
+    if (metrics !== undefined) {
+      const onlyMetrics: Responder = async (inquiry) => {
+        if (inquiry.path === METRICS_PATH) return control(inquiry);
+        throw new RequestError(404, `only ${METRICS_PATH} is here`);
+      };
+      await this.#listen('metrics socket', metrics, new HttpListener(onlyMetrics, this.#log));
+    }
+    if (dashboard !== undefined) {
+      const page = await Dashboard.load({ address: dashboard, tokenPath, control });
+      const listener = new HttpListener(page.respond, this.#log, DASHBOARD_HEADERS);
+      await this.#listen('dashboard', dashboard, listener);
+      this.#log.info({ ...dashboard, tokenPath }, 'the dashboard is open');
+    }
+  }
+
+  async #listen(what: string, address: ListenAddress, listener: HttpListener): Promise<void> {
+    if ('path' in address) await replaceLeftover(address.path);
+    this.#listeners.push(listener);
+    await listen(listener, what, address);
   }
 
   #ready(): Routes {
@@ -84,7 +98,7 @@ export class ControlSocket {
   }
 }
 
-async function listen(listener: HttpListener, what: string, address: MetricsAddress) {
+async function listen(listener: HttpListener, what: string, address: ListenAddress) {
   try {
     await listener.listen(address, UMASK);
   } catch (cause) {

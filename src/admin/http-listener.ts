@@ -6,10 +6,16 @@
  * A connection serves one request.
  */
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { ListenOptions } from 'node:net';
+import {
+  createServer,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import type { Logger } from 'pino';
-import { type Reply, RequestError } from './request.ts';
+import type { ListenAddress } from '../net/listen-address.ts';
+import { type Reply, RequestError, type Responder } from './request.ts';
 
 const CONNECTIONS_MAX = 16;
 const HEADER_BYTES_MAX = 8 << 10;
@@ -22,18 +28,17 @@ const IDLE_MS_MAX = 30_000;
 const WORK_MS_MAX = 600_000;
 const CHECK_INTERVAL_MS = 1000;
 
-/** Answers a request. @param path without what follows a question mark @param body as JSON */
-export type Responder = (method: string, path: string, body: unknown) => Promise<Reply>;
-
 export class HttpListener {
   readonly #server: Server;
   readonly #respond: Responder;
   readonly #log: Logger;
+  readonly #headers: OutgoingHttpHeaders;
 
-  /** Call {@link listen} then. */
-  constructor(respond: Responder, log: Logger) {
+  /** Call {@link listen} then. @param headers of every reply */
+  constructor(respond: Responder, log: Logger, headers: OutgoingHttpHeaders = {}) {
     this.#respond = respond;
     this.#log = log;
+    this.#headers = { ...headers, connection: 'close' };
     this.#server = createServer({
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: REQUEST_MS_MAX,
@@ -51,7 +56,7 @@ export class HttpListener {
    * @param umask of the socket, when it is a file
    * @throws the system's error
    */
-  async listen(address: ListenOptions, umask: number): Promise<void> {
+  async listen(address: ListenAddress, umask: number): Promise<void> {
     const usual = process.umask(umask);
     try {
       // The socket is made in this call; what comes later is the news of it.
@@ -74,17 +79,17 @@ export class HttpListener {
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { status, type, text } = await this.#reply(request);
     request.socket.setTimeout(IDLE_MS_MAX);
-    response.writeHead(status, { 'content-type': type, connection: 'close' });
+    response.writeHead(status, { ...this.#headers, 'content-type': type });
     response.end(text);
   }
 
   async #reply(request: IncomingMessage): Promise<Reply> {
     try {
-      const { method = '', url = '' } = request;
+      const { method = '', url = '', headers } = request;
       const [path = ''] = url.split('?');
       const body = await readBody(request);
       request.socket.setTimeout(WORK_MS_MAX);
-      return await this.#respond(method, path, body);
+      return await this.#respond({ method, path, headers, body });
     } catch (error) {
       const isOurs = !(error instanceof RequestError) && !request.errored;
       if (isOurs) this.#log.error(error, 'a control request failed');

@@ -1,5 +1,15 @@
 /** What is said between a listener and those who answer. */
+import type { IncomingHttpHeaders } from 'node:http';
 import { StartupError } from '../core/startup-error.ts';
+
+export interface Inquiry {
+  readonly method: string;
+  /** Without what follows a question mark. */
+  readonly path: string;
+  readonly headers: IncomingHttpHeaders;
+  /** From JSON; undefined when nothing was sent. */
+  readonly body: unknown;
+}
 
 /** A request that is refused; the program shows `message` and `remedy` to people. */
 export class RequestError extends Error {
@@ -31,3 +41,6 @@ export interface Reply {
   readonly type: string;
   readonly text: string;
 }
+
+/** @throws {RequestError} the request is refused */
+export type Responder = (inquiry: Inquiry) => Promise<Reply>;

@@ -6,7 +6,7 @@ import { serverStatusSchema, targetStatusSchema } from '../status.ts';
 import { METRICS_TYPE, renderMetrics } from './metrics.ts';
 import { describeRoutes } from './openapi.ts';
 import type { Operations, Reloaded } from './operations.ts';
-import { type Reply, RequestError, refusing } from './request.ts';
+import { type Inquiry, type Reply, RequestError, refusing } from './request.ts';
 import { STORE_ROUTES } from './store-routes.ts';
 
 const JSON_TYPE = 'application/json';
@@ -109,7 +109,7 @@ export class Routes {
   }
 
   /** @throws {RequestError} it cannot be done; @throws the operation's error */
-  async handle(method: string, path: string, body: unknown): Promise<Reply> {
+  async handle({ method, path, body }: Inquiry): Promise<Reply> {
     const matching = ROUTES.filter((route) => namesIn(route, path) !== undefined);
     if (matching.length === 0) throw new RequestError(404, `there is nothing at ${path}`);
     const route = matching.find((one) => one.method === method);

@@ -2,8 +2,8 @@
 import assert from 'node:assert';
 import { join, resolve } from 'node:path';
 import type { MacAddress } from '../net/ethernet.ts';
+import { type ListenAddress, parseListenAddress } from '../net/listen-address.ts';
 import { CAS_BLOCK_SIZE } from './backend-schema.ts';
-import { type MetricsAddress, parseMetricsAddress } from './metrics-address.ts';
 import type { ConfigProblem } from './problem.ts';
 import type { ConfigDocument, LogLevel, TargetTable } from './schema.ts';
 
@@ -26,7 +26,9 @@ export interface ServerConfig {
   /** The control socket; absolute. */
   readonly controlPath: string;
   /** Where metrics are besides; a path is absolute. */
-  readonly metrics: MetricsAddress | undefined;
+  readonly metrics: ListenAddress | undefined;
+  /** Where browsers are shown the server; a path is absolute. */
+  readonly dashboard: ListenAddress | undefined;
   /** Requests that one initiator may have in flight to one target. */
   readonly bufferCount: number;
   /** Most sectors in one frame; undefined to choose from the MTU. */
@@ -144,7 +146,8 @@ export function toServerConfig(
     logLevel: server.log_level,
     stateDir,
     controlPath: resolve(directory, server.control ?? join(stateDir, 'control.sock')),
-    metrics: toMetricsAddress(server.metrics, directory),
+    metrics: toListenAddress(server.metrics, directory),
+    dashboard: toListenAddress(server.dashboard, directory),
     bufferCount: server.buffer_count,
     maxSectors: server.max_sectors,
     allow: server.allow,
@@ -154,8 +157,8 @@ export function toServerConfig(
   };
 }
 
-function toMetricsAddress(text: string | undefined, directory: string) {
-  const address = text === undefined ? undefined : parseMetricsAddress(text);
+function toListenAddress(text: string | undefined, directory: string) {
+  const address = text === undefined ? undefined : parseListenAddress(text);
   if (address === undefined || !('path' in address)) return address;
   return { path: resolve(directory, address.path) };
 }

@@ -3,6 +3,7 @@ import { realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { formatMacAddress } from '../net/ethernet.ts';
+import { isLocal, parseListenAddress } from '../net/listen-address.ts';
 import { type BackendConfig, type TargetConfig, targetName } from './config.ts';
 import { valueAt } from './explain.ts';
 import type { Finding } from './problem.ts';
@@ -75,7 +76,7 @@ export function findWarnings(
   targets: readonly PlacedTarget[],
 ): Finding[] {
   const serverAllow = document.server.allow;
-  return targets.flatMap(({ index, target }) => [
+  const ofTargets = targets.flatMap(({ index, target }) => [
     ...warnOfShelf(index, target),
     ...warnOfAlignment(index, target.backend),
     ...target.allow.flatMap((mac, position) => {
@@ -87,6 +88,7 @@ export function findWarnings(
       };
     }),
   ]);
+  return [...warnOfDashboard(document.server.dashboard), ...ofTargets];
 }
 
 interface Extent {
@@ -136,6 +138,18 @@ function identifyMissing(path: string): string {
   } catch {
     return path;
   }
+}
+
+function warnOfDashboard(text: string | undefined): Finding[] {
+  const address = text === undefined ? undefined : parseListenAddress(text);
+  if (address === undefined || isLocal(address)) return [];
+  return [
+    {
+      path: ['server', 'dashboard'],
+      message: 'can be reached from other machines, and nothing encrypts its token on the way',
+      remedy: 'Better: dashboard = "127.0.0.1:8088", with a proxy that speaks TLS, or a tunnel.',
+    },
+  ];
 }
 
 function warnOfShelf(index: number, { shelf }: TargetConfig): Finding[] {

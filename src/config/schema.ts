@@ -8,8 +8,8 @@
 
 import { z } from 'zod';
 import { Limits } from '../core/limits.ts';
+import { isLocal, parseListenAddress } from '../net/listen-address.ts';
 import { cas, device, file, memory } from './backend-schema.ts';
-import { isLocal, parseMetricsAddress } from './metrics-address.ts';
 import {
   about,
   boolean,
@@ -69,7 +69,7 @@ const server = table(
       unset: 'control.sock in state_dir',
     }).optional(),
     metrics: about(
-      z.string().refine((address) => parseMetricsAddress(address) !== undefined),
+      z.string().refine((address) => parseListenAddress(address) !== undefined),
       {
         form: 'a loopback address and a port, or the path of a unix socket, with a slash in it',
         example: '"127.0.0.1:9465"',
@@ -77,6 +77,19 @@ const server = table(
           'Where Prometheus finds /metrics. They are always on the control socket. A relative ' +
           'path is relative to this file.',
         unset: 'on the control socket only',
+      },
+    ).optional(),
+    dashboard: about(
+      z.string().refine((address) => parseListenAddress(address) !== undefined),
+      {
+        form: 'an IP address and a port, or the path of a unix socket, with a slash in it',
+        example: '"127.0.0.1:8088"',
+        description:
+          'Where browsers find a page that shows the server. Whoever changes something there needs ' +
+          'the token that the first start writes to dashboard-token in state_dir; at an address ' +
+          'that other machines can reach, so does whoever looks. A relative path is relative to ' +
+          'this file.',
+        unset: 'no such page',
       },
     ).optional(),
     buffer_count: integer(2, BUFFER_COUNT_MAX, {
@@ -126,7 +139,7 @@ const server = table(
       report('interfaces', 'is given besides interface', 'Keep one of the two.');
     }
     const { metrics } = keys;
-    const address = typeof metrics === 'string' ? parseMetricsAddress(metrics) : undefined;
+    const address = typeof metrics === 'string' ? parseListenAddress(metrics) : undefined;
     if (address !== undefined && !isLocal(address)) {
       const remedy =
         'Write metrics = "127.0.0.1:9465", and let a proxy with authentication, or a tunnel, ' +

@@ -1,3 +1,4 @@
+/** Files that are whole, and durable, whenever the power goes. */
 import { constants } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';

@@ -18,6 +18,7 @@ describe('parseConfig', () => {
         stateDir: '/var/lib/aoe-server',
         controlPath: '/var/lib/aoe-server/control.sock',
         metrics: undefined,
+        dashboard: undefined,
         bufferCount: 64,
         maxSectors: undefined,
         allow: [],
@@ -144,6 +145,7 @@ describe('parseConfig', () => {
       stateDir: '/state',
       controlPath: '/state/control.sock',
       metrics: undefined,
+      dashboard: undefined,
       bufferCount: 2,
       maxSectors: 16,
       allow: [0x0200_0000_000a],
@@ -284,6 +286,28 @@ describe('parseConfig', () => {
       );
     },
   );
+
+  it.each([
+    ['127.0.0.1:8088', { host: '127.0.0.1', port: 8088 }],
+    ['dashboard/socket', { path: '/etc/dashboard/socket' }],
+  ])('takes dashboard = %j', (text, address) => {
+    const { server, warnings } = parse(`${SERVER}dashboard = "${text}"\n${TARGET}`);
+    expect([server.dashboard, warnings]).toEqual([address, []]);
+  });
+
+  it('takes an address of the dashboard that others can reach, and warns of it', () => {
+    const { server, warnings } = parse(`${SERVER}dashboard = "[::]:8088"\n${TARGET}`);
+    expect(server.dashboard).toEqual({ host: '::', port: 8088 });
+    expect(warnings).toMatchObject([
+      { key: 'server.dashboard', remedy: expect.stringContaining('TLS') },
+    ]);
+  });
+
+  it.each(['8088', 'localhost:8088', 'dashboard'])('refuses dashboard = %j', (text) => {
+    expect(() => parse(`${SERVER}dashboard = "${text}"\n${TARGET}`)).toThrow(
+      /server\.dashboard.* must be an IP address and a port/,
+    );
+  });
 });
 
 describe('loadConfig', () => {

@@ -12,6 +12,9 @@ const REPOSITORY = join(import.meta.dirname, '../..');
 /** What users are told to take from the package. */
 const SHIPPED = [
   'config.example.toml',
+  'dist/dashboard/index.html',
+  'dist/dashboard/main.js',
+  'dist/dashboard/style.css',
   'docs/CONTROL.md',
   'docs/guides/troubleshooting.md',
   'packaging/aoe-server.service',

@@ -1,10 +1,11 @@
-import { request } from 'node:http';
+import { type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import type { ServerStatus } from '../../src/status.ts';
 
 export interface ControlAnswer {
   status: number;
   type: string;
+  headers: IncomingHttpHeaders;
   text: string;
 }
 
@@ -14,12 +15,14 @@ export function askControl(
   method: string,
   path: string,
   body?: unknown,
+  headers: OutgoingHttpHeaders = {},
 ): Promise<ControlAnswer> {
   return new Promise((resolve, reject) => {
-    const outgoing = request({ socketPath, method, path, timeout: 20_000 }, async (response) => {
-      const status = response.statusCode ?? 0;
-      const type = response.headers['content-type'] ?? '';
-      text(response).then((received) => resolve({ status, type, text: received }), reject);
+    const options = { socketPath, method, path, headers, timeout: 20_000 };
+    const outgoing = request(options, async (response) => {
+      const { statusCode: status = 0, headers } = response;
+      const type = headers['content-type'] ?? '';
+      text(response).then((received) => resolve({ status, type, headers, text: received }), reject);
     });
     outgoing.on('timeout', () => outgoing.destroy(new Error('no answer')));
     outgoing.on('error', reject);

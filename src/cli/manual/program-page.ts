@@ -38,6 +38,10 @@ const FILES = [
     'State that must survive a restart: config strings, MAC mask lists and reserve lists.',
   ],
   ['/var/lib/aoe-server/control.sock', 'The control socket, which speaks HTTP.'],
+  [
+    '/var/lib/aoe-server/dashboard-token',
+    'What changes on the dashboard take; made at the first start with one.',
+  ],
 ] as const;
 
 const ENVIRONMENT = [

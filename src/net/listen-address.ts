@@ -1,7 +1,8 @@
+/** Where a server listens for operators: on this machine, or where others reach it. */
 import { BlockList, isIP } from 'node:net';
 
 /** A unix socket, or a port of an address. */
-export type MetricsAddress =
+export type ListenAddress =
   | { readonly path: string }
   | { readonly host: string; readonly port: number };
 
@@ -16,7 +17,7 @@ const PORT_MAX = 65_535;
  *
  * @returns undefined for anything else
  */
-export function parseMetricsAddress(text: string): MetricsAddress | undefined {
+export function parseListenAddress(text: string): ListenAddress | undefined {
   if (/^[^\0]*\/[^\0]*$/.test(text)) return { path: text };
   const [, bracketed, plain, digits] = /^(?:\[(.+)\]|([^:]+)):(\d{1,5})$/.exec(text) ?? [];
   const host = bracketed ?? plain ?? '';
@@ -26,7 +27,7 @@ export function parseMetricsAddress(text: string): MetricsAddress | undefined {
 }
 
 /** Can only this machine reach it? */
-export function isLocal(address: MetricsAddress): boolean {
+export function isLocal(address: ListenAddress): boolean {
   if ('path' in address) return true;
   return loopback.check(address.host, isIP(address.host) === 6 ? 'ipv6' : 'ipv4');
 }

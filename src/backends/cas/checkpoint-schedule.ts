@@ -31,9 +31,9 @@ export class CheckpointSchedule {
   logged(length: number): void {
     this.#logBytes += length;
     const { checkpointBytes, checkpointMs } = this.#options;
-    if (this.#logBytes >= checkpointBytes) this.#start();
+    if (this.#logBytes >= checkpointBytes) this.start();
     else if (checkpointMs > 0) {
-      this.#timer ??= setTimeout(() => this.#start(), checkpointMs).unref();
+      this.#timer ??= setTimeout(() => this.start(), checkpointMs).unref();
     }
   }
 
@@ -51,7 +51,8 @@ export class CheckpointSchedule {
     await this.#running;
   }
 
-  #start(): void {
+  /** Makes one now, if none is under way. */
+  start(): void {
     if (this.#isRunning || this.#isClosed) return;
     this.#isRunning = true;
     // Without room for nodes the log just grows; the next attempt may find some.

@@ -30,9 +30,13 @@ export class TreeNode {
   /** Nodes in memory by child number; empty for a leaf. */
   readonly children: (TreeNode | undefined)[];
   dirty: boolean;
-  /** Hash and hint of this node once it was written; until then, or if it was read, its parents'
-   * words tell. */
+  /**
+   * Hash and hint of this node once it was written; the hash and no hint while it is dirty and was
+   * only hashed. Until then, or if it was read, its parents' words tell.
+   */
   reference: Uint32Array | undefined;
+  /** The last search for dirty nodes that came by. */
+  visitedIn = 0;
   /** Visited since the last sweep of the cache. */
   used = true;
 
@@ -50,6 +54,11 @@ export class TreeNode {
     if (reference === undefined) return;
     this.words.set(reference.subarray(0, HASH_WORDS), child * HASH_WORDS);
     this.words.set(reference.subarray(HASH_WORDS), HINT_WORD + child * 2);
+  }
+
+  /** Takes over what all children know about themselves. */
+  learnAll(): void {
+    for (let child = 0; child < this.children.length; child++) this.learn(child);
   }
 
   /** Does the stored child with this number differ from zero? */

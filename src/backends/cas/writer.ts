@@ -19,11 +19,17 @@ import type { CasEngine } from '../../native.ts';
 import { Batch, type Trim } from './batch.ts';
 import type { BlockCache } from './block-cache.ts';
 import { fill, fillNow } from './fill.ts';
-import { BLOCK_SIZE, recordSizeMax } from './format.ts';
+import {
+  BLOCK_SIZE,
+  RECORD_ALIGNMENT,
+  RecordType,
+  recordSizeMax,
+  writeInlineData,
+} from './format.ts';
 import { LogWriter } from './log-writer.ts';
 import { newPatience } from './patience.ts';
 import type { BlockReader } from './reader.ts';
-import type { Segments } from './segments.ts';
+import { noSpace, type Segments } from './segments.ts';
 import type { RecordStream } from './stream.ts';
 
 /** Up to here handing a batch to another thread takes longer than doing it. */
@@ -32,6 +38,9 @@ const INLINE_MAX = 8;
 const EAGER_COUNT = 64;
 /** What one dirty block may take of the log at most: a record of its own. */
 const RESERVED_BYTES = recordSizeMax(1, BLOCK_SIZE);
+/** Kept for the next note; it is a record of its own, of one alignment unit. */
+const NOTE_RESERVED_BYTES = RECORD_ALIGNMENT;
+const NO_SLOTS = new Int32Array(0);
 
 export interface WriterParts {
   readonly engine: CasEngine;
@@ -46,6 +55,14 @@ export interface WriterParts {
   onRecord(length: number): void;
   /** Called once. */
   onFailed(error: Error): void;
+}
+
+/** What is logged in a record of its own. */
+interface Note {
+  /** Items queued before it. */
+  readonly ticket: number;
+  readonly text: Uint8Array;
+  readonly logged: () => void;
 }
 
 export class Writer {
@@ -64,6 +81,7 @@ export class Writer {
   /** Everything queued before this count must be ingested without waiting for more. */
   #demand = 0;
   readonly #atBoundary: (() => void)[] = [];
+  readonly #notes: Note[] = [];
   readonly #onRoom = new Set<() => void>();
 
   constructor(parts: WriterParts) {
@@ -93,13 +111,21 @@ export class Writer {
     return this.#reservedBytes;
   }
 
-  /** Is there room for one more dirty block? */
+  /** Is there room for one more dirty block, and a note? */
   get hasRoom(): boolean {
+    return this.#reservedBytes + RESERVED_BYTES + NOTE_RESERVED_BYTES <= this.#roomBytes;
+  }
+
+  get #hasRoomForNote(): boolean {
+    return this.#reservedBytes + NOTE_RESERVED_BYTES <= this.#roomBytes;
+  }
+
+  /** Room in the log for what is dirty. */
+  get #roomBytes(): number {
     const { segments, log } = this.#parts;
     const usable = segments.segmentBytes - segments.slackBytes;
     const spare = segments.dataSpareCount * usable;
-    const room = Math.max(0, log.roomBytes - segments.slackBytes) + spare;
-    return this.#reservedBytes + RESERVED_BYTES <= room;
+    return Math.max(0, log.roomBytes - segments.slackBytes) + spare;
   }
 
   /** Takes a block that has just become dirty. */
@@ -111,6 +137,26 @@ export class Writer {
 
   trim(trim: Trim): void {
     this.#queue.push(this.#batch.add(trim));
+    this.#demand = ++this.#queuedCount;
+  }
+
+  /** @throws there is no room in the log for a note */
+  async makeRoomForNote(): Promise<void> {
+    if (this.#hasRoomForNote) return;
+    const { segments } = this.#parts;
+    await this.flushed();
+    await segments.replenish(this.promisedSpares + 1);
+    if (!this.#hasRoomForNote) throw segments.shortage ?? noSpace();
+  }
+
+  /**
+   * Logs a snapshot, behind everything queued so far.
+   *
+   * @param text what its record says
+   * @param logged called when it has its place in the log: maps say exactly what is before it
+   */
+  note(text: Uint8Array, logged: () => void): void {
+    this.#notes.push({ ticket: this.#queuedCount, text, logged });
     this.#demand = ++this.#queuedCount;
   }
 
@@ -189,12 +235,19 @@ export class Writer {
       void this.#parts.segments.replenish();
     }
     const buffer = this.log.takeBuffer() ?? (await this.log.nextBuffer());
+    const note = this.#notes[0];
+    const countMax = note === undefined ? batchBlocks : note.ticket - this.#takenCount;
+    if (note !== undefined && countMax === 0) {
+      this.#notes.shift();
+      this.#logNote(note, buffer);
+      return;
+    }
     for (;;) {
       const cold = fillNow(this.#parts, this.#queue, batchBlocks);
       if (cold.length === 0) break;
       await Promise.all(cold.map((slot) => fill(this.#parts, slot, this.#patiently)));
     }
-    const taken = batch.gather(this.#queue);
+    const taken = batch.gather(this.#queue, countMax);
     this.#queue = this.#queue.slice(taken);
     this.#takenCount += taken;
     this.#reservedBytes -= batch.slotCount * RESERVED_BYTES;
@@ -208,6 +261,17 @@ export class Writer {
       this.#parts.onRecord(length);
     }
     this.#ingestedCount = this.#takenCount;
+  }
+
+  #logNote({ text, logged }: Note, buffer: Uint8Array): void {
+    const { log, engine, onRecord } = this.#parts;
+    log.prepare(buffer, RecordType.snapshot);
+    const length = writeInlineData(buffer, text);
+    engine.seal(buffer);
+    this.#ingestedCount = ++this.#takenCount;
+    this.log.write(buffer, length, NO_SLOTS, this.#takenCount);
+    onRecord(length);
+    logged();
   }
 
   #ingest(record: Uint8Array): number | Promise<number> {

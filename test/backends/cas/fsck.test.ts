@@ -155,6 +155,8 @@ describe('an examination of a store', () => {
       if (round === 5) await store.rollback('disk', 's4', true);
       await client.write(0, blocksOf(round * 2, 9));
       await client.flush();
+      // The superblock may not change under the copier's hands.
+      await store.whenSnapshotsStored();
       const copy = join(directory, `crash${round}`);
       // A spare that the store is still making gets its name under the copier's hands.
       const isWhole = (file: string) => !basename(file).startsWith('making-');
@@ -287,6 +289,39 @@ describe('an examination of a store', () => {
     expect(findings).toMatchObject([{ place: 'log' }]);
     const lbas = findings[0]?.lost.map(({ firstLba }) => firstLba);
     expect(lbas).toEqual([204, 205, 206, 207, 208, 209, 210, 211]);
+  });
+
+  it('takes up a snapshot that only the log has', async () => {
+    const path = join(directory, 'logged');
+    let isBlocked = false;
+    const open: typeof hostFiles.open = async (name, create) => {
+      const file = await hostFiles.open(name, create);
+      if (!name.endsWith('superblock')) return file;
+      const write = file.write.bind(file);
+      file.write = (...args) => (isBlocked ? Promise.reject(new Error('blocked')) : write(...args));
+      return file;
+    };
+    const store = await openCasStore(path, { ...TINY, files: { ...hostFiles, open } });
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    await client.write(0, blocksOf(1, 20));
+    await store.checkpoint();
+    isBlocked = true;
+    await client.write(0, blocksOf(501, 2));
+    await store.snapshot('disk', 'logged');
+    await client.write(0, blocksOf(601, 2));
+    await client.flush();
+    const crashed = join(directory, 'logged-crashed');
+    cpSync(path, crashed, { recursive: true });
+    isBlocked = false;
+    await store.close();
+    expect((await examine(path)).findings).toEqual([]);
+
+    const { findings, logRecords } = await examine(crashed);
+    expect(findings).toEqual([]);
+    expect(logRecords).toBeGreaterThanOrEqual(3);
+    const { file, record } = newest(recordsOfType(crashed, 5));
+    const flipped = await findFlip(crashed, file, record + 140);
+    expect(flipped.findings).toMatchObject([{ place: 'log' }]);
   });
 
   it('misses a segment', async () => {

@@ -1,10 +1,10 @@
 /** The nodes of frozen trees that are stored nowhere yet. */
 import type { CasEngine } from '../../native.ts';
 import { HASH_WORDS } from './format.ts';
-import { REFERENCE_WORDS, type TreeNode } from './tree.ts';
+import type { TreeNode } from './tree.ts';
 
-/** Nodes that are handed to another thread at once: more would hold up clients. */
-const BATCH = 8192;
+/** Nodes whose children are handed to another thread at once: more would hold up clients. */
+const BATCH = 64;
 
 let passes = 0;
 
@@ -25,27 +25,50 @@ export function dirtyLevels(roots: Iterable<TreeNode>): TreeNode[][] {
   return levels;
 }
 
-/** Finds out the hash of a frozen tree, and of all that is dirty in it, before it is written. */
-export async function hashTree(engine: CasEngine, root: TreeNode): Promise<void> {
-  for (const level of dirtyLevels([root])) {
-    const unknown = level.filter(({ reference }) => reference === undefined);
-    for (let start = 0; start < unknown.length; start += BATCH) {
-      await hashNodes(engine, unknown.slice(start, start + BATCH));
+/**
+ * Finds out the hash of a frozen tree before it is written. The hashes of its dirty nodes enter
+ * their parents, which would get them anyway.
+ *
+ * @returns the words of the hash
+ */
+export async function hashTree(engine: CasEngine, root: TreeNode): Promise<Uint32Array> {
+  const [, ...parents] = dirtyLevels([root]);
+  for (const level of parents) {
+    for (let start = 0; start < level.length; start += BATCH) {
+      await hashChildren(engine, level.slice(start, start + BATCH));
     }
   }
+  return hashNodes(engine, [root.words]);
 }
 
-async function hashNodes(engine: CasEngine, nodes: readonly TreeNode[]): Promise<void> {
-  const hashes = new Uint32Array(nodes.length * HASH_WORDS);
-  for (const node of nodes) node.learnAll();
-  await engine.hashNodes(
-    nodes.map(({ words }) => words),
-    new Uint8Array(hashes.buffer),
-  );
-  nodes.forEach((node, index) => {
-    // A checkpoint may have written it meanwhile, and knows its place too.
-    if (!node.dirty) return;
-    node.reference = new Uint32Array(REFERENCE_WORDS);
-    node.reference.set(hashes.subarray(index * HASH_WORDS, (index + 1) * HASH_WORDS));
+async function hashChildren(engine: CasEngine, parents: readonly TreeNode[]): Promise<void> {
+  const nodes: Uint32Array[] = [];
+  /** Where each hash goes: the words of the parent, and the index there. */
+  const targets: Uint32Array[] = [];
+  const indices: number[] = [];
+  for (const parent of parents) {
+    parent.children.forEach((node, child) => {
+      if (!node?.dirty) {
+        parent.learn(child);
+        return;
+      }
+      nodes.push(node.words);
+      targets.push(parent.words);
+      indices.push(child * HASH_WORDS);
+    });
+  }
+  const hashes = await hashNodes(engine, nodes);
+  targets.forEach((words, at) => {
+    const index = indices[at] as number;
+    for (let word = 0; word < HASH_WORDS; word++) {
+      words[index + word] = hashes[at * HASH_WORDS + word] as number;
+    }
   });
+}
+
+/** @returns the words of all hashes, one after the other */
+async function hashNodes(engine: CasEngine, nodes: readonly Uint32Array[]): Promise<Uint32Array> {
+  const hashes = new Uint32Array(nodes.length * HASH_WORDS);
+  await engine.hashNodes(nodes, new Uint8Array(hashes.buffer));
+  return hashes;
 }

@@ -83,7 +83,7 @@ export class CasStore {
       batchBlocks,
       compress,
       onRecord: (length) => {
-        this.#schedule.logged(length);
+        this.#schedule.logged(length, this.#table.changedCount);
         this.#replica?.logged(length);
       },
       onFailed: options.onFailed,

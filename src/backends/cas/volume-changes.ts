@@ -5,9 +5,10 @@
 import { StartupError } from '../../core/startup-error.ts';
 import type { CasEngine } from '../../native.ts';
 import type { BlockCache } from './block-cache.ts';
-import { rootEntry, type SnapshotEntry } from './catalog.ts';
+import type { SnapshotEntry } from './catalog.ts';
 import type { Checkpointer } from './checkpoint.ts';
 import { hashTree } from './dirty-nodes.ts';
+import { hexOf } from './format.ts';
 import type { BlockReader } from './reader.ts';
 import { encodeSnapshotNote } from './snapshot-note.ts';
 import { loadVolume } from './store-files.ts';
@@ -44,7 +45,7 @@ export class VolumeChanges {
     const volume = volumes.require(volumeName);
     volumes.requireNoSnapshot(name);
     volumes.requireNoVolume(name);
-    const { id, sizeBytes, reference } = volume;
+    const { id, sizeBytes } = volume;
     const entry = { name, volume: origin, sizeBytes, createdMs: Date.now() };
     const note = encodeSnapshotNote({ id, ...entry });
     if (note.length > NOTE_BYTES_MAX) {
@@ -54,12 +55,10 @@ export class VolumeChanges {
     const frozen = new Promise<TreeNode>((resolve) => {
       writer.note(note, () => resolve(volumes.freeze(volume, entry)));
     });
-    const hashed = frozen.then(async (root) => {
-      await hashTree(engine, root);
-      return root.reference ?? reference;
-    });
-    const [root] = await Promise.all([hashed, writer.flushed()]);
-    return { ...entry, root: rootEntry(root) };
+    const hashed = frozen.then((root) => hashTree(engine, root));
+    const [hash] = await Promise.all([hashed, writer.flushed()]);
+    // Where the root is stored is not known yet.
+    return { ...entry, root: [hexOf(hash, 0), 0, 0] };
   }
 
   /** @param find finds what is to be cloned, in the last checkpoint */

@@ -40,6 +40,13 @@ export class VolumeTable {
     return this.#volumes.values();
   }
 
+  /** Nodes of maps that were changed since they were last frozen. */
+  get changedCount(): number {
+    let count = 0;
+    for (const { tree } of this.#volumes.values()) count += tree.changedCount;
+    return count;
+  }
+
   find(name: string): Volume | undefined {
     for (const volume of this.#volumes.values()) if (volume.name === name) return volume;
     return undefined;

@@ -38,8 +38,8 @@ const INLINE_MAX = 8;
 const EAGER_COUNT = 64;
 /** What one dirty block may take of the log at most: a record of its own. */
 const RESERVED_BYTES = recordSizeMax(1, BLOCK_SIZE);
-/** Kept for the next note; it is a record of its own, of one alignment unit. */
-const NOTE_RESERVED_BYTES = RECORD_ALIGNMENT;
+/** What a note takes of the log at most. */
+const NOTE_RECORD_BYTES = RECORD_ALIGNMENT;
 const NO_SLOTS = new Int32Array(0);
 
 export interface WriterParts {
@@ -111,21 +111,22 @@ export class Writer {
     return this.#reservedBytes;
   }
 
-  /** Is there room for one more dirty block, and a note? */
+  /** Is there room for one more dirty block? */
   get hasRoom(): boolean {
-    return this.#reservedBytes + RESERVED_BYTES + NOTE_RESERVED_BYTES <= this.#roomBytes;
+    const { dataSpareCount } = this.#parts.segments;
+    return this.#reservedBytes + RESERVED_BYTES <= this.#roomBytes(dataSpareCount);
   }
 
+  /** A note may use what is kept for checkpoints, as one follows it. */
   get #hasRoomForNote(): boolean {
-    return this.#reservedBytes + NOTE_RESERVED_BYTES <= this.#roomBytes;
+    const { spareCount } = this.#parts.segments;
+    return this.#reservedBytes + NOTE_RECORD_BYTES <= this.#roomBytes(spareCount);
   }
 
-  /** Room in the log for what is dirty. */
-  get #roomBytes(): number {
+  #roomBytes(spareCount: number): number {
     const { segments, log } = this.#parts;
     const usable = segments.segmentBytes - segments.slackBytes;
-    const spare = segments.dataSpareCount * usable;
-    return Math.max(0, log.roomBytes - segments.slackBytes) + spare;
+    return Math.max(0, log.roomBytes - segments.slackBytes) + spareCount * usable;
   }
 
   /** Takes a block that has just become dirty. */
@@ -142,10 +143,8 @@ export class Writer {
 
   /** @throws there is no room in the log for a note */
   async makeRoomForNote(): Promise<void> {
-    if (this.#hasRoomForNote) return;
     const { segments } = this.#parts;
-    await this.flushed();
-    await segments.replenish(this.promisedSpares + 1);
+    if (!this.#hasRoomForNote) await segments.replenish(this.promisedSpares + 1);
     if (!this.#hasRoomForNote) throw segments.shortage ?? noSpace();
   }
 

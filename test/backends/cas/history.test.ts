@@ -260,6 +260,20 @@ describe('a snapshot', () => {
     await store.close();
   });
 
+  it('finds few changed nodes to hash, however little their blocks take of the log', async () => {
+    const store = await openTiny(new SimFs(), { checkpointNodes: 8, checkpointBytes: 2 ** 30 });
+    const large = 4096 * 128 * 64;
+    const client = clientOf(await store.openVolume('disk', large));
+    const { generation } = store;
+    // The same block in 64 leaves.
+    for (let leaf = 0; leaf < 64; leaf++) {
+      await client.write(leaf * 128 * BLOCK_SIZE, blockOf(1));
+      await client.flush();
+    }
+    expect(store.generation).toBeGreaterThan(generation + 3);
+    await store.close();
+  });
+
   it('can be opened, cloned, gone back to and deleted at once', async () => {
     const store = await openTiny(new SimFs());
     const client = clientOf(await store.openVolume('disk', SIZE));

@@ -12,7 +12,7 @@ import { PersistentBlobs } from './remote/persistent-blobs.ts';
 import type { RemoteOptions } from './remote/remote-options.ts';
 import { Segments } from './segments.ts';
 import { CasStore } from './store.ts';
-import { loadStore } from './store-files.ts';
+import { type Loaded, loadStore } from './store-files.ts';
 import { holderNote, readHolder, StoreInUseError } from './store-in-use.ts';
 import { STORE_DEFAULTS, type StoreOptions } from './store-options.ts';
 
@@ -43,13 +43,14 @@ export async function openCasStore(
     ),
   });
   const reader = new BlockReader(engine);
+  let loaded: Loaded | undefined;
   try {
     const { remote } = options;
     if (remote === undefined) await requireNoOwner({ files, path });
     const journal = remote && (await claimRemote({ files, engine, path, options: remote }));
     const partCache = journal && remote && openCache(journal, remote, engine, segments);
     reader.frames = partCache;
-    const loaded = await loadStore({ files, engine, segments, reader, path });
+    loaded = await loadStore({ files, engine, segments, reader, path });
     if (journal !== undefined) requireNewest(path, journal.image, segments);
     partCache?.checkpointed(loaded.catalog);
     const parts = { path, options, engine, segments, reader, journal, partCache, unlock };
@@ -60,6 +61,7 @@ export async function openCasStore(
     await store.start();
     return store;
   } catch (error) {
+    await loaded?.superblockFile.close();
     await segments.close();
     unlock();
     throw error;

@@ -52,6 +52,15 @@ export interface LoadParts {
 /** @throws {StartupError} there is no catalog that can be read, or no store that is one */
 export async function loadStore(parts: LoadParts): Promise<Loaded> {
   const superblockFile = await openSuperblock(parts);
+  try {
+    return await load(parts, superblockFile);
+  } catch (error) {
+    await superblockFile.close();
+    throw error;
+  }
+}
+
+async function load(parts: LoadParts, superblockFile: StoreFile): Promise<Loaded> {
   const superblocks = await readSuperblocks(superblockFile, parts.engine);
   const numbers = await parts.segments.scan();
   if (superblocks.length === 0) {

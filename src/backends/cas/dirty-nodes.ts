@@ -1,10 +1,13 @@
 /** The nodes of frozen trees that are stored nowhere yet. */
+import { inLanes } from '../../core/lanes.ts';
 import type { CasEngine } from '../../native.ts';
 import { HASH_WORDS } from './format.ts';
 import type { TreeNode } from './tree.ts';
 
 /** Nodes whose children are handed to another thread at once: more would hold up clients. */
 const BATCH = 64;
+/** While one batch is hashed the next is made ready; the other threads are for clients. */
+const LANE_COUNT = 2;
 
 let passes = 0;
 
@@ -34,11 +37,13 @@ export function dirtyLevels(roots: Iterable<TreeNode>): TreeNode[][] {
 export async function hashTree(engine: CasEngine, root: TreeNode): Promise<Uint32Array> {
   const [, ...parents] = dirtyLevels([root]);
   for (const level of parents) {
-    for (let start = 0; start < level.length; start += BATCH) {
-      await hashChildren(engine, level.slice(start, start + BATCH));
-    }
+    await inLanes(LANE_COUNT, batchesOf(level), (batch) => hashChildren(engine, batch));
   }
   return hashNodes(engine, [root.words]);
+}
+
+function* batchesOf(nodes: readonly TreeNode[]): Generator<readonly TreeNode[]> {
+  for (let start = 0; start < nodes.length; start += BATCH) yield nodes.slice(start, start + BATCH);
 }
 
 async function hashChildren(engine: CasEngine, parents: readonly TreeNode[]): Promise<void> {

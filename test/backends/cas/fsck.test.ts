@@ -8,6 +8,7 @@ import { BLOCK_SIZE, FANOUT } from '../../../src/backends/cas/format.ts';
 import { type Examination, examine } from '../../../src/backends/cas/fsck/index.ts';
 import { openCasStore } from '../../../src/backends/cas/open.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
+import { hashOf } from './oracle.ts';
 import { seededRandom } from './sim-fs.ts';
 import { blockOf, blocksOf, clientOf, TINY } from './tiny-store.ts';
 
@@ -322,6 +323,28 @@ describe('an examination of a store', () => {
     const { file, record } = newest(recordsOfType(crashed, 5));
     const flipped = await findFlip(crashed, file, record + 140);
     expect(flipped.findings).toMatchObject([{ place: 'log' }]);
+  });
+
+  it('takes a store of version 1 as it is, and so does the store itself', async () => {
+    const path = join(directory, 'version-1');
+    cpSync(CLOSED, path, { recursive: true });
+    const file = join(path, 'superblock');
+    const bytes = readFileSync(file);
+    for (const copy of [0, 1, 2, 3].map((index) =>
+      bytes.subarray(index * 4096).subarray(0, 4096),
+    )) {
+      expect(copy.readUInt32LE(4)).toBe(2);
+      copy.writeUInt32LE(1, 4);
+      copy.fill(0, 56, 88);
+      hashOf('record', copy).copy(copy, 56);
+    }
+    writeFileSync(file, bytes);
+    expect((await examine(path)).findings).toEqual([]);
+    const store = await openOnHost(path);
+    expect(store.snapshots.map(({ name }) => name)).toEqual(['before']);
+    await store.close();
+    expect(readFileSync(file).readUInt32LE(4)).toBe(2);
+    expect((await examine(path)).findings).toEqual([]);
   });
 
   it('misses a segment', async () => {

@@ -13,6 +13,7 @@ import type { Place } from './process.ts';
 import { printComparison, printHeading, writeResults } from './report.ts';
 import { ScratchDirectory } from './scratch.ts';
 import { SERVERS } from './servers.ts';
+import { benchSnapshots, type SnapshotBenchOptions } from './snapshots.ts';
 import { soak } from './soak.ts';
 import { GROUP_NAMES, quickWorkloads, workloadsOf } from './workloads.ts';
 
@@ -96,6 +97,13 @@ function createProgram(): Command {
     .option('--live <percent>', 'of its capacity that is live', positive, 70)
     .option('--disk <directory>', 'for the store', '/dev/shm')
     .action(runAmplification);
+  program
+    .command('snapshots')
+    .description('time snapshots of a content-addressed store under random writes')
+    .option('--count <count>', 'snapshots', positive, 20)
+    .option('--gib <count>', 'size of the volume', positive, 64)
+    .option('--disk <directory>', 'for the store', '/var/tmp')
+    .action((options: SnapshotBenchOptions) => benchSnapshots(options, interruption.signal));
   withCommonOptions(program.command('soak'))
     .description('watch the memory of aoe-server under full load')
     .option('--minutes <count>', 'of load', positive, 10)

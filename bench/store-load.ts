@@ -32,6 +32,7 @@ export interface LoadFigures {
   readonly mbPerSecond: number;
   readonly p50Us: number;
   readonly p99Us: number;
+  readonly maxUs: number;
 }
 
 /** Memory and I/O for all loads of this process. */
@@ -170,5 +171,6 @@ function figures(load: StoreLoad, latenciesMs: readonly number[], tookMs: number
     mbPerSecond: (requestsPerSecond * load.requestBytes) / 1e6,
     p50Us: at(0.5),
     p99Us: at(0.99),
+    maxUs: (sorted.at(-1) ?? 0) * 1000,
   };
 }

@@ -110,6 +110,7 @@ export interface CasEngine {
   markEnd(): void;
   dropDetached(): void;
   hash(domain: number, bytes: Uint8Array, count: number, out: Uint8Array): void;
+  hashNodes(nodes: readonly Uint32Array[], out: Uint8Array): Promise<number>;
   indexCount(): number;
   indexBytes(): number;
 }

@@ -7,6 +7,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "block_hash.h"
 #include "task.h"
@@ -120,6 +122,7 @@ void CasEngine::Register(Napi::Env env, Napi::Object exports) {
                               InstanceMethod<&CasEngine::MarkEnd>("markEnd"),
                               InstanceMethod<&CasEngine::DropDetached>("dropDetached"),
                               InstanceMethod<&CasEngine::Hash>("hash"),
+                              InstanceMethod<&CasEngine::HashNodes>("hashNodes"),
                               InstanceMethod<&CasEngine::IndexCount>("indexCount"),
                               InstanceMethod<&CasEngine::IndexBytes>("indexBytes"),
                           }));
@@ -290,6 +293,20 @@ Napi::Value CasEngine::Hash(const Napi::CallbackInfo& info) {
     HashMany(domain, inputs, 1, out + i * kHashSize);
   }
   return info.Env().Undefined();
+}
+
+Napi::Value CasEngine::HashNodes(const Napi::CallbackInfo& info) {
+  const auto nodes = info[0].As<Napi::Array>();
+  uint8_t* out = Bytes(info[1]);
+  std::vector<const uint8_t*> inputs(nodes.Length());
+  for (uint32_t i = 0; i < inputs.size(); i++) {
+    const Napi::Value words = nodes[i];
+    inputs[i] = reinterpret_cast<const uint8_t*>(words.As<Napi::Uint32Array>().Data());
+  }
+  return Task::Run(info.Env(), {info[0], info[1]}, [inputs = std::move(inputs), out] {
+    Engine::HashNodes(inputs.data(), inputs.size(), out);
+    return 0.0;
+  });
 }
 
 Napi::Value CasEngine::IndexCount(const Napi::CallbackInfo& info) {

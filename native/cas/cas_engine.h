@@ -16,6 +16,7 @@
 //   .move(source, chosen, target) promise of the new record's length; 0: a frame is damaged
 //   .markBegin()  .mark(words, count)  .marked(record, flags)  .markEnd()  .dropDetached()
 //   .hash(domain, bytes, count, out)   hashes `count` inputs of 4096 bytes
+//   .hashNodes(nodes, out)        hashes tree nodes on a worker thread; promise of 0
 //   .indexCount()  .indexBytes()
 //   casWrite(fd, bytes, length, position, sync)  promise of an errno; sync: fdatasync follows
 //   casAllocate(fd, size)  reserves room (fallocate); promise of an errno
@@ -59,6 +60,7 @@ class CasEngine final : public Napi::ObjectWrap<CasEngine> {
   void MarkEnd(const Napi::CallbackInfo& info);
   void DropDetached(const Napi::CallbackInfo& info);
   Napi::Value Hash(const Napi::CallbackInfo& info);
+  Napi::Value HashNodes(const Napi::CallbackInfo& info);
   Napi::Value IndexCount(const Napi::CallbackInfo& info);
   Napi::Value IndexBytes(const Napi::CallbackInfo& info);
 

@@ -217,6 +217,13 @@ void Engine::Seal(uint8_t* record) {
             header->entry_count * sizeof(Entry) + header->inline_length, header->checksum);
 }
 
+void Engine::HashNodes(const uint8_t* const* nodes, size_t count, uint8_t* hashes) {
+  HashMany(HashDomain::kNode, nodes, count, hashes);
+  for (size_t i = 0; i < count; i++) {
+    if (IsZero(nodes[i], kNodeHashedSize)) std::memset(hashes + i * kHashSize, 0, kHashSize);
+  }
+}
+
 RecordState Engine::Check(const uint8_t* record, size_t available, bool frames, size_t* damaged) {
   if (available < sizeof(RecordHeader)) return RecordState::kTorn;
   const RecordHeader* header = HeaderOf(record);

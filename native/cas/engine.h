@@ -68,6 +68,9 @@ class Engine {
   // Writes the checksum of a record into its header.
   static void Seal(uint8_t* record);
 
+  // Writes the hashes of tree nodes, 32 bytes each, one after the other.
+  static void HashNodes(const uint8_t* const* nodes, size_t count, uint8_t* hashes);
+
   // Makes the frames of a checked record known to the index.
   void AddToIndex(const uint8_t* record);
 

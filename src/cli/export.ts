@@ -145,7 +145,8 @@ async function* dataChunks(
     yield* chunksOf(0, sizeBytes);
     return;
   }
-  for await (const { firstLba, count } of dataExtents(store.reader, findRoot(store, name))) {
+  const root = await findRoot(store, name);
+  for await (const { firstLba, count } of dataExtents(store.reader, root)) {
     const offset = firstLba * BLOCK_BYTES;
     // The last block may be a part of one.
     yield* chunksOf(offset, Math.min(count * BLOCK_BYTES, sizeBytes - offset));

@@ -6,7 +6,9 @@ import {
   findRoot,
   measureUsage,
   Pace,
+  type StoredRoot,
   scrub,
+  storedRoots,
   surveyStore,
   whileNothingIsFreed,
 } from '../backends/cas/index.ts';
@@ -49,8 +51,9 @@ export class StoreActions implements StoreOperations {
     const store = this.#store;
     // Roots are those of the last checkpoint.
     if (!store.readOnly) await store.checkpoint();
+    const isVolume = ({ name }: StoredRoot) => store.findVolume(name) !== undefined;
     return {
-      volumes: [...store.volumes].map(({ name }) => this.#describe(name)),
+      volumes: storedRoots(store).filter(isVolume).map(describeVolume),
       snapshots: store.snapshots.map(describeSnapshot),
     };
   }
@@ -61,12 +64,12 @@ export class StoreActions implements StoreOperations {
 
   async clone(source: string, name: string): Promise<StoreVolume> {
     await this.#store.clone(source, name);
-    return this.#describe(name);
+    return describeVolume(await findRoot(this.#store, name));
   }
 
   async rollback(volume: string, source: string, force: boolean): Promise<StoreVolume> {
     await this.#store.rollback(volume, source, force);
-    return this.#describe(volume);
+    return describeVolume(await findRoot(this.#store, volume));
   }
 
   async delete(name: string): Promise<Deleted> {
@@ -75,6 +78,7 @@ export class StoreActions implements StoreOperations {
       await store.deleteVolume(name);
       return { name, kind: 'volume' };
     }
+    await store.whenSnapshotsStored();
     if (store.snapshots.some((snapshot) => snapshot.name === name)) {
       await store.deleteSnapshot(name);
       return { name, kind: 'snapshot' };
@@ -126,7 +130,7 @@ export class StoreActions implements StoreOperations {
     }
     return whileNothingIsFreed(store, async () => {
       await store.checkpoint();
-      const roots = [findRoot(store, before), findRoot(store, after)] as const;
+      const roots = [await findRoot(store, before), await findRoot(store, after)] as const;
       const found: JobResults['diff'] = [];
       for await (const { firstLba, count } of diffRoots(store.reader, ...roots)) {
         await pace.spend(0);
@@ -136,11 +140,10 @@ export class StoreActions implements StoreOperations {
       return found;
     });
   }
+}
 
-  #describe(volume: string): StoreVolume {
-    const { name, sizeBytes, root } = findRoot(this.#store, volume);
-    return { name, sizeBytes, root: root[0] };
-  }
+function describeVolume({ name, sizeBytes, root }: StoredRoot): StoreVolume {
+  return { name, sizeBytes, root: root[0] };
 }
 
 function describeSnapshot(entry: CasStore['snapshots'][number]): StoreSnapshot {

@@ -53,9 +53,9 @@ export class Batch {
   }
 
   /** Fills the rows with the head of a queue. @returns how many items it took */
-  gather(queue: readonly number[]): number {
+  gather(queue: readonly number[], countMax: number): number {
     const cache = this.#cache;
-    const max = this.#slots.length;
+    const max = Math.min(this.#slots.length, countMax);
     this.slotCount = 0;
     let count = 0;
     let taken = 0;

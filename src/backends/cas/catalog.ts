@@ -6,12 +6,13 @@ import {
   alignUp,
   HASH_WORDS,
   hexOf,
+  inlineText,
   RECORD_ALIGNMENT,
   RECORD_HEADER_SIZE,
   RecordType,
   readRecordHeader,
   wordsOfHex,
-  writeInlineLength,
+  writeInlineData,
 } from './format.ts';
 import type { StreamName } from './segments.ts';
 import type { StreamPosition } from './stream.ts';
@@ -68,9 +69,8 @@ export function encodeCatalog(
 ): Uint8Array {
   const text = new TextEncoder().encode(JSON.stringify(catalog));
   const record = new Uint8Array(alignUp(RECORD_HEADER_SIZE + text.length, RECORD_ALIGNMENT));
-  record.set(text, RECORD_HEADER_SIZE);
   prepare(record);
-  writeInlineLength(record, text.length);
+  writeInlineData(record, text);
   seal(record);
   return record;
 }
@@ -79,8 +79,7 @@ export function encodeCatalog(
 export function decodeCatalog(record: Uint8Array, store: Uint8Array): Catalog | undefined {
   const header = readRecordHeader(record, store);
   if (header?.type !== RecordType.catalog) return undefined;
-  const text = record.subarray(RECORD_HEADER_SIZE, RECORD_HEADER_SIZE + header.inlineLength);
-  return JSON.parse(new TextDecoder().decode(text)) as Catalog;
+  return JSON.parse(inlineText(record, header)) as Catalog;
 }
 
 export function referenceOf([hash, segment, place]: RootEntry): Uint32Array {

@@ -1,6 +1,10 @@
-/** Decides when a store makes a checkpoint by itself: after so much log, or so much time. */
+/**
+ * Decides when a store makes a checkpoint by itself: after so much log, so many changed nodes, or
+ * so much time.
+ */
 export interface CheckpointScheduleOptions {
   readonly checkpointBytes: number;
+  readonly checkpointNodes: number;
   /** 0 for never. */
   readonly checkpointMs: number;
   onFailed(error: Error): void;
@@ -26,13 +30,17 @@ export class CheckpointSchedule {
     return this.#logBytes;
   }
 
-  /** Takes notice of a record of the log. */
-  logged(length: number): void {
+  /**
+   * Takes notice of a record of the log.
+   *
+   * @param changedCount nodes of all maps that were changed since the last checkpoint began
+   */
+  logged(length: number, changedCount: number): void {
     this.#logBytes += length;
-    const { checkpointBytes, checkpointMs } = this.#options;
-    if (this.#logBytes >= checkpointBytes) this.#start();
+    const { checkpointBytes, checkpointNodes, checkpointMs } = this.#options;
+    if (this.#logBytes >= checkpointBytes || changedCount >= checkpointNodes) this.start();
     else if (checkpointMs > 0) {
-      this.#timer ??= setTimeout(() => this.#start(), checkpointMs).unref();
+      this.#timer ??= setTimeout(() => this.start(), checkpointMs).unref();
     }
   }
 
@@ -50,7 +58,8 @@ export class CheckpointSchedule {
     await this.#running;
   }
 
-  #start(): void {
+  /** Makes one now, if none is under way. */
+  start(): void {
     if (this.#isRunning || this.#isClosed) return;
     this.#isRunning = true;
     // Without room for nodes the log just grows; the next attempt may find some.

@@ -5,7 +5,7 @@
  * next is written. A crash in between leaves the checkpoint before, with its log, untouched.
  */
 import type { CasEngine } from '../../native.ts';
-import { type Catalog, encodeCatalog, rootEntry } from './catalog.ts';
+import { type Catalog, encodeCatalog, rootEntry, type SnapshotEntry } from './catalog.ts';
 import type { StoreFile } from './file-layer.ts';
 import { FANOUT, RecordType, recordSizeMax } from './format.ts';
 import { NodeWriter } from './node-writer.ts';
@@ -14,12 +14,13 @@ import type { RecordStream, StreamPosition } from './stream.ts';
 import { type Superblock, writeSuperblock } from './superblock.ts';
 import type { TreeNode } from './tree.ts';
 import type { Volume } from './volume.ts';
-import type { VolumeTable } from './volume-table.ts';
+import type { LoggedSnapshot, VolumeTable } from './volume-table.ts';
 import type { Writer } from './writer.ts';
 
 /** The trees as a checkpoint found them. */
 interface Frozen {
   readonly roots: ReadonlyMap<Volume, TreeNode>;
+  readonly snapshots: readonly LoggedSnapshot[];
   readonly log: StreamPosition;
 }
 
@@ -49,6 +50,8 @@ export class Checkpointer {
   readonly #nodeWriter: NodeWriter;
   #superblock: Superblock;
   #logStart: StreamPosition;
+  /** The last checkpoint that was asked for; none begins before the one before it has ended. */
+  #last: Promise<void> = Promise.resolve();
 
   /** @param logStart where replay would begin now */
   constructor(parts: CheckpointParts, superblock: Superblock, logStart: StreamPosition) {
@@ -70,38 +73,59 @@ export class Checkpointer {
   }
 
   /**
-   * Makes everything written so far durable, maps included. One at a time.
+   * Makes everything written so far durable, maps included, after those that were asked for before.
    *
-   * @param afterNodes called when volumes know their roots and the catalog is not written yet
+   * @param change what is to become true with it: changes volumes, snapshots or segments, at a
+   * moment when maps and log agree and no earlier checkpoint is under way
+   * @throws what `change` throws: there is no checkpoint then
    */
-  async run(afterNodes: () => void = () => {}): Promise<void> {
+  run(change: () => void = () => {}): Promise<void> {
+    const run = this.#last.then(() => this.#run(change));
+    this.#last = run.catch(() => {});
+    return run;
+  }
+
+  /** Waits for what runs. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
+
+  async #run(change: () => void): Promise<void> {
     const { writer } = this.#parts;
-    const frozen = await this.#freeze();
+    const frozen = await this.#freeze(change);
     await writer.flushed();
-    await this.#nodeWriter.write([...frozen.roots.values()]);
+    await this.#nodeWriter.write([
+      ...frozen.roots.values(),
+      ...frozen.snapshots.map(({ root }) => root),
+    ]);
     for (const [volume, root] of frozen.roots) {
       if (root.reference !== undefined) volume.reference = root.reference;
     }
-    afterNodes();
     await this.#writeCatalog(frozen);
     await this.#recycleCondemned();
     writer.atBoundary(() => this.#trimMemory());
   }
 
-  #freeze(): Promise<Frozen> {
+  #freeze(change: () => void): Promise<Frozen> {
     const { writer, volumes, log, onFrozen } = this.#parts;
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       writer.atBoundary(() => {
+        try {
+          change();
+        } catch (error) {
+          reject(error);
+          return;
+        }
         onFrozen();
         const roots = new Map<Volume, TreeNode>();
         for (const volume of volumes.values()) roots.set(volume, volume.tree.freeze());
-        resolve({ roots, log: log.position });
+        resolve({ roots, snapshots: volumes.logged, log: log.position });
       });
     });
   }
 
   async #writeCatalog(frozen: Frozen): Promise<void> {
-    const { nodes, moved, engine, superblockFile } = this.#parts;
+    const { nodes, moved, engine, superblockFile, volumes } = this.#parts;
     await moved.sync();
     const draft = JSON.stringify(this.#describe(frozen)).length;
     // Room for itself: its own position changes a few digits.
@@ -120,10 +144,11 @@ export class Checkpointer {
     await writeSuperblock(superblockFile, engine, { ...next, length: record.length });
     this.#superblock = { ...next, length: record.length };
     this.#logStart = frozen.log;
+    volumes.stored(frozen.snapshots, storedEntries(frozen.snapshots));
     this.#parts.onDurable(this.#superblock, catalog);
   }
 
-  #describe({ roots, log }: Frozen): Catalog {
+  #describe({ roots, log, snapshots }: Frozen): Catalog {
     const { segments, volumes, nodes, moved } = this.#parts;
     const generation = this.#superblock.generation + 1;
     const list = [...segments.table.values()].map(
@@ -147,7 +172,7 @@ export class Checkpointer {
         .map(({ id, name, sizeBytes, reference }) => {
           return { id, name, sizeBytes, root: rootEntry(reference) };
         }),
-      snapshots: volumes.snapshots,
+      snapshots: [...volumes.snapshots, ...storedEntries(snapshots)],
     };
   }
 
@@ -168,4 +193,11 @@ export class Checkpointer {
       if (tree.nodeCount > nodeCountMax) tree.sweep();
     }
   }
+}
+
+/** What the catalog says of snapshots whose maps have been written. */
+function storedEntries(snapshots: readonly LoggedSnapshot[]): SnapshotEntry[] {
+  return snapshots.map(({ entry, root, reference }) => {
+    return { ...entry, root: rootEntry(root.reference ?? reference) };
+  });
 }

@@ -3,7 +3,10 @@
  * native/cas/format.h the native side of it. Integers are little-endian.
  */
 
-export const FORMAT_VERSION = 1;
+/** Of records; superblocks have their own, see {@link SUPERBLOCK_VERSIONS}. */
+export const RECORD_VERSION = 1;
+/** What a superblock may have; the last one is written. Version 1 knew no snapshot records. */
+export const SUPERBLOCK_VERSIONS: readonly number[] = [1, 2];
 export const BLOCK_SIZE = 4096;
 /** Children of a tree node. */
 export const FANOUT = 128;
@@ -22,8 +25,13 @@ export const ENTRIES_MAX = 256;
 export const SEGMENT_BYTES_MAX = 64 << 20;
 const RECORD_MAGIC = 0x52434f41;
 
-export const RecordType = { data: 1, node: 2, moved: 3, catalog: 4 } as const;
+export const RecordType = { data: 1, node: 2, moved: 3, catalog: 4, snapshot: 5 } as const;
 export type RecordType = (typeof RecordType)[keyof typeof RecordType];
+
+/** Is a record of this type a part of the log? */
+export function isLogType(type: number): boolean {
+  return type === RecordType.data || type === RecordType.snapshot;
+}
 
 export const EntryKind = { block: 1, duplicate: 2, zero: 3, trim: 4, node: 5 } as const;
 export type EntryKind = (typeof EntryKind)[keyof typeof EntryKind];
@@ -71,7 +79,7 @@ export function writeRecordHeader(
   record.fill(0, 0, RECORD_HEADER_SIZE);
   const view = viewOf(record);
   view.setUint32(0, RECORD_MAGIC, true);
-  view.setUint16(4, FORMAT_VERSION, true);
+  view.setUint16(4, RECORD_VERSION, true);
   view.setUint16(6, header.type, true);
   record.set(store, 8);
   view.setUint32(24, header.segment, true);
@@ -81,13 +89,25 @@ export function writeRecordHeader(
   setUint53(view, 48, header.durableSequence);
 }
 
-/** Completes the header of a record without entries that carries `inlineLength` bytes. */
-export function writeInlineLength(record: Uint8Array, inlineLength: number): number {
-  const length = alignUp(RECORD_HEADER_SIZE + inlineLength, RECORD_ALIGNMENT);
+/**
+ * Completes a record that has inline data and no entries, but for its checksum.
+ *
+ * @returns its length
+ */
+export function writeInlineData(record: Uint8Array, data: Uint8Array): number {
+  const length = alignUp(RECORD_HEADER_SIZE + data.length, RECORD_ALIGNMENT);
   const view = viewOf(record);
   view.setUint32(60, length, true);
-  view.setUint32(64, inlineLength, true);
+  view.setUint32(64, data.length, true);
+  record.set(data, RECORD_HEADER_SIZE);
+  record.fill(0, RECORD_HEADER_SIZE + data.length, length);
   return length;
+}
+
+/** The inline data of a record without entries, as text. */
+export function inlineText(record: Uint8Array, { inlineLength }: RecordHeader): string {
+  const data = record.subarray(RECORD_HEADER_SIZE, RECORD_HEADER_SIZE + inlineLength);
+  return new TextDecoder().decode(data);
 }
 
 /** Reads a header without judging it, but for the magic and the store. */
@@ -97,7 +117,7 @@ export function readRecordHeader(
 ): RecordHeader | undefined {
   const view = viewOf(record);
   if (view.getUint32(0, true) !== RECORD_MAGIC) return undefined;
-  if (view.getUint16(4, true) !== FORMAT_VERSION) return undefined;
+  if (view.getUint16(4, true) !== RECORD_VERSION) return undefined;
   if (store?.some((byte, index) => record[8 + index] !== byte)) return undefined;
   return {
     type: view.getUint16(6, true) as RecordType,

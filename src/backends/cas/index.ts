@@ -24,7 +24,7 @@ export { type StoreSurvey, surveyStore } from './survey.ts';
 export { receiveSnapshot, sendSnapshot } from './transfer.ts';
 export { TransferDecoder } from './transfer-stream.ts';
 export { measureUsage, type RootUsage } from './usage.ts';
-export { findRoot, storedRoots } from './walk.ts';
+export { findRoot, type StoredRoot, storedRoots } from './walk.ts';
 
 interface SharedStore {
   readonly store: Promise<CasStore>;
@@ -123,7 +123,8 @@ export function openCasSnapshot(
   nameOrHash: string,
   options: Partial<StoreOptions> = {},
 ): Promise<BlockDevice> {
-  return openShared(path, options, (store) => {
+  return openShared(path, options, async (store) => {
+    await store.whenSnapshotsStored();
     const { snapshots } = store;
     // The root of a volume would not do: a collection frees it when the volume has changed.
     const snapshot =

@@ -1,5 +1,6 @@
 /** Writes the dirty nodes of trees, children before their parents. */
 import type { CasEngine } from '../../native.ts';
+import { dirtyLevels } from './dirty-nodes.ts';
 import {
   ENTRY_WORDS,
   EntryKind,
@@ -35,9 +36,7 @@ export class NodeWriter {
 
   /** Writes the dirty nodes of frozen trees. They are durable after the next sync of the stream. */
   async write(roots: readonly TreeNode[]): Promise<void> {
-    const levels: TreeNode[][] = [];
-    for (const root of roots) collectDirty(root, levels);
-    for (const nodes of levels) {
+    for (const nodes of dirtyLevels(roots)) {
       for (let start = 0; start < nodes.length; start += this.#batch) {
         await this.#writeBatch(nodes.slice(start, start + this.#batch));
       }
@@ -48,7 +47,7 @@ export class NodeWriter {
     const record = this.#record;
     if (!this.#stream.fits(recordSizeMax(this.#batch, NODE_SIZE))) await this.#stream.advance();
     nodes.forEach((node, index) => {
-      for (let child = 0; child < node.children.length; child++) node.learn(child);
+      node.learnAll();
       this.#slab.set(new Uint8Array(node.words.buffer), index * NODE_SIZE);
       this.#rows.set([EntryKind.node, 0, node.level, 0, index * NODE_SIZE, 1], index * ROW_LENGTH);
     });
@@ -69,14 +68,4 @@ export class NodeWriter {
       node.dirty = false;
     });
   }
-}
-
-/** Sorts the dirty nodes of a tree by level. */
-function collectDirty(node: TreeNode, levels: TreeNode[][]): void {
-  if (!node.dirty) return;
-  for (const child of node.children) {
-    if (child !== undefined) collectDirty(child, levels);
-  }
-  while (levels.length <= node.level) levels.push([]);
-  (levels[node.level] as TreeNode[]).push(node);
 }

@@ -11,7 +11,7 @@ import { PersistentBlobs } from './remote/persistent-blobs.ts';
 import type { RemoteOptions } from './remote/remote-options.ts';
 import { Segments } from './segments.ts';
 import { CasStore } from './store.ts';
-import { loadStore } from './store-files.ts';
+import { type Loaded, loadStore } from './store-files.ts';
 import { holderNote, readHolder, StoreInUseError } from './store-in-use.ts';
 import { STORE_DEFAULTS, type StoreOptions } from './store-options.ts';
 
@@ -45,6 +45,7 @@ export async function openCasStore(
   let claim: Claim | undefined;
   let partCache: PartCache | undefined;
   let store: CasStore | undefined;
+  let loaded: Loaded | undefined;
   try {
     const { remote } = options;
     if (remote === undefined) await requireNoOwner({ files, path });
@@ -52,7 +53,7 @@ export async function openCasStore(
     const journal = claim?.journal;
     partCache = journal && remote && openCache(journal, remote, engine, segments);
     reader.frames = partCache;
-    const loaded = await loadStore({ files, engine, segments, reader, path });
+    loaded = await loadStore({ files, engine, segments, reader, path });
     if (journal !== undefined) requireNewest(path, journal.image, segments);
     partCache?.checkpointed(loaded.catalog);
     const parts = { path, options, engine, segments, reader, journal, partCache, unlock };
@@ -64,6 +65,7 @@ export async function openCasStore(
     await store?.abandonRemote();
     await partCache?.close();
     await claim?.release().catch(() => {});
+    await loaded?.superblockFile.close();
     await segments.close();
     unlock();
     throw error;

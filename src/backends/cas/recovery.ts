@@ -14,6 +14,7 @@ import {
   EntryKind,
   EntryWord,
   entryWords,
+  isLogType,
   RECORD_ALIGNMENT,
   type RecordHeader,
   RecordType,
@@ -29,14 +30,18 @@ import {
   recordsOf,
 } from './records.ts';
 import type { Segment, Segments } from './segments.ts';
+import { decodeSnapshotNote } from './snapshot-note.ts';
 import type { StreamPosition } from './stream.ts';
 import type { Volume } from './volume.ts';
+import type { LoggedSnapshot } from './volume-table.ts';
 
 const SCAN_BYTES = 1 << 20;
 
 export interface RecoveryParts extends RecordParts {
   readonly segments: Segments;
   readonly volumes: ReadonlyMap<number, Volume>;
+  /** Receives those that the log holds. */
+  readonly snapshots: LoggedSnapshot[];
 }
 
 export interface Recovered {
@@ -88,7 +93,7 @@ export async function replay(
 }
 
 function isNext(header: RecordHeader, sequence: number, epoch: number): boolean {
-  return header.type === RecordType.data && header.sequence === sequence && header.epoch >= epoch;
+  return isLogType(header.type) && header.sequence === sequence && header.epoch >= epoch;
 }
 
 /** The first records of segments of the log; those without a whole one are left out. */
@@ -99,7 +104,7 @@ async function readFirsts(
   const firsts = [];
   for (const segment of candidates) {
     const header = (await readRecord(parts, segment, 0, true))?.header;
-    if (header?.type === RecordType.data) firsts.push({ segment, header });
+    if (header !== undefined && isLogType(header.type)) firsts.push({ segment, header });
   }
   return firsts;
 }
@@ -118,7 +123,7 @@ async function findLosses(
   if (segment !== undefined) places.push({ candidate: segment, from: end });
   for (const { candidate, from } of places) {
     for await (const header of headersIn(parts, candidate, from)) {
-      if (header.type !== RecordType.data || header.epoch < epoch) continue;
+      if (!isLogType(header.type) || header.epoch < epoch) continue;
       if (header.durableSequence <= sequence) continue;
       return [
         `record ${sequence} of the log is damaged (segment ${segment?.number ?? 0}, byte ${end}): ` +
@@ -148,7 +153,12 @@ async function* headersIn(
 }
 
 /** @returns what could not be applied, for people */
-async function apply(parts: RecoveryParts, { header, bytes }: FoundRecord): Promise<string[]> {
+async function apply(parts: RecoveryParts, found: FoundRecord): Promise<string[]> {
+  const { header, bytes } = found;
+  if (header.type === RecordType.snapshot) {
+    keepSnapshot(parts, found);
+    return [];
+  }
   const words = entryWords(bytes, header.entryCount);
   const problems: string[] = [];
   for (let i = 0; i < header.entryCount; i++) {
@@ -163,6 +173,15 @@ async function apply(parts: RecoveryParts, { header, bytes }: FoundRecord): Prom
     }
   }
   return problems;
+}
+
+/** Of a volume that cannot be read there is nothing to keep: that is a problem anyway. */
+function keepSnapshot({ volumes, snapshots }: RecoveryParts, { header, bytes }: FoundRecord): void {
+  const { id, ...entry } = decodeSnapshotNote(bytes, header);
+  const volume = volumes.get(id);
+  if (volume === undefined) return;
+  const { tree, reference } = volume;
+  snapshots.push({ entry, root: tree.freeze(), reference });
 }
 
 async function applyEntry({ tree }: Volume, words: Uint32Array, at: number): Promise<void> {

@@ -267,6 +267,6 @@ export function segmentName(number: number): string {
   return `${String(number).padStart(8, '0')}.seg`;
 }
 
-function noSpace(): Error {
+export function noSpace(): Error {
   return Object.assign(new Error('the store has reached its capacity'), { code: 'ENOSPC' });
 }

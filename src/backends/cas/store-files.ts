@@ -21,6 +21,7 @@ import {
   writeSuperblock,
 } from './superblock.ts';
 import { Volume } from './volume.ts';
+import type { LoggedSnapshot } from './volume-table.ts';
 
 const NOWHERE: StreamPosition = { segment: 0, offset: 0, sequence: 1 };
 
@@ -29,6 +30,8 @@ export interface Loaded {
   readonly superblockFile: StoreFile;
   readonly catalog: Catalog;
   readonly volumes: Map<number, Volume>;
+  /** Snapshots that the log holds and no catalog yet. */
+  readonly loggedSnapshots: readonly LoggedSnapshot[];
   readonly logEnd: StreamPosition;
   /** Puts everything before the log into the dedup index, once. @returns problems, for people */
   indexSegments(): Promise<string[]>;
@@ -49,6 +52,15 @@ export interface LoadParts {
 /** @throws {StartupError} there is no catalog that can be read, or no store that is one */
 export async function loadStore(parts: LoadParts): Promise<Loaded> {
   const superblockFile = await openSuperblock(parts);
+  try {
+    return await load(parts, superblockFile);
+  } catch (error) {
+    await superblockFile.close();
+    throw error;
+  }
+}
+
+async function load(parts: LoadParts, superblockFile: StoreFile): Promise<Loaded> {
   const superblocks = await readSuperblocks(superblockFile, parts.engine);
   const numbers = await parts.segments.scan();
   if (superblocks.length === 0) {
@@ -139,8 +151,12 @@ async function loadFrom(
       problems.push(`the map of ${entry.name} is damaged: ${(error as Error).message}`);
     }
   }
-  const context = { engine, segments, store: superblock.store, volumes };
+  const snapshots: LoggedSnapshot[] = [];
+  const context = { engine, segments, store: superblock.store, volumes, snapshots };
   const { end, problems: losses } = await replay(context, catalog.streams.data, candidates);
+  if (problems.length + losses.length > 0) {
+    problems.push(...snapshots.map(({ entry }) => `the map of ${entry.name} is not stored yet`));
+  }
   const unused = candidates.filter(({ usedBytes }) => usedBytes === 0);
   const old = numbers.filter((number) => !segments.table.has(number));
   return {
@@ -148,6 +164,7 @@ async function loadFrom(
     superblockFile,
     catalog,
     volumes,
+    loggedSnapshots: snapshots,
     logEnd: end,
     indexSegments,
     leftovers: [...old, ...unused.map(({ number }) => number)],

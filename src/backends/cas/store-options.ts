@@ -16,6 +16,8 @@ export interface StoreOptions {
   readonly nodeCountMax: number;
   /** Log after which a checkpoint is made. */
   readonly checkpointBytes: number;
+  /** Nodes of maps that are changed, after which a checkpoint is made: they take memory and time. */
+  readonly checkpointNodes: number;
   /** Time after which a checkpoint is made when something was written; 0 for never. */
   readonly checkpointMs: number;
   /** Empty segments to keep ready for writes; two more are kept for checkpoints. */
@@ -68,6 +70,7 @@ export const STORE_DEFAULTS: StoreOptions = {
   indexBytesMax: 2 ** 30,
   nodeCountMax: 50_000,
   checkpointBytes: 1 << 30,
+  checkpointNodes: 128 << 10,
   checkpointMs: 60_000,
   spareCount: 1,
   batchBlocks: ENTRIES_MAX,

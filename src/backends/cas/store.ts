@@ -63,6 +63,7 @@ export class CasStore {
     const superblock = { ...loaded.superblock, epoch: loaded.superblock.epoch + 1 };
     const { streams, snapshots, nextVolume } = loaded.catalog;
     this.#table = new VolumeTable(path, loaded.volumes, snapshots, nextVolume);
+    this.#table.logged = loaded.loggedSnapshots;
     this.cache = new BlockCache(options.cacheBytes);
     this.log = new RecordStream('data', segments, superblock);
     this.log.resume(loaded.logEnd);
@@ -80,7 +81,7 @@ export class CasStore {
       batchBlocks,
       compress,
       onRecord: (length) => {
-        this.#schedule.logged(length);
+        this.#schedule.logged(length, this.#table.changedCount);
         this.#replica?.logged(length);
       },
       onFailed: options.onFailed,
@@ -89,7 +90,7 @@ export class CasStore {
     this.#checkpointer = this.#newCheckpointer(superblock);
     this.#changes = new VolumeChanges({
       ...{ volumes: this.#table, checkpointer: this.#checkpointer },
-      ...{ reader, writer: this.writer, cache: this.cache },
+      ...{ engine, reader, writer: this.writer, cache: this.cache },
     });
     this.#partCache = parts.partCache;
     this.#replica = this.#newReplica(parts);
@@ -111,6 +112,7 @@ export class CasStore {
     return this.#replica?.state;
   }
 
+  /** Those whose maps are stored; see {@link whenSnapshotsStored}. */
   get snapshots(): readonly SnapshotEntry[] {
     return this.#table.snapshots;
   }
@@ -162,7 +164,7 @@ export class CasStore {
    * @throws {StartupError} there is none
    */
   async openSnapshot(nameOrRoot: string): Promise<CasDevice> {
-    const entry = findRoot(this, nameOrRoot);
+    const entry = await findRoot(this, nameOrRoot);
     const { name, sizeBytes, root } = entry;
     const snapshot = await loadVolume(this.reader, { id: 0, name, sizeBytes }, root);
     this.#table.openSnapshots.add(snapshot);
@@ -170,8 +172,16 @@ export class CasStore {
   }
 
   /** Makes everything written so far durable, maps included. */
-  checkpoint(): Promise<void> {
-    return this.#exclusively(() => this.#checkpointer.run());
+  async checkpoint(): Promise<void> {
+    this.#requireWritable();
+    await this.#checkpointer.run();
+  }
+
+  /** Waits until every snapshot that was taken has its map stored, and can be read. */
+  async whenSnapshotsStored(): Promise<void> {
+    if (this.readOnly || this.#table.logged.length === 0) return;
+    await this.#checkpointer.settled();
+    if (this.#table.logged.length > 0) await this.checkpoint();
   }
 
   /**
@@ -181,7 +191,11 @@ export class CasStore {
    * @throws when the name is taken
    */
   snapshot(volumeName: string, name: string, origin = volumeName): Promise<SnapshotEntry> {
-    return this.#exclusively(() => this.#changes.snapshot(volumeName, name, origin));
+    return this.#exclusively(async () => {
+      const entry = await this.#changes.snapshot(volumeName, name, origin);
+      this.#schedule.start();
+      return entry;
+    });
   }
 
   /** Makes a new volume with the content of a snapshot, a volume, or a stored root. */
@@ -197,8 +211,8 @@ export class CasStore {
    * @throws {StartupError} devices are open on it and `force` is not set, or it does not fit
    */
   rollback(volumeName: string, nameOrRoot: string, force = false): Promise<void> {
-    return this.#exclusively(() =>
-      this.#changes.rollback(volumeName, findRoot(this, nameOrRoot), force),
+    return this.#exclusively(async () =>
+      this.#changes.rollback(volumeName, await findRoot(this, nameOrRoot), force),
     );
   }
 
@@ -209,17 +223,20 @@ export class CasStore {
 
   /** @throws {StartupError} devices are open on it, or there is none */
   deleteSnapshot(name: string): Promise<void> {
-    return this.#exclusively(() => this.#changes.deleteSnapshot(name));
+    return this.#exclusively(async () => {
+      await this.whenSnapshotsStored();
+      return this.#changes.deleteSnapshot(name);
+    });
   }
 
   /** Gives segments back from which everything live has been moved. */
-  release(emptied: readonly Segment[]): Promise<void> {
-    if (emptied.length === 0) return Promise.resolve();
-    return this.#exclusively(async () => {
+  async release(emptied: readonly Segment[]): Promise<void> {
+    if (emptied.length === 0) return;
+    this.#requireWritable();
+    await this.#checkpointer.run(() => {
       for (const segment of emptied) segment.condemnedIn = this.generation + 1;
-      await this.#checkpointer.run();
-      await this.#checkpointer.run();
     });
+    await this.checkpoint();
   }
 
   stats(): StoreStats {
@@ -244,9 +261,10 @@ export class CasStore {
     this.#closed = true;
     await this.#schedule.close();
     try {
+      await this.#work;
       if (!this.readOnly && this.failure === undefined) await this.checkpoint();
     } finally {
-      await this.#work.catch(() => {});
+      await this.#checkpointer.settled();
       await this.#replica?.close();
       await this.#partCache?.close();
       await this.indexed;
@@ -277,15 +295,19 @@ export class CasStore {
     void this.segments.replenish();
   }
 
-  /** Runs one change of the store at a time. */
+  /** Runs one change of volumes and snapshots at a time. */
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#work.then(() => {
-      if (this.readOnly) throw new Error(`the store ${this.path} is damaged and for reading only`);
-      if (this.failure !== undefined) throw this.failure;
+      this.#requireWritable();
       return work();
     });
     this.#work = result.catch(() => {});
     return result;
+  }
+
+  #requireWritable(): void {
+    if (this.readOnly) throw new Error(`the store ${this.path} is damaged and for reading only`);
+    if (this.failure !== undefined) throw this.failure;
   }
 
   #newCheckpointer(superblock: Superblock): Checkpointer {

@@ -11,7 +11,7 @@
  */
 import type { CasEngine } from '../../native.ts';
 import type { StoreFile } from './file-layer.ts';
-import { FORMAT_VERSION, getUint53, HashDomain, setUint53, viewOf } from './format.ts';
+import { getUint53, HashDomain, SUPERBLOCK_VERSIONS, setUint53, viewOf } from './format.ts';
 
 export interface Superblock {
   /** The store's UUID. */
@@ -59,7 +59,7 @@ function encode(superblock: Superblock, engine: CasEngine): Uint8Array {
   const bytes = new Uint8Array(COPY_SIZE);
   const view = viewOf(bytes);
   view.setUint32(0, MAGIC, true);
-  view.setUint32(4, FORMAT_VERSION, true);
+  view.setUint32(4, SUPERBLOCK_VERSIONS.at(-1) as number, true);
   bytes.set(superblock.store, 8);
   setUint53(view, 24, superblock.generation);
   setUint53(view, 32, superblock.epoch);
@@ -76,7 +76,7 @@ function decode(bytes: Uint8Array, engine: CasEngine): Superblock | undefined {
   const stored = bytes.slice(CHECKSUM_OFFSET, CHECKSUM_OFFSET + CHECKSUM_SIZE);
   bytes.fill(0, CHECKSUM_OFFSET, CHECKSUM_OFFSET + CHECKSUM_SIZE);
   if (Buffer.compare(stored, checksum(bytes, engine)) !== 0) return undefined;
-  if (view.getUint32(4, true) !== FORMAT_VERSION) return undefined;
+  if (!SUPERBLOCK_VERSIONS.includes(view.getUint32(4, true))) return undefined;
   return {
     store: bytes.slice(8, 24),
     generation: getUint53(view, 24),

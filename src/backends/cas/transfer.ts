@@ -43,8 +43,8 @@ export async function sendSnapshot(
       'send a snapshot, or save what can be read of the volume: aoe-server export',
     );
   }
-  const root = findRoot(store, name);
-  const base = baseName === undefined ? undefined : findRoot(store, baseName);
+  const root = await findRoot(store, name);
+  const base = baseName === undefined ? undefined : await findRoot(store, baseName);
   if (base !== undefined && base.sizeBytes > root.sizeBytes) {
     throw new StartupError(`${baseName} is larger than ${name}`, 'send without it');
   }
@@ -133,7 +133,7 @@ export async function receiveSnapshot(
       await device.close();
     }
     await store.checkpoint();
-    if (findRoot(store, partial).root[0] !== header.root) {
+    if ((await findRoot(store, partial)).root[0] !== header.root) {
       throw new TransferError('what has arrived is not what was sent');
     }
     await store.snapshot(partial, name, header.volume);
@@ -149,6 +149,7 @@ async function cloneBase(
   partial: string,
 ): Promise<void> {
   if (base === null) return;
+  await store.whenSnapshotsStored();
   const found = storedRoots(store).find(
     (root) => root.root[0] === base && root.sizeBytes <= sizeBytes,
   );

@@ -33,6 +33,8 @@ export class TreeNode {
   /** Hash and hint of this node once it was written; until then, or if it was read, its parents'
    * words tell. */
   reference: Uint32Array | undefined;
+  /** The last search for dirty nodes that came by. */
+  visitedIn = 0;
   /** Visited since the last sweep of the cache. */
   used = true;
 
@@ -52,6 +54,11 @@ export class TreeNode {
     this.words.set(reference.subarray(HASH_WORDS), HINT_WORD + child * 2);
   }
 
+  /** Takes over what all children know about themselves. */
+  learnAll(): void {
+    for (let child = 0; child < this.children.length; child++) this.learn(child);
+  }
+
   /** Does the stored child with this number differ from zero? */
   hasStored(child: number): boolean {
     return !isZeroHash(this.words, child * HASH_WORDS);
@@ -67,6 +74,8 @@ export class Tree {
   #root: TreeNode;
   /** Leaves and nodes in memory, about: frozen copies are not counted. */
   nodeCount = 1;
+  /** Leaves and nodes that were changed since the tree was last frozen. */
+  changedCount = 0;
 
   /**
    * @param blockCount decides the height
@@ -85,6 +94,7 @@ export class Tree {
   /** Returns the tree as it is now; it will not change any more. */
   freeze(): TreeNode {
     this.#epoch++;
+    this.changedCount = 0;
     return this.#root;
   }
 
@@ -190,7 +200,10 @@ export class Tree {
 
   /** The node at `level` above a block, made changeable with its path. */
   #changeable(lba: number, level: number): TreeNode {
-    if (this.#root.epoch !== this.#epoch) this.#root = copyOf(this.#root, this.#epoch);
+    if (this.#root.epoch !== this.#epoch) {
+      this.#root = copyOf(this.#root, this.#epoch);
+      this.changedCount++;
+    }
     let node = this.#root;
     node.dirty = true;
     while (node.level > level) {
@@ -201,6 +214,7 @@ export class Tree {
       } else if (next.epoch !== this.#epoch) {
         next = copyOf(next, this.#epoch);
       }
+      if (next !== node.children[child]) this.changedCount++;
       node.children[child] = next;
       next.dirty = true;
       node = next;

@@ -1,11 +1,18 @@
-/** Changes of the volumes and snapshots of a store. One at a time: each makes a checkpoint. */
+/**
+ * Changes of the volumes and snapshots of a store. One at a time. A snapshot is a record of the
+ * log, durable as fast as a write; everything else becomes true with a checkpoint.
+ */
 import { StartupError } from '../../core/startup-error.ts';
+import type { CasEngine } from '../../native.ts';
 import type { BlockCache } from './block-cache.ts';
-import { rootEntry, type SnapshotEntry } from './catalog.ts';
+import type { SnapshotEntry } from './catalog.ts';
 import type { Checkpointer } from './checkpoint.ts';
+import { hashTree } from './dirty-nodes.ts';
+import { hexOf } from './format.ts';
 import type { BlockReader } from './reader.ts';
+import { encodeSnapshotNote } from './snapshot-note.ts';
 import { loadVolume } from './store-files.ts';
-import { REFERENCE_WORDS } from './tree.ts';
+import { REFERENCE_WORDS, type TreeNode } from './tree.ts';
 import { Volume } from './volume.ts';
 import type { VolumeTable } from './volume-table.ts';
 import type { StoredRoot } from './walk.ts';
@@ -13,7 +20,11 @@ import type { Writer } from './writer.ts';
 
 const ZERO_REFERENCE = new Uint32Array(REFERENCE_WORDS);
 
+/** Names and numbers of a snapshot take no more of the log than this. */
+const NOTE_BYTES_MAX = 2048;
+
 export interface ChangeParts {
+  readonly engine: CasEngine;
   readonly volumes: VolumeTable;
   readonly checkpointer: Checkpointer;
   readonly reader: BlockReader;
@@ -30,34 +41,33 @@ export class VolumeChanges {
 
   /** @throws {StartupError} the name is taken, or there is no such volume */
   async snapshot(volumeName: string, name: string, origin: string): Promise<SnapshotEntry> {
-    const { volumes, writer, checkpointer } = this.#parts;
+    const { volumes, writer, engine } = this.#parts;
     const volume = volumes.require(volumeName);
     volumes.requireNoSnapshot(name);
     volumes.requireNoVolume(name);
-    const { sizeBytes } = volume;
-    const before = volumes.snapshots;
-    // What was written before this call belongs to the snapshot: into the map with it.
-    await writer.flushed();
-    try {
-      await checkpointer.run(() => {
-        const root = rootEntry(volume.reference);
-        const entry = { name, volume: origin, sizeBytes, root, createdMs: Date.now() };
-        volumes.snapshots = [...before, entry];
-      });
-    } catch (error) {
-      volumes.snapshots = before;
-      throw error;
+    const { id, sizeBytes } = volume;
+    const entry = { name, volume: origin, sizeBytes, createdMs: Date.now() };
+    const note = encodeSnapshotNote({ id, ...entry });
+    if (note.length > NOTE_BYTES_MAX) {
+      throw new StartupError('the name of the snapshot is too long', 'take a shorter one');
     }
-    return volumes.snapshots.at(-1) as SnapshotEntry;
+    await writer.makeRoomForNote();
+    const frozen = new Promise<TreeNode>((resolve) => {
+      writer.note(note, () => resolve(volumes.freeze(volume, entry)));
+    });
+    const hashed = frozen.then((root) => hashTree(engine, root));
+    const [hash] = await Promise.all([hashed, writer.flushed()]);
+    // Where the root is stored is not known yet.
+    return { ...entry, root: [hexOf(hash, 0), 0, 0] };
   }
 
   /** @param find finds what is to be cloned, in the last checkpoint */
-  async clone(find: () => StoredRoot, nameOrRoot: string, name: string): Promise<Volume> {
+  async clone(find: () => Promise<StoredRoot>, nameOrRoot: string, name: string): Promise<Volume> {
     const { volumes, reader, checkpointer } = this.#parts;
     volumes.requireNoVolume(name);
     volumes.requireNoSnapshot(name);
     if (volumes.find(nameOrRoot)) await checkpointer.run();
-    const { sizeBytes, root } = find();
+    const { sizeBytes, root } = await find();
     const volume = await loadVolume(reader, { id: volumes.nextId++, name, sizeBytes }, root);
     await this.#add(volume);
     return volume;
@@ -77,17 +87,14 @@ export class VolumeChanges {
     // In the snapshot's own size, which decides how high its tree is.
     const content = await loadVolume(reader, { id: volume.id, name, sizeBytes }, root);
     await writer.flushed();
-    await new Promise<void>((resolve) => {
-      writer.atBoundary(() => {
-        for (const slot of [...volume.slots.values()]) cache.drop(slot);
-        volume.tree = content.tree;
-        volume.tree.grow(volume.blockCount);
-        volume.reference = content.reference;
-        volume.changeCount++;
-        resolve();
-      });
+    await checkpointer.run(() => {
+      if (!force) volumes.requireUnused(name);
+      for (const slot of [...volume.slots.values()]) cache.drop(slot);
+      volume.tree = content.tree;
+      volume.tree.grow(volume.blockCount);
+      volume.reference = content.reference;
+      volume.changeCount++;
     });
-    await checkpointer.run();
   }
 
   /** @throws {StartupError} devices are open on it, or there is none */
@@ -95,17 +102,20 @@ export class VolumeChanges {
     const { volumes, writer, cache, checkpointer } = this.#parts;
     const volume = volumes.requireUnused(name);
     await writer.flushed();
-    for (const slot of [...volume.slots.values()]) cache.drop(slot);
-    volumes.remove(volume);
-    await checkpointer.run();
+    await checkpointer.run(() => {
+      volumes.requireUnused(name);
+      for (const slot of [...volume.slots.values()]) cache.drop(slot);
+      volumes.remove(volume);
+    });
   }
 
   /** @throws {StartupError} devices are open on it, or there is none */
   async deleteSnapshot(name: string): Promise<void> {
     const { volumes, checkpointer } = this.#parts;
-    volumes.requireUnusedSnapshot(name);
-    volumes.snapshots = volumes.snapshots.filter((entry) => entry.name !== name);
-    await checkpointer.run();
+    await checkpointer.run(() => {
+      volumes.requireUnusedSnapshot(name);
+      volumes.snapshots = volumes.snapshots.filter((entry) => entry.name !== name);
+    });
   }
 
   /** Creates a volume, or grows it. */
@@ -113,8 +123,9 @@ export class VolumeChanges {
     const { volumes, reader, checkpointer } = this.#parts;
     const known = volumes.find(name);
     if (known !== undefined) {
-      if (known.sizeBytes < sizeBytes) known.grow(sizeBytes);
-      await checkpointer.run();
+      await checkpointer.run(() => {
+        if (known.sizeBytes < sizeBytes) known.grow(sizeBytes);
+      });
       return known;
     }
     volumes.requireNoSnapshot(name);

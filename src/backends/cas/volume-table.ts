@@ -1,12 +1,23 @@
 /** The volumes and snapshots of a store. They share their names, so that a name tells what is meant. */
 import { StartupError } from '../../core/startup-error.ts';
 import type { SnapshotEntry } from './catalog.ts';
+import type { TreeNode } from './tree.ts';
 import type { Volume } from './volume.ts';
+
+/** A snapshot that is in the log, but whose map is not stored yet. */
+export interface LoggedSnapshot {
+  readonly entry: Omit<SnapshotEntry, 'root'>;
+  readonly root: TreeNode;
+  /** Of the root, as far as it is stored and unchanged. */
+  readonly reference: Uint32Array;
+}
 
 export class VolumeTable {
   readonly #path: string;
   readonly #volumes: Map<number, Volume>;
   snapshots: readonly SnapshotEntry[];
+  /** Snapshots that the next checkpoint stores. */
+  logged: readonly LoggedSnapshot[] = [];
   /** Snapshots that devices are open on. */
   readonly openSnapshots = new Set<Volume>();
   /** The lowest number that no volume ever had. */
@@ -29,6 +40,13 @@ export class VolumeTable {
     return this.#volumes.values();
   }
 
+  /** Nodes of maps that were changed since they were last frozen. */
+  get changedCount(): number {
+    let count = 0;
+    for (const { tree } of this.#volumes.values()) count += tree.changedCount;
+    return count;
+  }
+
   find(name: string): Volume | undefined {
     for (const volume of this.#volumes.values()) if (volume.name === name) return volume;
     return undefined;
@@ -46,6 +64,19 @@ export class VolumeTable {
     this.#volumes.delete(id);
   }
 
+  /** Keeps a volume as it is now: call where maps and log agree. */
+  freeze({ tree, reference }: Volume, entry: LoggedSnapshot['entry']): TreeNode {
+    const root = tree.freeze();
+    this.logged = [...this.logged, { entry, root, reference }];
+    return root;
+  }
+
+  /** Takes up snapshots that were `logged` and are stored now. */
+  stored(logged: readonly LoggedSnapshot[], entries: readonly SnapshotEntry[]): void {
+    this.snapshots = [...this.snapshots, ...entries];
+    this.logged = this.logged.filter((snapshot) => !logged.includes(snapshot));
+  }
+
   /** @throws {StartupError} there is none */
   require(name: string): Volume {
     const volume = this.find(name);
@@ -58,7 +89,8 @@ export class VolumeTable {
 
   /** @throws {StartupError} there is one */
   requireNoSnapshot(name: string): void {
-    if (!this.snapshots.some((entry) => entry.name === name)) return;
+    const entries = [...this.snapshots, ...this.logged.map(({ entry }) => entry)];
+    if (!entries.some((entry) => entry.name === name)) return;
     throw new StartupError(
       `there is a snapshot ${name} already`,
       'take another name, or delete it: aoe-server cas delete',

@@ -47,11 +47,12 @@ export function storedRoots(store: CasStore): StoredRoot[] {
 }
 
 /**
- * Finds a root by the name of its volume or snapshot, or by its hash.
+ * Finds a root by the name of its volume or snapshot, or by its hash; waits until it is stored.
  *
  * @throws {StartupError} there is none
  */
-export function findRoot(store: CasStore, nameOrHash: string): StoredRoot {
+export async function findRoot(store: CasStore, nameOrHash: string): Promise<StoredRoot> {
+  await store.whenSnapshotsStored();
   const roots = storedRoots(store);
   const found =
     roots.find(({ name }) => name === nameOrHash) ??

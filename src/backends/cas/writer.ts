@@ -19,11 +19,17 @@ import type { CasEngine } from '../../native.ts';
 import { Batch, type Trim } from './batch.ts';
 import type { BlockCache } from './block-cache.ts';
 import { fill, fillNow } from './fill.ts';
-import { BLOCK_SIZE, recordSizeMax } from './format.ts';
+import {
+  BLOCK_SIZE,
+  RECORD_ALIGNMENT,
+  RecordType,
+  recordSizeMax,
+  writeInlineData,
+} from './format.ts';
 import { LogWriter } from './log-writer.ts';
 import { newPatience } from './patience.ts';
 import type { BlockReader } from './reader.ts';
-import type { Segments } from './segments.ts';
+import { noSpace, type Segments } from './segments.ts';
 import type { RecordStream } from './stream.ts';
 
 /** Up to here handing a batch to another thread takes longer than doing it. */
@@ -33,6 +39,9 @@ const EAGER_COUNT = 64;
 /** What one dirty block, or a trim, may take of the log at most: a record of its own. */
 const BLOCK_BYTES_MAX = recordSizeMax(1, BLOCK_SIZE);
 const TRIM_BYTES_MAX = recordSizeMax(1, 0);
+/** The same for a note. */
+const NOTE_BYTES_MAX = RECORD_ALIGNMENT;
+const NO_SLOTS = new Int32Array(0);
 
 export interface WriterParts {
   readonly engine: CasEngine;
@@ -47,6 +56,14 @@ export interface WriterParts {
   onRecord(length: number): void;
   /** Called once. */
   onFailed(error: Error): void;
+}
+
+/** What is logged in a record of its own. */
+interface Note {
+  /** Items queued before it. */
+  readonly ticket: number;
+  readonly text: Uint8Array;
+  readonly logged: () => void;
 }
 
 export class Writer {
@@ -65,6 +82,7 @@ export class Writer {
   /** Everything queued before this count must be ingested without waiting for more. */
   #demand = 0;
   readonly #atBoundary: (() => void)[] = [];
+  readonly #notes: Note[] = [];
   readonly #onRoom = new Set<() => void>();
 
   constructor(parts: WriterParts) {
@@ -96,13 +114,27 @@ export class Writer {
 
   /** Is there room for one more dirty block? */
   get hasRoom(): boolean {
-    return this.#reservedBytes + BLOCK_BYTES_MAX <= this.#roomBytes;
+    const { dataSpareCount } = this.#parts.segments;
+    return this.#reservedBytes + BLOCK_BYTES_MAX <= this.#roomBytes(dataSpareCount);
   }
 
   /** Is there room for one more trim? It may have what is too little for writes: it frees some. */
   get hasRoomForTrim(): boolean {
-    const room = Math.max(this.#roomBytes, this.#parts.log.roomBytes);
+    const { segments, log } = this.#parts;
+    const room = Math.max(this.#roomBytes(segments.dataSpareCount), log.roomBytes);
     return this.#reservedBytes + TRIM_BYTES_MAX <= room;
+  }
+
+  /** A note may use what is kept for checkpoints, as one follows it. */
+  get #hasRoomForNote(): boolean {
+    const { spareCount } = this.#parts.segments;
+    return this.#reservedBytes + NOTE_BYTES_MAX <= this.#roomBytes(spareCount);
+  }
+
+  #roomBytes(spareCount: number): number {
+    const { segments, log } = this.#parts;
+    const usable = segments.segmentBytes - segments.slackBytes;
+    return Math.max(0, log.roomBytes - segments.slackBytes) + spareCount * usable;
   }
 
   /** Takes a block that has just become dirty. */
@@ -115,6 +147,25 @@ export class Writer {
   trim(trim: Trim): void {
     this.#reservedBytes += TRIM_BYTES_MAX;
     this.#queue.push(this.#batch.add(trim));
+    this.#demand = ++this.#queuedCount;
+  }
+
+  /** @throws there is no room in the log for a note */
+  async makeRoomForNote(): Promise<void> {
+    const { segments } = this.#parts;
+    if (!this.#hasRoomForNote) await segments.replenish(this.promisedSpares + 1);
+    if (!this.#hasRoomForNote) throw segments.shortage ?? noSpace();
+  }
+
+  /**
+   * Logs a snapshot, behind everything queued so far.
+   *
+   * @param text what its record says
+   * @param logged called when it has its place in the log: maps say exactly what is before it
+   */
+  note(text: Uint8Array, logged: () => void): void {
+    this.#reservedBytes += NOTE_BYTES_MAX;
+    this.#notes.push({ ticket: this.#queuedCount, text, logged });
     this.#demand = ++this.#queuedCount;
   }
 
@@ -159,14 +210,6 @@ export class Writer {
     else look();
   }
 
-  /** Of the log, for what is queued and what may be. */
-  get #roomBytes(): number {
-    const { segments, log } = this.#parts;
-    const usable = segments.segmentBytes - segments.slackBytes;
-    const spare = segments.dataSpareCount * usable;
-    return Math.max(0, log.roomBytes - segments.slackBytes) + spare;
-  }
-
   /** When nothing is being written a flush may follow at once: it should find everything here. */
   get #isWorthwhile(): boolean {
     if (this.#demand > this.#ingestedCount) return true;
@@ -196,6 +239,10 @@ export class Writer {
     const { batchBlocks } = this.#parts;
     const batch = this.#batch;
     const buffer = this.log.takeBuffer() ?? (await this.log.nextBuffer());
+    if (this.#countMax === 0) {
+      await this.#logNote(this.#notes.shift() as Note, buffer);
+      return;
+    }
     for (;;) {
       const cold = fillNow(this.#parts, this.#queue, batchBlocks);
       if (cold.length > 0) {
@@ -206,7 +253,7 @@ export class Writer {
         break;
       }
     }
-    const taken = batch.gather(this.#queue);
+    const taken = batch.gather(this.#queue, this.#countMax);
     const { slotCount } = batch;
     this.#queue = this.#queue.slice(taken);
     this.#takenCount += taken;
@@ -223,17 +270,36 @@ export class Writer {
     this.#ingestedCount = this.#takenCount;
   }
 
+  /** Items of the queue that the next record may hold: those before the next note. */
+  get #countMax(): number {
+    const { batchBlocks } = this.#parts;
+    const [note] = this.#notes;
+    return note === undefined ? batchBlocks : Math.min(batchBlocks, note.ticket - this.#takenCount);
+  }
+
   /** Does the log's segment have room for the next batch? */
   get #fitsNext(): boolean {
-    const { log, batchBlocks } = this.#parts;
-    const count = Math.min(this.#queue.length, batchBlocks);
-    return log.fits(recordSizeMax(count, BLOCK_SIZE));
+    const count = Math.min(this.#queue.length, this.#countMax);
+    return this.#parts.log.fits(recordSizeMax(count, BLOCK_SIZE));
   }
 
   async #advance(): Promise<void> {
     await this.log.drain();
     await this.#parts.log.advance();
     void this.#parts.segments.replenish();
+  }
+
+  async #logNote({ text, logged }: Note, buffer: Uint8Array): Promise<void> {
+    const { log, engine, onRecord } = this.#parts;
+    if (!log.fits(NOTE_BYTES_MAX)) await this.#advance();
+    log.prepare(buffer, RecordType.snapshot);
+    const length = writeInlineData(buffer, text);
+    engine.seal(buffer);
+    this.#ingestedCount = ++this.#takenCount;
+    this.log.write(buffer, length, NO_SLOTS, this.#takenCount);
+    this.#reservedBytes -= NOTE_BYTES_MAX;
+    onRecord(length);
+    logged();
   }
 
   #ingest(record: Uint8Array): number | Promise<number> {

@@ -5,6 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { CrashWalk, type DiskState, SimFs, type Survival, seededRandom } from './sim-fs.ts';
 import { abandon, blockOf, clientOf, openTiny } from './tiny-store.ts';
 
@@ -20,9 +21,18 @@ const BUDGET_MS = Number(process.env['AOE_CAS_CRASH_MS'] ?? 15_000);
 interface Expected {
   readonly confirmed: readonly number[];
   readonly possible: ReadonlyMap<number, ReadonlySet<number>>;
+  readonly snapshots: readonly ExpectedSnapshot[];
+}
+
+interface ExpectedSnapshot {
+  readonly name: string;
+  readonly content: readonly number[];
+  /** Undefined until it is confirmed. */
+  readonly root: string | undefined;
 }
 
 class Model {
+  #snapshots: ExpectedSnapshot[] = [];
   readonly confirmed: number[] = new Array(BLOCKS).fill(0);
   #latest = new Map<number, number>();
   #possible = new Map<number, Set<number>>();
@@ -39,9 +49,18 @@ class Model {
     this.#possible = new Map();
   }
 
+  /** Takes notice of a snapshot of what was written; with its root, it is confirmed. */
+  keep(name: string, root: string | undefined): void {
+    if (root !== undefined) this.confirm();
+    const content = [...this.confirmed];
+    for (const [lba, seed] of this.#latest) content[lba] = seed;
+    const others = this.#snapshots.filter((snapshot) => snapshot.name !== name);
+    this.#snapshots = [...others, { name, content, root }];
+  }
+
   snapshot(): Expected {
     const possible = new Map([...this.#possible].map(([lba, seeds]) => [lba, new Set(seeds)]));
-    return { confirmed: [...this.confirmed], possible };
+    return { confirmed: [...this.confirmed], possible, snapshots: this.#snapshots };
   }
 }
 
@@ -53,7 +72,15 @@ async function work(files: SimFs, seed: number): Promise<void> {
   const store = await openTiny(files);
   const client = clientOf(await store.openVolume('disk', SIZE));
   files.mark(model.snapshot());
-  for (let step = 0; step < STEPS; step++) {
+  // Now and then no checkpoint comes about for a while, so that snapshots are in the log only.
+  let blockedSteps = 0;
+  files.fault = (op, path) =>
+    blockedSteps > 0 && op === 'write' && path.endsWith('superblock') ? 'EIO' : undefined;
+  const checkpoint = () =>
+    store.checkpoint().catch((error) => {
+      if (blockedSteps === 0) throw error;
+    });
+  for (let step = 0; step < STEPS; step++, blockedSteps = Math.max(0, blockedSteps - 1)) {
     // Now and then more than the cache holds, so that some is logged before anybody flushes.
     const count = pick(8) === 0 ? 40 : 1 + pick(6);
     for (let i = 0; i < count; i++) {
@@ -69,13 +96,23 @@ async function work(files: SimFs, seed: number): Promise<void> {
       files.mark(model.snapshot());
       await client.write(lba * BLOCK_SIZE, blockOf(content));
     }
-    if (pick(8) === 0) await store.checkpoint();
+    if (pick(8) === 0) await checkpoint();
+    if (pick(8) === 0) {
+      // In the middle of a checkpoint, or with none in sight.
+      const running = pick(3) === 0 ? checkpoint() : undefined;
+      if (pick(2) === 0) blockedSteps = 1 + pick(4);
+      model.keep(`s${step}`, undefined);
+      files.mark(model.snapshot());
+      const { root } = await store.snapshot('disk', `s${step}`);
+      model.keep(`s${step}`, root[0]);
+      files.mark(model.snapshot());
+      await running;
+    }
     await client.flush();
     model.confirm();
     files.mark(model.snapshot());
-    if (pick(12) === 0) await store.checkpoint();
-    if (pick(20) === 0) await store.snapshot('disk', `s${step}`);
-    if (pick(25) === 0) await collect(store, { liveMax: 1 });
+    if (pick(12) === 0) await checkpoint();
+    if (blockedSteps === 0 && pick(25) === 0) await collect(store, { liveMax: 1 });
   }
 }
 
@@ -88,6 +125,7 @@ async function inspect(state: DiskState, expected: Expected | undefined): Promis
   await store.indexed;
   expect(failures).toEqual([]);
   if (expected !== undefined) {
+    for (const snapshot of expected.snapshots) await compare(store, snapshot);
     const client = clientOf(await store.openVolume('disk', SIZE));
     for (let lba = 0; lba < BLOCKS; lba += STRIDE) {
       const block = await client.read(lba * BLOCK_SIZE, BLOCK_SIZE);
@@ -98,6 +136,20 @@ async function inspect(state: DiskState, expected: Expected | undefined): Promis
   }
   await abandon(store);
   return files;
+}
+
+/** Is a snapshot what it was when it was taken? One that was not confirmed need not be there. */
+async function compare(store: CasStore, { name, content, root }: ExpectedSnapshot): Promise<void> {
+  const entry = store.snapshots.find((snapshot) => snapshot.name === name);
+  if (root !== undefined) expect(entry?.root[0]).toBe(root);
+  if (entry === undefined) return;
+  const client = clientOf(await store.openSnapshot(name));
+  for (let lba = 0; lba < BLOCKS; lba += STRIDE) {
+    const block = await client.read(lba * BLOCK_SIZE, BLOCK_SIZE);
+    if (!knownBlock(content[lba] as number).equals(block)) {
+      throw new Error(`block ${lba} of ${name} is not ${content[lba]}`);
+    }
+  }
 }
 
 const known = new Map<number, Buffer>();

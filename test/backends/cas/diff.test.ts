@@ -13,7 +13,7 @@ async function gather(extents: AsyncIterable<BlockExtent>): Promise<BlockExtent[
 }
 
 async function diff(store: CasStore, before: string, after: string): Promise<BlockExtent[]> {
-  const roots = [findRoot(store, before), findRoot(store, after)] as const;
+  const roots = [await findRoot(store, before), await findRoot(store, after)] as const;
   return await gather(diffRoots(store.reader, ...roots));
 }
 
@@ -55,7 +55,7 @@ describe('the difference of two roots', () => {
         expect(await diff(store, `s${a}`, `s${b}`)).toEqual(expected);
       }
     }
-    const data = await gather(dataExtents(store.reader, findRoot(store, 's4')));
+    const data = await gather(dataExtents(store.reader, await findRoot(store, 's4')));
     expect(data).toEqual(extentsOf(model.map((seed) => seed !== 0)));
     await abandon(store);
   });
@@ -97,7 +97,7 @@ describe('the difference of two roots', () => {
       return store.reader.loadRoot(reference);
     };
     const reader = { loadRoot } as unknown as CasStore['reader'];
-    const roots = [findRoot(store, 'before'), findRoot(store, 'after')] as const;
+    const roots = [await findRoot(store, 'before'), await findRoot(store, 'after')] as const;
     expect(await gather(diffRoots(reader, ...roots))).toHaveLength(1);
     // A root and a leaf on either side.
     expect(loads).toBe(4);
@@ -113,7 +113,7 @@ describe('the names of a store', () => {
     await expect(store.snapshot('disk', 'disk')).rejects.toThrow('there is a volume disk already');
     await expect(store.clone('kept', 'kept')).rejects.toThrow('there is a snapshot kept already');
     await expect(store.openVolume('kept', BLOCK_SIZE)).rejects.toThrow('a snapshot kept already');
-    expect(() => findRoot(store, 'neither')).toThrow('no volume, snapshot or root neither');
+    await expect(findRoot(store, 'neither')).rejects.toThrow('no volume, snapshot or root neither');
     await abandon(store);
   });
 });

@@ -8,6 +8,7 @@ import { BLOCK_SIZE, FANOUT } from '../../../src/backends/cas/format.ts';
 import { type Examination, examine } from '../../../src/backends/cas/fsck/index.ts';
 import { openCasStore } from '../../../src/backends/cas/open.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
+import { hashOf } from './oracle.ts';
 import { seededRandom } from './sim-fs.ts';
 import { blockOf, blocksOf, clientOf, TINY } from './tiny-store.ts';
 
@@ -155,6 +156,8 @@ describe('an examination of a store', () => {
       if (round === 5) await store.rollback('disk', 's4', true);
       await client.write(0, blocksOf(round * 2, 9));
       await client.flush();
+      // The superblock may not change under the copier's hands.
+      await store.whenSnapshotsStored();
       const copy = join(directory, `crash${round}`);
       // A spare that the store is still making gets its name under the copier's hands.
       const isWhole = (file: string) => !basename(file).startsWith('making-');
@@ -287,6 +290,61 @@ describe('an examination of a store', () => {
     expect(findings).toMatchObject([{ place: 'log' }]);
     const lbas = findings[0]?.lost.map(({ firstLba }) => firstLba);
     expect(lbas).toEqual([204, 205, 206, 207, 208, 209, 210, 211]);
+  });
+
+  it('takes up a snapshot that only the log has', async () => {
+    const path = join(directory, 'logged');
+    let isBlocked = false;
+    const open: typeof hostFiles.open = async (name, create) => {
+      const file = await hostFiles.open(name, create);
+      if (!name.endsWith('superblock')) return file;
+      const write = file.write.bind(file);
+      file.write = (...args) => (isBlocked ? Promise.reject(new Error('blocked')) : write(...args));
+      return file;
+    };
+    const store = await openCasStore(path, { ...TINY, files: { ...hostFiles, open } });
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    await client.write(0, blocksOf(1, 20));
+    await store.checkpoint();
+    isBlocked = true;
+    await client.write(0, blocksOf(501, 2));
+    await store.snapshot('disk', 'logged');
+    await client.write(0, blocksOf(601, 2));
+    await client.flush();
+    const crashed = join(directory, 'logged-crashed');
+    cpSync(path, crashed, { recursive: true });
+    isBlocked = false;
+    await store.close();
+    expect((await examine(path)).findings).toEqual([]);
+
+    const { findings, logRecords } = await examine(crashed);
+    expect(findings).toEqual([]);
+    expect(logRecords).toBeGreaterThanOrEqual(3);
+    const { file, record } = newest(recordsOfType(crashed, 5));
+    const flipped = await findFlip(crashed, file, record + 140);
+    expect(flipped.findings).toMatchObject([{ place: 'log' }]);
+  });
+
+  it('takes a store of version 1 as it is, and so does the store itself', async () => {
+    const path = join(directory, 'version-1');
+    cpSync(CLOSED, path, { recursive: true });
+    const file = join(path, 'superblock');
+    const bytes = readFileSync(file);
+    for (const copy of [0, 1, 2, 3].map((index) =>
+      bytes.subarray(index * 4096).subarray(0, 4096),
+    )) {
+      expect(copy.readUInt32LE(4)).toBe(2);
+      copy.writeUInt32LE(1, 4);
+      copy.fill(0, 56, 88);
+      hashOf('record', copy).copy(copy, 56);
+    }
+    writeFileSync(file, bytes);
+    expect((await examine(path)).findings).toEqual([]);
+    const store = await openOnHost(path);
+    expect(store.snapshots.map(({ name }) => name)).toEqual(['before']);
+    await store.close();
+    expect(readFileSync(file).readUInt32LE(4)).toBe(2);
+    expect((await examine(path)).findings).toEqual([]);
   });
 
   it('misses a segment', async () => {

@@ -5,8 +5,8 @@ import { Pace } from '../../../src/backends/cas/pace.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
 import type { StoreOptions } from '../../../src/backends/cas/store-options.ts';
 import { rootOf } from './oracle.ts';
-import { SimFs, seededRandom } from './sim-fs.ts';
-import { blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
+import { CrashWalk, SimFs, seededRandom } from './sim-fs.ts';
+import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
 
 const BLOCKS = 300;
 const SIZE = BLOCKS * BLOCK_SIZE;
@@ -168,6 +168,136 @@ describe('the history of a volume', () => {
     const reread = clientOf(await again.openSnapshot('s3'));
     expect((await reread.read(0, 40 * BLOCK_SIZE)).equals(kept)).toBe(true);
     await again.close();
+  });
+});
+
+describe('a snapshot', () => {
+  /** What a power cut leaves now. */
+  function cut(files: SimFs): SimFs {
+    const walk = new CrashWalk(files.base, seededRandom(1));
+    for (const entry of files.trace) walk.step(entry);
+    return new SimFs(walk.crash('none'));
+  }
+
+  it('is there after a crash once it is confirmed, though no checkpoint was possible since', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files);
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    await client.write(0, blocksOf(1, 150));
+    await store.checkpoint();
+    files.fault = (op, path) => (op === 'write' && path.endsWith('superblock') ? 'EIO' : undefined);
+    const content = Buffer.alloc(SIZE);
+    blocksOf(1, 150).copy(content);
+    const taken = new Map<string, Buffer>();
+    const snapshot = async (name: string) => {
+      const { root } = await store.snapshot('disk', name);
+      expect(root[0]).toBe(rootOf(content).toString('hex'));
+      taken.set(name, Buffer.from(content));
+    };
+    for (const name of ['unchanged', 'one', 'two', 'three']) {
+      if (name !== 'unchanged') {
+        await client.write(0, blockOf(name.length + 1000));
+        blockOf(name.length + 1000).copy(content);
+        await client.trim(128 * BLOCK_SIZE, 3 * BLOCK_SIZE);
+        content.fill(0, 128 * BLOCK_SIZE, 131 * BLOCK_SIZE);
+        await client.write(200 * BLOCK_SIZE, blockOf(name.length));
+        blockOf(name.length).copy(content, 200 * BLOCK_SIZE);
+      }
+      await snapshot(name);
+    }
+    await snapshot('same');
+    await expect(store.snapshot('disk', 'same')).rejects.toThrow(
+      'there is a snapshot same already',
+    );
+    await client.write(0, blockOf(7000));
+    await client.flush();
+    await expect(store.checkpoint()).rejects.toThrow('EIO');
+    await abandon(store);
+
+    for (const state of [cut(files), cut(cut(files))]) {
+      const again = await openTiny(state);
+      expect(again.problems).toEqual([]);
+      for (const [name, expected] of taken) {
+        const read = await clientOf(await again.openSnapshot(name)).read(0, SIZE);
+        expect(read.equals(expected)).toBe(true);
+        const { root } = again.snapshots.find((entry) => entry.name === name) ?? {};
+        expect(root?.[0]).toBe(rootOf(expected).toString('hex'));
+      }
+      const disk = clientOf(await again.openVolume('disk', SIZE));
+      expect((await disk.read(0, BLOCK_SIZE)).equals(blockOf(7000))).toBe(true);
+      await collect(again);
+      expect((await scrub(again)).damage).toEqual([]);
+      await again.close();
+    }
+  });
+
+  it('does not wait for the checkpoint that is under way', async () => {
+    const files = new SimFs();
+    const open = files.open.bind(files);
+    let gate = Promise.resolve();
+    files.open = async (path, create) => {
+      const file = await open(path, create);
+      if (!path.endsWith('superblock')) return file;
+      return { ...file, write: (...args) => gate.then(() => file.write(...args)) };
+    };
+    const store = await openTiny(files);
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    await client.write(0, blocksOf(1, 150));
+    const events: string[] = [];
+    let release = () => {};
+    gate = new Promise((resolve) => {
+      release = resolve;
+    });
+    const checkpoint = store.checkpoint().then(() => events.push('checkpoint'));
+    await client.write(0, blockOf(1000));
+    await store.snapshot('disk', 'now');
+    events.push('snapshot');
+    release();
+    await checkpoint;
+    expect(events).toEqual(['snapshot', 'checkpoint']);
+    const snapshot = clientOf(await store.openSnapshot('now'));
+    expect((await snapshot.read(0, BLOCK_SIZE)).equals(blockOf(1000))).toBe(true);
+    await store.close();
+  });
+
+  it('finds few changed nodes to hash, however little their blocks take of the log', async () => {
+    const store = await openTiny(new SimFs(), { checkpointNodes: 8, checkpointBytes: 2 ** 30 });
+    const large = 4096 * 128 * 64;
+    const client = clientOf(await store.openVolume('disk', large));
+    const { generation } = store;
+    // The same block in 64 leaves.
+    for (let leaf = 0; leaf < 64; leaf++) {
+      await client.write(leaf * 128 * BLOCK_SIZE, blockOf(1));
+      await client.flush();
+    }
+    expect(store.generation).toBeGreaterThan(generation + 3);
+    await store.close();
+  });
+
+  it('can be opened, cloned, gone back to and deleted at once', async () => {
+    const store = await openTiny(new SimFs());
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    const read = async (device: Parameters<typeof clientOf>[0]) =>
+      (await clientOf(device).read(0, 150 * BLOCK_SIZE)).equals(blocksOf(1, 150));
+    for (const next of ['open', 'clone', 'rollback', 'delete'] as const) {
+      await client.write(0, blocksOf(1, 150));
+      await store.snapshot('disk', next);
+      await client.write(0, blocksOf(1001, 150));
+      if (next === 'open') expect(await read(await store.openSnapshot(next))).toBe(true);
+      if (next === 'clone') {
+        await store.clone(next, 'copy');
+        expect(await read(await store.openVolume('copy', SIZE))).toBe(true);
+      }
+      if (next === 'rollback') {
+        await store.rollback('disk', next, true);
+        expect((await client.read(0, 150 * BLOCK_SIZE)).equals(blocksOf(1, 150))).toBe(true);
+      }
+      if (next === 'delete') {
+        await store.deleteSnapshot(next);
+        await expect(store.openSnapshot(next)).rejects.toThrow('no volume, snapshot or root');
+      }
+    }
+    await store.close();
   });
 });
 

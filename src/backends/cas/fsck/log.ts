@@ -1,5 +1,6 @@
 /** Examines the log: what was confirmed since the catalog was written. */
-import { EntryKind, RECORD_ALIGNMENT, RecordType } from '../format.ts';
+import { z } from 'zod';
+import { EntryKind, isLogType, RECORD_ALIGNMENT, RecordType } from '../format.ts';
 import { Findings, type LostBlocks } from './findings.ts';
 import type { ReadRecord } from './record.ts';
 import { type ExamineParts, examineContent, readRecord } from './segment.ts';
@@ -12,11 +13,23 @@ export interface LoggedBlocks {
   readonly trims: { readonly first: number; readonly end: number }[];
 }
 
+/** A snapshot that no catalog has yet: what its volume was by then. */
+export interface LoggedSnapshot {
+  /** The number of the volume. */
+  readonly id: number;
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly blocks: LoggedBlocks;
+}
+
 export interface ReadLog {
   readonly recordCount: number;
   /** By the number of the volume. */
   readonly volumes: ReadonlyMap<number, LoggedBlocks>;
+  readonly snapshots: readonly LoggedSnapshot[];
 }
+
+const noteSchema = z.object({ id: z.number(), name: z.string(), sizeBytes: z.number() });
 
 interface Position {
   segment: number;
@@ -32,6 +45,7 @@ export async function examineLog(parts: ExamineParts): Promise<ReadLog> {
   const candidates = (await parts.directory.segmentNumbers()).filter(isCandidate);
   const at: Position = { ...streams.data, epoch: 0 };
   const volumes = new Map<number, LoggedBlocks>();
+  const snapshots: LoggedSnapshot[] = [];
   let recordCount = 0;
   for (;;) {
     let record = await takeNext(parts, at);
@@ -44,12 +58,13 @@ export async function examineLog(parts: ExamineParts): Promise<ReadLog> {
       Object.assign(at, behind);
       candidates.splice(candidates.indexOf(next), 1);
     }
-    apply(volumes, record);
+    if (record.type === RecordType.data) apply(volumes, record);
+    else snapshots.push(...readSnapshot(parts, volumes, record));
     parts.onProgress(record.length);
     recordCount++;
   }
   await findLosses(parts, at, candidates);
-  return { recordCount, volumes };
+  return { recordCount, volumes, snapshots };
 }
 
 /** Takes the record at a position and moves behind it. @returns undefined when there is none */
@@ -59,7 +74,7 @@ async function takeNext(parts: ExamineParts, at: Position): Promise<ReadRecord |
   if (typeof found === 'string') return undefined;
   const { record, bytes } = found;
   const { type, sequence, epoch } = record;
-  if (type !== RecordType.data || sequence !== at.sequence || epoch < at.epoch) return undefined;
+  if (!isLogType(type) || sequence !== at.sequence || epoch < at.epoch) return undefined;
   // A torn tail is no damage: findings count once the record does.
   const findings = new Findings();
   if (!examineContent({ ...parts, findings }, at.segment, at.offset, record, bytes))
@@ -86,6 +101,21 @@ function apply(volumes: Map<number, LoggedBlocks>, { entries }: ReadRecord): voi
   }
 }
 
+function readSnapshot(
+  { findings }: ExamineParts,
+  volumes: ReadonlyMap<number, LoggedBlocks>,
+  { sequence, inlineText }: ReadRecord,
+): LoggedSnapshot[] {
+  try {
+    const { id, ...snapshot } = noteSchema.parse(JSON.parse(inlineText));
+    const { hashes = [], trims = [] } = volumes.get(id) ?? {};
+    return [{ ...snapshot, id, blocks: { hashes: new Map(hashes), trims: [...trims] } }];
+  } catch (error) {
+    findings.add('log', `record ${sequence} does not make sense: ${(error as Error).message}`);
+    return [];
+  }
+}
+
 async function findFirst(
   parts: ExamineParts,
   candidates: readonly number[],
@@ -93,7 +123,7 @@ async function findFirst(
 ): Promise<number | undefined> {
   for (const number of candidates) {
     const found = await readRecord(parts, number, 0, parts.catalog.segmentBytes);
-    if (typeof found === 'string' || found.record.type !== RecordType.data) continue;
+    if (typeof found === 'string' || !isLogType(found.record.type)) continue;
     if (isWanted(found.record)) return number;
   }
   return undefined;
@@ -112,7 +142,7 @@ async function findLosses(
   if (at.segment !== 0) places.unshift(at);
   for (const { segment, offset } of places) {
     for await (const record of recordsBehind(parts, segment, offset)) {
-      if (record.type !== RecordType.data || record.epoch < at.epoch) continue;
+      if (!isLogType(record.type) || record.epoch < at.epoch) continue;
       if (record.durableSequence > at.sequence) isLoss = true;
       if (record.sequence >= at.sequence) behind.push(record);
     }

@@ -2,9 +2,9 @@
 import {
   ENTRIES_MAX,
   ENTRY_SIZE,
-  FORMAT_VERSION,
   RECORD_ALIGNMENT,
   RECORD_HEADER_SIZE,
+  RECORD_VERSION,
 } from '../format.ts';
 import { checksumOf } from './hash.ts';
 
@@ -35,8 +35,8 @@ export interface ReadRecord {
   readonly durableSequence: number;
   readonly length: number;
   readonly entries: readonly ReadEntry[];
-  readonly inlineStart: number;
   readonly inlineEnd: number;
+  readonly inlineText: string;
 }
 
 /** Header, entries and inline data of a record without a catalog need no more bytes than this. */
@@ -49,7 +49,7 @@ export const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
 export function parseRecord(bytes: Buffer, at: RecordPlace): ReadRecord | string {
   if (bytes.length < RECORD_HEADER_SIZE) return 'is missing';
   if (bytes.readUInt32LE(0) !== MAGIC) return 'is none';
-  if (bytes.readUInt16LE(4) !== FORMAT_VERSION) return `has version ${bytes.readUInt16LE(4)}`;
+  if (bytes.readUInt16LE(4) !== RECORD_VERSION) return `has version ${bytes.readUInt16LE(4)}`;
   if (!bytes.subarray(8, 24).equals(at.store)) return 'belongs to another store';
   if (bytes.readUInt32LE(24) !== at.segment) return 'belongs to another segment';
   if (bytes.readUInt32LE(28) * RECORD_ALIGNMENT !== at.offset) return 'belongs elsewhere';
@@ -71,8 +71,8 @@ export function parseRecord(bytes: Buffer, at: RecordPlace): ReadRecord | string
     entries: Array.from({ length: entryCount }, (_, index) =>
       parseEntry(bytes.subarray(RECORD_HEADER_SIZE + index * ENTRY_SIZE)),
     ),
-    inlineStart,
     inlineEnd,
+    inlineText: bytes.toString('utf8', inlineStart, inlineEnd),
   };
 }
 

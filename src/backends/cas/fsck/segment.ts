@@ -27,7 +27,7 @@ export interface ExamineParts {
 type ListedSegment = ReadCatalog['segments'][number];
 
 const TYPES_OF_STREAM = {
-  data: [RecordType.data],
+  data: [RecordType.data, RecordType.snapshot],
   node: [RecordType.node, RecordType.catalog],
   moved: [RecordType.moved],
 };

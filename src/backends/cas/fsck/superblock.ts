@@ -1,6 +1,6 @@
 /** Examines the superblock and the catalogs that it names. */
 import { z } from 'zod';
-import { FORMAT_VERSION, RecordType } from '../format.ts';
+import { RecordType, SUPERBLOCK_VERSIONS } from '../format.ts';
 import type { Findings } from './findings.ts';
 import { HASH_SIZE, hashOf } from './hash.ts';
 import { parseRecord } from './record.ts';
@@ -127,7 +127,8 @@ function parseCopy(bytes: Buffer): SuperblockCopy | string {
   const cleared = Buffer.from(bytes).fill(0, CHECKSUM_OFFSET, CHECKSUM_OFFSET + HASH_SIZE);
   const stored = bytes.subarray(CHECKSUM_OFFSET, CHECKSUM_OFFSET + HASH_SIZE);
   if (!stored.equals(hashOf('record', cleared))) return 'has a wrong checksum';
-  if (bytes.readUInt32LE(4) !== FORMAT_VERSION) return `has version ${bytes.readUInt32LE(4)}`;
+  const version = bytes.readUInt32LE(4);
+  if (!SUPERBLOCK_VERSIONS.includes(version)) return `has version ${version}`;
   return {
     store: Buffer.from(bytes.subarray(8, 24)),
     generation: Number(bytes.readBigUInt64LE(24)),
@@ -148,10 +149,10 @@ async function readCatalog(
   if (typeof record === 'string') return record;
   if (record.type !== RecordType.catalog) return 'is a record of another type';
   if (record.length !== length) return 'has another length';
-  const { inlineEnd, inlineStart } = record;
+  const { inlineEnd, inlineText } = record;
   if (bytes.subarray(inlineEnd).some((byte) => byte !== 0)) return 'is not followed by zeroes';
   try {
-    return catalogSchema.parse(JSON.parse(bytes.toString('utf8', inlineStart, inlineEnd)));
+    return catalogSchema.parse(JSON.parse(inlineText));
   } catch (error) {
     return `does not make sense: ${(error as Error).message}`;
   }

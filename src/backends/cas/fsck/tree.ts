@@ -35,6 +35,12 @@ export async function examineTrees(parts: ExamineParts, log: ReadLog): Promise<v
     const logged = undefined;
     await walker.walk({ kind: 'snapshot', name, blockCount: blocksOf(sizeBytes), logged }, root);
   }
+  for (const { id, name, sizeBytes, blocks: logged } of log.snapshots) {
+    const root = volumes.find((volume) => volume.id === id)?.root;
+    const blockCount = blocksOf(sizeBytes);
+    if (root !== undefined) await walker.walk({ kind: 'snapshot', name, blockCount, logged }, root);
+    else parts.findings.add('log', `snapshot ${name} is of a volume that is not there`);
+  }
 }
 
 function blocksOf(sizeBytes: number): number {

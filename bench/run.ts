@@ -13,7 +13,7 @@ import type { Place } from './process.ts';
 import { printComparison, printHeading, writeResults } from './report.ts';
 import { ScratchDirectory } from './scratch.ts';
 import { SERVERS } from './servers.ts';
-import { benchSnapshots, type SnapshotBenchOptions } from './snapshots.ts';
+import type { SnapshotBenchOptions } from './snapshots.ts';
 import { soak } from './soak.ts';
 import { GROUP_NAMES, quickWorkloads, workloadsOf } from './workloads.ts';
 
@@ -103,7 +103,7 @@ function createProgram(): Command {
     .option('--count <count>', 'snapshots', positive, 20)
     .option('--gib <count>', 'size of the volume', positive, 64)
     .option('--disk <directory>', 'for the store', '/var/tmp')
-    .action((options: SnapshotBenchOptions) => benchSnapshots(options, interruption.signal));
+    .action(runSnapshots);
   withCommonOptions(program.command('soak'))
     .description('watch the memory of aoe-server under full load')
     .option('--minutes <count>', 'of load', positive, 10)
@@ -168,6 +168,12 @@ async function runAmplification(options: AmplificationOptions): Promise<void> {
   useAddon();
   const { benchAmplification } = await import('./amplification.ts');
   await benchAmplification(options);
+}
+
+async function runSnapshots(options: SnapshotBenchOptions): Promise<void> {
+  useAddon();
+  const { benchSnapshots } = await import('./snapshots.ts');
+  await benchSnapshots(options, interruption.signal);
 }
 
 async function runStore(options: StoreOptions): Promise<void> {

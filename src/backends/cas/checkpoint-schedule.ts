@@ -1,6 +1,6 @@
 /**
  * Decides when a store makes a checkpoint by itself: after so much log, so many changed nodes, or
- * so much time.
+ * so much time, and while there is room for one.
  */
 export interface CheckpointScheduleOptions {
   readonly checkpointBytes: number;
@@ -34,12 +34,14 @@ export class CheckpointSchedule {
    * Takes notice of a record of the log.
    *
    * @param changedCount nodes of all maps that were changed since the last checkpoint began
+   * @param isScarce is there just room for them?
    */
-  logged(length: number, changedCount: number): void {
+  logged(length: number, changedCount: number, isScarce: boolean): void {
     this.#logBytes += length;
     const { checkpointBytes, checkpointNodes, checkpointMs } = this.#options;
-    if (this.#logBytes >= checkpointBytes || changedCount >= checkpointNodes) this.start();
-    else if (checkpointMs > 0) {
+    if (this.#logBytes >= checkpointBytes || changedCount >= checkpointNodes || isScarce) {
+      this.start();
+    } else if (checkpointMs > 0) {
       this.#timer ??= setTimeout(() => this.start(), checkpointMs).unref();
     }
   }

@@ -21,6 +21,8 @@ import type { Writer } from './writer.ts';
 interface Frozen {
   readonly roots: ReadonlyMap<Volume, TreeNode>;
   readonly snapshots: readonly LoggedSnapshot[];
+  /** Of the changed nodes of all that was frozen. */
+  readonly nodeCount: number;
   readonly log: StreamPosition;
 }
 
@@ -91,7 +93,7 @@ export class Checkpointer {
   }
 
   async #run(change: () => void): Promise<void> {
-    const { writer } = this.#parts;
+    const { writer, volumes } = this.#parts;
     const frozen = await this.#freeze(change);
     await writer.flushed();
     await this.#nodeWriter.write([
@@ -102,6 +104,7 @@ export class Checkpointer {
       if (root.reference !== undefined) volume.reference = root.reference;
     }
     await this.#writeCatalog(frozen);
+    volumes.frozenCount -= frozen.nodeCount;
     await this.#recycleCondemned();
     writer.atBoundary(() => this.#trimMemory());
   }
@@ -118,8 +121,9 @@ export class Checkpointer {
         }
         onFrozen();
         const roots = new Map<Volume, TreeNode>();
-        for (const volume of volumes.values()) roots.set(volume, volume.tree.freeze());
-        resolve({ roots, snapshots: volumes.logged, log: log.position });
+        for (const volume of volumes.values()) roots.set(volume, volumes.freezeTree(volume));
+        const { logged: snapshots, frozenCount: nodeCount } = volumes;
+        resolve({ roots, snapshots, nodeCount, log: log.position });
       });
     });
   }

@@ -6,7 +6,7 @@
  * names are durable after a sync of their directory; a rename replaces at once or not at all.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rename, statfs, unlink } from 'node:fs/promises';
 import { getSystemErrorName } from 'node:util';
 import { makeDirectory, syncDirectory } from '../../core/directories.ts';
 import { native } from '../../native.ts';
@@ -42,6 +42,8 @@ export interface FileLayer {
   unlink(path: string): Promise<void>;
   /** Makes creations, renames and removals in a directory durable. */
   syncDirectory(path: string): Promise<void>;
+  /** @returns room for more files in a directory, in bytes */
+  freeBytes(path: string): Promise<number>;
   /**
    * Keeps other processes out.
    *
@@ -62,6 +64,10 @@ export const hostFiles: FileLayer = {
   rename,
   unlink,
   syncDirectory,
+  async freeBytes(path) {
+    const { bavail, bsize } = await statfs(path);
+    return bavail * bsize;
+  },
   async lock(path, note) {
     const handle = await open(path, 'a+', 0o600);
     if (!native.lockFile(handle.fd)) {

@@ -36,6 +36,8 @@ export interface Segment {
  * those nothing could ever be freed.
  */
 const RESERVED_SPARES = 3;
+/** Of these, what a checkpoint can count on. */
+const NODE_SPARES = 2;
 /** What is moved leaves a spare to the checkpoint without which it frees nothing. */
 const LEFT_SPARES = { node: 0, moved: 1 };
 
@@ -72,6 +74,8 @@ export class Segments {
   /** Files that are spares no more and in the table not yet. */
   #activating = 0;
   #making: Promise<void> | undefined;
+  /** For more files, when that was last looked at. */
+  #freeBytes = 0;
   #closed = false;
 
   constructor(files: FileLayer, engine: CasEngine, directory: string, options: SegmentOptions) {
@@ -96,6 +100,15 @@ export class Segments {
     return this.table.size + this.#spares.length + this.#activating;
   }
 
+  /** Bytes of records that a checkpoint can count on to find room for, in new segments. */
+  get nodeRoomBytes(): number {
+    const makable =
+      this.shortage === undefined ? Math.floor(this.#freeBytes / this.segmentBytes) : 0;
+    const allowed = this.#options.countMax - this.fileCount;
+    const count = Math.min(NODE_SPARES, this.#spares.length) + Math.min(makable, allowed);
+    return count * (this.segmentBytes - this.slackBytes);
+  }
+
   /** Is another file allowed? */
   get canGrow(): boolean {
     return this.fileCount < this.#options.countMax;
@@ -113,6 +126,7 @@ export class Segments {
   /** What lies in the directory: numbers of segments, ascending, and names of spares. */
   async scan(): Promise<number[]> {
     const numbers: number[] = [];
+    this.#freeBytes = await this.#files.freeBytes(this.#directory);
     for (const name of await this.#files.list(this.#directory)) {
       const match = /^(\d{8,})\.seg$/.exec(name);
       if (match !== null) numbers.push(Number(match[1]));
@@ -191,6 +205,7 @@ export class Segments {
       await this.#files.unlink(path);
     }
     await this.#files.syncDirectory(this.#directory);
+    this.#freeBytes = await this.#files.freeBytes(this.#directory);
     this.shortage = undefined;
   }
 
@@ -228,6 +243,7 @@ export class Segments {
         await this.#makeSpare(making, urgent, this.table.size > 0);
         await this.#files.rename(join(this.#directory, making), join(this.#directory, name));
         this.#spares.push(name);
+        this.#freeBytes = await this.#files.freeBytes(this.#directory);
         this.shortage = undefined;
       } catch (error) {
         this.shortage = error as Error;

@@ -6,6 +6,7 @@ import { CasDevice } from './cas-device.ts';
 import type { SnapshotEntry } from './catalog.ts';
 import { Checkpointer, type CheckpointParts } from './checkpoint.ts';
 import { CheckpointSchedule } from './checkpoint-schedule.ts';
+import { ENTRY_SIZE, NODE_SIZE } from './format.ts';
 import type { BlockReader } from './reader.ts';
 import type { Journal } from './remote/journal.ts';
 import type { PartCache } from './remote/part-cache.ts';
@@ -20,6 +21,11 @@ import { VolumeChanges } from './volume-changes.ts';
 import { VolumeTable } from './volume-table.ts';
 import { findRoot } from './walk.ts';
 import { Writer } from './writer.ts';
+
+/** What a tree node takes of a segment at most. */
+const NODE_BYTES_MAX = ENTRY_SIZE + NODE_SIZE;
+/** Nodes that a write to a block may change: more only in the first writes to a part of a volume. */
+const NODES_CHANGED = 2;
 
 export class CasStore {
   readonly path: string;
@@ -81,9 +87,12 @@ export class CasStore {
       batchBlocks,
       compress,
       onRecord: (length) => {
-        this.#schedule.logged(length, this.#table.changedCount);
+        const { changedCount, unstoredCount } = this.#table;
+        // At half of what fits: there are more while it runs.
+        this.#schedule.logged(length, changedCount, !this.#hasRoomForMaps(unstoredCount));
         this.#replica?.logged(length);
       },
+      hasRoomForMaps: (queuedCount) => this.#hasRoomForMaps(queuedCount * NODES_CHANGED),
       onFailed: options.onFailed,
     });
     this.#schedule = new CheckpointSchedule(options, () => this.checkpoint());
@@ -310,6 +319,21 @@ export class CasStore {
     if (this.failure !== undefined) throw this.failure;
   }
 
+  /** Would a checkpoint find room for all maps, with so many more changed nodes? */
+  #hasRoomForMaps(moreCount: number): boolean {
+    const { nodes, segments, options } = this;
+    const nodesMax = (nodes.roomBytes + segments.nodeRoomBytes) / NODE_BYTES_MAX;
+    // There is nearly always so much that they need not be counted.
+    if (nodesMax > 4 * options.checkpointNodes + moreCount) return true;
+    return this.#table.unstoredCount + moreCount <= nodesMax;
+  }
+
+  /** @returns whether there is room for writes that have found none */
+  readonly #makeRoom = async (): Promise<boolean> => {
+    if (!this.#hasRoomForMaps(NODES_CHANGED)) await this.checkpoint().catch(() => {});
+    return this.writer.hasRoom || (await this.options.makeRoom());
+  };
+
   #newCheckpointer(superblock: Superblock): Checkpointer {
     const { engine, segments, writer, log, nodes, moved, options } = this;
     const { catalog, superblockFile } = this.#loaded;
@@ -355,7 +379,7 @@ export class CasStore {
       writer,
       segments,
       readOnly,
-      makeRoom: this.options.makeRoom,
+      makeRoom: this.#makeRoom,
       flush: this.#flushFar,
       reportDamage: ({ name }, lba, error) => {
         this.options.onDamage({ volume: name, lba, error });

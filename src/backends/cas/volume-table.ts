@@ -22,6 +22,8 @@ export class VolumeTable {
   readonly openSnapshots = new Set<Volume>();
   /** The lowest number that no volume ever had. */
   nextId: number;
+  /** Changed nodes of frozen trees that no checkpoint has stored yet. */
+  frozenCount = 0;
 
   /** @param path of the store, for messages */
   constructor(
@@ -47,6 +49,11 @@ export class VolumeTable {
     return count;
   }
 
+  /** Nodes that a checkpoint would have to store now. */
+  get unstoredCount(): number {
+    return this.frozenCount + this.changedCount;
+  }
+
   find(name: string): Volume | undefined {
     for (const volume of this.#volumes.values()) if (volume.name === name) return volume;
     return undefined;
@@ -65,10 +72,16 @@ export class VolumeTable {
   }
 
   /** Keeps a volume as it is now: call where maps and log agree. */
-  freeze({ tree, reference }: Volume, entry: LoggedSnapshot['entry']): TreeNode {
-    const root = tree.freeze();
-    this.logged = [...this.logged, { entry, root, reference }];
+  freeze(volume: Volume, entry: LoggedSnapshot['entry']): TreeNode {
+    const root = this.freezeTree(volume);
+    this.logged = [...this.logged, { entry, root, reference: volume.reference }];
     return root;
+  }
+
+  /** @returns the root of a tree that will not change any more */
+  freezeTree({ tree }: Volume): TreeNode {
+    this.frozenCount += tree.changedCount;
+    return tree.freeze();
   }
 
   /** Takes up snapshots that were `logged` and are stored now. */

@@ -20,8 +20,11 @@ import { Batch, type Trim } from './batch.ts';
 import type { BlockCache } from './block-cache.ts';
 import { fill, fillNow } from './fill.ts';
 import {
+  alignUp,
   BLOCK_SIZE,
+  ENTRY_SIZE,
   RECORD_ALIGNMENT,
+  RECORD_HEADER_SIZE,
   RecordType,
   recordSizeMax,
   writeInlineData,
@@ -52,6 +55,8 @@ export interface WriterParts {
   /** Blocks in a record at most. */
   readonly batchBlocks: number;
   readonly compress: boolean;
+  /** Could a checkpoint store all maps, with the changes of so many more blocks? */
+  hasRoomForMaps(queuedCount: number): boolean;
   /** Called for each record of the log, with its length in bytes. */
   onRecord(length: number): void;
   /** Called once. */
@@ -114,8 +119,10 @@ export class Writer {
 
   /** Is there room for one more dirty block? */
   get hasRoom(): boolean {
-    const { dataSpareCount } = this.#parts.segments;
-    return this.#reservedBytes + BLOCK_BYTES_MAX <= this.#roomBytes(dataSpareCount);
+    const { segments, hasRoomForMaps } = this.#parts;
+    const hasRoom =
+      this.#reservedBytes + BLOCK_BYTES_MAX <= this.#roomBytes(segments.dataSpareCount);
+    return hasRoom && hasRoomForMaps(this.#queuedCount - this.#ingestedCount + 1);
   }
 
   /** Is there room for one more trim? It may have what is too little for writes: it frees some. */
@@ -279,8 +286,10 @@ export class Writer {
 
   /** Does the log's segment have room for the next batch? */
   get #fitsNext(): boolean {
-    const count = Math.min(this.#queue.length, this.#countMax);
-    return this.#parts.log.fits(recordSizeMax(count, BLOCK_SIZE));
+    const next = this.#queue.slice(0, this.#countMax);
+    const blockCount = next.filter((item) => item >= 0).length;
+    const sizeMax = RECORD_HEADER_SIZE + next.length * ENTRY_SIZE + blockCount * BLOCK_SIZE;
+    return this.#parts.log.fits(alignUp(sizeMax, RECORD_ALIGNMENT));
   }
 
   async #advance(): Promise<void> {

@@ -255,6 +255,46 @@ describe('a content-addressed store without space', () => {
   });
 });
 
+describe('a content-addressed store whose maps take room', () => {
+  it('keeps room for them, without which nothing could be freed', async () => {
+    const sizes = { segmentBytes: 1 << 20, batchBlocks: 128, cacheBytes: 512 * BLOCK_SIZE };
+    const later = { checkpointBytes: 1 << 30, spareCount: 1 };
+    const capacityBytes = 24 * sizes.segmentBytes;
+    const store = await openTiny(new SimFs(), { ...sizes, ...later, capacityBytes });
+    const leafBytes = 128 * BLOCK_SIZE;
+    const client = clientOf(await store.openVolume('disk', 4000 * leafBytes));
+    // Few blocks, so that the log is short; each leaf has its own order of them.
+    const contents = Array.from({ length: 128 }, (_, index) => blockOf(2 + 2 * index));
+    const leafAt = (leaf: number) =>
+      Buffer.concat(
+        contents.map(
+          (_, index) => contents[(index * (2 * (leaf >> 7) + 1) + leaf) % 128] as Buffer,
+        ),
+      );
+    let leaves = 0;
+    const write = async (leaf: number) => {
+      const data = leafAt(leaf);
+      for (let at = 0; at < leafBytes; at += 8 * BLOCK_SIZE) {
+        await client.write(leaf * leafBytes + at, data.subarray(at, at + 8 * BLOCK_SIZE));
+      }
+      await client.flush();
+    };
+    await expect(
+      (async () => {
+        for (; leaves < 4000; leaves++) await write(leaves);
+      })(),
+    ).rejects.toThrow('noSpace');
+    expect(leaves).toBeGreaterThan(500);
+    await store.checkpoint();
+    await client.trim(0, leaves * leafBytes);
+    await collect(store);
+    await write(0);
+    const start = await client.read(0, 16 * BLOCK_SIZE);
+    expect(start.equals(leafAt(0).subarray(0, start.length))).toBe(true);
+    await store.close();
+  });
+});
+
 describe('a content-addressed store whose disk fails', () => {
   it.each(['write', 'sync'])('confirms nothing after a failed %s and says so', async (op) => {
     for (let failAt = 0; failAt < 6; failAt++) {

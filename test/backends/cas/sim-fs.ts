@@ -136,6 +136,10 @@ export class SimFs implements FileLayer {
     this.trace.push({ op: 'syncDirectory', path });
   }
 
+  async freeBytes(): Promise<number> {
+    return Number.MAX_SAFE_INTEGER;
+  }
+
   async lock(): Promise<() => void> {
     return () => {};
   }

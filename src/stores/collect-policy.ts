@@ -12,8 +12,9 @@ const GARBAGE_SHARE = 0.5;
 /** With less room than this, or a tenth of what the store takes, room is scarce. */
 const SCARCE_BYTES = 1 << 30;
 const SCARCE_SHARE = 0.1;
-/** Of scarce room, what may be written between two collections. */
+/** Of scarce room, what may be written between two collections, and what at least. */
 const GROWTH_SHARE = 0.25;
+const GROWTH_BYTES_MIN = 64 << 20;
 /** What is freed at least when room is scarce, and of what the store takes. */
 const ENOUGH_BYTES_MIN = 1 << 30;
 const ENOUGH_SHARE = 1 / 16;
@@ -39,7 +40,7 @@ export class CollectPolicy {
     this.#found = { liveBytes, garbageBytes };
   }
 
-  /** Takes notice of a collection that is done. */
+  /** Takes notice of a collection that has ended, whether it has freed something or not. */
   collected(usedBytes: number): void {
     this.#found = { liveBytes: 0, garbageBytes: 0 };
     this.#usedBytes = usedBytes;
@@ -59,7 +60,8 @@ export class CollectPolicy {
   /** Should some room be made, before writes have to wait for it? */
   isScarce({ usedBytes, freeBytes }: StoreRoom): boolean {
     const isScarce = freeBytes < Math.max(SCARCE_BYTES, usedBytes * SCARCE_SHARE);
-    return isScarce && usedBytes - this.#usedBytes > freeBytes * GROWTH_SHARE;
+    const grownBytes = usedBytes - this.#usedBytes;
+    return isScarce && grownBytes > Math.max(GROWTH_BYTES_MIN, freeBytes * GROWTH_SHARE);
   }
 
   /**

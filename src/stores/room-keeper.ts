@@ -6,7 +6,7 @@ import { CollectPolicy } from './collect-policy.ts';
 import type { Collected, StoreReport } from './contract.ts';
 import type { JobBoard } from './job-board.ts';
 
-/** Linux gives a target up after three minutes without an answer; an error is better than that. */
+/** How long a write waits for a collection. */
 const WAIT_MS_MAX = 60_000;
 
 export interface RoomKeeperOptions {

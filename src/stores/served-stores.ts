@@ -216,11 +216,14 @@ export class ServedStore {
       isUrgent: () => this.room.isUrgent,
       extentsMax: EXTENTS_MAX,
     };
-    const { generation } = store;
-    const result = await new StoreActions(store, options).run(request, watch);
-    if (request.kind === 'stats') this.#remember(result as StoreReport, generation);
-    if (request.kind === 'collect') this.room.collected(store.stats().usedBytes);
-    return result;
+    try {
+      const result = await new StoreActions(store, options).run(request, watch);
+      if (request.kind === 'stats') this.#remember(result as StoreReport, store.generation);
+      return result;
+    } finally {
+      // One that has failed is not begun again before more was written.
+      if (request.kind === 'collect') this.room.collected(store.stats().usedBytes);
+    }
   }
 
   #act<T>(work: (actions: StoreActions) => Promise<T>): Promise<T> {

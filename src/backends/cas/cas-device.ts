@@ -31,6 +31,9 @@ export interface DeviceParts {
   onClose(): Promise<void>;
 }
 
+/** Linux gives a target up after three minutes without an answer; an error is better than that. */
+const HELD_MS_MAX = 90_000;
+
 const ZERO_BLOCK = Buffer.alloc(BLOCK_SIZE);
 
 export class CasDevice implements BlockDevice {
@@ -39,6 +42,8 @@ export class CasDevice implements BlockDevice {
   readonly #parts: DeviceParts;
   readonly #held: BlockRequest[] = [];
   #making = false;
+  /** Since when the first of those held waits, by the clock of `performance`. */
+  #heldSinceMs = 0;
   #closed = false;
 
   constructor(volume: Volume, parts: DeviceParts) {
@@ -117,7 +122,9 @@ export class CasDevice implements BlockDevice {
 
   #hold(request: BlockRequest): void {
     if (request.op === BlockOp.write) request.stashData();
-    if (this.#held.push(request) === 1) this.#waitForRoom();
+    if (this.#held.push(request) > 1) return;
+    this.#heldSinceMs = performance.now();
+    this.#waitForRoom();
   }
 
   readonly #retry = (): void => {
@@ -129,6 +136,7 @@ export class CasDevice implements BlockDevice {
         return;
       }
       this.#held.shift();
+      this.#heldSinceMs = performance.now();
       if (writer.failed) request.complete(BlockStatus.failed);
     }
     queueMicrotask(this.#kickWriter);
@@ -148,12 +156,17 @@ export class CasDevice implements BlockDevice {
     this.#making = true;
     await segments.replenish(writer.promisedSpares + 1);
     const isLogged = writer.reservedBytes === 0;
-    if (!writer.hasRoom && isLogged && !(await this.#parts.makeRoom()) && !writer.hasRoom) {
+    if (!writer.hasRoom && isLogged && !(await this.#makesRoom()) && !writer.hasRoom) {
       for (const request of this.#held.splice(0)) request.complete(BlockStatus.noSpace);
     }
     this.#making = false;
     // What is still to be logged may turn out to take less than reserved: the writer will tell.
     if (isLogged || writer.hasRoom) this.#retry();
+  }
+
+  async #makesRoom(): Promise<boolean> {
+    const isLate = performance.now() - this.#heldSinceMs > HELD_MS_MAX;
+    return !isLate && (await this.#parts.makeRoom());
   }
 
   #zeroRange(offset: number, length: number): boolean {

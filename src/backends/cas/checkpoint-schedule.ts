@@ -62,6 +62,8 @@ export class CheckpointSchedule {
 
   /** Makes one now, if none is under way. */
   start(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     if (this.#isRunning || this.#isClosed) return;
     this.#isRunning = true;
     // Without room for nodes the log just grows; the next attempt may find some.

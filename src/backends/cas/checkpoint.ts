@@ -140,8 +140,7 @@ export class Checkpointer {
       (bytes) => nodes.prepare(bytes, RecordType.catalog),
       (bytes) => engine.seal(bytes),
     );
-    const { segment, offset } = nodes.append(record.length);
-    await segment.file.write(record, record.length, offset, true);
+    const { segment, offset } = await nodes.write(record, record.length, true);
     nodes.confirm(nodes.position);
     const generation = this.#superblock.generation + 1;
     const next = { ...this.#superblock, generation, segment: segment.number, offset };
@@ -155,17 +154,17 @@ export class Checkpointer {
   #describe({ roots, log, snapshots }: Frozen): Catalog {
     const { segments, volumes, nodes, moved } = this.#parts;
     const generation = this.#superblock.generation + 1;
-    const list = [...segments.table.values()].map(
-      ({ number, stream, usedBytes, sealed, condemnedIn }) => {
-        const used = number === log.segment ? log.offset : usedBytes;
-        return { number, stream, usedBytes: used, sealed, condemnedIn };
-      },
-    );
+    const list = [...segments.table.values()].map((segment) => {
+      const { number, stream, sealed, condemnedIn } = segment;
+      // More may have been appended meanwhile: what a catalog names is durable.
+      const usedBytes = number === log.segment ? log.offset : usedBytesOf(moved, segment);
+      return { number, stream, usedBytes, sealed, condemnedIn };
+    });
     return {
       segmentBytes: segments.segmentBytes,
       nextSegment: segments.nextNumber,
       nextVolume: volumes.nextId,
-      streams: { data: log, node: nodes.position, moved: moved.position },
+      streams: { data: log, node: nodes.position, moved: moved.durable },
       segments: list.filter(
         ({ number, stream, condemnedIn }) =>
           (stream !== 'data' || number <= log.segment) &&
@@ -184,11 +183,13 @@ export class Checkpointer {
     const { segments, engine, isNeeded } = this.#parts;
     const { generation } = this.#superblock;
     const isDue = ({ condemnedIn }: Segment) => condemnedIn > 0 && condemnedIn < generation;
-    const due = [...segments.table.values()]
-      .filter(isDue)
-      .filter(({ number }) => !isNeeded(number));
-    for (const { number } of due) await segments.recycle(number);
-    if (due.length > 0) engine.dropDetached();
+    let count = 0;
+    for (const { number } of [...segments.table.values()].filter(isDue)) {
+      if (isNeeded(number)) continue;
+      await segments.recycle(number);
+      count++;
+    }
+    if (count > 0) engine.dropDetached();
   }
 
   #trimMemory(): void {
@@ -204,4 +205,10 @@ function storedEntries(snapshots: readonly LoggedSnapshot[]): SnapshotEntry[] {
   return snapshots.map(({ entry, root, reference }) => {
     return { ...entry, root: rootEntry(root.reference ?? reference) };
   });
+}
+
+/** Bytes of a segment that are durable, if it is one of what is moved; of others all. */
+function usedBytesOf({ segment: current, durable }: RecordStream, segment: Segment): number {
+  if (current !== segment) return segment.usedBytes;
+  return durable.segment === segment.number ? durable.offset : 0;
 }

@@ -133,9 +133,10 @@ async function sweep(
       onProgress?.('moving', report.movedBytes, Math.max(movableBytes, report.movedBytes));
       if (emptied.length >= URGENT_SEGMENTS && store.segments.isShort) await giveBack();
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
-      if (emptied.length === 0) break;
+      const isShort = (error as NodeJS.ErrnoException).code === 'ENOSPC';
+      if (isShort && emptied.length === 0) break;
       await giveBack();
+      if (!isShort) throw error;
     }
   }
   await giveBack();
@@ -241,8 +242,7 @@ async function empty(
     moved.prepare(target);
     const length = await engine.move(whole.bytes, flags, target);
     if (length === 0) return false;
-    const at = moved.append(length);
-    await at.segment.file.write(target, length, at.offset, false);
+    await moved.write(target, length);
     engine.addToIndex(target);
     onMoved(length);
     unsyncedBytes += length;

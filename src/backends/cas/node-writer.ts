@@ -58,8 +58,7 @@ export class NodeWriter {
     const length = inline === 0 ? await this.#engine.ingest(...args) : inline;
     const words = entryWords(record, count);
     if (nodes.some((_, index) => words[index * ENTRY_WORDS] === EntryKind.node)) {
-      const { segment, offset } = this.#stream.append(length);
-      await segment.file.write(record, length, offset, false);
+      await this.#stream.write(record, length);
     }
     this.#engine.written(record);
     nodes.forEach((node, index) => {

@@ -47,7 +47,7 @@ export function readRecord(
 }
 
 /**
- * The records of a segment; the offset of the first one that is damaged ends it. The bytes of a
+ * The records of a segment from byte `start` on; the offset of the first one that is damaged ends it. The bytes of a
  * record are valid until the next one is asked for.
  */
 export async function* recordsOf(
@@ -55,10 +55,11 @@ export async function* recordsOf(
   segment: Segment,
   end: number,
   frames: boolean,
+  start = 0,
 ): AsyncGenerator<FoundRecord | number> {
   const scanner = new RecordScanner(parts, segment, frames);
   let aheadBytes = frames ? AHEAD_BYTES : FAR_AHEAD_BYTES;
-  for (let offset = 0; offset < end; ) {
+  for (let offset = start; offset < end; ) {
     const found = await scanner.read(offset, aheadBytes);
     if (found === undefined) {
       yield offset;

@@ -184,10 +184,15 @@ function keepSnapshot({ volumes, snapshots }: RecoveryParts, { header, bytes }: 
   snapshots.push({ entry, root: tree.freeze(), reference });
 }
 
-async function applyEntry({ tree }: Volume, words: Uint32Array, at: number): Promise<void> {
+async function applyEntry(
+  { tree, blockCount }: Volume,
+  words: Uint32Array,
+  at: number,
+): Promise<void> {
   const kind = words[at + EntryWord.kind] as number;
   const high = words[at + EntryWord.lbaHigh] as number;
   const lba = (words[at + EntryWord.lbaLow] as number) + high * 2 ** 32;
+  if (lba >= blockCount) throw new Error(`the log writes to block ${lba}, behind its end`);
   if (kind === EntryKind.trim) {
     await tree.clear(lba, words[at + EntryWord.count] as number);
     return;
@@ -196,17 +201,33 @@ async function applyEntry({ tree }: Volume, words: Uint32Array, at: number): Pro
   while (!tree.set(lba, source, at + EntryWord.hash)) await tree.fetch(lba);
 }
 
-/** Adds the frames of a segment to the dedup index. @returns what cannot be read, for people */
+/**
+ * Adds the frames of a segment to the dedup index, also those behind a record that is damaged:
+ * what was moved is found by the index alone.
+ *
+ * @returns what cannot be read, for people
+ */
 export async function indexSegment(
   parts: RecordParts,
   segment: Segment,
   end: number,
 ): Promise<string[]> {
-  for await (const found of recordsOf(parts, segment, end, false)) {
-    if (typeof found === 'number') {
-      return [`segment ${segment.number}: no record at byte ${found}, though there should be one`];
+  const problems: string[] = [];
+  let [start, isLost] = [0, false];
+  while (start < end) {
+    let next = end;
+    for await (const found of recordsOf(parts, segment, end, false, start)) {
+      if (typeof found !== 'number') {
+        isLost = false;
+        if (found.header.entryCount > 0) parts.engine.addToIndex(found.bytes);
+        continue;
+      }
+      const problem = `segment ${segment.number}: no record at byte ${found}, though there should be one`;
+      if (!isLost) problems.push(problem);
+      isLost = true;
+      next = found + RECORD_ALIGNMENT;
     }
-    if (found.header.entryCount > 0) parts.engine.addToIndex(found.bytes);
+    start = next;
   }
-  return [];
+  return problems;
 }

@@ -71,11 +71,12 @@ export class CasStore {
     this.#table = new VolumeTable(path, loaded.volumes, snapshots, nextVolume);
     this.#table.logged = loaded.loggedSnapshots;
     this.cache = new BlockCache(options.cacheBytes);
-    this.log = new RecordStream('data', segments, superblock);
+    const broken = (error: Error) => this.writer.log.fail(error);
+    this.log = new RecordStream('data', segments, superblock, broken);
     this.log.resume(loaded.logEnd);
-    this.nodes = new RecordStream('node', segments, superblock);
+    this.nodes = new RecordStream('node', segments, superblock, broken);
     this.nodes.resume(afterCatalog(loaded));
-    this.moved = new RecordStream('moved', segments, superblock);
+    this.moved = new RecordStream('moved', segments, superblock, broken);
     this.moved.resume(streams.moved);
     const { batchBlocks, compress } = options;
     this.writer = new Writer({

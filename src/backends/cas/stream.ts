@@ -19,6 +19,12 @@ export interface StreamPosition {
   readonly sequence: number;
 }
 
+export interface RecordPlace {
+  readonly segment: Segment;
+  readonly offset: number;
+  readonly sequence: number;
+}
+
 export class RecordStream {
   readonly name: StreamName;
   /** The sequence of the next record. */
@@ -26,16 +32,20 @@ export class RecordStream {
   #durable: StreamPosition = { segment: 0, offset: 0, sequence: 1 };
   readonly #segments: Segments;
   readonly #identity: { readonly store: Uint8Array; readonly epoch: number };
+  readonly #onBroken: (error: Error) => void;
   #segment: Segment | undefined;
 
+  /** @param onBroken called when what is behind could not be found any more: nothing may follow */
   constructor(
     name: StreamName,
     segments: Segments,
     identity: { readonly store: Uint8Array; readonly epoch: number },
+    onBroken: (error: Error) => void,
   ) {
     this.name = name;
     this.#segments = segments;
     this.#identity = identity;
+    this.#onBroken = onBroken;
   }
 
   get segment(): Segment | undefined {
@@ -113,19 +123,39 @@ export class RecordStream {
    *
    * @returns where to write it
    */
-  append(length: number): { segment: Segment; offset: number; sequence: number } {
+  append(length: number): RecordPlace {
     const segment = this.#segment as Segment;
     const offset = segment.usedBytes;
     segment.usedBytes += length;
     return { segment, offset, sequence: this.sequence++ };
   }
 
-  /** Makes everything written so far durable. */
+  /**
+   * Takes up a finished record, and writes it.
+   *
+   * @throws the disk's error; the stream is broken then
+   */
+  async write(record: Uint8Array, length: number, sync = false): Promise<RecordPlace> {
+    const place = this.append(length);
+    await this.#orBreak(place.segment.file.write(record, length, place.offset, sync));
+    return place;
+  }
+
+  /** Makes everything written so far durable. @throws the disk's error; the stream is broken then */
   async sync(): Promise<void> {
     if (this.durableSequence === this.sequence || this.#segment === undefined) return;
     const { position } = this;
-    await this.#segment.file.sync();
+    await this.#orBreak(this.#segment.file.sync());
     this.confirm(position);
+  }
+
+  async #orBreak(work: Promise<void>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      this.#onBroken(error as Error);
+      throw error;
+    }
   }
 
   /** Tells that everything before a position is durable. */

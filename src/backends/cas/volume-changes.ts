@@ -75,7 +75,7 @@ export class VolumeChanges {
 
   /** @throws {StartupError} devices are open on it and `force` is not set, or it does not fit */
   async rollback(name: string, source: StoredRoot, force: boolean): Promise<void> {
-    const { volumes, reader, writer, cache, checkpointer } = this.#parts;
+    const { volumes, reader, cache } = this.#parts;
     const volume = force ? volumes.require(name) : volumes.requireUnused(name);
     const { sizeBytes, root } = source;
     if (sizeBytes > volume.sizeBytes) {
@@ -86,8 +86,7 @@ export class VolumeChanges {
     }
     // In the snapshot's own size, which decides how high its tree is.
     const content = await loadVolume(reader, { id: volume.id, name, sizeBytes }, root);
-    await writer.flushed();
-    await checkpointer.run(() => {
+    await this.#apply(() => {
       if (!force) volumes.requireUnused(name);
       for (const slot of [...volume.slots.values()]) cache.drop(slot);
       volume.tree = content.tree;
@@ -120,10 +119,10 @@ export class VolumeChanges {
 
   /** Creates a volume, or grows it. */
   async provide(name: string, sizeBytes: number): Promise<Volume> {
-    const { volumes, reader, checkpointer } = this.#parts;
+    const { volumes, reader } = this.#parts;
     const known = volumes.find(name);
     if (known !== undefined) {
-      await checkpointer.run(() => {
+      await this.#apply(() => {
         if (known.sizeBytes < sizeBytes) known.grow(sizeBytes);
       });
       return known;
@@ -133,6 +132,26 @@ export class VolumeChanges {
     const created = new Volume(identity, ZERO_REFERENCE, undefined, reader.loadNode);
     await this.#add(created);
     return created;
+  }
+
+  /**
+   * Changes what the log is about. It must not go on when no checkpoint says so: a recovery would
+   * take what follows for writes to what was there before.
+   */
+  async #apply(change: () => void): Promise<void> {
+    const { checkpointer, writer } = this.#parts;
+    // Finds out beforehand whether there is room.
+    await checkpointer.run();
+    let isApplied = false;
+    try {
+      await checkpointer.run(() => {
+        change();
+        isApplied = true;
+      });
+    } catch (error) {
+      if (isApplied) writer.log.fail(error as Error);
+      throw error;
+    }
   }
 
   /** Nothing may be logged for a volume before a catalog names it. */

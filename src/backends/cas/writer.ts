@@ -157,21 +157,21 @@ export class Writer {
     this.#demand = ++this.#queuedCount;
   }
 
-  /** @throws there is no room in the log for a note */
+  /** Reserves room for a {@link note}. @throws there is none */
   async makeRoomForNote(): Promise<void> {
     const { segments } = this.#parts;
     if (!this.#hasRoomForNote) await segments.replenish(this.promisedSpares + 1);
     if (!this.#hasRoomForNote) throw segments.shortage ?? noSpace();
+    this.#reservedBytes += NOTE_BYTES_MAX;
   }
 
   /**
-   * Logs a snapshot, behind everything queued so far.
+   * Logs a snapshot, behind everything queued so far, where room is reserved for it.
    *
    * @param text what its record says
    * @param logged called when it has its place in the log: maps say exactly what is before it
    */
   note(text: Uint8Array, logged: () => void): void {
-    this.#reservedBytes += NOTE_BYTES_MAX;
     this.#notes.push({ ticket: this.#queuedCount, text, logged });
     this.#demand = ++this.#queuedCount;
   }

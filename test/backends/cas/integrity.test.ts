@@ -296,6 +296,27 @@ describe('a content-addressed store whose maps take room', () => {
 });
 
 describe('a content-addressed store whose disk fails', () => {
+  it.each(['write', 'sync'])(
+    'takes no more after a failed %s of its maps, and lost none',
+    async (op) => {
+      const files = new SimFs();
+      const store = await openTiny(files);
+      const client = clientOf(await store.openVolume('disk', SIZE));
+      await client.write(0, blocksOf(1, 12));
+      await client.flush();
+      files.fault = (name, path) => (name === op && path.endsWith('.seg') ? 'EIO' : undefined);
+      await expect(store.checkpoint()).rejects.toThrow('EIO');
+      files.fault = () => undefined;
+      expect(store.failure).toBeDefined();
+      await expect(store.checkpoint()).rejects.toThrow('EIO');
+      await abandon(store);
+      const again = await openTiny(files);
+      const found = await clientOf(await again.openVolume('disk', SIZE)).read(0, 12 * BLOCK_SIZE);
+      expect(found.equals(blocksOf(1, 12))).toBe(true);
+      await again.close();
+    },
+  );
+
   it.each(['write', 'sync'])('confirms nothing after a failed %s and says so', async (op) => {
     for (let failAt = 0; failAt < 6; failAt++) {
       const files = new SimFs();

@@ -60,10 +60,17 @@ export async function makePart(
   end: number,
   epoch: number,
 ): Promise<MadePart> {
-  const bytes = new Uint8Array(Math.min(end - from, PART_BYTES_MAX));
-  await file.read(bytes, from).catch((error: Error) => {
-    throw new LocalDamageError(number, from, error);
-  });
+  const read = async (sizeBytes: number) => {
+    const wanted = new Uint8Array(Math.min(end - from, sizeBytes));
+    await file.read(wanted, from).catch((error: Error) => {
+      throw new LocalDamageError(number, from, error);
+    });
+    return wanted;
+  };
+  let bytes = await read(PART_BYTES_MAX);
+  const first = readRecordHeader(bytes, store);
+  // The catalog of a store with very many segments.
+  if (first !== undefined && first.length > bytes.length) bytes = await read(first.length);
   const heads: Uint8Array[] = [];
   let headBytes = 0;
   let length = 0;

@@ -2,12 +2,14 @@
  * The `cas` backend: volumes by path of their store and name. Targets with the same path share a
  * store, and with it all blocks that they have in common.
  */
-import { resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import type { BlockCapabilities, BlockDevice, BlockRequest } from '../../core/block-device.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import { openCasStore } from './open.ts';
 import type { CasStore } from './store.ts';
 import type { StoreOptions } from './store-options.ts';
+import { SUPERBLOCK_NAME } from './superblock.ts';
 
 export { type CollectReport, collect, whileNothingIsFreed } from './collect.ts';
 export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
@@ -25,6 +27,11 @@ export { receiveSnapshot, sendSnapshot } from './transfer.ts';
 export { TransferDecoder } from './transfer-stream.ts';
 export { measureUsage, type RootUsage } from './usage.ts';
 export { findRoot, type StoredRoot, storedRoots } from './walk.ts';
+
+/** Is there a store in the directory `path` of this machine? */
+export function isStore(path: string): boolean {
+  return existsSync(join(path, SUPERBLOCK_NAME));
+}
 
 interface SharedStore {
   readonly store: Promise<CasStore>;
@@ -97,6 +104,8 @@ export interface CasVolumeConfig {
   readonly path: string;
   readonly name: string;
   readonly sizeBytes: number;
+  /** Called before the volume is made, when it is missing; what it throws prevents that. */
+  onMissing(what: string): void;
 }
 
 /**
@@ -105,11 +114,16 @@ export interface CasVolumeConfig {
  * @throws {StartupError} what is wrong with the store or the volume, and the remedy
  */
 export function openCasDevice(
-  { path, name, sizeBytes }: CasVolumeConfig,
+  { path, name, sizeBytes, onMissing }: CasVolumeConfig,
   readOnly: boolean,
   options: Partial<StoreOptions> = {},
 ): Promise<BlockDevice> {
-  return openShared(path, options, (store) => store.openVolume(name, sizeBytes, readOnly));
+  return openShared(path, options, async (store) => {
+    if (store.findVolume(name) === undefined) {
+      onMissing(`the store ${path} has no volume ${name}`);
+    }
+    return store.openVolume(name, sizeBytes, readOnly);
+  });
 }
 
 /**

@@ -1,0 +1,79 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { TomlTable } from 'smol-toml';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LiveServer } from './support/live-server.ts';
+
+const DISK_BYTES = 1 << 20;
+
+let directory: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp('/dev/shm/aoe-live-');
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+function at(name: string): string {
+  return join(directory, name);
+}
+
+function casTarget(slot: number, keys: TomlTable = {}, fields: TomlTable = {}): TomlTable {
+  const { path = 'store', size = DISK_BYTES } = keys;
+  const cas = { size, blob_store: { type: 'file', path } };
+  return { shelf: 1, slot, backend: 'cas', cas, ...fields };
+}
+
+function imageTarget(slot: number): TomlTable {
+  return { shelf: 1, slot, backend: 'file', file: { path: `disk${slot}.img`, size: DISK_BYTES } };
+}
+
+describe('a volume that initiators know', () => {
+  it('is not replaced by one of a store that is missing', async () => {
+    await using server = await LiveServer.start(directory, [casTarget(0)]);
+    await expect(server.reload([casTarget(0, { path: 'typo' })])).rejects.toThrow(
+      /there is no store in .*typo, and an empty one cannot take the place/,
+    );
+    expect(existsSync(at('typo'))).toBe(false);
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'served']]);
+  });
+
+  it('is not replaced by a new one in another store', async () => {
+    const targets = [casTarget(0), casTarget(1, { path: 'other' })];
+    await using server = await LiveServer.start(directory, targets);
+    const moved = [casTarget(0, { path: 'other' }), casTarget(1, { path: 'other' })];
+    await expect(server.reload(moved)).rejects.toThrow(
+      /the store .*other has no volume e1.0, and an empty one cannot take the place/,
+    );
+    await server.reload(targets);
+    expect(server.status()).toEqual([
+      ['e1.0', DISK_BYTES, 'served'],
+      ['e1.1', DISK_BYTES, 'served'],
+    ]);
+  });
+
+  it('is not opened anew from a directory that is empty now', async () => {
+    await using server = await LiveServer.start(directory, [casTarget(0)]);
+    await server.drain('e1.0');
+    await rename(at('store'), at('kept'));
+    await expect(server.readd('e1.0')).rejects.toThrow(/there is no store in/);
+    expect(existsSync(at('store'))).toBe(false);
+    await rename(at('kept'), at('store'));
+    await server.readd('e1.0');
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'served']]);
+  });
+
+  it('is made at a start with a warning when it is missing, as an image is', async () => {
+    const targets = [casTarget(0), imageTarget(1)];
+    const first = await LiveServer.start(directory, targets);
+    await first[Symbol.asyncDispose]();
+    expect(first.log).toEqual([]);
+    await rm(at('store'), { recursive: true });
+    await rm(at('disk1.img'));
+    await using server = await LiveServer.start(directory, targets);
+    expect(server.log).toEqual([
+      expect.stringMatching(/the store .* has no volume e1.0: an empty one is made/),
+      expect.stringMatching(/disk1.img is missing: an empty one is made/),
+    ]);
+  });
+});

@@ -117,6 +117,7 @@ async function buildTarget(
       `the size is no multiple of ${PAGE_BYTES}: Linux initiators will use single sectors`,
     );
   }
+  warnOfLargerVolume(config, storage.sizeBytes, log);
   const committed = new CommittedDevice(storage, config.writeCache, services.flushIndex, () =>
     log.error('a flush failed: the target takes no more writes until it is opened anew'),
   );
@@ -230,6 +231,16 @@ function initialState(config: TargetConfig): TargetState {
     maskList: [],
     reserveList: [],
   };
+}
+
+function warnOfLargerVolume({ backend }: TargetConfig, sizeBytes: number, log: Logger): void {
+  if (backend.type !== 'cas' || backend.sizeBytes === undefined) return;
+  if (sizeBytes <= backend.sizeBytes) return;
+  const { sizeBytes: configuredBytes } = backend;
+  log.warn(
+    { sizeBytes, configuredBytes },
+    'the volume is larger than configured, and served as it is: volumes never shrink',
+  );
 }
 
 function replacedByNothing(what: string): StartupError {

@@ -77,3 +77,33 @@ describe('a volume that initiators know', () => {
     ]);
   });
 });
+
+describe('a volume that is larger than configured', () => {
+  const targets = [casTarget(0), casTarget(1, {}, { write_cache: true })];
+
+  it('is served as it is when the change that has grown it is undone', async () => {
+    await using server = await LiveServer.start(directory, targets);
+    const missing = { blob_store: { type: 'file', path: 'store' }, root: 'missing' };
+    await expect(
+      server.reload([
+        casTarget(0, { size: 2 * DISK_BYTES }),
+        { shelf: 1, slot: 1, backend: 'cas', cas: missing },
+      ]),
+    ).rejects.toThrow(/^the store .* has no snapshot missing$/);
+    expect(server.status()).toEqual([
+      ['e1.0', 2 * DISK_BYTES, 'served'],
+      ['e1.1', DISK_BYTES, 'served'],
+    ]);
+    expect(server.log).toEqual([expect.stringContaining('the volume is larger than configured')]);
+  });
+
+  it('is served at a start, too, and refused to be made smaller', async () => {
+    const large = [casTarget(0, { size: 2 * DISK_BYTES })];
+    const first = await LiveServer.start(directory, large);
+    await expect(first.reload(targets)).rejects.toThrow('e1.0 would shrink from 2MiB to 1MiB');
+    await first[Symbol.asyncDispose]();
+    await using server = await LiveServer.start(directory, targets);
+    expect(server.status()[0]).toEqual(['e1.0', 2 * DISK_BYTES, 'served']);
+    expect(server.log).toEqual([expect.stringContaining('the volume is larger than configured')]);
+  });
+});

@@ -103,6 +103,7 @@ export interface CasVolumeConfig {
   /** Of the store. */
   readonly path: string;
   readonly name: string;
+  /** Least size: the volume is made, or grown, to this, and never cut. */
   readonly sizeBytes: number;
   /** Called before the volume is made, when it is missing; what it throws prevents that. */
   onMissing(what: string): void;
@@ -119,10 +120,10 @@ export function openCasDevice(
   options: Partial<StoreOptions> = {},
 ): Promise<BlockDevice> {
   return openShared(path, options, async (store) => {
-    if (store.findVolume(name) === undefined) {
-      onMissing(`the store ${path} has no volume ${name}`);
-    }
-    return store.openVolume(name, sizeBytes, readOnly);
+    const volume = store.findVolume(name);
+    if (volume === undefined) onMissing(`the store ${path} has no volume ${name}`);
+    // It may have grown in a change that was undone.
+    return store.openVolume(name, Math.max(sizeBytes, volume?.sizeBytes ?? 0), readOnly);
   });
 }
 

@@ -120,19 +120,17 @@ export class LiveTargets {
   async readd(target: TargetConfig): Promise<void> {
     const addresses = [addressOf(target)];
     await this.#atOnce((targets) => targets.try([target]));
-    await this.drain(addresses);
+    const served = await this.drain(addresses);
+    await orStayDrained(
+      target,
+      this.#atOnce((targets) => targets.close(addresses)),
+    );
     try {
-      await this.#atOnce((targets) => targets.close(addresses));
-      await this.resume(addresses);
-    } catch (cause) {
-      const { message, remedy = 'see the log' } = cause as StartupError;
-      const { name } = target;
-      throw new UnrestoredError(
-        `${name} stays drained: ${message}`,
-        `${remedy}; then: aoe-server resume ${name}`,
-        { cause },
-      );
+      await this.#atOnce((targets) => targets.closeStores(addresses));
+    } catch (error) {
+      throw await this.#restore(served, [target], error as Error);
     }
+    await orStayDrained(target, this.resume(addresses));
   }
 
   /** Does something while a target is drained. @throws what `work` throws */
@@ -202,5 +200,19 @@ export class LiveTargets {
 
   #refuseWhenStopped(): void {
     if (this.#isStopped) throw new StartupError('the server is stopping', 'start it');
+  }
+}
+
+/** @throws {UnrestoredError} `work` on the drained target has failed */
+async function orStayDrained({ name }: TargetConfig, work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (cause) {
+    const { message, remedy = 'see the log' } = cause as StartupError;
+    throw new UnrestoredError(
+      `${name} stays drained: ${message}`,
+      `${remedy}; then: aoe-server resume ${name}`,
+      { cause },
+    );
   }
 }

@@ -3,6 +3,7 @@ import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { withOpenStore } from '../src/backends/cas/index.ts';
 import { LiveServer } from './support/live-server.ts';
 
 const DISK_BYTES = 1 << 20;
@@ -105,5 +106,74 @@ describe('a volume that is larger than configured', () => {
     await using server = await LiveServer.start(directory, targets);
     expect(server.status()[0]).toEqual(['e1.0', 2 * DISK_BYTES, 'served']);
     expect(server.log).toEqual([expect.stringContaining('the volume is larger than configured')]);
+  });
+});
+
+describe('a store that is opened anew', () => {
+  const targets = [casTarget(0), casTarget(1)];
+  const large = [0, 1].map((slot) => casTarget(slot, { size: 2 * DISK_BYTES, path: 'large' }));
+  let server: LiveServer;
+
+  beforeEach(async () => {
+    const other = await LiveServer.start(directory, large);
+    await other[Symbol.asyncDispose]();
+    await rm(at('state'), { recursive: true });
+    server = await LiveServer.start(directory, targets);
+  });
+  afterEach(() => server[Symbol.asyncDispose]());
+
+  // What is served afterwards tells which one is open. Both are idle.
+  const replace = async () => {
+    await rename(at('store'), at('kept'));
+    await rename(at('large'), at('store'));
+  };
+
+  it('is the one that is there now, when all its targets are drained', async () => {
+    for (const name of ['e1.0', 'e1.1']) await server.drain(name);
+    await replace();
+    await server.readd('e1.0');
+    await server.resume('e1.1');
+    expect(server.status()).toEqual([
+      ['e1.0', 2 * DISK_BYTES, 'served'],
+      ['e1.1', 2 * DISK_BYTES, 'served'],
+    ]);
+  });
+
+  it('is not closed while others of its targets are served', async () => {
+    await expect(server.readd('e1.0')).rejects.toMatchObject({
+      message: `other targets have the store ${at('store')} open`,
+      remedy: 'drain all targets of the store first',
+    });
+    expect(server.status().map(([, , state]) => state)).toEqual(['served', 'served']);
+    await server.drain('e1.0');
+    await expect(server.readd('e1.0')).rejects.toThrow('other targets have');
+    expect(
+      server
+        .status()
+        .map(([, , state]) => state)
+        .sort(),
+    ).toEqual(['drained', 'served']);
+  });
+
+  it('is not closed while a job works on it, but when the job has ended', async () => {
+    await server.drain('e1.1');
+    let end = () => {};
+    const job = withOpenStore(at('store'), () => new Promise<void>((resolve) => (end = resolve)));
+    await expect(server.readd('e1.0')).rejects.toMatchObject({
+      message: `a job has the store ${at('store')} open`,
+      remedy: expect.stringContaining('cancel it'),
+    });
+    expect(
+      server
+        .status()
+        .map(([, , state]) => state)
+        .sort(),
+    ).toEqual(['drained', 'served']);
+    await server.drain('e1.0');
+    await replace();
+    setTimeout(end, 50);
+    await server.readd('e1.0');
+    await job;
+    expect(server.status()).toContainEqual(['e1.0', 2 * DISK_BYTES, 'served']);
   });
 });

@@ -23,6 +23,8 @@ import { openFileDevice, tryFileImage } from './file.ts';
 import type { FileIo } from './file-io.ts';
 import { openMemoryDevice } from './memory.ts';
 
+export { whenStoreClosed } from './cas/index.ts';
+
 export interface BackendOptions {
   readonly io: FileIo;
   /** The target's name, which names its volume in a store. */
@@ -88,6 +90,11 @@ export function tryBackend(backend: BackendConfig, readOnly: boolean): number | 
       requireStore(backend.blobStore);
       return undefined;
   }
+}
+
+/** The store that a target's storage is in, and that of other targets may be, too. */
+export function storePathOf(backend: BackendConfig): string | undefined {
+  return backend.type === 'cas' ? backend.blobStore.path : undefined;
 }
 
 function isToBeMade({ path, sizeBytes }: FileBackendConfig, readOnly: boolean): boolean {

@@ -3,10 +3,10 @@
  * store, and with it all blocks that they have in common.
  */
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { BlockCapabilities, BlockDevice, BlockRequest } from '../../core/block-device.ts';
 import { StartupError } from '../../core/startup-error.ts';
-import { openCasStore } from './open.ts';
+import { shareCasStore } from './shared-store.ts';
 import type { CasStore } from './store.ts';
 import type { StoreOptions } from './store-options.ts';
 import { SUPERBLOCK_NAME } from './superblock.ts';
@@ -19,6 +19,7 @@ export { openBlobs } from './remote/open-blobs.ts';
 export { openOwnBlobs } from './remote/owner-file.ts';
 export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
 export { type ScrubReport, scrub } from './scrub.ts';
+export { openStorePaths, shareCasStore, whenStoreClosed, withOpenStore } from './shared-store.ts';
 export type { CasStore } from './store.ts';
 export { type StoreHolder, StoreInUseError } from './store-in-use.ts';
 export type { StoreOptions, StoreStats } from './store-options.ts';
@@ -31,72 +32,6 @@ export { findRoot, type StoredRoot, storedRoots } from './walk.ts';
 /** Is there a store in the directory `path` of this machine? */
 export function isStore(path: string): boolean {
   return existsSync(join(path, SUPERBLOCK_NAME));
-}
-
-interface SharedStore {
-  readonly store: Promise<CasStore>;
-  /** Undefined while it is being opened. */
-  opened: CasStore | undefined;
-  holders: number;
-}
-
-const shared = new Map<string, SharedStore>();
-
-/**
- * Opens a store for one more user of this process.
- *
- * @param options count for the first one
- * @returns the store, and a function that gives it back: the last one closes it
- */
-export async function shareCasStore(
-  path: string,
-  options: Partial<StoreOptions> = {},
-): Promise<{ readonly store: CasStore; release(): Promise<void> }> {
-  const key = resolve(path);
-  const entry = shared.get(key) ?? {
-    store: openCasStore(key, options),
-    opened: undefined,
-    holders: 0,
-  };
-  shared.set(key, entry);
-  entry.holders++;
-  try {
-    entry.opened = await entry.store;
-  } catch (error) {
-    if (--entry.holders === 0) shared.delete(key);
-    throw error;
-  }
-  return { store: entry.opened, release: () => release(key, entry) };
-}
-
-/** The paths of the stores that this process has open. */
-export function openStorePaths(): string[] {
-  return [...shared].filter(([, { opened }]) => opened !== undefined).map(([path]) => path);
-}
-
-/**
- * Works with a store that this process has open, which stays open for as long.
- *
- * @returns undefined when it is not open
- */
-export async function withOpenStore<T>(
-  path: string,
-  work: (store: CasStore) => Promise<T>,
-): Promise<{ readonly result: T } | undefined> {
-  const entry = shared.get(path);
-  if (entry?.opened === undefined) return undefined;
-  entry.holders++;
-  try {
-    return { result: await work(entry.opened) };
-  } finally {
-    await release(path, entry);
-  }
-}
-
-async function release(key: string, entry: SharedStore): Promise<void> {
-  if (--entry.holders > 0) return;
-  shared.delete(key);
-  await entry.opened?.close();
 }
 
 export interface CasVolumeConfig {

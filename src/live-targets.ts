@@ -41,11 +41,12 @@ export class LiveTargets {
 
   /**
    * Refuses storage that goes from one of the targets `now` to another: new targets are opened
-   * before old ones are closed.
+   * before old ones are closed. Also refuses a target whose storage hung when it was removed.
    *
    * @throws {StartupError}
    */
   refuseMovedStorage(now: readonly TargetConfig[], { added, changed }: TargetChange): void {
+    this.#refuseUnclosed([...added, ...changed]);
     const names = new Set(changed.map(({ name }) => name));
     const kept = now.filter(({ name }) => !names.has(name));
     const moved =
@@ -153,6 +154,17 @@ export class LiveTargets {
   /** Lets no change go on that has not ended: the targets are about to be closed. */
   stop(): void {
     this.#isStopped = true;
+  }
+
+  /** In a store two devices would write to one volume. */
+  #refuseUnclosed(targets: readonly TargetConfig[]): void {
+    const left = new Set(this.#unclosed.map(addressOf));
+    const again = targets.find((target) => left.has(addressOf(target)));
+    if (again === undefined) return;
+    throw new StartupError(
+      `the storage of ${again.name} hung when it was removed, and may still execute writes`,
+      'restart the server',
+    );
   }
 
   async #remove(removed: readonly TargetConfig[]): Promise<void> {

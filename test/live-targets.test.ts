@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TomlTable } from 'smol-toml';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { addressOf } from '../src/aoe/share.ts';
 import { withOpenStore } from '../src/backends/cas/index.ts';
 import { LiveServer } from './support/live-server.ts';
 
@@ -175,5 +176,21 @@ describe('a store that is opened anew', () => {
     await server.readd('e1.0');
     await job;
     expect(server.status()).toContainEqual(['e1.0', 2 * DISK_BYTES, 'served']);
+  });
+});
+
+describe('a target whose storage hung when it was removed', () => {
+  it('is not added again, also not with other storage', async () => {
+    const address = addressOf({ shelf: 1, slot: 0 });
+    await using server = await LiveServer.start(directory, [casTarget(0), casTarget(1)]);
+    vi.spyOn(server.targets, 'remove').mockResolvedValueOnce([address]);
+    await server.reload([casTarget(1)]);
+    for (const again of [casTarget(0), imageTarget(0)]) {
+      await expect(server.reload([again, casTarget(1)])).rejects.toMatchObject({
+        message: 'the storage of e1.0 hung when it was removed, and may still execute writes',
+        remedy: 'restart the server',
+      });
+    }
+    await server.reload([casTarget(1), casTarget(2)]);
   });
 });

@@ -60,7 +60,7 @@ export async function benchStore(options: StoreBenchOptions, signal: AbortSignal
     if (!load.name.includes(options.only)) continue;
     const path = join(scratch.path, `${index}`);
     const file = await openFilled(runner, load, openFileDevice(runner.io, imageAt(path), false));
-    const volume = { path: `${path}.cas`, name: 'disk', sizeBytes: SIZE };
+    const volume = { path: `${path}.cas`, name: 'disk', sizeBytes: SIZE, onMissing: () => {} };
     const cas = await openFilled(runner, load, await openCasDevice(volume, false));
     const rounds: [LoadFigures, LoadFigures][] = [];
     for (let round = 0; round <= options.rounds; round++) {

@@ -41,11 +41,12 @@ export class LiveTargets {
 
   /**
    * Refuses storage that goes from one of the targets `now` to another: new targets are opened
-   * before old ones are closed.
+   * before old ones are closed. Also refuses a target whose storage hung when it was removed.
    *
    * @throws {StartupError}
    */
   refuseMovedStorage(now: readonly TargetConfig[], { added, changed }: TargetChange): void {
+    this.#refuseUnclosed([...added, ...changed]);
     const names = new Set(changed.map(({ name }) => name));
     const kept = now.filter(({ name }) => !names.has(name));
     const moved =
@@ -120,19 +121,17 @@ export class LiveTargets {
   async readd(target: TargetConfig): Promise<void> {
     const addresses = [addressOf(target)];
     await this.#atOnce((targets) => targets.try([target]));
-    await this.drain(addresses);
+    const served = await this.drain(addresses);
+    await orStayDrained(
+      target,
+      this.#atOnce((targets) => targets.close(addresses)),
+    );
     try {
-      await this.#atOnce((targets) => targets.close(addresses));
-      await this.resume(addresses);
-    } catch (cause) {
-      const { message, remedy = 'see the log' } = cause as StartupError;
-      const { name } = target;
-      throw new UnrestoredError(
-        `${name} stays drained: ${message}`,
-        `${remedy}; then: aoe-server resume ${name}`,
-        { cause },
-      );
+      await this.#atOnce((targets) => targets.closeStores(addresses));
+    } catch (error) {
+      throw await this.#restore(served, [target], error as Error);
     }
+    await orStayDrained(target, this.resume(addresses));
   }
 
   /** Does something while a target is drained. @throws what `work` throws */
@@ -155,6 +154,17 @@ export class LiveTargets {
   /** Lets no change go on that has not ended: the targets are about to be closed. */
   stop(): void {
     this.#isStopped = true;
+  }
+
+  /** In a store two devices would write to one volume. */
+  #refuseUnclosed(targets: readonly TargetConfig[]): void {
+    const left = new Set(this.#unclosed.map(addressOf));
+    const again = targets.find((target) => left.has(addressOf(target)));
+    if (again === undefined) return;
+    throw new StartupError(
+      `the storage of ${again.name} hung when it was removed, and may still execute writes`,
+      'restart the server',
+    );
   }
 
   async #remove(removed: readonly TargetConfig[]): Promise<void> {
@@ -202,5 +212,19 @@ export class LiveTargets {
 
   #refuseWhenStopped(): void {
     if (this.#isStopped) throw new StartupError('the server is stopping', 'start it');
+  }
+}
+
+/** @throws {UnrestoredError} `work` on the drained target has failed */
+async function orStayDrained({ name }: TargetConfig, work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (cause) {
+    const { message, remedy = 'see the log' } = cause as StartupError;
+    throw new UnrestoredError(
+      `${name} stays drained: ${message}`,
+      `${remedy}; then: aoe-server resume ${name}`,
+      { cause },
+    );
   }
 }

@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import type { Logger } from 'pino';
 import { AoeTarget } from './aoe/aoe-target.ts';
 import { AtaDisk, type DiskIdentity } from './aoe/ata/ata-disk.ts';
-import type { StateStore } from './aoe/state-store.ts';
+import type { SavedTarget, StateStore } from './aoe/state-store.ts';
 import type { TargetState } from './aoe/target-state.ts';
 import type { FileIo } from './backends/file-io.ts';
 import { openBackend, tryBackend } from './backends/index.ts';
@@ -68,17 +68,23 @@ export async function openTarget(
   config: TargetConfig,
   services: TargetServices,
 ): Promise<OpenedTarget> {
-  if (services.seenBytes !== undefined) tryTarget(config, services.seenBytes);
+  const { seenBytes, log } = services;
+  if (seenBytes !== undefined) tryTarget(config, seenBytes);
+  const saved = await services.state.load(config.name);
   const storage = await openBackend(config.backend, {
     io: services.io,
     name: config.name,
     readOnly: config.readOnly,
     controlPath: services.server.controlPath,
     makeRoom: services.makeRoom,
-    onTrouble: (problem, error) => services.log.error(error, problem),
+    onMissing: (what) => {
+      if (seenBytes !== undefined) throw replacedByNothing(what);
+      if (saved !== undefined) log.warn(`${what}: an empty one is made of a disk initiators know`);
+    },
+    onTrouble: (problem, error) => log.error(error, problem),
   });
   try {
-    return await buildTarget(config, services, storage);
+    return await buildTarget(config, services, storage, saved);
   } catch (error) {
     await storage.close();
     throw error;
@@ -101,9 +107,9 @@ async function buildTarget(
   config: TargetConfig,
   services: TargetServices,
   storage: BlockDevice,
+  saved: SavedTarget | undefined,
 ): Promise<OpenedTarget> {
   const { state, server, log } = services;
-  const saved = await state.load(config.name);
   requireNotShrunk(config, storage.sizeBytes, services.seenBytes ?? saved?.sizeBytes ?? 0);
   if (storage.sizeBytes % PAGE_BYTES !== 0) {
     log.warn(
@@ -111,6 +117,7 @@ async function buildTarget(
       `the size is no multiple of ${PAGE_BYTES}: Linux initiators will use single sectors`,
     );
   }
+  warnOfLargerVolume(config, storage.sizeBytes, log);
   const committed = new CommittedDevice(storage, config.writeCache, services.flushIndex, () =>
     log.error('a flush failed: the target takes no more writes until it is opened anew'),
   );
@@ -224,6 +231,24 @@ function initialState(config: TargetConfig): TargetState {
     maskList: [],
     reserveList: [],
   };
+}
+
+function warnOfLargerVolume({ backend }: TargetConfig, sizeBytes: number, log: Logger): void {
+  if (backend.type !== 'cas' || backend.sizeBytes === undefined) return;
+  if (sizeBytes <= backend.sizeBytes) return;
+  const { sizeBytes: configuredBytes } = backend;
+  log.warn(
+    { sizeBytes, configuredBytes },
+    'the volume is larger than configured, and served as it is: volumes never shrink',
+  );
+}
+
+function replacedByNothing(what: string): StartupError {
+  return new StartupError(
+    `${what}, and an empty one cannot take the place of a disk that is served`,
+    'see whether the path is right and its file system is mounted; to move the disk there, copy ' +
+      'its content first, with aoe-server import, or cas send and receive',
+  );
 }
 
 function requireNotShrunk(config: TargetConfig, sizeBytes: number, savedBytes: number): void {

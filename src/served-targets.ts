@@ -15,6 +15,7 @@ import type { AoeTarget } from './aoe/aoe-target.ts';
 import { addressOf, type Share, takes } from './aoe/share.ts';
 import type { ListChange } from './aoe/target-state.ts';
 import type { TargetTable } from './aoe/target-table.ts';
+import { storePathOf, whenStoreClosed } from './backends/index.ts';
 import type { TargetConfig } from './config/config.ts';
 import { Limits } from './core/limits.ts';
 import { StartupError } from './core/startup-error.ts';
@@ -141,6 +142,21 @@ export class ServedTargets {
   }
 
   /**
+   * Closes the stores that closed targets are in, and with them all drained targets.
+   *
+   * @throws {StartupError} one hangs, or is in use for something else
+   */
+  async closeStores(addresses: readonly number[]): Promise<void> {
+    const paths = new Set(this.#at(addresses).flatMap(({ config }) => storesOf(config)));
+    const drained = [...this.#opened.values()].filter(({ target, config }) => {
+      const isServed = this.#table.find(target.address) !== undefined;
+      return !isServed && storesOf(config).some((path) => paths.has(path));
+    });
+    await Promise.all(drained.map((opened) => this.#close(opened)));
+    for (const path of paths) await whenStoreClosed(path);
+  }
+
+  /**
    * Serves and announces drained targets. Storage that was closed is opened as it was configured.
    *
    * @throws {StartupError} it cannot be opened; the target stays drained
@@ -263,6 +279,11 @@ export class ServedTargets {
     });
     await within(CLOSE_MS_MAX, closed, target.name);
   }
+}
+
+function storesOf({ backend }: TargetConfig): string[] {
+  const path = storePathOf(backend);
+  return path === undefined ? [] : [path];
 }
 
 /** Ends the requests in flight of a target that gets no more, and makes its writes durable. */

@@ -31,6 +31,7 @@ export type TargetCalls = Pick<
   | 'discard'
   | 'drain'
   | 'close'
+  | 'closeStores'
   | 'resume'
   | 'remove'
   | 'setLists'
@@ -89,6 +90,7 @@ export class WorkerThread implements Callable {
     discard: () => this.#askTargets('discard'),
     drain: (addresses) => this.#askTargets('drain', addresses),
     close: (addresses) => this.#askTargets('close', addresses),
+    closeStores: (addresses) => this.#askTargets('closeStores', addresses),
     resume: (addresses) => this.#askTargets('resume', addresses),
     remove: (addresses) => this.#askTargets('remove', addresses),
     setLists: (address, lists) => this.#askTargets('setLists', address, lists),

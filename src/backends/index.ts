@@ -1,11 +1,17 @@
 /** The backends by name: from a target's configuration to its device. */
 import assert from 'node:assert';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { BackendConfig, CasBackendConfig, RemoteStoreConfig } from '../config/config.ts';
+import type {
+  BackendConfig,
+  CasBackendConfig,
+  FileBackendConfig,
+  RemoteStoreConfig,
+} from '../config/config.ts';
 import type { BlockDevice } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';
 import {
+  isStore,
   openBlobs,
   openCasDevice,
   openCasSnapshot,
@@ -16,6 +22,8 @@ import { openHostDevice, tryHostDevice } from './device.ts';
 import { openFileDevice, tryFileImage } from './file.ts';
 import type { FileIo } from './file-io.ts';
 import { openMemoryDevice } from './memory.ts';
+
+export { whenStoreClosed } from './cas/index.ts';
 
 export interface BackendOptions {
   readonly io: FileIo;
@@ -30,6 +38,13 @@ export interface BackendOptions {
    * @returns whether there is some now; if not, they are refused
    */
   makeRoom(storePath: string): Promise<boolean>;
+  /**
+   * Called before a disk is made that is not there.
+   *
+   * @param what is missing, for people
+   * @throws what is thrown instead of making it
+   */
+  onMissing(what: string): void;
   /** Storage has failed, or is found damaged, in a way that no request tells. */
   onTrouble(problem: string, error?: Error): void;
 }
@@ -46,6 +61,7 @@ export async function openBackend(
   const { io, readOnly } = options;
   switch (backend.type) {
     case 'file':
+      if (isToBeMade(backend, readOnly)) options.onMissing(`${backend.path} is missing`);
       return openFileDevice(io, backend, readOnly);
     case 'device':
       return openHostDevice(io, backend, readOnly);
@@ -71,8 +87,29 @@ export function tryBackend(backend: BackendConfig, readOnly: boolean): number | 
     case 'memory':
       return backend.sizeBytes;
     case 'cas':
-      requireStoreAccess(backend.blobStore.path);
+      requireStore(backend.blobStore);
       return undefined;
+  }
+}
+
+/** The store that a target's storage is in, and that of other targets may be, too. */
+export function storePathOf(backend: BackendConfig): string | undefined {
+  return backend.type === 'cas' ? backend.blobStore.path : undefined;
+}
+
+function isToBeMade({ path, sizeBytes }: FileBackendConfig, readOnly: boolean): boolean {
+  return sizeBytes !== undefined && !readOnly && !existsSync(path);
+}
+
+/** @throws {StartupError} there is no store, or this user may not open it */
+function requireStore({ type, path }: CasBackendConfig['blobStore']): void {
+  requireStoreAccess(path);
+  // One that is missing on this disk comes from its blob store.
+  if (type === 'file' && !isStore(path)) {
+    throw new StartupError(
+      `there is no store in ${path}, and an empty one cannot take the place of a disk that is served`,
+      'see whether the path is right and its file system is mounted',
+    );
   }
 }
 
@@ -91,7 +128,7 @@ function requireStoreAccess(path: string): void {
 
 async function openCasBackend(
   { blobStore, sizeBytes, root }: CasBackendConfig,
-  { name, readOnly, controlPath, makeRoom, onTrouble }: BackendOptions,
+  { name, readOnly, controlPath, makeRoom, onMissing, onTrouble }: BackendOptions,
 ): Promise<BlockDevice> {
   const { path } = blobStore;
   const storeOptions: Partial<StoreOptions> = {
@@ -103,7 +140,7 @@ async function openCasBackend(
   };
   if (root !== undefined) return openCasSnapshot(path, root, storeOptions);
   assert(sizeBytes !== undefined);
-  return openCasDevice({ path, name, sizeBytes }, readOnly, storeOptions);
+  return openCasDevice({ path, name, sizeBytes, onMissing }, readOnly, storeOptions);
 }
 
 async function remoteOf(

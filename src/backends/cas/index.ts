@@ -2,12 +2,14 @@
  * The `cas` backend: volumes by path of their store and name. Targets with the same path share a
  * store, and with it all blocks that they have in common.
  */
-import { resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { BlockCapabilities, BlockDevice, BlockRequest } from '../../core/block-device.ts';
 import { StartupError } from '../../core/startup-error.ts';
-import { openCasStore } from './open.ts';
+import { shareCasStore } from './shared-store.ts';
 import type { CasStore } from './store.ts';
 import type { StoreOptions } from './store-options.ts';
+import { SUPERBLOCK_NAME } from './superblock.ts';
 
 export { type CollectReport, collect, whileNothingIsFreed } from './collect.ts';
 export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
@@ -17,6 +19,7 @@ export { openBlobs } from './remote/open-blobs.ts';
 export { openOwnBlobs } from './remote/owner-file.ts';
 export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
 export { type ScrubReport, scrub } from './scrub.ts';
+export { openStorePaths, shareCasStore, whenStoreClosed, withOpenStore } from './shared-store.ts';
 export type { CasStore } from './store.ts';
 export { type StoreHolder, StoreInUseError } from './store-in-use.ts';
 export type { StoreOptions, StoreStats } from './store-options.ts';
@@ -26,77 +29,19 @@ export { TransferDecoder } from './transfer-stream.ts';
 export { measureUsage, type RootUsage } from './usage.ts';
 export { findRoot, type StoredRoot, storedRoots } from './walk.ts';
 
-interface SharedStore {
-  readonly store: Promise<CasStore>;
-  /** Undefined while it is being opened. */
-  opened: CasStore | undefined;
-  holders: number;
-}
-
-const shared = new Map<string, SharedStore>();
-
-/**
- * Opens a store for one more user of this process.
- *
- * @param options count for the first one
- * @returns the store, and a function that gives it back: the last one closes it
- */
-export async function shareCasStore(
-  path: string,
-  options: Partial<StoreOptions> = {},
-): Promise<{ readonly store: CasStore; release(): Promise<void> }> {
-  const key = resolve(path);
-  const entry = shared.get(key) ?? {
-    store: openCasStore(key, options),
-    opened: undefined,
-    holders: 0,
-  };
-  shared.set(key, entry);
-  entry.holders++;
-  try {
-    entry.opened = await entry.store;
-  } catch (error) {
-    if (--entry.holders === 0) shared.delete(key);
-    throw error;
-  }
-  return { store: entry.opened, release: () => release(key, entry) };
-}
-
-/** The paths of the stores that this process has open. */
-export function openStorePaths(): string[] {
-  return [...shared].filter(([, { opened }]) => opened !== undefined).map(([path]) => path);
-}
-
-/**
- * Works with a store that this process has open, which stays open for as long.
- *
- * @returns undefined when it is not open
- */
-export async function withOpenStore<T>(
-  path: string,
-  work: (store: CasStore) => Promise<T>,
-): Promise<{ readonly result: T } | undefined> {
-  const entry = shared.get(path);
-  if (entry?.opened === undefined) return undefined;
-  entry.holders++;
-  try {
-    return { result: await work(entry.opened) };
-  } finally {
-    await release(path, entry);
-  }
-}
-
-async function release(key: string, entry: SharedStore): Promise<void> {
-  if (--entry.holders > 0) return;
-  shared.delete(key);
-  await entry.opened?.close();
+/** Is there a store in the directory `path` of this machine? */
+export function isStore(path: string): boolean {
+  return existsSync(join(path, SUPERBLOCK_NAME));
 }
 
 export interface CasVolumeConfig {
   /** Of the store. */
   readonly path: string;
   readonly name: string;
+  /** Least size: the volume is made, or grown, to this, and never cut. */
   readonly sizeBytes: number;
+  /** Called before the volume is made, when it is missing; what it throws prevents that. */
+  onMissing(what: string): void;
 }
 
 /**
@@ -105,11 +50,16 @@ export interface CasVolumeConfig {
  * @throws {StartupError} what is wrong with the store or the volume, and the remedy
  */
 export function openCasDevice(
-  { path, name, sizeBytes }: CasVolumeConfig,
+  { path, name, sizeBytes, onMissing }: CasVolumeConfig,
   readOnly: boolean,
   options: Partial<StoreOptions> = {},
 ): Promise<BlockDevice> {
-  return openShared(path, options, (store) => store.openVolume(name, sizeBytes, readOnly));
+  return openShared(path, options, async (store) => {
+    const volume = store.findVolume(name);
+    if (volume === undefined) onMissing(`the store ${path} has no volume ${name}`);
+    // It may have grown in a change that was undone.
+    return store.openVolume(name, Math.max(sizeBytes, volume?.sizeBytes ?? 0), readOnly);
+  });
 }
 
 /**

@@ -1,0 +1,101 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, it } from 'vitest';
+import {
+  REMOTE_DEFAULTS,
+  type RemoteOptions,
+} from '../../../src/backends/cas/remote/remote-options.ts';
+import {
+  openStorePaths,
+  shareCasStore,
+  whenStoreClosed,
+  withOpenStore,
+} from '../../../src/backends/cas/shared-store.ts';
+import { TraceBlobs } from './remote/trace-blobs.ts';
+import { SimFs } from './sim-fs.ts';
+import { TINY } from './tiny-store.ts';
+
+const PATH = '/shared';
+
+describe('a store that is shared', () => {
+  afterEach(() => expect(openStorePaths()).toEqual([]));
+
+  const disk = () => {
+    const files = new SimFs();
+    const blobs = new TraceBlobs();
+    return (keys: Partial<RemoteOptions> = {}) =>
+      shareCasStore(PATH, { ...TINY, files, remote: { ...REMOTE_DEFAULTS, blobs, ...keys } });
+  };
+  const visitFor = (ms: number) => withOpenStore(PATH, () => sleep(ms));
+
+  it('is one for all that want it kept alike', async () => {
+    const open = disk();
+    const [first, second] = await Promise.all([open(), open()]);
+    expect(second.store).toBe(first.store);
+    await first.release();
+    expect(openStorePaths()).toEqual([PATH]);
+    await second.release();
+  });
+
+  it('is not gone on with when it shall be kept otherwise', async () => {
+    const open = disk();
+    const first = await open();
+    const place = { endpoint: undefined, region: undefined, bucket: 'b', prefix: '' };
+    const changes: Partial<RemoteOptions>[] = [
+      { durability: 'remote' },
+      { cacheBytes: 1 << 30 },
+      { lagBytesMax: 1 << 30 },
+      { location: { type: 's3', ...place } },
+    ];
+    for (const keys of changes) {
+      await expect(open(keys)).rejects.toMatchObject({
+        message: `other targets have the store ${PATH} open`,
+        remedy: 'drain all targets of the store first',
+      });
+    }
+    await first.release();
+  });
+
+  it('is not gone on with while a job works on it', async () => {
+    const open = disk();
+    const first = await open();
+    const job = visitFor(1500);
+    await first.release();
+    await expect(open({ durability: 'remote' })).rejects.toMatchObject({
+      message: `a job has the store ${PATH} open`,
+      remedy: expect.stringContaining('cancel it'),
+    });
+    // What was refused can be undone meanwhile.
+    const restored = await open();
+    expect(restored.store).toBe(first.store);
+    await job;
+    await restored.release();
+    const changed = await open({ durability: 'remote' });
+    expect(changed.store.options.remote).toMatchObject({ durability: 'remote' });
+    await changed.release();
+  });
+
+  it('is opened anew once a visit of some milliseconds has ended', async () => {
+    const open = disk();
+    const first = await open();
+    const visit = visitFor(100);
+    await first.release();
+    const changed = await open({ durability: 'remote' });
+    expect(changed.store).not.toBe(first.store);
+    await visit;
+    await changed.release();
+  });
+
+  it('is opened again only when the last visit has closed it', async () => {
+    const open = disk();
+    const first = await open();
+    const visit = visitFor(1);
+    await first.release();
+    // Its files are locked until it is closed.
+    while (openStorePaths().length > 0) await sleep(0);
+    const second = await open();
+    expect(second.store).not.toBe(first.store);
+    await visit;
+    await second.release();
+    await whenStoreClosed(PATH);
+  });
+});

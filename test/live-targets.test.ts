@@ -1,0 +1,196 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { TomlTable } from 'smol-toml';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { addressOf } from '../src/aoe/share.ts';
+import { withOpenStore } from '../src/backends/cas/index.ts';
+import { LiveServer } from './support/live-server.ts';
+
+const DISK_BYTES = 1 << 20;
+
+let directory: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp('/dev/shm/aoe-live-');
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+function at(name: string): string {
+  return join(directory, name);
+}
+
+function casTarget(slot: number, keys: TomlTable = {}, fields: TomlTable = {}): TomlTable {
+  const { path = 'store', size = DISK_BYTES } = keys;
+  const cas = { size, blob_store: { type: 'file', path } };
+  return { shelf: 1, slot, backend: 'cas', cas, ...fields };
+}
+
+function imageTarget(slot: number): TomlTable {
+  return { shelf: 1, slot, backend: 'file', file: { path: `disk${slot}.img`, size: DISK_BYTES } };
+}
+
+describe('a volume that initiators know', () => {
+  it('is not replaced by one of a store that is missing', async () => {
+    await using server = await LiveServer.start(directory, [casTarget(0)]);
+    await expect(server.reload([casTarget(0, { path: 'typo' })])).rejects.toThrow(
+      /there is no store in .*typo, and an empty one cannot take the place/,
+    );
+    expect(existsSync(at('typo'))).toBe(false);
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'served']]);
+  });
+
+  it('is not replaced by a new one in another store', async () => {
+    const targets = [casTarget(0), casTarget(1, { path: 'other' })];
+    await using server = await LiveServer.start(directory, targets);
+    const moved = [casTarget(0, { path: 'other' }), casTarget(1, { path: 'other' })];
+    await expect(server.reload(moved)).rejects.toThrow(
+      /the store .*other has no volume e1.0, and an empty one cannot take the place/,
+    );
+    await server.reload(targets);
+    expect(server.status()).toEqual([
+      ['e1.0', DISK_BYTES, 'served'],
+      ['e1.1', DISK_BYTES, 'served'],
+    ]);
+  });
+
+  it('is not opened anew from a directory that is empty now', async () => {
+    await using server = await LiveServer.start(directory, [casTarget(0)]);
+    await server.drain('e1.0');
+    await rename(at('store'), at('kept'));
+    await expect(server.readd('e1.0')).rejects.toThrow(/there is no store in/);
+    expect(existsSync(at('store'))).toBe(false);
+    await rename(at('kept'), at('store'));
+    await server.readd('e1.0');
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'served']]);
+  });
+
+  it('is made at a start with a warning when it is missing, as an image is', async () => {
+    const targets = [casTarget(0), imageTarget(1)];
+    const first = await LiveServer.start(directory, targets);
+    await first[Symbol.asyncDispose]();
+    expect(first.log).toEqual([]);
+    await rm(at('store'), { recursive: true });
+    await rm(at('disk1.img'));
+    await using server = await LiveServer.start(directory, targets);
+    expect(server.log).toEqual([
+      expect.stringMatching(/the store .* has no volume e1.0: an empty one is made/),
+      expect.stringMatching(/disk1.img is missing: an empty one is made/),
+    ]);
+  });
+});
+
+describe('a volume that is larger than configured', () => {
+  const targets = [casTarget(0), casTarget(1, {}, { write_cache: true })];
+
+  it('is served as it is when the change that has grown it is undone', async () => {
+    await using server = await LiveServer.start(directory, targets);
+    const missing = { blob_store: { type: 'file', path: 'store' }, root: 'missing' };
+    await expect(
+      server.reload([
+        casTarget(0, { size: 2 * DISK_BYTES }),
+        { shelf: 1, slot: 1, backend: 'cas', cas: missing },
+      ]),
+    ).rejects.toThrow(/^the store .* has no snapshot missing$/);
+    expect(server.status()).toEqual([
+      ['e1.0', 2 * DISK_BYTES, 'served'],
+      ['e1.1', DISK_BYTES, 'served'],
+    ]);
+    expect(server.log).toEqual([expect.stringContaining('the volume is larger than configured')]);
+  });
+
+  it('is served at a start, too, and refused to be made smaller', async () => {
+    const large = [casTarget(0, { size: 2 * DISK_BYTES })];
+    const first = await LiveServer.start(directory, large);
+    await expect(first.reload(targets)).rejects.toThrow('e1.0 would shrink from 2MiB to 1MiB');
+    await first[Symbol.asyncDispose]();
+    await using server = await LiveServer.start(directory, targets);
+    expect(server.status()[0]).toEqual(['e1.0', 2 * DISK_BYTES, 'served']);
+    expect(server.log).toEqual([expect.stringContaining('the volume is larger than configured')]);
+  });
+});
+
+describe('a store that is opened anew', () => {
+  const targets = [casTarget(0), casTarget(1)];
+  const large = [0, 1].map((slot) => casTarget(slot, { size: 2 * DISK_BYTES, path: 'large' }));
+  let server: LiveServer;
+
+  beforeEach(async () => {
+    const other = await LiveServer.start(directory, large);
+    await other[Symbol.asyncDispose]();
+    await rm(at('state'), { recursive: true });
+    server = await LiveServer.start(directory, targets);
+  });
+  afterEach(() => server[Symbol.asyncDispose]());
+
+  // What is served afterwards tells which one is open. Both are idle.
+  const replace = async () => {
+    await rename(at('store'), at('kept'));
+    await rename(at('large'), at('store'));
+  };
+
+  it('is the one that is there now, when all its targets are drained', async () => {
+    for (const name of ['e1.0', 'e1.1']) await server.drain(name);
+    await replace();
+    await server.readd('e1.0');
+    await server.resume('e1.1');
+    expect(server.status()).toEqual([
+      ['e1.0', 2 * DISK_BYTES, 'served'],
+      ['e1.1', 2 * DISK_BYTES, 'served'],
+    ]);
+  });
+
+  it('is not closed while others of its targets are served', async () => {
+    await expect(server.readd('e1.0')).rejects.toMatchObject({
+      message: `other targets have the store ${at('store')} open`,
+      remedy: 'drain all targets of the store first',
+    });
+    expect(server.status().map(([, , state]) => state)).toEqual(['served', 'served']);
+    await server.drain('e1.0');
+    await expect(server.readd('e1.0')).rejects.toThrow('other targets have');
+    expect(
+      server
+        .status()
+        .map(([, , state]) => state)
+        .sort(),
+    ).toEqual(['drained', 'served']);
+  });
+
+  it('is not closed while a job works on it, but when the job has ended', async () => {
+    await server.drain('e1.1');
+    let end = () => {};
+    const job = withOpenStore(at('store'), () => new Promise<void>((resolve) => (end = resolve)));
+    await expect(server.readd('e1.0')).rejects.toMatchObject({
+      message: `a job has the store ${at('store')} open`,
+      remedy: expect.stringContaining('cancel it'),
+    });
+    expect(
+      server
+        .status()
+        .map(([, , state]) => state)
+        .sort(),
+    ).toEqual(['drained', 'served']);
+    await server.drain('e1.0');
+    await replace();
+    setTimeout(end, 50);
+    await server.readd('e1.0');
+    await job;
+    expect(server.status()).toContainEqual(['e1.0', 2 * DISK_BYTES, 'served']);
+  });
+});
+
+describe('a target whose storage hung when it was removed', () => {
+  it('is not added again, also not with other storage', async () => {
+    const address = addressOf({ shelf: 1, slot: 0 });
+    await using server = await LiveServer.start(directory, [casTarget(0), casTarget(1)]);
+    vi.spyOn(server.targets, 'remove').mockResolvedValueOnce([address]);
+    await server.reload([casTarget(1)]);
+    for (const again of [casTarget(0), imageTarget(0)]) {
+      await expect(server.reload([again, casTarget(1)])).rejects.toMatchObject({
+        message: 'the storage of e1.0 hung when it was removed, and may still execute writes',
+        remedy: 'restart the server',
+      });
+    }
+    await server.reload([casTarget(1), casTarget(2)]);
+  });
+});

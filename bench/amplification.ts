@@ -39,12 +39,6 @@ export async function benchAmplification({ disk, live }: AmplificationOptions): 
     if (store === undefined) return false;
     const collected = await collect(store, { enoughBytes: ENOUGH });
     movedBytes += collected.movedBytes;
-    console.log(
-      JSON.stringify(collected),
-      store.segments.spareCount,
-      store.segments.table.size,
-      store.failure,
-    );
     return collected.freedSegments > 0;
   };
   const capacityBytes = SEGMENT_COUNT * SEGMENT;

@@ -1,12 +1,43 @@
 import { defineConfig } from 'vitest/config';
 
+/** Tests that wait more than they work, or that nothing else disturbs. */
+const TOGETHER = [
+  'admin',
+  'backends',
+  'cli',
+  'config',
+  'dashboard',
+  'guides',
+  'packaging',
+  'stores',
+].map((directory) => `test/${directory}/**/*.test.ts`);
+
 export default defineConfig({
   test: {
     // Each file in a process of its own: the addon keeps sockets and threads.
     pool: 'forks',
-    // One at a time: tests measure time, and some boot machines.
-    fileParallelism: false,
-    include: ['test/**/*.test.ts'],
+    projects: [
+      // One at a time: these measure time, or provoke what only a quiet machine bears.
+      {
+        extends: true,
+        test: {
+          name: 'alone',
+          include: ['test/**/*.test.ts'],
+          exclude: TOGETHER,
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'together',
+          include: TOGETHER,
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
+        },
+      },
+    ],
     testTimeout: 30_000,
     hookTimeout: 60_000,
     coverage: {

@@ -202,17 +202,19 @@ export class ServedTargets {
     if (flushIndex === undefined) {
       throw new StartupError(`there is no room for ${config.name}`, 'remove other targets first');
     }
-    const replaced = this.#opened.get(addressOf(config))?.target;
+    const replaced = this.#opened.get(addressOf(config));
     try {
       const opened = await openTarget(config, {
         ...this.#options.services,
         flushIndex,
-        seenBytes: replaced?.device.sizeBytes,
+        seenBytes: replaced?.target.device.sizeBytes,
+        // Who switched it off counts on that, and does not know that the target was replaced.
+        cacheSwitchedOff: replaced?.isCacheSwitchedOff() ?? false,
         log: this.#log.child({ target: config.name }),
         announce: (grown) => this.#options.announce(grown),
       });
       // Initiators that have it mounted do not know that it was replaced.
-      opened.target.lastAccessUs = replaced?.lastAccessUs ?? 0;
+      opened.target.lastAccessUs = replaced?.target.lastAccessUs ?? 0;
       return { ...opened, flushIndex, isClosed: false };
     } catch (error) {
       this.#flushIndexes.push(flushIndex);

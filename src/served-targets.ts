@@ -54,11 +54,18 @@ export class ServedTargets {
     { length: Limits.targetCount },
     (_, index) => Limits.requestCount + index,
   );
+  /** Targets' own flushes that go on, also of targets that were removed meanwhile. */
+  #flushCount = 0;
 
   constructor(options: ServedTargetsOptions) {
     this.#options = options;
     this.#table = options.table;
     this.#log = options.log;
+  }
+
+  /** Does a target's own flush go on? */
+  get isFlushing(): boolean {
+    return this.#flushCount > 0;
   }
 
   /**
@@ -122,7 +129,7 @@ export class ServedTargets {
     const served = this.#at(addresses).filter(({ target }) => {
       return this.#table.remove(target.address) !== undefined;
     });
-    const ended = await Promise.allSettled(served.map((opened) => endRequests(opened)));
+    const ended = await Promise.allSettled(served.map((opened) => this.#endRequests(opened)));
     for (const result of ended) {
       if (result.status === 'fulfilled') continue;
       for (const { target } of served) this.#table.add(target);
@@ -180,7 +187,7 @@ export class ServedTargets {
     });
   }
 
-  /** Closes all. No request may be in flight. @throws what the first said that failed */
+  /** Closes all. No request and no flush may be in flight. @throws what the first said that failed */
   async closeAll(): Promise<void> {
     await this.discard();
     const opened = [...this.#opened.values()].filter(({ isClosed }) => !isClosed);
@@ -195,6 +202,16 @@ export class ServedTargets {
   #serve({ target }: ServedTarget): void {
     this.#table.add(target);
     this.#options.announce(target);
+  }
+
+  /** Ends the requests in flight of a target that gets no more, and makes its writes durable. */
+  async #endRequests({ target, flush }: ServedTarget): Promise<void> {
+    if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
+    this.#flushCount += 1;
+    const flushed = flush().finally(() => {
+      this.#flushCount -= 1;
+    });
+    await within(FLUSH_MS_MAX, flushed, target.name);
   }
 
   async #open(config: TargetConfig): Promise<ServedTarget> {
@@ -265,12 +282,6 @@ export class ServedTargets {
     });
     await within(CLOSE_MS_MAX, closed, target.name);
   }
-}
-
-/** Ends the requests in flight of a target that gets no more, and makes its writes durable. */
-async function endRequests({ target, flush }: ServedTarget): Promise<void> {
-  if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
-  await within(FLUSH_MS_MAX, flush(), target.name);
 }
 
 /** @throws {StartupError} `work` on the storage of `name` takes too long; it goes on nevertheless */

@@ -136,11 +136,15 @@ function setCommand(): Command {
     .argument('<target>', 'its name, such as e1.5')
     .argument('<key=value...>', 'keys as in the file, those of tables in it with dots', addPair)
     .action(async (name: string, pairs: readonly Pair[], options: ServerOptions) => {
-      const reloaded = await change(options, (before) => {
+      const server = await findServer(options.config);
+      const reloaded = await changeConfig(server, (before) => {
         const { index, table } = findTarget(before, name);
         return setKeys(before.text, index, readPairs(table, pairs));
       });
-      tell(options, reloaded, `${name} is served with ${pairs.map(formatPair).join(', ')}`);
+      const keys = pairs.map(formatPair).join(', ');
+      const served = server.status.targets.find((target) => target.name === name);
+      const state = served?.drained ? 'stays drained, and has' : 'is served with';
+      tell(options, reloaded, `${name} ${state} ${keys}`);
     });
 }
 

@@ -176,6 +176,9 @@ describeWith(TOOLS, 'the commands about targets of a running server', () => {
     expect((await operate('drain', 'e1.1')).output).toMatch(/^e1.1 is silent until it is resumed/);
     const { output } = await tryRun(process.execPath, [PROGRAM, 'status', config]);
     expect(output).toMatch(/e1.1 +drained/);
+    expect((await operate('targets', 'set', 'e1.1', 'config_string=x')).output).toMatch(
+      /^e1.1 stays drained, and has config_string = x /,
+    );
     expect((await operate('readd', 'e1.1')).output).toBe('e1.1 is served, 1MiB\n');
     expect((await operate('drain', '--all', '--json')).stdout).toContain('"drained": true');
     expect((await operate('resume', '--all')).output).toMatch(

@@ -341,6 +341,15 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
     await shows('#latency figcaption', /p50 –/);
     await expectScreenshot(page, 'failed', COUNTED);
     await expectAccessible();
+
+    const operate = (operation: string) =>
+      askControl(setup.join('state/control.sock'), 'POST', `/v1/targets/e1.0/${operation}`);
+    await operate('drain');
+    await shows('#notices', 'e1.0 is drained: it is silent for initiators until it is resumed.');
+    expect((await rowOf('#targets', 'e1.0'))[2]).toBe('drained\ndurable');
+    await expectAccessible();
+    await operate('resume');
+    await vi.waitFor(async () => expect(await textOf('#notices')).not.toMatch('drained'), 5000);
   });
 
   it('says when the server does not answer, and when it does again', async () => {

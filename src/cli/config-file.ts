@@ -14,9 +14,8 @@ import type { Config } from '../config/config.ts';
 import { loadConfig, parseConfig } from '../config/load.ts';
 import { formatProblem } from '../config/problem.ts';
 import { type FileRights, replaceFile } from '../core/replace-file.ts';
-import type { ServerStatus } from '../status.ts';
+import type { Reloaded, ServerStatus } from '../status.ts';
 import { askSocket, CHANGE_TIMEOUT_MS, ControlError, RefusedError } from './control-client.ts';
-import type { Reloaded } from './reload.ts';
 
 const LOCK_SUFFIX = '.aoe-server.lock';
 const LOCK_MS_MAX = 10_000;

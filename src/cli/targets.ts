@@ -8,10 +8,11 @@ import { valueAt } from '../config/explain.ts';
 import { BACKEND_TYPES } from '../config/schema.ts';
 import { formatSize, parseSize } from '../config/size.ts';
 import { StartupError } from '../core/startup-error.ts';
+import type { Reloaded } from '../status.ts';
 import { type Address, parseAddress } from './address.ts';
 import { type ConfigText, changeConfig, findServer } from './config-file.ts';
 import { type ServerOptions, serverCommand } from './control-client.ts';
-import { describeReload, type Reloaded } from './reload.ts';
+import { describeReload } from './reload.ts';
 
 type Backend = (typeof BACKEND_TYPES)[number];
 

@@ -115,7 +115,7 @@ async function lock(path: string): Promise<AsyncDisposable> {
     if (native.lockFile(file.fd) && (await isAt(path, file))) {
       return {
         async [Symbol.asyncDispose]() {
-          await rm(path);
+          await rm(path, { force: true });
           await file.close();
         },
       };

@@ -166,7 +166,7 @@ export class DataPath {
   async #close(): Promise<void> {
     this.#drops?.close();
     this.#links.stopReceiving();
-    const drained = await waitWhile(() => this.#pool.inFlight > 0);
+    const drained = await waitWhile(() => this.#pool.inFlight > 0 || this.targets.isFlushing);
     this.#links.close();
     if (!drained) {
       this.#io.abandon();

@@ -90,6 +90,7 @@ export class LiveTargets {
    * @throws {StartupError} storage hangs, or fails: nothing has changed
    */
   async drain(addresses: readonly number[]): Promise<number[]> {
+    this.#refuseWhenStopped();
     const results = await Promise.allSettled(
       this.#parts.map(({ targets }) => targets.drain(addresses)),
     );
@@ -138,6 +139,7 @@ export class LiveTargets {
   async whileDrained<T>(address: number, work: () => Promise<T>): Promise<T> {
     const drained = await this.drain([address]);
     try {
+      this.#refuseWhenStopped();
       return await work();
     } finally {
       await this.resume(drained);

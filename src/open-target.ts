@@ -36,6 +36,8 @@ export interface TargetServices {
    * there is none, and the state directory tells what initiators have seen.
    */
   readonly seenBytes: number | undefined;
+  /** Has an initiator switched the write cache of the target that this one replaces off? */
+  readonly cacheSwitchedOff: boolean;
   readonly log: Logger;
   /** Called when writes to a store wait for room. @returns whether there is some now */
   makeRoom(storePath: string): Promise<boolean>;
@@ -55,6 +57,8 @@ export interface OpenedTarget {
    * @throws {StartupError} it has failed right now
    */
   flush(): Promise<void>;
+  /** Has an initiator switched the write cache off, and none on again? */
+  isCacheSwitchedOff(): boolean;
   /** @param drained is it kept silent? */
   status(drained: boolean): TargetStatus;
 }
@@ -118,7 +122,9 @@ async function buildTarget(
     );
   }
   warnOfLargerVolume(config, storage.sizeBytes, log);
-  const committed = new CommittedDevice(storage, config.writeCache, services.flushIndex, () =>
+  let { cacheSwitchedOff } = services;
+  const writeCache = config.writeCache && !cacheSwitchedOff;
+  const committed = new CommittedDevice(storage, writeCache, services.flushIndex, () =>
     log.error('a flush failed: the target takes no more writes until it is opened anew'),
   );
   const startedMs = Date.now();
@@ -134,6 +140,7 @@ async function buildTarget(
       },
       set enabled(on: boolean) {
         committed.writeCache = on;
+        cacheSwitchedOff = !on;
       },
     },
     health: () => ({
@@ -164,6 +171,7 @@ async function buildTarget(
       if (saved?.sizeBytes !== storage.sizeBytes) await target.remember();
     },
     flush: () => flush(config, committed),
+    isCacheSwitchedOff: () => cacheSwitchedOff,
     status: (drained) => ({ ...statusOf(config, target, device, committed), drained }),
   };
 }

@@ -55,11 +55,18 @@ export class ServedTargets {
     { length: Limits.targetCount },
     (_, index) => Limits.requestCount + index,
   );
+  /** Targets' own flushes that go on, also of targets that were removed meanwhile. */
+  #flushCount = 0;
 
   constructor(options: ServedTargetsOptions) {
     this.#options = options;
     this.#table = options.table;
     this.#log = options.log;
+  }
+
+  /** Does a target's own flush go on? */
+  get isFlushing(): boolean {
+    return this.#flushCount > 0;
   }
 
   /**
@@ -123,7 +130,7 @@ export class ServedTargets {
     const served = this.#at(addresses).filter(({ target }) => {
       return this.#table.remove(target.address) !== undefined;
     });
-    const ended = await Promise.allSettled(served.map((opened) => endRequests(opened)));
+    const ended = await Promise.allSettled(served.map((opened) => this.#endRequests(opened)));
     for (const result of ended) {
       if (result.status === 'fulfilled') continue;
       for (const { target } of served) this.#table.add(target);
@@ -196,7 +203,7 @@ export class ServedTargets {
     });
   }
 
-  /** Closes all. No request may be in flight. @throws what the first said that failed */
+  /** Closes all. No request and no flush may be in flight. @throws what the first said that failed */
   async closeAll(): Promise<void> {
     await this.discard();
     const opened = [...this.#opened.values()].filter(({ isClosed }) => !isClosed);
@@ -213,22 +220,34 @@ export class ServedTargets {
     this.#options.announce(target);
   }
 
+  /** Ends the requests in flight of a target that gets no more, and makes its writes durable. */
+  async #endRequests({ target, flush }: ServedTarget): Promise<void> {
+    if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
+    this.#flushCount += 1;
+    const flushed = flush().finally(() => {
+      this.#flushCount -= 1;
+    });
+    await within(FLUSH_MS_MAX, flushed, target.name);
+  }
+
   async #open(config: TargetConfig): Promise<ServedTarget> {
     const flushIndex = this.#flushIndexes.pop();
     if (flushIndex === undefined) {
       throw new StartupError(`there is no room for ${config.name}`, 'remove other targets first');
     }
-    const replaced = this.#opened.get(addressOf(config))?.target;
+    const replaced = this.#opened.get(addressOf(config));
     try {
       const opened = await openTarget(config, {
         ...this.#options.services,
         flushIndex,
-        seenBytes: replaced?.device.sizeBytes,
+        seenBytes: replaced?.target.device.sizeBytes,
+        // Who switched it off counts on that, and does not know that the target was replaced.
+        cacheSwitchedOff: replaced?.isCacheSwitchedOff() ?? false,
         log: this.#log.child({ target: config.name }),
         announce: (grown) => this.#options.announce(grown),
       });
       // Initiators that have it mounted do not know that it was replaced.
-      opened.target.lastAccessUs = replaced?.lastAccessUs ?? 0;
+      opened.target.lastAccessUs = replaced?.target.lastAccessUs ?? 0;
       return { ...opened, flushIndex, isClosed: false };
     } catch (error) {
       this.#flushIndexes.push(flushIndex);
@@ -284,12 +303,6 @@ export class ServedTargets {
 function storesOf({ backend }: TargetConfig): string[] {
   const path = storePathOf(backend);
   return path === undefined ? [] : [path];
-}
-
-/** Ends the requests in flight of a target that gets no more, and makes its writes durable. */
-async function endRequests({ target, flush }: ServedTarget): Promise<void> {
-  if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
-  await within(FLUSH_MS_MAX, flush(), target.name);
 }
 
 /** @throws {StartupError} `work` on the storage of `name` takes too long; it goes on nevertheless */

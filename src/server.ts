@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { ControlSocket } from './admin/control-socket.ts';
-import type { Operations, Reloaded } from './admin/operations.ts';
+import type { Operations } from './admin/operations.ts';
 import { Routes } from './admin/routes.ts';
 import { RivalWatch, refuseRivals } from './aoe/rival-watch.ts';
 import { addressOf } from './aoe/share.ts';
@@ -22,7 +22,7 @@ import { LiveTargets } from './live-targets.ts';
 import { setLogLevel } from './log.ts';
 import { native } from './native.ts';
 import { planReload, refuseSharedStores } from './reload-plan.ts';
-import { mergeStatus, type ServerStatus, type TargetStatus } from './status.ts';
+import { mergeStatus, type Reloaded, type ServerStatus, type TargetStatus } from './status.ts';
 import { type ServedStore, ServedStores } from './stores/served-stores.ts';
 import { VERSION } from './version.ts';
 import { type Callable, WorkerThread } from './worker-thread.ts';
@@ -284,9 +284,10 @@ class Server implements RunningServer, Operations {
     await refuseRivals(namesOf(added), next.server.interfaces);
     await this.#live.change(change);
     this.#config = next;
-    // Otherwise the operator's choice stays.
-    if (next.server.logLevel !== now.server.logLevel) await this.setLogLevel(next.server.logLevel);
-    await this.#watchRivals();
+    await this.#follow(now, next).catch((error: Error) =>
+      // Whoever hears of an error takes it that nothing has changed.
+      this.#log.error(error, 'the targets are as configured now, but not all else'),
+    );
     const names = {
       added: added.map(nameOf),
       changed: changed.map(nameOf),
@@ -294,6 +295,13 @@ class Server implements RunningServer, Operations {
     };
     this.#log.info(names, 'reloaded');
     return names;
+  }
+
+  /** What else a new configuration changes, once it is that of the targets. */
+  async #follow(now: Config, next: Config): Promise<void> {
+    // Otherwise the operator's choice stays.
+    if (next.server.logLevel !== now.server.logLevel) await this.setLogLevel(next.server.logLevel);
+    await this.#watchRivals();
   }
 
   /** Others may serve what is drained here. */

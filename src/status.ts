@@ -136,6 +136,16 @@ export const serverStatusSchema = partStatusSchema
   })
   .describe('A running server.');
 
+/** What a reload has done. */
+export const reloadedSchema = z
+  .strictObject({
+    added: z.array(z.string()),
+    changed: z.array(z.string()),
+    removed: z.array(z.string()),
+  })
+  .describe('Names of targets.');
+
+export type Reloaded = z.infer<typeof reloadedSchema>;
 export type TargetStatus = z.infer<typeof targetStatusSchema>;
 export type LinkStatus = z.infer<typeof linkStatusSchema>;
 export type PartStatus = z.infer<typeof partStatusSchema>;

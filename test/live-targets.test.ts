@@ -1,13 +1,17 @@
 import { existsSync } from 'node:fs';
 import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pino } from 'pino';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { addressOf } from '../src/aoe/share.ts';
 import { withOpenStore } from '../src/backends/cas/index.ts';
+import { LiveTargets } from '../src/live-targets.ts';
+import type { TargetCalls } from '../src/worker-thread.ts';
 import { LiveServer } from './support/live-server.ts';
 
 const DISK_BYTES = 1 << 20;
+const STOPPING = 'the server is stopping';
 
 let directory: string;
 
@@ -192,5 +196,24 @@ describe('a target whose storage hung when it was removed', () => {
       });
     }
     await server.reload([casTarget(1), casTarget(2)]);
+  });
+});
+
+describe('targets of a server that stops', () => {
+  it('begin no work for which they were drained, and are drained no more', async () => {
+    const done: string[] = [];
+    const calls: Partial<TargetCalls> = {
+      drain: async (addresses) => {
+        done.push('drained');
+        live.stop();
+        return [...addresses];
+      },
+      resume: async () => {},
+    };
+    const live = new LiveTargets([{ targets: calls as TargetCalls }], pino({ enabled: false }));
+    const work = async () => done.push('worked');
+    await expect(live.whileDrained(1, work)).rejects.toThrow(STOPPING);
+    await expect(live.whileDrained(1, work)).rejects.toThrow(STOPPING);
+    expect(done).toEqual(['drained']);
   });
 });

@@ -1,14 +1,7 @@
 /** What operators can do to a running server, whichever way they ask. */
 import type { ListChange } from '../aoe/target-state.ts';
-import type { ServerStatus, TargetStatus } from '../status.ts';
+import type { Reloaded, ServerStatus, TargetStatus } from '../status.ts';
 import type { ServedStore } from '../stores/served-stores.ts';
-
-/** Names of targets. */
-export interface Reloaded {
-  readonly added: string[];
-  readonly changed: string[];
-  readonly removed: string[];
-}
 
 export interface Operations {
   status(): Promise<ServerStatus>;

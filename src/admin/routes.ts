@@ -2,10 +2,15 @@
 import { z } from 'zod';
 import { LIST_LENGTH_MAX } from '../aoe/target-state.ts';
 import { formatMacAddress, isUnicastMac, parseMacAddress } from '../net/ethernet.ts';
-import { serverStatusSchema, targetStatusSchema } from '../status.ts';
+import {
+  type Reloaded,
+  reloadedSchema,
+  serverStatusSchema,
+  targetStatusSchema,
+} from '../status.ts';
 import { METRICS_TYPE, renderMetrics } from './metrics.ts';
 import { describeRoutes } from './openapi.ts';
-import type { Operations, Reloaded } from './operations.ts';
+import type { Operations } from './operations.ts';
 import { type Inquiry, type Reply, RequestError, refusing } from './request.ts';
 import { STORE_ROUTES } from './store-routes.ts';
 
@@ -41,12 +46,6 @@ const levelSchema = z.strictObject({ level: z.string() });
 const announcedSchema = z.strictObject({
   targets: z.array(z.string()),
   interfaces: z.array(z.string()),
-});
-
-const reloadedSchema = z.strictObject({
-  added: z.array(z.string()),
-  changed: z.array(z.string()),
-  removed: z.array(z.string()),
 });
 
 export const ROUTES: readonly Route[] = [

@@ -23,7 +23,7 @@ export interface SavedTarget extends TargetState {
 
 const LOCK_FILE = 'lock';
 /** What an interrupted save leaves; anything else in the directory is not ours to remove. */
-const LEFTOVER = /^e\d+\.\d+\.json\.tmp$/;
+const LEFTOVER = /^e\d+\.\d+\.json\.aoe-server\.tmp$/;
 
 const macSchema = z.string().transform((text, context) => {
   const mac = parseMacAddress(text);

@@ -4,19 +4,20 @@
  * Invariants:
  * - Under its name there is always a whole file that the server could be started with.
  * - One change at a time: a lock is held from the first look at the file until the server has
- *   followed. It is on the directory, so that nothing is left of one that is killed.
+ *   followed. It is on a file beside it that nobody else may open, as others could hold a lock on
+ *   what they may read. One that is killed leaves this file, and no lock.
  */
-import { open, readFile, realpath, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { constants } from 'node:fs';
+import { type FileHandle, open, readFile, realpath, rm, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
 import { loadConfig, parseConfig } from '../config/load.ts';
 import { formatProblem } from '../config/problem.ts';
 import { type FileRights, replaceFile } from '../core/replace-file.ts';
-import type { ServerStatus } from '../status.ts';
+import type { Reloaded, ServerStatus } from '../status.ts';
 import { askSocket, CHANGE_TIMEOUT_MS, ControlError, RefusedError } from './control-client.ts';
-import type { Reloaded } from './reload.ts';
 
+const LOCK_SUFFIX = '.aoe-server.lock';
 const LOCK_MS_MAX = 10_000;
 const LOCK_POLL_MS = 100;
 
@@ -64,7 +65,7 @@ export async function changeConfig(
 ): Promise<Reloaded> {
   const { configPath } = status;
   const path = await realpath(configPath);
-  await using _lock = await lockDirectory(dirname(path));
+  await using _lock = await lock(path + LOCK_SUFFIX);
   const text = await readFile(path, 'utf8');
   const config = parseConfig(text, configPath, process.env);
   const next = edit({ text, config });
@@ -104,17 +105,32 @@ async function replaceText(path: string, from: string, to: string, rights: FileR
   );
 }
 
-async function lockDirectory(path: string): Promise<AsyncDisposable> {
+async function lock(path: string): Promise<AsyncDisposable> {
   // Loaded on demand: the other commands work where the native addon does not.
   const { native } = await import('../native.ts');
-  const directory = await open(path, 'r');
+  const { O_RDONLY, O_CREAT, O_NOFOLLOW } = constants;
   const end = Date.now() + LOCK_MS_MAX;
-  while (!native.lockFile(directory.fd)) {
+  for (;;) {
+    const file = await open(path, O_RDONLY | O_CREAT | O_NOFOLLOW, 0o600);
+    if (native.lockFile(file.fd) && (await isAt(path, file))) {
+      return {
+        async [Symbol.asyncDispose]() {
+          await rm(path, { force: true });
+          await file.close();
+        },
+      };
+    }
+    await file.close();
     if (Date.now() > end) {
-      await directory.close();
       throw new ControlError('another change of the file goes on', 'wait for its end');
     }
     await sleep(LOCK_POLL_MS);
   }
-  return { [Symbol.asyncDispose]: () => directory.close() };
+}
+
+/** Is it still there? Whoever had the lock before has removed the file. */
+async function isAt(path: string, file: FileHandle): Promise<boolean> {
+  const { dev, ino } = await file.stat();
+  const found = await stat(path).catch(() => undefined);
+  return found?.dev === dev && found.ino === ino;
 }

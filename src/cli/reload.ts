@@ -1,12 +1,6 @@
 import type { Command } from 'commander';
+import type { Reloaded } from '../status.ts';
 import { ask, CHANGE_TIMEOUT_MS, type ControlOptions, controlCommand } from './control-client.ts';
-
-/** Names of targets. */
-export interface Reloaded {
-  readonly added: readonly string[];
-  readonly changed: readonly string[];
-  readonly removed: readonly string[];
-}
 
 /** Lets a running server follow its changed configuration file. */
 export function reloadCommand(): Command {

@@ -8,10 +8,11 @@ import { valueAt } from '../config/explain.ts';
 import { BACKEND_TYPES } from '../config/schema.ts';
 import { formatSize, parseSize } from '../config/size.ts';
 import { StartupError } from '../core/startup-error.ts';
+import type { Reloaded } from '../status.ts';
 import { type Address, parseAddress } from './address.ts';
 import { type ConfigText, changeConfig, findServer } from './config-file.ts';
 import { type ServerOptions, serverCommand } from './control-client.ts';
-import { describeReload, type Reloaded } from './reload.ts';
+import { describeReload } from './reload.ts';
 
 type Backend = (typeof BACKEND_TYPES)[number];
 
@@ -136,11 +137,15 @@ function setCommand(): Command {
     .argument('<target>', 'its name, such as e1.5')
     .argument('<key=value...>', 'keys as in the file, those of tables in it with dots', addPair)
     .action(async (name: string, pairs: readonly Pair[], options: ServerOptions) => {
-      const reloaded = await change(options, (before) => {
+      const server = await findServer(options.config);
+      const reloaded = await changeConfig(server, (before) => {
         const { index, table } = findTarget(before, name);
         return setKeys(before.text, index, readPairs(table, pairs));
       });
-      tell(options, reloaded, `${name} is served with ${pairs.map(formatPair).join(', ')}`);
+      const keys = pairs.map(formatPair).join(', ');
+      const served = server.status.targets.find((target) => target.name === name);
+      const state = served?.drained ? 'stays drained, and has' : 'is served with';
+      tell(options, reloaded, `${name} ${state} ${keys}`);
     });
 }
 

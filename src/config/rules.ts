@@ -147,7 +147,9 @@ function warnOfDashboard(text: string | undefined): Finding[] {
     {
       path: ['server', 'dashboard'],
       message: 'can be reached from other machines, and nothing encrypts its token on the way',
-      remedy: 'Better: dashboard = "127.0.0.1:8088", with a proxy that speaks TLS, or a tunnel.',
+      remedy:
+        'Better: dashboard = "127.0.0.1:8088", with a tunnel, or a proxy that speaks TLS and asks ' +
+        'who is there: to look takes no token then.',
     },
   ];
 }

@@ -6,6 +6,8 @@
  * - A write that came back from below waits in `#waiting` until a flush that *started after* it
  *   came back has succeeded. At most one such flush is in flight; it covers `#committing`.
  * - When `writeCache` is on, writes pass through at once; flushes always go down.
+ * - Own flushes of the device share a request index: there is one at a time, and none when the
+ *   device is closed.
  * - After a failed flush nothing is promised any more: the storage may have dropped what it
  *   could not write. The device stays failed until it is opened anew; it can still be read.
  */
@@ -28,6 +30,7 @@ export class CommittedDevice extends DeviceLayer implements Completer {
   #waiting: BlockRequest[] = [];
   #committing: BlockRequest[] = [];
   #flushing = false;
+  #ownFlush: Promise<unknown> = Promise.resolve();
   #failed = false;
 
   /**
@@ -77,6 +80,18 @@ export class CommittedDevice extends DeviceLayer implements Completer {
 
   /** Makes durable whatever has come back from below. @returns how that went */
   flush(): Promise<BlockStatus> {
+    // Not shared with the one before: that one may have started before the last writes came back.
+    const flushed = this.#ownFlush.then(() => this.#flushNow());
+    this.#ownFlush = flushed;
+    return flushed;
+  }
+
+  override async close(): Promise<void> {
+    await this.#ownFlush;
+    await this.below.close();
+  }
+
+  #flushNow(): Promise<BlockStatus> {
     return new Promise((resolve) => {
       // It never goes down, so the index is free for it.
       const request = new BlockRequest(this.#flush.index, NO_MEMORY, 0);

@@ -1,10 +1,11 @@
 /** Files that are whole, and durable, whenever the power goes. */
 import { constants } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { syncDirectory } from './directories.ts';
 
-const TEMPORARY_SUFFIX = '.tmp';
+/** What has it is ours to overwrite: nobody else calls a file so. */
+const TEMPORARY_SUFFIX = '.aoe-server.tmp';
 
 export interface FileRights {
   /** Permission bits. */
@@ -15,7 +16,7 @@ export interface FileRights {
 
 /**
  * Replaces a file as a whole, durably: a crash leaves the old text or the new one under its name,
- * and beside it at most `<path>.tmp`. One replacement of a file may run at a time.
+ * and beside it at most `<path>.aoe-server.tmp`. One replacement of a file may run at a time.
  *
  * @throws the file system's error: the old text is still there unless the very last step failed,
  * the sync of the directory
@@ -25,13 +26,23 @@ export async function replaceFile(path: string, text: string, rights: FileRights
   const temporary = path + TEMPORARY_SUFFIX;
   const file = await open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);
   try {
-    if (rights.owner !== undefined) await file.chown(rights.owner.uid, rights.owner.gid);
-    await file.chmod(rights.mode);
+    await fill(file, text, rights);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(dirname(path));
+}
+
+/** Closes `file` in any case. */
+async function fill(file: FileHandle, text: string, { owner, mode }: FileRights): Promise<void> {
+  try {
+    if (owner !== undefined) await file.chown(owner.uid, owner.gid);
+    await file.chmod(mode);
     await file.writeFile(text);
     await file.sync();
   } finally {
     await file.close();
   }
-  await rename(temporary, path);
-  await syncDirectory(dirname(path));
 }

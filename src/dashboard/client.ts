@@ -2,8 +2,8 @@
 import type { ServerStatus } from '../status.ts';
 
 const ANSWER_MS_MAX = 5000;
-/** A rollback waits for requests in flight. */
-const CHANGE_MS_MAX = 30_000;
+/** For what may have to wait for storage; as long as the commands wait. */
+const CHANGE_MS_MAX = 600_000;
 const TOKEN_KEY = 'aoe-server-token';
 
 /** The server has answered, and refused. */

@@ -1,5 +1,6 @@
 /** The server as a whole: what it is, whether it answers, what is wrong, what it does now. */
 import type { ServerStatus } from '../status.ts';
+import type { StoreStatus } from '../stores/contract.ts';
 import { fill, find, make, setText } from './dom.ts';
 import { formatCount, formatDuration, formatMegabytes, formatNumberOf } from './format.ts';
 import type { History } from './history.ts';
@@ -74,11 +75,16 @@ function noticesOfConnection(connection: Connection): Notice[] {
 function noticesOf({ targets, stores, links }: ServerStatus): Notice[] {
   const down = links.filter(({ mac }) => mac === null);
   const failed = targets.filter((target) => target.failed);
+  const drained = targets.filter((target) => target.drained);
   const damaged = stores.filter((store) => store.damaged);
   return [
     ...failed.map(({ name }) => ({
       subject: `${name} has failed:`,
-      text: 'a flush failed, so no write succeeds until the server is restarted. It can be read.',
+      text: 'a flush failed, so no write succeeds until it is opened anew, by readd or a restart. It can be read.',
+    })),
+    ...drained.map(({ name }) => ({
+      subject: `${name} is drained:`,
+      text: 'it is silent for initiators until it is resumed.',
     })),
     ...stores
       .filter((store) => store.failed)
@@ -90,9 +96,20 @@ function noticesOf({ targets, stores, links }: ServerStatus): Notice[] {
       subject: `${path} is damaged:`,
       text: 'this store was found so when it was opened, and is for reading only.',
     })),
+    ...stores.flatMap(noticesOfBlobStore),
     ...down.map((link) => ({
       subject: `${link.interface} is down:`,
       text: 'initiators reach no target there.',
     })),
   ];
+}
+
+function noticesOfBlobStore({ path, blobStore }: StoreStatus): Notice[] {
+  if (blobStore?.localDamage) {
+    const text = `the local disk keeps it from being stored elsewhere: ${blobStore.localDamage}`;
+    return [{ subject: `${path} is damaged:`, text }];
+  }
+  if (!blobStore?.unreachable) return [];
+  const text = `its blob store does not take what is written: ${blobStore.unreachable}`;
+  return [{ subject: `${path} is behind:`, text }];
 }

@@ -60,7 +60,7 @@ function makeStore(path: string, changed: Changed): HTMLElement {
 
 function updateStore(article: HTMLElement, store: StoreStatus, changed: Changed): void {
   const [heading, space, , , jobs] = Array.from(article.children) as HTMLElement[];
-  const state = store.failed ? 'failed' : store.damaged ? 'damaged' : 'ok';
+  const state = describeState(store);
   setText(heading?.querySelector('.state') as Element, state);
   article.className = state === 'ok' ? '' : 'bad';
   fill(
@@ -80,6 +80,12 @@ function updateStore(article: HTMLElement, store: StoreStatus, changed: Changed)
     (job) => makeJob(store.path, job, changed),
     updateJob,
   );
+}
+
+function describeState({ failed, damaged, blobStore }: StoreStatus): string {
+  if (failed) return 'failed';
+  if (damaged || blobStore?.localDamage) return 'damaged';
+  return blobStore?.unreachable ? 'behind' : 'ok';
 }
 
 function figuresOf({

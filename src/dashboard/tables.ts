@@ -52,7 +52,7 @@ function targetRow(target: TargetStatus, history: History): Row {
     cells: [
       { text: name, ...(target.configString && { detail: target.configString }) },
       { text: formatSize(sizeBytes), detail: backend },
-      { text: failed ? 'failed' : 'ok', detail: describeWrites(target), className: 'state' },
+      { text: describeState(target), detail: describeWrites(target), className: 'state' },
       rate(rates?.reads),
       rate(rates?.writes),
       number(formatMegabytes(rates?.readBytes)),
@@ -69,6 +69,11 @@ function targetRow(target: TargetStatus, history: History): Row {
       },
     ],
   };
+}
+
+function describeState({ failed, drained }: TargetStatus): string {
+  if (failed) return 'failed';
+  return drained ? 'drained' : 'ok';
 }
 
 function describeWrites({ failed, readOnly, writeCache }: TargetStatus): string {

@@ -138,17 +138,14 @@ export class ServedStore {
     if (target === undefined) {
       return this.#act((actions) => actions.rollback(volume, source, false));
     }
-    const use = describeUse(target);
-    if (use !== undefined && !force) {
-      throw new StartupError(
-        `initiators have ${volume} in use: ${use}`,
-        'let them unmount it first; --force goes back all the same, and damages what is mounted',
-      );
-    }
+    const use = refuseUse(target, force);
     this.#note({ volume, source, use }, 'a volume is rolled back');
-    return this.#options.whilePaused(target, () =>
-      this.#act((actions) => actions.rollback(volume, source, true)),
-    );
+    return this.#options.whilePaused(target, async () => {
+      // While this waited for its turn, initiators went on, and the configuration may have changed.
+      const paused = await this.#options.findTarget(this.path, volume);
+      if (paused !== undefined) refuseUse(paused, force);
+      return this.#act((actions) => actions.rollback(volume, source, paused !== undefined));
+    });
   }
 
   delete(name: string): Promise<Deleted> {
@@ -194,7 +191,7 @@ export class ServedStore {
         damaged: store.readOnly,
         failed: store.failure !== undefined,
         volumes: [...store.volumes].length,
-        snapshots: store.snapshots.length,
+        snapshots: store.snapshotCount,
         ...{ usedBytes, physicalBytes, logBytes, indexEntries: indexCount, indexBytes },
         freeBytes: await measureFree(this.path),
         measured: this.#measured,
@@ -249,6 +246,16 @@ export class ServedStore {
   #note(what: object, message: string): void {
     this.#options.log.info({ store: this.path, ...what }, message);
   }
+}
+
+/** @returns why it counts as used, if it does; @throws {StartupError} that must not be, unless forced */
+function refuseUse(target: TargetStatus, force: boolean): string | undefined {
+  const use = describeUse(target);
+  if (use === undefined || force) return use;
+  throw new StartupError(
+    `initiators have ${target.name} in use: ${use}`,
+    'let them unmount it first; --force goes back all the same, and damages what is mounted',
+  );
 }
 
 /**

@@ -198,25 +198,39 @@ for (const workers of [1, 2]) {
 }
 
 describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () => {
+  let storage: ExportedFile;
   afterAll(() => disposeAll(setup));
 
   it('is not drained, and goes on when its storage does', async () => {
     setup = await Setup.create();
     await makeImage('raw', DISK_BYTES);
     const raw = { driver: 'file', 'node-name': 'top', filename: setup.join('raw') };
-    const storage = setup.own(await ExportedFile.create(setup.join('disk0.img'), [raw]));
+    storage = setup.own(await ExportedFile.create(setup.join('disk0.img'), [raw]));
     await setup.start([image(0)]);
     const load = setup.verify('1.0', '-t', 12, '-q', 8, '-j', setup.join('e1.0'));
     await expectWritten();
     storage.hang();
     try {
-      await vi.waitFor(async () => expect((await target()).inFlight).toBe(8));
+      await vi.waitFor(async () => expect((await target()).inFlight).toBe(8), 10_000);
       expect(await ask('targets/e1.0/drain')).toMatch(/the storage of e1.0 hangs/);
       expect(await target()).toMatchObject({ drained: false });
     } finally {
       storage.goOn();
     }
     expect(await load).toMatchObject(UNHARMED);
+  });
+
+  it('keeps no server from stopping while its flush goes on', async () => {
+    storage.hang();
+    try {
+      expect(await ask('targets/e1.0/drain')).toMatch(/the storage of e1.0 hangs/);
+      expect(await target()).toMatchObject({ drained: false, inFlight: 0 });
+      process.kill((await status()).pid, 'SIGTERM');
+      await vi.waitFor(() => expect(setup.server.logText()).toMatch(/were abandoned/), 15_000);
+    } finally {
+      storage.goOn();
+    }
+    expect(await setup.server.stop()).toBe(1);
   });
 });
 

@@ -12,6 +12,7 @@ vi.setConfig({ testTimeout: 60_000 });
 
 const READ = { opcode: 0x24, aflags: 0x40, sectorCount: 1 };
 const WRITE = { opcode: 0x34, aflags: 0x41, sectorCount: 1 };
+const SWITCH_CACHE_OFF = { opcode: 0xef, feature: 0x82, aflags: 0, sectorCount: 0 };
 const CONFIG_ERROR = 3;
 const DATA_AT = 36;
 
@@ -103,6 +104,20 @@ describeWith(TOOLS, 'a reload', () => {
         // What was opened before it is closed again: it can be added now.
         await configure([memoryTarget(1, 0), fileTarget(4, 'one.img'), memoryTarget(1, 6)], keys);
         expect((await reload()).output).toBe('added e1.6, changed none, removed none\n');
+      });
+
+      it('leaves a write cache off that an initiator has switched off', async () => {
+        const serve = async (fields: TomlTable) => {
+          const changed = { ...fileTarget(4, 'one.img'), ...fields };
+          await configure([memoryTarget(1, 0), changed, memoryTarget(1, 6)], keys);
+          expect((await reload()).output).toBe('added none, changed e1.4, removed none\n');
+          await served.client.settle();
+          return (await status()).targets.find(({ name }) => name === 'e1.4')?.writeCache;
+        };
+        expect(await serve({ write_cache: true })).toBe(true);
+        await ask(4, SWITCH_CACHE_OFF);
+        expect(await serve({ write_cache: true, file: { path: 'one.img' } })).toBe(false);
+        expect(await serve({})).toBe(false);
       });
 
       it('refuses an image that goes from one target to another at once', async () => {

@@ -127,8 +127,13 @@ describe('state store', () => {
 
   it('removes what interrupted saves left, and nothing that is not its own', async () => {
     await mkdir(directory, { recursive: true });
-    const foreign = ['notes.tmp', 'e1.0.json.tmp.txt', 'xe1.0.json.tmp'];
-    for (const name of ['e1.0.json.tmp', 'e65534.254.json.tmp', ...foreign]) {
+    const foreign = [
+      'notes.tmp',
+      'e1.0.json.tmp',
+      'e1.0.json.aoe-server.tmp.txt',
+      'xe1.0.json.aoe-server.tmp',
+    ];
+    for (const name of ['e1.0.json.aoe-server.tmp', 'e65534.254.json.aoe-server.tmp', ...foreign]) {
       await writeFile(join(directory, name), '{');
     }
     await openStore();
@@ -148,9 +153,9 @@ describe('state store shared by two servers', () => {
 
   it('keeps the save that the first has under way', async () => {
     await openStore();
-    await writeFile(join(directory, 'e1.0.json.tmp'), '{');
+    await writeFile(join(directory, 'e1.0.json.aoe-server.tmp'), '{');
     await failureOf(openStore());
-    expect(await readdir(directory)).toContain('e1.0.json.tmp');
+    expect(await readdir(directory)).toContain('e1.0.json.aoe-server.tmp');
   });
 });
 
@@ -230,10 +235,14 @@ describe('state file', () => {
 describe('a failed save', () => {
   // Each makes the next step of a save fail for real.
   it.each([
-    ['no room for the data', 'ENOSPC', (path: string) => makeDevice(`${path}.tmp`, 7)],
-    ['a sync that fails', 'EINVAL', (path: string) => makeDevice(`${path}.tmp`, 3)],
-    ['a link to somewhere else', 'ELOOP', (path: string) => symlink('/dev/null', `${path}.tmp`)],
-    ['a file that cannot be made', 'EISDIR', (path: string) => mkdir(`${path}.tmp`)],
+    ['no room for the data', 'ENOSPC', (path: string) => makeDevice(`${path}.aoe-server.tmp`, 7)],
+    ['a sync that fails', 'EINVAL', (path: string) => makeDevice(`${path}.aoe-server.tmp`, 3)],
+    [
+      'a link to somewhere else',
+      'ELOOP',
+      (path: string) => symlink('/dev/null', `${path}.aoe-server.tmp`),
+    ],
+    ['a file that cannot be made', 'EISDIR', (path: string) => mkdir(`${path}.aoe-server.tmp`)],
   ])('for %s throws and leaves the old state whole', async (_, code, obstruct) => {
     const store = await openStore();
     const path = join(directory, 'e1.0.json');
@@ -241,7 +250,7 @@ describe('a failed save', () => {
     await obstruct(path);
     await expect(store.save('e1.0', FRESH)).rejects.toMatchObject({ code });
     expect(await store.load('e1.0')).toEqual(SAVED);
-    await rm(`${path}.tmp`, { recursive: true });
+    await rm(`${path}.aoe-server.tmp`, { recursive: true, force: true });
     await store.save('e1.0', FRESH);
     expect(await store.load('e1.0')).toEqual(FRESH);
   });

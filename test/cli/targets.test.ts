@@ -4,6 +4,7 @@ import {
   chmod,
   chown,
   mkdir,
+  open,
   readdir,
   readFile,
   rename,
@@ -16,6 +17,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify, type TomlTable } from 'smol-toml';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
+import { native } from '../../src/native.ts';
 import type { ServerStatus } from '../../src/status.ts';
 import { MIB, memoryTarget, Served, TOOLS } from '../protocol/served.ts';
 import { askStatus } from '../support/control.ts';
@@ -152,6 +154,16 @@ describeWith(TOOLS, 'the commands about targets of a running server', () => {
     expect(await readFile(config, 'utf8')).toBe(before);
   });
 
+  it('are kept out by nobody who may only read the file', async () => {
+    for (const path of [served.join('etc'), config]) {
+      const file = await open(path, 'r');
+      expect(native.lockFile(file.fd)).toBe(true);
+      const { status: exit, output } = await operate('targets', 'set', 'e1.1', 'config_string=');
+      await file.close();
+      expect([exit, output]).toEqual([0, output]);
+    }
+  });
+
   it('leave a file that a server can use, and keep nobody out, when they are killed', async () => {
     const before = await readFile(config, 'utf8');
     const args = ['targets', 'set', 'e1.1', 'config_string=killed', '--config', config];
@@ -176,6 +188,9 @@ describeWith(TOOLS, 'the commands about targets of a running server', () => {
     expect((await operate('drain', 'e1.1')).output).toMatch(/^e1.1 is silent until it is resumed/);
     const { output } = await tryRun(process.execPath, [PROGRAM, 'status', config]);
     expect(output).toMatch(/e1.1 +drained/);
+    expect((await operate('targets', 'set', 'e1.1', 'config_string=x')).output).toMatch(
+      /^e1.1 stays drained, and has config_string = x /,
+    );
     expect((await operate('readd', 'e1.1')).output).toBe('e1.1 is served, 1MiB\n');
     expect((await operate('drain', '--all', '--json')).stdout).toContain('"drained": true');
     expect((await operate('resume', '--all')).output).toMatch(

@@ -41,6 +41,9 @@ describe('CommittedDevice', () => {
     async (writeCache) => {
       open(writeCache);
       below.end(submit(WRITE));
+      await settle();
+      if (!writeCache) below.endNext(FLUSH);
+      expect(flushCount()).toBe(0);
       const flushed = committed.flush();
       await settle();
       expect(flushCount()).toBe(1);
@@ -53,6 +56,25 @@ describe('CommittedDevice', () => {
       expect(await committed.flush()).toBe(BlockStatus.failed);
     },
   );
+
+  it('ends one flush on demand after the other, each with what came back before it', async () => {
+    open(true);
+    const ended: string[] = [];
+    void committed.flush().then(() => ended.push('first'));
+    await settle();
+    const write = submit(WRITE);
+    below.end(write);
+    void committed.flush().then(() => ended.push('second'));
+    void committed.close().then(() => ended.push('closed'));
+    await settle();
+    expect([flushCount(), ended]).toEqual([1, []]);
+    below.endNext(FLUSH);
+    await settle();
+    expect([flushCount(), ended, below.closeCount]).toEqual([1, ['first'], 0]);
+    below.endNext(FLUSH);
+    await settle();
+    expect([ended, below.closeCount]).toEqual([['first', 'second', 'closed'], 1]);
+  });
 
   describe('without a write cache', () => {
     it('completes a write when a flush after it has succeeded', async () => {

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -15,7 +15,9 @@ describe('replaceFile', () => {
 
   it('puts a new file in the place of the old one, with the rights it is given', async () => {
     await writeFile(path, 'a long old text', { mode: 0o600 });
-    await writeFile(`${path}.tmp`, 'what a crash has left, even longer', { mode: 0o666 });
+    await writeFile(`${path}.aoe-server.tmp`, 'what a crash has left, even longer', {
+      mode: 0o666,
+    });
     const { ino } = await stat(path);
     await replaceFile(path, 'new', { mode: 0o640 });
     expect(await readFile(path, 'utf8')).toBe('new');
@@ -32,9 +34,17 @@ describe('replaceFile', () => {
 
   it('leaves the old one when the new one cannot be written', async () => {
     await writeFile(path, 'old');
-    await symlink('elsewhere', `${path}.tmp`);
+    await symlink('elsewhere', `${path}.aoe-server.tmp`);
     await expect(replaceFile(path, 'new', { mode: 0o600 })).rejects.toThrow('ELOOP');
     expect(await readFile(path, 'utf8')).toBe('old');
+    expect((await readdir(root)).sort()).toEqual(['a', 'a.aoe-server.tmp']);
+  });
+
+  it('leaves nothing beside what it cannot replace, nor touches the files of others', async () => {
+    await mkdir(path);
+    await writeFile(`${path}.tmp`, 'notes');
+    await expect(replaceFile(path, 'new', { mode: 0o600 })).rejects.toThrow('EISDIR');
     expect((await readdir(root)).sort()).toEqual(['a', 'a.tmp']);
+    expect(await readFile(`${path}.tmp`, 'utf8')).toBe('notes');
   });
 });

@@ -8,6 +8,7 @@ import { WAIT } from '../backends/cas/remote/remote-store.ts';
 import { TraceBlobs } from '../backends/cas/remote/trace-blobs.ts';
 import { SimFs } from '../backends/cas/sim-fs.ts';
 import { blockOf, clientOf, TINY } from '../backends/cas/tiny-store.ts';
+import { target } from '../cli/top/statuses.ts';
 
 describe('the status of a store that is kept in blobs', () => {
   it('tells whether the blob store or the local disk is to blame', async () => {
@@ -43,6 +44,28 @@ describe('the status of a store that is kept in blobs', () => {
     await expect
       .poll(status, WAIT)
       .toEqual({ lagBytes: 0, lagSeconds: 0, unreachable: null, localDamage: null });
+    await stores.close();
+    await release();
+  });
+});
+
+describe('a rollback', () => {
+  it('is refused when the volume came into use while it waited for its turn', async () => {
+    const { store, release } = await shareCasStore('/served', { ...TINY, files: new SimFs() });
+    await store.openVolume('e1.0', BLOCK_SIZE);
+    const idle = target('e1.0');
+    const used = { ...idle, lastAccess: new Date().toISOString() };
+    const found = [idle, used];
+    const stores = new ServedStores({
+      findTarget: async () => found.shift(),
+      whilePaused: (_target, work) => work(),
+      log: pino({ enabled: false }),
+    });
+    const served = stores.find('/served');
+    await served?.snapshot('e1.0', 'monday');
+    await expect(served?.rollback('e1.0', 'monday', false)).rejects.toThrow(/e1.0 in use: .* ago/);
+    found.push(idle, used);
+    await expect(served?.rollback('e1.0', 'monday', true)).resolves.toMatchObject({ name: 'e1.0' });
     await stores.close();
     await release();
   });

@@ -127,6 +127,11 @@ export class CasStore {
     return this.#table.snapshots;
   }
 
+  /** Snapshots that were taken, those included whose maps are not stored yet. */
+  get snapshotCount(): number {
+    return this.#table.snapshots.length + this.#table.logged.length;
+  }
+
   get volumes(): Iterable<Volume> {
     return this.#table.values();
   }

@@ -19,6 +19,8 @@ export interface Sample {
 export interface TargetActivity {
   readonly name: string;
   readonly failed: boolean;
+  /** It is kept silent. */
+  readonly drained: boolean;
   readonly reads: number;
   readonly writes: number;
   readonly flushes: number;
@@ -123,6 +125,7 @@ function measureTarget(
   return {
     name: target.name,
     failed: target.failed,
+    drained: target.drained,
     reads: rates.reads,
     writes: rates.writes,
     flushes: rates.flushes,

@@ -73,7 +73,7 @@ function sortTargets(targets: readonly TargetActivity[], order: number): TargetA
 function targetLines(targets: readonly TargetActivity[], order: number): string[] {
   const heads = COLUMNS.map(({ head }, index) => (index === order - 1 ? head + MARK : head));
   const rows = targets.map((target) => [
-    target.failed ? `${target.name} FAILED` : target.name,
+    formatName(target),
     ...COLUMNS.map(({ value, format }) => {
       const found = value(target);
       return found === null ? '-' : format(found);
@@ -88,6 +88,11 @@ function targetLines(targets: readonly TargetActivity[], order: number): string[
     const numbers = widths.map((width, index) => cell(row, index + 1).padStart(width));
     return [cell(row, 0).padEnd(nameWidth), ...numbers].join(GAP);
   });
+}
+
+function formatName({ name, failed, drained }: TargetActivity): string {
+  if (failed) return `${name} FAILED`;
+  return drained ? `${name} drained` : name;
 }
 
 function cell(row: readonly string[], column: number): string {

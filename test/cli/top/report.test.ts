@@ -14,8 +14,9 @@ function measure() {
   const readUs = new Array<number>(500).fill(1500);
   const busy = target('e1.1', { reads: 500, readUs });
   const failed = { ...target('e20.0', { writes: 3, failures: 1 }), failed: true };
+  const drained = { ...target('e1.0'), drained: true };
   const links = [link(600, 500, { dropped: 2 })];
-  return measureActivity(before, sample(2, [target('e1.0'), busy, failed], { links }));
+  return measureActivity(before, sample(2, [drained, busy, failed], { links }));
 }
 
 /** The names of targets, from above. */
@@ -31,6 +32,7 @@ describe('the report of an activity', () => {
     expect(order(lines)).toEqual(NAMES);
     const row = 'e1.1 500 0 2.0 0.0 1.54 2.04 - - 0 0 0 0';
     expect(lines.map((line) => line.replaceAll(/ +/g, ' '))).toContain(row);
+    expect(lines.join('\n')).toMatch(/^e1\.0 drained +0 +0 /m);
     expect(lines.join('\n')).toMatch(/^e20\.0 FAILED +0 +3\.0 /m);
   });
 

@@ -108,12 +108,12 @@ describe('the state of a target', () => {
   });
 
   it('36. a change that cannot be saved is refused and does not take effect', async () => {
-    await mkdir(join(directory, `${ServedTarget.targetName}.json.tmp`));
+    await mkdir(join(directory, `${ServedTarget.targetName}.json.aoe-server.tmp`));
     const view = (await server.ask(setConfig('mine'))) as DataView;
     expect(aoeErrorOf(view, 0)).toBe(AoeError.deviceUnavailable);
     expect(new Uint8Array(view.buffer).subarray(Aoe.headerSize)).toEqual(new Uint8Array(60 - 24));
     expect(configIn(await server.ask(readConfig(OTHER)))).toEqual(new Uint8Array());
-    await rm(join(directory, `${ServedTarget.targetName}.json.tmp`), { recursive: true });
+    await rm(join(directory, `${ServedTarget.targetName}.json.aoe-server.tmp`), { recursive: true });
     expect(configIn(await server.ask(setConfig('mine')))).toEqual(bytes('mine'));
   });
 

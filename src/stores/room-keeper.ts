@@ -1,7 +1,6 @@
 /** Sees to it that a served store has room: collects it in time, or at once when writes wait. */
-import { statfs } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { withOpenStore } from '../backends/cas/index.ts';
+import { type CasStore, withOpenStore } from '../backends/cas/index.ts';
 import { CollectPolicy } from './collect-policy.ts';
 import type { Collected, StoreReport } from './contract.ts';
 import type { JobBoard } from './job-board.ts';
@@ -57,7 +56,7 @@ export class RoomKeeper {
       const { generation } = store;
       if (store.readOnly || generation === this.#generation) return undefined;
       this.#generation = generation;
-      const freeBytes = (await measureFree(path)) ?? Number.MAX_SAFE_INTEGER;
+      const freeBytes = (await measureFree(store)) ?? Number.MAX_SAFE_INTEGER;
       return { usedBytes: store.stats().usedBytes, freeBytes };
     });
     const room = looked?.result;
@@ -101,7 +100,6 @@ export class RoomKeeper {
 }
 
 /** @returns what the server may still take of a filesystem; null when it does not tell */
-export async function measureFree(path: string): Promise<number | null> {
-  const found = await statfs(path).catch(() => undefined);
-  return found === undefined ? null : found.bavail * found.bsize;
+export function measureFree({ path, options }: CasStore): Promise<number | null> {
+  return options.files.freeBytes(path).catch(() => null);
 }

@@ -193,7 +193,7 @@ export class ServedStore {
         volumes: [...store.volumes].length,
         snapshots: store.snapshotCount,
         ...{ usedBytes, physicalBytes, logBytes, indexEntries: indexCount, indexBytes },
-        freeBytes: await measureFree(this.path),
+        freeBytes: await measureFree(store),
         measured: this.#measured,
         blobStore: describeReplica(store.replica),
         jobs: this.#board.list(),

@@ -157,7 +157,7 @@ export class Checkpointer {
     const list = [...segments.table.values()].map((segment) => {
       const { number, stream, sealed, condemnedIn } = segment;
       // More may have been appended meanwhile: what a catalog names is durable.
-      const usedBytes = number === log.segment ? log.offset : usedBytesOf(moved, segment);
+      const usedBytes = number === log.segment ? log.offset : moved.durableBytesOf(segment);
       return { number, stream, usedBytes, sealed, condemnedIn };
     });
     return {
@@ -205,10 +205,4 @@ function storedEntries(snapshots: readonly LoggedSnapshot[]): SnapshotEntry[] {
   return snapshots.map(({ entry, root, reference }) => {
     return { ...entry, root: rootEntry(root.reference ?? reference) };
   });
-}
-
-/** Bytes of a segment that are durable, if it is one of what is moved; of others all. */
-function usedBytesOf({ segment: current, durable }: RecordStream, segment: Segment): number {
-  if (current !== segment) return segment.usedBytes;
-  return durable.segment === segment.number ? durable.offset : 0;
 }

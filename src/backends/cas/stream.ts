@@ -70,6 +70,12 @@ export class RecordStream {
     };
   }
 
+  /** Bytes of a segment that are durable: of one that this stream still fills, what was synced. */
+  durableBytesOf(segment: Segment): number {
+    if (this.#segment !== segment) return segment.usedBytes;
+    return this.#durable.segment === segment.number ? this.#durable.offset : 0;
+  }
+
   /** Continues where the stream ended when the store was last open. */
   resume(position: StreamPosition): void {
     this.sequence = position.sequence;

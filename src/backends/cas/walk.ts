@@ -67,8 +67,7 @@ export async function findRoot(store: CasStore, nameOrHash: string): Promise<Sto
 /** Up to where a segment is written, and will not change. */
 export function settledBytes({ log, nodes, moved }: CasStore, segment: Segment): number {
   const stream = [log, nodes, moved].find(({ name }) => name === segment.stream);
-  if (stream?.segment !== segment) return segment.usedBytes;
-  return stream.durable.segment === segment.number ? stream.durable.offset : 0;
+  return stream?.durableBytesOf(segment) ?? segment.usedBytes;
 }
 
 /** Visits the nodes of one tree, parents first. @throws the pace's reason, when it is cancelled */

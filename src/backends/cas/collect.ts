@@ -99,7 +99,7 @@ async function markAndSweep(store: CasStore, options: CollectOptions): Promise<C
     report.liveBytes += liveBytes;
     if (liveBytes <= liveMax * segment.usedBytes) worthwhile.push({ segment, liveBytes });
   }
-  await sweep(store, chooseVictims(worthwhile, enoughBytes), options, report);
+  await sweep(store, chooseVictims(worthwhile, enoughBytes), { ...options, pace }, report);
   pace.throwIfCancelled();
   return report;
 }
@@ -110,7 +110,7 @@ type Report = { -readonly [Key in keyof CollectReport]: CollectReport[Key] };
 async function sweep(
   store: CasStore,
   victims: Victim[],
-  { pace = new Pace(), onProgress }: CollectOptions,
+  { pace, onProgress }: CollectOptions & { readonly pace: Pace },
   report: Report,
 ): Promise<void> {
   const movableBytes = victims.reduce((sum, { liveBytes }) => sum + liveBytes, 0);

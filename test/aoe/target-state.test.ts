@@ -113,7 +113,9 @@ describe('the state of a target', () => {
     expect(aoeErrorOf(view, 0)).toBe(AoeError.deviceUnavailable);
     expect(new Uint8Array(view.buffer).subarray(Aoe.headerSize)).toEqual(new Uint8Array(60 - 24));
     expect(configIn(await server.ask(readConfig(OTHER)))).toEqual(new Uint8Array());
-    await rm(join(directory, `${ServedTarget.targetName}.json.aoe-server.tmp`), { recursive: true });
+    await rm(join(directory, `${ServedTarget.targetName}.json.aoe-server.tmp`), {
+      recursive: true,
+    });
     expect(configIn(await server.ask(setConfig('mine')))).toEqual(bytes('mine'));
   });
 

@@ -24,6 +24,11 @@ export interface ExchangeOwner {
   readonly latencies: readonly Histogram[];
 }
 
+/** Narrows a request to its next part; false when none is left. */
+export type PartMaker = (exchange: Exchange) => boolean;
+
+const noParts: PartMaker = () => false;
+
 export class Exchange extends BlockRequest implements OutgoingFrame {
   readonly frameOffset: number;
   frameSize = 0;
@@ -38,9 +43,10 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
   opcode = 0;
   /** Data bytes that the response will carry. */
   responseDataBytes = 0;
-  /** Commands that take several block requests: what is still to do, in bytes or entries. */
+  /** What a request of several parts has still to do; its {@link PartMaker} knows the unit. */
   nextStep = 0;
   endStep = 0;
+  #partMaker: PartMaker = noParts;
 
   constructor(index: number, slab: Memory, view: DataView, pool: RequestPool<Exchange>) {
     const dataOffset = slotOffset(index, Limits.requestSlotBytes);
@@ -66,6 +72,7 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
   /** Prepares a block request whose data is in this slot. */
   prepare(op: BlockOp, offset: number, length: number, completer: Completer): void {
     this.#accesses = true;
+    this.#partMaker = noParts;
     this.op = op;
     this.offset = offset;
     this.length = length;
@@ -77,12 +84,22 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
   /** Prepares a write of data that lies in the receive ring. */
   prepareWrite(offset: number, length: number, dataOffset: number, completer: Completer): void {
     this.#accesses = true;
+    this.#partMaker = noParts;
     this.op = BlockOp.write;
     this.offset = offset;
     this.length = length;
     this.data = this.link.ring;
     this.dataOffset = dataOffset;
     this.completer = completer;
+  }
+
+  /** Makes a prepared request one of several parts, {@link nextStep} to {@link endStep}. */
+  divide(partMaker: PartMaker): void {
+    this.#partMaker = partMaker;
+  }
+
+  override nextPart(): boolean {
+    return this.#partMaker(this);
   }
 
   /** Zeroes the response after its common header, up to `size` bytes of the frame. */

@@ -64,6 +64,16 @@ export class BlockRequest {
     this.dataOffset = this.stashOffset;
   }
 
+  /**
+   * Narrows `offset` and `length` to the next part of a request that is executed part by part;
+   * submitted is the range that holds them all. Others have none, and stay as they are.
+   *
+   * @returns false when there is no part left
+   */
+  nextPart(): boolean {
+    return false;
+  }
+
   /** Ends the request with `status` and gives it back to whoever submitted it. */
   complete(status: BlockStatus): void {
     this.status = status;

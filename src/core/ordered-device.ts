@@ -11,6 +11,8 @@
  * - `#lastWriteUs` holds, for each sector, the arrival of the newest write or trim let through.
  *   An older write is stale: its initiator has resent it since, by another way, and may have
  *   written newer data. It is not executed.
+ * - A request of several parts keeps its whole range until the last part is done, so that nothing
+ *   newer comes between them. Only below this layer do `offset` and `length` tell a part.
  */
 import {
   type BlockDevice,
@@ -42,6 +44,9 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   readonly #lastWriteUs = new Float64Array(SECTOR_COUNT);
   readonly #running = new ReusedList<BlockRequest>();
   readonly #place = new Uint32Array(Limits.requestCount);
+  /** The whole range of each request, in bytes. */
+  readonly #start = new Float64Array(Limits.requestCount);
+  readonly #end = new Float64Array(Limits.requestCount);
   /** First and last bucket of each request; the last may be beyond the end, and wraps around. */
   readonly #firstBucket = new Int32Array(Limits.requestCount);
   readonly #lastBucket = new Int32Array(Limits.requestCount);
@@ -79,6 +84,13 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   }
 
   completed(request: BlockRequest): void {
+    if (request.status === BlockStatus.ok && request.nextPart()) {
+      this.below.submit(request);
+      return;
+    }
+    const start = this.#start[request.index] as number;
+    request.offset = start;
+    request.length = (this.#end[request.index] as number) - start;
     const last = this.#running.pop();
     if (last !== request) {
       const place = this.#place[request.index] as number;
@@ -93,6 +105,7 @@ export class OrderedDevice extends DeviceLayer implements Completer {
 
   #run(request: BlockRequest): void {
     this.#place[request.index] = this.#running.push(request);
+    request.nextPart();
     this.below.submit(request);
   }
 
@@ -110,6 +123,8 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   }
 
   #locate({ index, offset, length }: BlockRequest): void {
+    this.#start[index] = offset;
+    this.#end[index] = offset + length;
     const firstBlock = Math.floor(offset / BUCKET_BYTES);
     const lastBlock = Math.floor((offset + length - 1) / BUCKET_BYTES);
     const first = firstBlock & BUCKET_MASK;
@@ -145,12 +160,20 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   /** Does `request` conflict with a running request, or with one of the first `waitingCount`? */
   #conflicts(request: BlockRequest, waitingCount: number): boolean {
     for (let index = 0; index < this.#running.count; index++) {
-      if (conflict(request, this.#running.at(index))) return true;
+      if (this.#conflict(request, this.#running.at(index))) return true;
     }
     for (let index = 0; index < waitingCount; index++) {
-      if (conflict(request, this.#waiting[index] as BlockRequest)) return true;
+      if (this.#conflict(request, this.#waiting[index] as BlockRequest)) return true;
     }
     return false;
+  }
+
+  #conflict(a: BlockRequest, b: BlockRequest): boolean {
+    return (
+      (this.#start[a.index] as number) < (this.#end[b.index] as number) &&
+      (this.#start[b.index] as number) < (this.#end[a.index] as number) &&
+      (changesData(a) || changesData(b))
+    );
   }
 
   #count(request: BlockRequest, change: 1 | -1): void {
@@ -171,12 +194,4 @@ export class OrderedDevice extends DeviceLayer implements Completer {
 
 function changesData(request: BlockRequest): boolean {
   return request.op !== BlockOp.read;
-}
-
-function conflict(a: BlockRequest, b: BlockRequest): boolean {
-  return (
-    a.offset < b.offset + b.length &&
-    b.offset < a.offset + a.length &&
-    (changesData(a) || changesData(b))
-  );
 }

@@ -32,6 +32,20 @@ describe('OrderedDevice', () => {
     return request;
   }
 
+  function submitParts(...parts: [sector: number, sectorCount: number][]): BlockRequest {
+    const [start] = parts[0] as [number, number];
+    const [last, lastCount] = parts.at(-1) as [number, number];
+    const request = requester.make(TRIM, start, last + lastCount - start);
+    request.nextPart = () => {
+      const part = parts.shift();
+      if (part === undefined) return false;
+      [request.offset, request.length] = [part[0] * SECTOR_SIZE, part[1] * SECTOR_SIZE];
+      return true;
+    };
+    ordered.submit(request);
+    return request;
+  }
+
   it('takes nothing that arrived before it began', () => {
     ordered = new OrderedDevice(below, NOW_US);
     expect(requester.statusOf(write(0, 1, 1, NOW_US - 1))).toBe(BlockStatus.stale);
@@ -60,6 +74,11 @@ describe('OrderedDevice', () => {
       const tableSectors = (1 << 14) * 8;
       const all = [write(0), write(tableSectors), submit(READ, 2 * tableSectors)];
       expect(below.pending).toEqual(all);
+    });
+
+    it('lets what a request of several parts does not reach run beside it', () => {
+      const trim = submitParts([10, 1], [30, 2]);
+      expect(below.pending).toEqual([trim, write(9), write(32)]);
     });
 
     it('lets a flush pass', () => {
@@ -119,6 +138,27 @@ describe('OrderedDevice', () => {
       requester.loseRing();
       expect(dataOf(second)).toEqual(Buffer.alloc(SECTOR_SIZE, 0x22));
       expect(first.data).toBe(requester.ring);
+    });
+
+    it('keeps the range of a request of several parts until the last is done', () => {
+      const trim = submitParts([10, 1], [30, 2]);
+      const [inside, between] = [write(31), submit(READ, 20)];
+      expect(below.pending).toEqual([trim]);
+      expect([trim.offset, trim.length]).toEqual([10 * SECTOR_SIZE, SECTOR_SIZE]);
+      below.end(trim);
+      expect(below.pending).toEqual([trim]);
+      expect([trim.offset, trim.length]).toEqual([30 * SECTOR_SIZE, 2 * SECTOR_SIZE]);
+      below.end(trim);
+      expect(below.pending).toEqual([inside, between]);
+      expect([trim.offset, trim.length]).toEqual([10 * SECTOR_SIZE, 22 * SECTOR_SIZE]);
+      expect(requester.statusOf(trim)).toBe(BlockStatus.ok);
+    });
+
+    it('ends a request of several parts with the first that fails', () => {
+      const trim = submitParts([10, 1], [30, 2]);
+      below.end(trim, BlockStatus.ioError);
+      expect(below.pending).toEqual([]);
+      expect(requester.statusOf(trim)).toBe(BlockStatus.ioError);
     });
 
     it('finds a conflict with a trim that is wider than the table counts', () => {

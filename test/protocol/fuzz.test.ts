@@ -74,6 +74,19 @@ describe('the server under random frames', () => {
       'half a header': configRequest().subarray(0, 19),
     };
 
+    it('a write that overlaps the second range of the trim before it', async () => {
+      examination = new Examination();
+      const ranges = Buffer.alloc(512);
+      ranges.set([40, 0, 0, 0, 0, 0, 1, 0, 50, 0, 0, 0, 0, 0, 2, 0]);
+      const trim = { opcode: 0x06, aflags: 0x41, feature: 1, sectorCount: 1, data: ranges };
+      const data = Buffer.alloc(1024, 7);
+      await examination.examine([
+        ataRequest({ ...trim, tag: 1 }),
+        ataRequest({ ...write, sectorCount: 2, lba: 51, data, tag: 2 }),
+      ]);
+      await examination.expectSameDisks();
+    });
+
     for (const [name, frame] of Object.entries(cases)) {
       it(name, async () => {
         examination = new Examination();

@@ -19,7 +19,7 @@ import {
   type SmartHealth,
 } from './smart.ts';
 import { AtaOutcome, ataOutcomeOf } from './status.ts';
-import { nextTrim, prepareTrim } from './trim.ts';
+import { prepareTrim, TrimList } from './trim.ts';
 
 /** The volatile write cache of the device below, as ATA sees it. */
 export interface WriteCache {
@@ -81,8 +81,6 @@ export class AtaDisk implements Completer {
     const opcode = frame.getUint8(at + Ata.commandStatus);
     exchange.opcode = opcode;
     exchange.responseDataBytes = 0;
-    exchange.nextStep = 0;
-    exchange.endStep = 0;
     switch (opcode) {
       case AtaCommand.readSectorsExt:
         this.#read(exchange, frame, at, readLba48(frame, at));
@@ -107,15 +105,11 @@ export class AtaDisk implements Completer {
     }
   }
 
-  /** Takes a block request back and answers, or goes on with the next part of its command. */
+  /** Takes a block request back and answers. */
   completed(exchange: Exchange): void {
     const { status } = exchange;
     if (status === BlockStatus.stale) {
       exchange.drop();
-      return;
-    }
-    if (status === BlockStatus.ok && exchange.nextStep < exchange.endStep) {
-      this.#continue(exchange);
       return;
     }
     this.#respond(exchange, ataOutcomeOf(status, exchange.op));
@@ -158,19 +152,11 @@ export class AtaDisk implements Completer {
       this.#respond(exchange, AtaOutcome.aborted);
       return;
     }
-    exchange.nextStep = lba * SECTOR_SIZE;
-    exchange.endStep = exchange.nextStep + sectorCount * SECTOR_SIZE;
-    this.#continue(exchange);
-  }
-
-  #continue(exchange: Exchange): void {
-    if (exchange.opcode === AtaCommand.dataSetManagement) {
-      nextTrim(exchange, this);
-    } else {
-      const length = Math.min(exchange.endStep - exchange.nextStep, VERIFY_STEP_BYTES);
-      exchange.prepare(BlockOp.read, exchange.nextStep, length, this);
-      exchange.nextStep += length;
-    }
+    const length = sectorCount * SECTOR_SIZE;
+    exchange.prepare(BlockOp.read, lba * SECTOR_SIZE, length, this);
+    exchange.nextStep = exchange.offset;
+    exchange.endStep = exchange.offset + length;
+    exchange.divide(nextVerified);
     this.#device.submit(exchange);
   }
 
@@ -316,12 +302,16 @@ export class AtaDisk implements Completer {
       return;
     }
     exchange.prepareWrite(0, length, at + Ata.headerSize, this);
-    if (!prepareTrim(exchange, this.#device.sizeBytes / SECTOR_SIZE)) {
-      this.#respond(exchange, AtaOutcome.outOfRange);
-    } else if (exchange.nextStep === exchange.endStep) {
-      this.#respond(exchange, AtaOutcome.success);
-    } else {
-      this.#continue(exchange);
+    switch (prepareTrim(exchange, this.#device.sizeBytes / SECTOR_SIZE, this)) {
+      case TrimList.outOfRange:
+        this.#respond(exchange, AtaOutcome.outOfRange);
+        break;
+      case TrimList.empty:
+        this.#respond(exchange, AtaOutcome.success);
+        break;
+      case TrimList.ready:
+        this.#device.submit(exchange);
+        break;
     }
   }
 
@@ -336,4 +326,12 @@ export class AtaDisk implements Completer {
     writeAtaResponse(exchange.view, exchange.frameOffset, outcome & 0xff, outcome >> 8);
     exchange.respond(Ata.headerSize + dataBytes);
   }
+}
+
+function nextVerified(exchange: Exchange): boolean {
+  if (exchange.nextStep === exchange.endStep) return false;
+  exchange.offset = exchange.nextStep;
+  exchange.length = Math.min(exchange.endStep - exchange.nextStep, VERIFY_STEP_BYTES);
+  exchange.nextStep += exchange.length;
+  return true;
 }

@@ -6,7 +6,9 @@ import { agree } from './agree.ts';
 import type { AmplificationOptions } from './amplification.ts';
 import { type Bench, type Comparison, compare } from './compare.ts';
 import { garbage } from './garbage.ts';
+import type { GrowthOptions } from './growth.ts';
 import { Images } from './images.ts';
+import type { InterferenceOptions } from './interference.ts';
 import { compile, Load, ROOT } from './load.ts';
 import { Network } from './network.ts';
 import type { Place } from './process.ts';
@@ -104,6 +106,19 @@ function createProgram(): Command {
     .option('--gib <count>', 'size of the volume', positive, 64)
     .option('--disk <directory>', 'for the store', '/var/tmp')
     .action(runSnapshots);
+  program
+    .command('growth')
+    .description('fill a content-addressed store: throughput, dedup and memory by its size')
+    .option('--gib <count>', 'size of all volumes together', positive, 64)
+    .option('--disk <directory>', 'for the store', '/var/tmp')
+    .action(runGrowth);
+  program
+    .command('interference')
+    .description('show what clients notice of background work on a content-addressed store')
+    .option('--rounds <count>', 'pairs of runs', positive, FULL.rounds)
+    .option('--seconds <count>', 'measured in each run', positive, FULL.seconds)
+    .option('--disk <directory>', 'for the store', '/var/tmp')
+    .action(runInterference);
   withCommonOptions(program.command('soak'))
     .description('watch the memory of aoe-server under full load')
     .option('--minutes <count>', 'of load', positive, 10)
@@ -174,6 +189,18 @@ async function runSnapshots(options: SnapshotBenchOptions): Promise<void> {
   useAddon();
   const { benchSnapshots } = await import('./snapshots.ts');
   await benchSnapshots(options, interruption.signal);
+}
+
+async function runGrowth(options: GrowthOptions): Promise<void> {
+  useAddon();
+  const { benchGrowth } = await import('./growth.ts');
+  await benchGrowth(options, interruption.signal);
+}
+
+async function runInterference(options: InterferenceOptions): Promise<void> {
+  useAddon();
+  const { benchInterference } = await import('./interference.ts');
+  await benchInterference(options, interruption.signal);
 }
 
 async function runStore(options: StoreOptions): Promise<void> {

@@ -1,14 +1,15 @@
 /** The servers that are compared. Each is started anew for every run. */
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'smol-toml';
 import { ROOT, SHELF } from './load.ts';
 import { SERVER_INTERFACE } from './network.ts';
-import { type Place, ServerProcess } from './process.ts';
+import { type Place, run, ServerProcess } from './process.ts';
 import type { Workload } from './workloads.ts';
 
 const AOE_SERVER = join(ROOT, 'dist/cli/main.js');
 const BUFFER_COUNT = 64;
+const IMPORT_MS_MAX = 300_000;
 
 export interface StartOptions {
   place: Place;
@@ -64,16 +65,42 @@ function reflector(name: string, flags: readonly string[]): Server {
   };
 }
 
+/** aoe-server with a content-addressed store, into which the images are imported anew. */
+const cas: Server = {
+  name: 'cas',
+  suits: ({ direct, cold }) => !direct && !cold,
+  async start(options) {
+    const { images, place } = options;
+    const store = `${images[0]}.store`;
+    await rm(store, { recursive: true, force: true });
+    for (const [slot, image] of images.entries()) {
+      const args = [AOE_SERVER, 'import', image, store, `e${SHELF}.${slot}`];
+      await run(process.execPath, args, { timeoutMs: IMPORT_MS_MAX });
+    }
+    const sizes = await Promise.all(images.map(async (image) => (await stat(image)).size));
+    const configPath = await writeConfig(options, 1, (slot) => ({
+      backend: 'cas',
+      cas: { size: `${sizes[slot]}`, blob_store: { type: 'file', path: store } },
+    }));
+    return [new ServerProcess(place, process.execPath, [AOE_SERVER, configPath])];
+  },
+};
+
 export const SERVERS: readonly Server[] = [
   aoeServer('aoe-server', 1),
   aoeServer('two-workers', 2),
+  cas,
   vblade,
   reflector('reflector', []),
   reflector('reflector-ring', ['--ring']),
 ];
 
 /** @returns the path of a configuration that serves the images */
-export async function writeConfig(options: StartOptions, workers = 1): Promise<string> {
+export async function writeConfig(
+  options: StartOptions,
+  workers = 1,
+  backendOf: (slot: number) => object = (slot) => fileBackend(options, slot),
+): Promise<string> {
   const { workload, images, directory } = options;
   const stateDir = join(directory, 'state');
   // It holds what initiators have seen, and they have not seen these images.
@@ -87,17 +114,20 @@ export async function writeConfig(options: StartOptions, workers = 1): Promise<s
       buffer_count: BUFFER_COUNT,
       workers,
     },
-    target: images.map((path, slot) => ({
+    target: images.map((_, slot) => ({
       shelf: SHELF,
       slot,
-      backend: 'file',
       write_cache: workload.writes === 'cached',
-      file: { path, direct: workload.direct },
+      ...backendOf(slot),
     })),
   };
   const configPath = join(directory, 'aoe-server.toml');
   await writeFile(configPath, stringify(config));
   return configPath;
+}
+
+function fileBackend({ workload, images }: StartOptions, slot: number): object {
+  return { backend: 'file', file: { path: images[slot], direct: workload.direct } };
 }
 
 /** The command line of aoe-server, for a process that is observed from within. */

@@ -14,12 +14,14 @@ const REQUEST_BYTES_MAX = 64 << 10;
 const POOL_BYTES = 16 << 20;
 /** Distinct blocks of duplicate content. */
 const DUPLICATES = 64;
+/** Of shared content one block in so many is new, and the others repeat any of the earlier ones. */
+const SHARED_RATIO = 8;
 
 export interface StoreLoad {
   readonly name: string;
   readonly op: 'read' | 'write';
   readonly access: 'rand' | 'seq';
-  readonly content: 'unique' | 'duplicate' | 'compressible';
+  readonly content: 'unique' | 'duplicate' | 'compressible' | 'shared';
   readonly requestBytes: number;
   readonly depth: number;
   readonly durable: boolean;
@@ -147,19 +149,26 @@ export class LoadRunner implements Disposable {
 
   #makeContent({ content }: StoreLoad, { stash, stashOffset, length }: BlockRequest): void {
     for (let at = stashOffset; at < stashOffset + length; at += BLOCK) {
-      const serial = this.#serial++;
-      const number = content === 'duplicate' ? serial % DUPLICATES : serial;
+      const number = numberOf(content, this.#serial++);
       const from = (number * BLOCK) % POOL_BYTES;
-      if (content === 'compressible') {
+      if (content === 'compressible' || content === 'shared') {
         // A third random, the rest text-like.
         stash.bytes.fill('a line of text that repeats, ', at, at + BLOCK);
         this.#pool.copy(stash.bytes, at, from, from + BLOCK / 3);
       } else {
         this.#pool.copy(stash.bytes, at, from, from + BLOCK);
       }
-      if (content !== 'duplicate') stash.bytes.writeDoubleLE(serial + 1, at);
+      if (content !== 'duplicate') stash.bytes.writeDoubleLE(number + 1, at);
     }
   }
+}
+
+/** Blocks of the same number are the same. */
+function numberOf(content: StoreLoad['content'], serial: number): number {
+  if (content === 'duplicate') return serial % DUPLICATES;
+  if (content !== 'shared') return serial;
+  const newest = Math.floor(serial / SHARED_RATIO);
+  return serial % SHARED_RATIO === 0 ? newest : Math.floor(Math.random() * (newest + 1));
 }
 
 function figures(load: StoreLoad, latenciesMs: readonly number[], tookMs: number): LoadFigures {

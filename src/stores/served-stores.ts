@@ -24,7 +24,7 @@ import { measureFree, RoomKeeper } from './room-keeper.ts';
 import { StoreActions } from './store-actions.ts';
 
 /** For jobs that are not told how fast to go. */
-const BYTES_PER_SECOND_MAX = 64 << 20;
+export const BYTES_PER_SECOND_MAX = 64 << 20;
 const EXTENTS_MAX = 1 << 16;
 /** A target that was read or written in this time counts as used. */
 const USED_MS = 60_000;

@@ -1,0 +1,119 @@
+/**
+ * What clients of a content-addressed store notice of its background work: latencies with nothing
+ * else going on, and during each kind of work, in turn. The work goes as fast as a server lets it.
+ */
+import { join } from 'node:path';
+import { type CasStore, openCasStore } from '../src/backends/cas/index.ts';
+import { BYTES_PER_SECOND_MAX } from '../src/stores/served-stores.ts';
+import { StoreActions } from '../src/stores/store-actions.ts';
+import { ScratchDirectory } from './scratch.ts';
+import { median } from './statistics.ts';
+import { BLOCK, type LoadFigures, LoadRunner, type StoreLoad } from './store-load.ts';
+
+const SIZE = 2 ** 30;
+/** Overwritten at random before each pair: garbage for collections. */
+const GARBAGE_BYTES = 128 << 20;
+
+const WRITES: StoreLoad = {
+  ...{ name: 'durable writes', op: 'write', access: 'rand', content: 'unique', durable: true },
+  ...{ requestBytes: BLOCK, depth: 16, rangeBytes: SIZE },
+};
+const LOADS: readonly StoreLoad[] = [WRITES, { ...WRITES, name: 'reads', op: 'read' }];
+
+/** One turn of some work; it is repeated. */
+type Work = (actions: StoreActions, store: CasStore, signal: AbortSignal) => Promise<unknown>;
+
+const WORKS: Readonly<Record<string, Work>> = {
+  checkpoint: (_, store) => store.checkpoint(),
+  scrub: (actions, _, signal) => actions.run({ kind: 'scrub' }, { signal, onProgress: () => {} }),
+  collection: (actions, _, signal) =>
+    actions.run({ kind: 'collect' }, { signal, onProgress: () => {} }),
+};
+
+export interface InterferenceOptions {
+  /** Where the store is made. */
+  readonly disk: string;
+  readonly rounds: number;
+  readonly seconds: number;
+}
+
+export async function benchInterference(
+  { disk, rounds, seconds }: InterferenceOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  await using scratch = await ScratchDirectory.create(disk);
+  using runner = new LoadRunner();
+  const store = await openCasStore(join(scratch.path, 'store'));
+  const actions = new StoreActions(store, { bytesPerSecondMax: BYTES_PER_SECOND_MAX });
+  const device = runner.layersOver(await store.openVolume('disk', SIZE), true);
+  await runner.fill(device, SIZE);
+  console.log(
+    `${'4 KiB, depth 16'.padEnd(28)}   p50 us   during   p99 us   during   ratio  (pairs)`,
+  );
+  for (const load of LOADS) {
+    for (const [name, work] of Object.entries(WORKS)) {
+      const pairs: [LoadFigures, LoadFigures][] = [];
+      for (let round = 0; round < rounds; round++) {
+        signal.throwIfAborted();
+        await runner.run(device, WRITES, Number.POSITIVE_INFINITY, GARBAGE_BYTES / BLOCK);
+        pairs.push([
+          await runner.run(device, load, seconds),
+          await during(work, actions, store, () => runner.run(device, load, seconds)),
+        ]);
+      }
+      print(`${load.name}, ${name}`, pairs);
+    }
+  }
+  await device.close();
+  await store.close();
+}
+
+/** Measures while some work is done again and again. */
+async function during(
+  work: Work,
+  actions: StoreActions,
+  store: CasStore,
+  measure: () => Promise<LoadFigures>,
+): Promise<LoadFigures> {
+  const enough = new AbortController();
+  const working = (async () => {
+    while (!enough.signal.aborted) await work(actions, store, enough.signal);
+  })().catch((error: unknown) => {
+    if (!enough.signal.aborted) throw error;
+  });
+  try {
+    return await measure();
+  } finally {
+    enough.abort();
+    await working;
+  }
+}
+
+function print(name: string, pairs: readonly [LoadFigures, LoadFigures][]): void {
+  const ratios = pairs.map(([calm, busy]) => busy.p99Us / calm.p99Us);
+  const cell = (values: number[], width: number, digits = 0) =>
+    median(values).toFixed(digits).padStart(width);
+  const calm = pairs.map(([figures]) => figures);
+  const busy = pairs.map(([, figures]) => figures);
+  console.log(
+    name.padEnd(28) +
+      [calm, busy]
+        .map((each) =>
+          cell(
+            each.map(({ p50Us }) => p50Us),
+            9,
+          ),
+        )
+        .join('') +
+      [calm, busy]
+        .map((each) =>
+          cell(
+            each.map(({ p99Us }) => p99Us),
+            9,
+          ),
+        )
+        .join('') +
+      cell(ratios, 8, 2) +
+      `  (${Math.min(...ratios).toFixed(2)}-${Math.max(...ratios).toFixed(2)})`,
+  );
+}

@@ -10,48 +10,73 @@ import { ScratchDirectory } from './scratch.ts';
 import { median } from './statistics.ts';
 import { BLOCK, type LoadFigures, LoadRunner, type StoreLoad } from './store-load.ts';
 
-const SIZE = 2 ** 30;
+const VOLUME_BYTES = 2 ** 36;
+/** Of the volume, what is filled and read. */
+const FILLED_BYTES = 2 ** 30;
 /** Overwritten at random before each pair: garbage for collections. */
 const GARBAGE_BYTES = 128 << 20;
 
 const WRITES: StoreLoad = {
   ...{ name: 'durable writes', op: 'write', access: 'rand', content: 'unique', durable: true },
-  ...{ requestBytes: BLOCK, depth: 16, rangeBytes: SIZE },
+  ...{ requestBytes: BLOCK, depth: 16, rangeBytes: FILLED_BYTES },
 };
 const LOADS: readonly StoreLoad[] = [WRITES, { ...WRITES, name: 'reads', op: 'read' }];
 
-/** One turn of some work; it is repeated. */
-type Work = (actions: StoreActions, store: CasStore, signal: AbortSignal) => Promise<unknown>;
+/** Background work; `run` is one turn of it, and is repeated. */
+interface Work {
+  readonly name: string;
+  /** Where clients write meanwhile. Over all of a large volume, each write changes a node. */
+  readonly rangeBytes: number;
+  run(actions: StoreActions, store: CasStore, signal: AbortSignal): Promise<unknown>;
+}
 
-const WORKS: Readonly<Record<string, Work>> = {
-  checkpoint: (_, store) => store.checkpoint(),
-  scrub: (actions, _, signal) => actions.run({ kind: 'scrub' }, { signal, onProgress: () => {} }),
-  collection: (actions, _, signal) =>
-    actions.run({ kind: 'collect' }, { signal, onProgress: () => {} }),
-};
+const onProgress = () => {};
+const WORKS: readonly Work[] = [
+  {
+    name: 'checkpoint',
+    rangeBytes: VOLUME_BYTES,
+    run: (_, store) => store.checkpoint(),
+  },
+  {
+    name: 'scrub',
+    rangeBytes: FILLED_BYTES,
+    run: (actions, _, signal) => actions.run({ kind: 'scrub' }, { signal, onProgress }),
+  },
+  {
+    name: 'collection',
+    rangeBytes: FILLED_BYTES,
+    run: (actions, _, signal) => actions.run({ kind: 'collect' }, { signal, onProgress }),
+  },
+];
 
 export interface InterferenceOptions {
   /** Where the store is made. */
   readonly disk: string;
   readonly rounds: number;
   readonly seconds: number;
+  /** Only what has it in its name. */
+  readonly only: string;
 }
 
 export async function benchInterference(
-  { disk, rounds, seconds }: InterferenceOptions,
+  { disk, rounds, seconds, only }: InterferenceOptions,
   signal: AbortSignal,
 ): Promise<void> {
   await using scratch = await ScratchDirectory.create(disk);
   using runner = new LoadRunner();
   const store = await openCasStore(join(scratch.path, 'store'));
   const actions = new StoreActions(store, { bytesPerSecondMax: BYTES_PER_SECOND_MAX });
-  const device = runner.layersOver(await store.openVolume('disk', SIZE), true);
-  await runner.fill(device, SIZE);
+  const device = runner.layersOver(await store.openVolume('disk', VOLUME_BYTES), true);
+  await runner.fill(device, FILLED_BYTES);
   console.log(
     `${'4 KiB, depth 16'.padEnd(28)}   p50 us   during   p99 us   during   ratio  (pairs)`,
   );
-  for (const load of LOADS) {
-    for (const [name, work] of Object.entries(WORKS)) {
+  for (const each of LOADS) {
+    for (const work of WORKS) {
+      const name = `${each.name}, ${work.name}`;
+      if (!name.includes(only)) continue;
+      const { rangeBytes } = each.op === 'write' ? work : each;
+      const load = { ...each, rangeBytes };
       const pairs: [LoadFigures, LoadFigures][] = [];
       for (let round = 0; round < rounds; round++) {
         signal.throwIfAborted();
@@ -61,7 +86,7 @@ export async function benchInterference(
           await during(work, actions, store, () => runner.run(device, load, seconds)),
         ]);
       }
-      print(`${load.name}, ${name}`, pairs);
+      print(name, pairs);
     }
   }
   await device.close();
@@ -77,7 +102,7 @@ async function during(
 ): Promise<LoadFigures> {
   const enough = new AbortController();
   const working = (async () => {
-    while (!enough.signal.aborted) await work(actions, store, enough.signal);
+    while (!enough.signal.aborted) await work.run(actions, store, enough.signal);
   })().catch((error: unknown) => {
     if (!enough.signal.aborted) throw error;
   });

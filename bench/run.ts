@@ -117,6 +117,7 @@ function createProgram(): Command {
     .description('show what clients notice of background work on a content-addressed store')
     .option('--rounds <count>', 'pairs of runs', positive, FULL.rounds)
     .option('--seconds <count>', 'measured in each run', positive, FULL.seconds)
+    .option('--only <text>', 'loads whose name contains it', '')
     .option('--disk <directory>', 'for the store', '/var/tmp')
     .action(runInterference);
   withCommonOptions(program.command('soak'))

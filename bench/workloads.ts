@@ -67,7 +67,11 @@ const GROUPS: Readonly<Record<string, readonly Axes[]>> = {
     { mode: ['mixed'], sectors: [8], depth: DEPTHS },
   ],
   targets: [{ mode: ['read', 'write'], targets: [1, 8, 64], depth: [16] }],
-  initiators: [{ mode: ['read', 'write'], initiators: [1, 4], depth: [16] }],
+  initiators: [
+    { mode: ['read', 'write'], initiators: [1, 4, 16], depth: [16] },
+    // As many requests as the buffer count allows each of them: none may be dropped.
+    { mode: ['read', 'write'], initiators: [4] },
+  ],
   disk: [{ ...ON_DISK, mode: ['read', 'write', 'mixed'], depth: [16, 64] }],
   durable: [
     { ...DURABLE, sectors: [2], mtu: [1500], depth: DEPTHS },

@@ -25,8 +25,9 @@ async function makeGarbage(store: CasStore): Promise<number[]> {
   const seeds: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     for (let lba = 2 * round; lba < BLOCK_COUNT; lba++) {
-      seeds[lba] = 1000 * (round + 1) + 2 * lba;
-      await client.write(lba * BLOCK_SIZE, blockOf(seeds[lba]));
+      const seed = 1000 * (round + 1) + 2 * lba;
+      seeds[lba] = seed;
+      await client.write(lba * BLOCK_SIZE, blockOf(seed));
     }
     await client.flush();
   }
@@ -88,7 +89,10 @@ async function expectOnDisk(disk: SimFs, blobs: TraceBlobs): Promise<void> {
     for (const part of parts) {
       const [from, to] = part;
       const bytes = blobs.blobs.get(partName(number, part)) as Uint8Array;
-      const isSame = Buffer.compare(bytes.subarray(0, to - from), disk.contentOf(path).subarray(from, to));
+      const isSame = Buffer.compare(
+        bytes.subarray(0, to - from),
+        disk.contentOf(path).subarray(from, to),
+      );
       expect(isSame, `segment ${number} from byte ${from} to ${to}`).toBe(0);
     }
   }

@@ -31,7 +31,7 @@ export class LiveTargets {
   readonly #parts: readonly Part[];
   readonly #log: Logger;
   /** Targets that were removed while their storage hung: it may still execute writes. */
-  readonly #unclosed: TargetConfig[] = [];
+  #unclosed: readonly TargetConfig[] = [];
   #isStopped = false;
 
   constructor(parts: readonly Part[], log: Logger) {
@@ -41,11 +41,16 @@ export class LiveTargets {
 
   /**
    * Refuses storage that goes from one of the targets `now` to another: new targets are opened
-   * before old ones are closed. Also refuses a target whose storage hung when it was removed.
+   * before old ones are closed. Also refuses a target whose storage hung when it was removed, and
+   * still does.
    *
    * @throws {StartupError}
    */
-  refuseMovedStorage(now: readonly TargetConfig[], { added, changed }: TargetChange): void {
+  async refuseMovedStorage(
+    now: readonly TargetConfig[],
+    { added, changed }: TargetChange,
+  ): Promise<void> {
+    await this.#forgetClosed();
     this.#refuseUnclosed([...added, ...changed]);
     const names = new Set(changed.map(({ name }) => name));
     const kept = now.filter(({ name }) => !names.has(name));
@@ -165,15 +170,22 @@ export class LiveTargets {
     if (again === undefined) return;
     throw new StartupError(
       `the storage of ${again.name} hung when it was removed, and may still execute writes`,
-      'restart the server',
+      'wait until the log says that it is closed, or restart the server',
     );
   }
 
   async #remove(removed: readonly TargetConfig[]): Promise<void> {
     const addresses = removed.map(addressOf);
-    const unclosed = await Promise.all(this.#parts.map(({ targets }) => targets.remove(addresses)));
+    await Promise.all(this.#parts.map(({ targets }) => targets.remove(addresses)));
+    this.#unclosed = [...this.#unclosed, ...removed];
+    await this.#forgetClosed();
+  }
+
+  async #forgetClosed(): Promise<void> {
+    if (this.#unclosed.length === 0) return;
+    const unclosed = await Promise.all(this.#parts.map(({ targets }) => targets.unclosed()));
     const left = new Set(unclosed.flat());
-    this.#unclosed.push(...removed.filter((target) => left.has(addressOf(target))));
+    this.#unclosed = this.#unclosed.filter((target) => left.has(addressOf(target)));
   }
 
   /** Serves targets as they were before `error`, as far as that is possible. @returns what to throw */

@@ -27,6 +27,8 @@ import { waitWhile } from './wait-while.ts';
 const FLUSH_MS_MAX = 10_000;
 /** A store has more to do than to flush. */
 const CLOSE_MS_MAX = 60_000;
+/** How often it is looked whether storage that hung does so no more. */
+const LATE_MS = 1000;
 
 export interface ServedTargetsOptions {
   /** Those that get requests. */
@@ -40,7 +42,8 @@ export interface ServedTargetsOptions {
 
 interface ServedTarget extends OpenedTarget {
   readonly flushIndex: number;
-  isClosed: boolean;
+  /** Settles when it is closed; undefined until that begins. */
+  closing: Promise<void> | undefined;
 }
 
 export class ServedTargets {
@@ -55,6 +58,8 @@ export class ServedTargets {
     { length: Limits.targetCount },
     (_, index) => Limits.requestCount + index,
   );
+  /** Addresses of targets that were removed while their storage hung, until it is closed. */
+  readonly #unclosed = new Set<number>();
   /** Targets' own flushes that go on, also of targets that were removed meanwhile. */
   #flushCount = 0;
 
@@ -77,8 +82,8 @@ export class ServedTargets {
    */
   async try(configs: readonly TargetConfig[]): Promise<void> {
     for (const next of configs) {
-      for (const { target, config, isClosed } of this.#at([addressOf(next)])) {
-        for (const one of isClosed ? [next] : [next, config]) {
+      for (const { target, config, closing } of this.#at([addressOf(next)])) {
+        for (const one of closing !== undefined ? [next] : [next, config]) {
           tryTarget(one, target.device.sizeBytes);
         }
       }
@@ -171,23 +176,26 @@ export class ServedTargets {
   async resume(addresses: readonly number[]): Promise<void> {
     for (const opened of this.#at(addresses)) {
       if (this.#table.find(opened.target.address) !== undefined) continue;
-      this.#serve(opened.isClosed ? await this.#reopen(opened) : opened);
+      this.#serve(opened.closing !== undefined ? await this.#reopen(opened) : opened);
     }
   }
 
   /**
    * Takes no more requests for targets, ends those in flight, and closes them.
-   *
-   * @returns addresses of those that could not be closed: their storage may still be at work
+   * What hangs goes on beside others; see {@link unclosed}.
    */
-  async remove(addresses: readonly number[]): Promise<number[]> {
+  async remove(addresses: readonly number[]): Promise<void> {
     const removed = this.#at(addresses);
     for (const { target } of removed) {
       this.#opened.delete(target.address);
       this.#table.remove(target.address);
     }
-    const closed = await Promise.all(removed.map((opened) => this.#retire(opened)));
-    return removed.filter((_, index) => !closed[index]).map(({ target }) => target.address);
+    await Promise.all(removed.map((opened) => this.#retire(opened)));
+  }
+
+  /** Addresses of removed targets that are not closed yet: their storage may still be at work. */
+  async unclosed(): Promise<number[]> {
+    return [...this.#unclosed];
   }
 
   /** Replaces lists of the target with this address, durably. @returns false when it is gone */
@@ -206,7 +214,7 @@ export class ServedTargets {
   /** Closes all. No request and no flush may be in flight. @throws what the first said that failed */
   async closeAll(): Promise<void> {
     await this.discard();
-    const opened = [...this.#opened.values()].filter(({ isClosed }) => !isClosed);
+    const opened = [...this.#opened.values()].filter(({ closing }) => closing === undefined);
     const closed = await Promise.allSettled(opened.map(({ target }) => target.close()));
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
   }
@@ -248,7 +256,7 @@ export class ServedTargets {
       });
       // Initiators that have it mounted do not know that it was replaced.
       opened.target.lastAccessUs = replaced?.target.lastAccessUs ?? 0;
-      return { ...opened, flushIndex, isClosed: false };
+      return { ...opened, flushIndex, closing: undefined };
     } catch (error) {
       this.#flushIndexes.push(flushIndex);
       throw error;
@@ -267,36 +275,45 @@ export class ServedTargets {
     return opened;
   }
 
-  /**
-   * Closes a target that gets no more requests. One whose storage hangs is left alone.
-   *
-   * @returns whether it is closed
-   */
-  async #retire(opened: ServedTarget): Promise<boolean> {
+  /** Closes a target that gets no more requests. One whose storage hangs is closed when that ends. */
+  async #retire(opened: ServedTarget): Promise<void> {
     const { target } = opened;
     try {
       if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
       await this.#close(opened);
-      return true;
     } catch (error) {
       // It is gone for initiators all the same; there is no way back.
       this.#log.error(error, `${target.name} was removed, but could not be closed`);
-      return false;
+      this.#unclosed.add(target.address);
+      void this.#closeLate(opened);
     }
+  }
+
+  async #closeLate(opened: ServedTarget): Promise<void> {
+    const { target } = opened;
+    while (target.inFlight > 0) await sleep(LATE_MS, undefined, { ref: false });
+    await this.#closed(opened);
+    this.#unclosed.delete(target.address);
+    this.#log.warn(`the storage of ${target.name}, which was removed, is closed at last`);
   }
 
   /** @throws {StartupError} its storage hangs; it is closed if that ends */
   async #close(opened: ServedTarget): Promise<void> {
-    if (opened.isClosed) return;
-    opened.isClosed = true;
+    await within(CLOSE_MS_MAX, this.#closed(opened), opened.target.name);
+  }
+
+  /** Closes a target, unless that has begun. */
+  #closed(opened: ServedTarget): Promise<void> {
     const { target, flushIndex } = opened;
-    const closing = target.close().catch((error: Error) => {
-      this.#log.error(error, `the storage of ${target.name} failed while it was closed`);
-    });
-    const closed = closing.then(() => {
-      this.#flushIndexes.push(flushIndex);
-    });
-    await within(CLOSE_MS_MAX, closed, target.name);
+    opened.closing ??= target
+      .close()
+      .catch((error: Error) => {
+        this.#log.error(error, `the storage of ${target.name} failed while it was closed`);
+      })
+      .then(() => {
+        this.#flushIndexes.push(flushIndex);
+      });
+    return opened.closing;
   }
 }
 

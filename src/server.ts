@@ -280,7 +280,7 @@ class Server implements RunningServer, Operations {
     const next = this.#loadAgain();
     const change = planReload(now, next);
     const { added, changed, removed } = change;
-    this.#live.refuseMovedStorage(now.targets, change);
+    await this.#live.refuseMovedStorage(now.targets, change);
     await refuseRivals(namesOf(added), next.server.interfaces);
     await this.#live.change(change);
     this.#config = next;

@@ -34,6 +34,7 @@ export type TargetCalls = Pick<
   | 'closeStores'
   | 'resume'
   | 'remove'
+  | 'unclosed'
   | 'setLists'
 >;
 /** What a data path can be asked for besides. */
@@ -93,6 +94,7 @@ export class WorkerThread implements Callable {
     closeStores: (addresses) => this.#askTargets('closeStores', addresses),
     resume: (addresses) => this.#askTargets('resume', addresses),
     remove: (addresses) => this.#askTargets('remove', addresses),
+    unclosed: () => this.#askTargets('unclosed'),
     setLists: (address, lists) => this.#askTargets('setLists', address, lists),
   };
   readonly #worker: Worker;

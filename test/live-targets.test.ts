@@ -1,10 +1,12 @@
 import { existsSync } from 'node:fs';
 import { mkdtemp, rename, rm } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
+import timers from 'node:timers/promises';
 import { pino } from 'pino';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { addressOf } from '../src/aoe/share.ts';
+import { AoeTarget } from '../src/aoe/aoe-target.ts';
 import { withOpenStore } from '../src/backends/cas/index.ts';
 import { LiveTargets } from '../src/live-targets.ts';
 import type { TargetCalls } from '../src/worker-thread.ts';
@@ -184,18 +186,50 @@ describe('a store that is opened anew', () => {
 });
 
 describe('a target whose storage hung when it was removed', () => {
-  it('is not added again, also not with other storage', async () => {
-    const address = addressOf({ shelf: 1, slot: 0 });
+  const sleep = timers.setTimeout;
+  let end = () => {};
+
+  beforeEach(() => {
+    const closed = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const { close } = AoeTarget.prototype;
+    vi.spyOn(AoeTarget.prototype, 'close').mockImplementationOnce(async function (this: AoeTarget) {
+      await closed;
+      await close.call(this);
+    });
+    // The minute that closing may take.
+    vi.spyOn(timers, 'setTimeout').mockImplementation((ms, value, options) =>
+      sleep(ms === 60_000 ? 10 : ms, value, options),
+    );
+    syncBuiltinESMExports();
+  });
+  afterEach(() => {
+    end();
+    vi.restoreAllMocks();
+    syncBuiltinESMExports();
+  });
+
+  it('is added again only when it is closed, also with other storage', async () => {
     await using server = await LiveServer.start(directory, [casTarget(0), casTarget(1)]);
-    vi.spyOn(server.targets, 'remove').mockResolvedValueOnce([address]);
     await server.reload([casTarget(1)]);
+    expect(server.log).toEqual(['e1.0 was removed, but could not be closed']);
     for (const again of [casTarget(0), imageTarget(0)]) {
       await expect(server.reload([again, casTarget(1)])).rejects.toMatchObject({
         message: 'the storage of e1.0 hung when it was removed, and may still execute writes',
-        remedy: 'restart the server',
+        remedy: 'wait until the log says that it is closed, or restart the server',
       });
     }
     await server.reload([casTarget(1), casTarget(2)]);
+    end();
+    await expect.poll(() => server.log.at(-1)).toMatch(/^the storage of e1.0.* closed at last/);
+    await server.reload([casTarget(0), casTarget(1), casTarget(2)]);
+    expect(
+      server
+        .status()
+        .map(([name]) => name)
+        .sort(),
+    ).toEqual(['e1.0', 'e1.1', 'e1.2']);
   });
 });
 

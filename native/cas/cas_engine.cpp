@@ -111,6 +111,7 @@ void CasEngine::Register(Napi::Env env, Napi::Object exports) {
                               InstanceMethod<&CasEngine::ReadNow>("readNow"),
                               InstanceMethod<&CasEngine::Read>("read"),
                               InstanceMethod<&CasEngine::Locate>("locate"),
+                              InstanceMethod<&CasEngine::Distrust>("distrust"),
                               InstanceMethod<&CasEngine::Check>("check"),
                               InstanceMethod<&CasEngine::Verify>("verify"),
                               InstanceMethod<&CasEngine::Seal>("seal"),
@@ -204,6 +205,10 @@ Napi::Value CasEngine::Locate(const Napi::CallbackInfo& info) {
     out[1] = location.place;
     return 1.0;
   });
+}
+
+void CasEngine::Distrust(const Napi::CallbackInfo& info) {
+  engine_.Distrust(HashAt(info[0], info[1]));
 }
 
 namespace {

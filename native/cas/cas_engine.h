@@ -49,6 +49,7 @@ class CasEngine final : public Napi::ObjectWrap<CasEngine> {
   Napi::Value ReadNow(const Napi::CallbackInfo& info);
   Napi::Value Read(const Napi::CallbackInfo& info);
   Napi::Value Locate(const Napi::CallbackInfo& info);
+  void Distrust(const Napi::CallbackInfo& info);
   Napi::Value Check(const Napi::CallbackInfo& info);
   Napi::Value Verify(const Napi::CallbackInfo& info);
   void Seal(const Napi::CallbackInfo& info);

@@ -176,7 +176,7 @@ void Engine::EnforceLimit(uint32_t newest_segment) {
   if (index_.bytes() <= index_bytes_max_ || marking_) return;
   uint32_t oldest = newest_segment;
   index_.Filter([&](const EntryAddress& address) {
-    oldest = std::min(oldest, address.segment);
+    if (address.segment != 0) oldest = std::min(oldest, address.segment);
     return true;
   });
   const uint32_t first_kept = oldest + (newest_segment - oldest) / 8 + 1;
@@ -209,6 +209,13 @@ bool Engine::Locate(const uint8_t* hash, FrameLocation* location) {
   if (!HasFrame(entry.kind) || !SameHash(entry.hash, hash)) return false;
   *location = {entry.segment, entry.place};
   return true;
+}
+
+void Engine::Distrust(const uint8_t* hash) {
+  std::lock_guard lock(mutex_);
+  EntryAddress* address = index_.Find(Fingerprint(hash));
+  // The slot stays, with its mark; no segment has the number 0.
+  if (address != nullptr) address->segment = 0;
 }
 
 void Engine::Seal(uint8_t* record) {

@@ -60,6 +60,9 @@ class Engine {
   // Looks up where a frame is by its hash alone. May block.
   bool Locate(const uint8_t* hash, FrameLocation* location);
 
+  // Forgets where the frame of a hash is, as it is damaged there: no duplicate may rely on it.
+  void Distrust(const uint8_t* hash);
+
   // Checks a record of which `available` bytes are there: header and entries suffice unless
   // `frames` asks for each frame, too.
   // `damaged` receives the index of the first frame that is not what its entry says.

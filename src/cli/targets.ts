@@ -3,7 +3,14 @@ import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { parse } from 'smol-toml';
 import { type TargetConfig, targetName } from '../config/config.ts';
-import { addTarget, readValue, removeTarget, type Setting, setKeys } from '../config/edit.ts';
+import {
+  addTarget,
+  readValue,
+  removeTarget,
+  type Setting,
+  setKeys,
+  unsetKeys,
+} from '../config/edit.ts';
 import { valueAt } from '../config/explain.ts';
 import { BACKEND_TYPES } from '../config/schema.ts';
 import { formatSize, parseSize } from '../config/size.ts';
@@ -21,6 +28,10 @@ interface AddOptions extends ServerOptions {
   readonly path?: string;
   readonly size?: string;
   readonly set?: readonly Pair[];
+}
+
+interface SetOptions extends ServerOptions {
+  readonly unset?: readonly string[];
 }
 
 /** `key=value` of a command line. */
@@ -131,18 +142,30 @@ function setCommand(): Command {
   const examples = [
     'aoe-server targets set e1.5 write_cache=true',
     'aoe-server targets set e1.5 allow=02:00:00:00:00:0a,02:00:00:00:00:0b file.direct=true',
+    'aoe-server targets set e1.5 --unset allow file.direct',
   ];
-  return serverCommand('set', examples)
+  const command = serverCommand('set', examples);
+  return command
     .description('change keys of a target, which is silent for a moment')
     .argument('<target>', 'its name, such as e1.5')
-    .argument('<key=value...>', 'keys as in the file, those of tables in it with dots', addPair)
-    .action(async (name: string, pairs: readonly Pair[], options: ServerOptions) => {
+    .argument('[key=value...]', 'keys as in the file, those of tables in it with dots', addPair)
+    .option('--unset <key...>', 'keys to take out of the file: what they are without it')
+    .action(async (name: string, given: readonly Pair[] | undefined, options: SetOptions) => {
+      const [pairs, unset] = [given ?? [], options.unset ?? []];
+      if (pairs.length + unset.length === 0) {
+        command.error('error: name keys to set, or to --unset', { exitCode: 2 });
+      }
       const server = await findServer(options.config);
       const reloaded = await changeConfig(server, (before) => {
         const { index, table } = findTarget(before, name);
-        return setKeys(before.text, index, readPairs(table, pairs));
+        const text = setKeys(before.text, index, readPairs(table, pairs));
+        return unsetKeys(
+          text,
+          index,
+          unset.map((key) => key.split('.')),
+        );
       });
-      const keys = pairs.map(formatPair).join(', ');
+      const keys = [...pairs.map(formatPair), ...unset.map((key) => `no ${key}`)].join(', ');
       const served = server.status.targets.find((target) => target.name === name);
       const state = served?.drained ? 'stays drained, and has' : 'is served with';
       tell(options, reloaded, `${name} ${state} ${keys}`);

@@ -66,6 +66,28 @@ export function setKeys(text: string, index: number, settings: readonly Setting[
 }
 
 /**
+ * Takes keys out of target `index`, 0-based.
+ *
+ * @throws {StartupError} one is not there, or is a table
+ */
+export function unsetKeys(
+  text: string,
+  index: number,
+  keys: readonly (readonly string[])[],
+): string {
+  const expected = plain(text);
+  let edited = text;
+  for (const key of keys) {
+    const value = valueAt(plain(edited), ['target', index, ...key]) as TomlValue | undefined;
+    if (value === undefined || isTable(value)) throw notUnset(key.join('.'), value);
+    edited = unsetKey(edited, ['target', index, ...key]);
+    const table = valueAt(expected, ['target', index, ...key.slice(0, -1)]) as TomlTable;
+    delete table[key.at(-1) as string];
+  }
+  return verified(edited, expected);
+}
+
+/**
  * Chooses what `text` means as the value of a key: as TOML, as it is, or as a list with commas,
  * whichever the key can have.
  *
@@ -122,6 +144,30 @@ function setKey(text: string, path: KeyPath, value: TomlValue): string {
   const last = statements.findLast(({ path: at }) => startsWith(at, path.slice(0, 2)));
   const lines = writeTable(parent, { [path.at(-1) as string]: value });
   return insertLines(text, last as Statement, lines);
+}
+
+function unsetKey(text: string, path: KeyPath): string {
+  const assignment = [...scan(text)].find(({ kind, path: at }) => {
+    return kind === 'key' && startsWith(path, at);
+  });
+  // Written where it is not understood: the text stays, and is found not to have changed.
+  if (assignment === undefined) return text;
+  const { path: at, start, valueStart, end } = assignment;
+  const inner = path.slice(at.length) as string[];
+  if (inner.length === 0)
+    return text.slice(0, startOfLine(text, start)) + text.slice(endOfLine(text, end));
+  const whole = structuredClone(valueAt(plain(text), at)) as TomlTable;
+  delete (valueAt(whole, inner.slice(0, -1)) as TomlTable)[inner.at(-1) as string];
+  return text.slice(0, valueStart) + writeValue(whole) + text.slice(end);
+}
+
+function notUnset(key: string, value: TomlValue | undefined): StartupError {
+  return value === undefined
+    ? new StartupError(`${key} is not set`, 'see what the file says of the target')
+    : new StartupError(
+        `${key} is a table`,
+        `name the keys in it, such as ${key}.${Object.keys(value)[0]}`,
+      );
 }
 
 /** Writes lines behind the line on which `statement` ends, as far to the right as it is. */

@@ -261,6 +261,17 @@ describeWith(TOOLS, 'a store that is served', () => {
     );
   });
 
+  it('ends a job when it is told its number, and says when there is none', async () => {
+    const command = start('cas', 'scrub', store, '--rate', '1MiB');
+    const exited = once(command, 'exit');
+    await eventually(async () => expect((await storeStatus()).jobs.at(-1)?.state).toBe('running'));
+    const { id } = (await storeStatus()).jobs.at(-1) as Job;
+    expect(await cas('cancel', `${id}`)).toBe(`job ${id}, scrub: cancelled\n`);
+    expect(await exited).toEqual([1, null]);
+    expect(await refusal('cas', 'cancel', store, '99999')).toMatch(/no job 99999/);
+    expect(await program('cas', 'cancel', store, 'scrub')).toMatchObject({ status: 2 });
+  });
+
   it('tells its figures in the status and as metrics', async () => {
     const stats = JSON.parse(await cas('stats', '--json'));
     const told = await storeStatus();

@@ -43,7 +43,7 @@ beforeAll(() => {
 describe('aoe-server cas', () => {
   it('explains each command with an example', () => {
     expect(run('cas', '--help').stdout).toContain('Examples:');
-    const commands = 'list stats du diff snapshot clone rollback delete scrub collect fsck';
+    const commands = 'list stats du diff snapshot clone rollback delete scrub collect cancel fsck';
     for (const command of commands.split(' ')) {
       expect(cas(command, '--help').stdout).toContain(`aoe-server cas ${command} /srv/aoe/blobs`);
     }
@@ -149,6 +149,11 @@ describe('aoe-server cas', () => {
     await store.close();
     expect(cas('list', directory).stderr).toContain(`there is no store at ${directory}\n`);
     expect(readdirSync(directory)).not.toContain('superblock');
+  });
+
+  it('has no job to cancel when no server has the store', () => {
+    const { status, stderr } = cas('cancel', STORE, '1');
+    expect([status, stderr]).toEqual([1, expect.stringContaining('no server has the store')]);
   });
 
   it('exits with 4 when nothing is lost by what fsck finds', () => {

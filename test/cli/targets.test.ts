@@ -85,6 +85,17 @@ describeWith(TOOLS, 'the commands about targets of a running server', () => {
     expect(JSON.parse(set.stdout)).toEqual({ added: [], changed: ['e1.5'], removed: [] });
     const target = (await status()).targets.find(({ name }) => name === 'e1.5');
     expect(target).toMatchObject({ sizeBytes: 2 * MIB, writeCache: true });
+    const unset = await operate(
+      'targets',
+      'set',
+      'e1.5',
+      'read_only=true',
+      '--unset',
+      'write_cache',
+    );
+    expect(unset.output).toMatch(/^e1.5 is served with read_only = true, no write_cache \(/);
+    const changed = (await status()).targets.find(({ name }) => name === 'e1.5');
+    expect(changed).toMatchObject({ readOnly: true, writeCache: false });
 
     const removed = await operate('targets', 'remove', 'e1.5');
     expect(removed.output).toMatch(new RegExp(`^e1.5 is not served any more; .*stays: ${path} `));
@@ -107,6 +118,9 @@ describeWith(TOOLS, 'the commands about targets of a running server', () => {
     ['a larger disk in memory', ['resize', 'e1.0', '16M'], /only a restart can change e1.0/],
     ['a target that is not there', ['remove', 'e7.7'], /no target e7.7 in .*\n.*e1.0, e1.1, e9.9/],
     ['a key that is not there', ['set', 'e1.1', 'file.sise=1'], /Did you mean size\?/],
+    ['to unset what is not set', ['set', 'e1.1', '--unset', 'direct'], /direct is not set/],
+    ['to unset what it needs', ['set', 'e1.1', '--unset', 'file.path'], /file.*path/],
+    ['to set nothing', ['set', 'e1.1'], /name keys to set/],
     ['a value that makes no sense', ['set', 'e1.1', 'read_only=maybe'], /must be true or false/],
     [
       'an address that is taken',

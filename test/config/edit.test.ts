@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { parse, type TomlValue } from 'smol-toml';
 import { describe, expect, it } from 'vitest';
-import { addTarget, readValue, removeTarget, setKeys } from '../../src/config/edit.ts';
+import { addTarget, readValue, removeTarget, setKeys, unsetKeys } from '../../src/config/edit.ts';
 import { parseConfig } from '../../src/config/load.ts';
 
 const EXAMPLE = readFileSync(join(import.meta.dirname, '../../config.example.toml'), 'utf8');
@@ -144,6 +144,46 @@ describe('setKeys', () => {
     ['no TOML', 'target = ['],
   ])('refuses a text with %s', (_, text) => {
     expect(() => setKeys(text, 0, [{ key: ['slot'], value: 1 }])).toThrow();
+  });
+});
+
+describe('unsetKeys', () => {
+  const unset = (index: number, ...keys: string[]) =>
+    difference(
+      TEXT,
+      unsetKeys(
+        TEXT,
+        index,
+        keys.map((key) => key.split('.')),
+      ),
+    );
+
+  it.each<[string, number, string, string[]]>([
+    ['takes out a line', 0, 'slot', ['-slot = 0']],
+    ['takes out a line of a table', 0, 'file.size', ['-  size = "10G"   # since May']],
+    [
+      'takes out a value of several lines',
+      2,
+      'allow',
+      ['-allow = [', '-  "02:00:00:00:00:0a", # the first', '-]'],
+    ],
+    [
+      'takes a value out of an inline table',
+      2,
+      'file.size',
+      ['-file = { path = "/srv/x.img", size = 512 }', '+file = { path = "/srv/x.img" }'],
+    ],
+  ])('%s', (_, index, key, expected) => {
+    expect(unset(index, key)).toEqual(expected);
+  });
+
+  it('takes out several keys', () => {
+    expect(unset(0, 'shelf', 'slot')).toEqual(['-shelf = 1   # rack', '-slot = 0']);
+  });
+
+  it('refuses what is not set, and tables', () => {
+    expect(() => unset(0, 'file.direct')).toThrow('file.direct is not set');
+    expect(() => unset(0, 'file')).toThrow('file is a table');
   });
 });
 

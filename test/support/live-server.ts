@@ -58,7 +58,7 @@ export class LiveServer implements AsyncDisposable {
   async reload(targets: TomlTable[]): Promise<void> {
     const next = this.#read(targets);
     const change = planReload(this.#config, next);
-    this.live.refuseMovedStorage(this.#config.targets, change);
+    await this.live.refuseMovedStorage(this.#config.targets, change);
     await this.live.change(change);
     this.#config = next;
   }

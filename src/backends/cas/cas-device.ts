@@ -31,6 +31,12 @@ export interface DeviceParts {
   onClose(): Promise<void>;
 }
 
+interface HeldRequest {
+  readonly request: BlockRequest;
+  /** Since when, by the clock of `performance`. */
+  readonly sinceMs: number;
+}
+
 /** Linux gives a target up after three minutes without an answer; an error is better than that. */
 const HELD_MS_MAX = 90_000;
 
@@ -40,10 +46,8 @@ export class CasDevice implements BlockDevice {
   readonly capabilities: BlockCapabilities;
   readonly #volume: Volume;
   readonly #parts: DeviceParts;
-  readonly #held: BlockRequest[] = [];
+  readonly #held: HeldRequest[] = [];
   #making = false;
-  /** Since when the first of those held waits, by the clock of `performance`. */
-  #heldSinceMs = 0;
   #closed = false;
 
   constructor(volume: Volume, parts: DeviceParts) {
@@ -122,21 +126,18 @@ export class CasDevice implements BlockDevice {
 
   #hold(request: BlockRequest): void {
     if (request.op === BlockOp.write) request.stashData();
-    if (this.#held.push(request) > 1) return;
-    this.#heldSinceMs = performance.now();
-    this.#waitForRoom();
+    if (this.#held.push({ request, sinceMs: performance.now() }) === 1) this.#waitForRoom();
   }
 
   readonly #retry = (): void => {
     const { writer } = this.#parts;
-    while (this.#held.length > 0) {
-      const request = this.#held[0] as BlockRequest;
+    for (let [first] = this.#held; first !== undefined; [first] = this.#held) {
+      const { request } = first;
       if (!writer.failed && !this.#change(request)) {
         this.#waitForRoom();
         return;
       }
       this.#held.shift();
-      this.#heldSinceMs = performance.now();
       if (writer.failed) request.complete(BlockStatus.failed);
     }
     queueMicrotask(this.#kickWriter);
@@ -157,7 +158,7 @@ export class CasDevice implements BlockDevice {
     await segments.replenish(writer.promisedSpares + 1);
     const isLogged = writer.reservedBytes === 0;
     if (!writer.hasRoom && isLogged && !(await this.#makesRoom()) && !writer.hasRoom) {
-      for (const request of this.#held.splice(0)) request.complete(BlockStatus.noSpace);
+      for (const { request } of this.#held.splice(0)) request.complete(BlockStatus.noSpace);
     }
     this.#making = false;
     // What is still to be logged may turn out to take less than reserved: the writer will tell.
@@ -165,7 +166,8 @@ export class CasDevice implements BlockDevice {
   }
 
   async #makesRoom(): Promise<boolean> {
-    const isLate = performance.now() - this.#heldSinceMs > HELD_MS_MAX;
+    const [first] = this.#held;
+    const isLate = first !== undefined && performance.now() - first.sinceMs > HELD_MS_MAX;
     return !isLate && (await this.#parts.makeRoom());
   }
 

@@ -53,6 +53,19 @@ export interface FileLayer {
   lock(path: string, note: string): Promise<(() => void) | string>;
 }
 
+/** Opens a file, works on it and closes it, whatever comes of the work. */
+export async function withFile<T>(
+  opening: Promise<StoreFile>,
+  work: (file: StoreFile) => Promise<T>,
+): Promise<T> {
+  const file = await opening;
+  try {
+    return await work(file);
+  } finally {
+    await file.close();
+  }
+}
+
 /** The files of the host. */
 export const hostFiles: FileLayer = {
   makeDirectory,
@@ -71,9 +84,7 @@ export const hostFiles: FileLayer = {
   async lock(path, note) {
     const handle = await open(path, 'a+', 0o600);
     if (!native.lockFile(handle.fd)) {
-      const theirs = await handle.readFile('utf8');
-      await handle.close();
-      return theirs;
+      return await handle.readFile('utf8').finally(() => handle.close());
     }
     // A full disk is no reason not to open the store.
     await handle.truncate().catch(() => {});

@@ -152,6 +152,8 @@ export class BlockReader {
       await this.whenIndexed();
       if ((await this.#engine.locate(hash, 0, location)) === 0) break;
     }
+    // Who writes the same again must not be told that it is there.
+    this.#engine.distrust(hash, 0);
     throw new DamageError(hexOf(hash, 0));
   }
 }

@@ -14,7 +14,7 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CasEngine } from '../../native.ts';
-import type { FileLayer, StoreFile } from './file-layer.ts';
+import { type FileLayer, type StoreFile, withFile } from './file-layer.ts';
 
 /** Which stream of records a segment belongs to. */
 export type StreamName = 'data' | 'node' | 'moved';
@@ -255,8 +255,7 @@ export class Segments {
   }
 
   async #makeSpare(name: string, urgent: boolean, paced: boolean): Promise<void> {
-    const file = await this.#files.open(join(this.#directory, name), true);
-    try {
+    await withFile(this.#files.open(join(this.#directory, name), true), async (file) => {
       await file.allocate(this.segmentBytes);
       // Syncing into written extents is several times as fast as into reserved ones.
       for (let start = 0; !urgent && start < this.segmentBytes; start += ZEROES.length) {
@@ -269,9 +268,7 @@ export class Segments {
         if (paced && tookMs >= 1) await delay(tookMs);
       }
       await file.sync();
-    } finally {
-      await file.close();
-    }
+    });
   }
 
   #nextSpareName(): string {

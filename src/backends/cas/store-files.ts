@@ -82,7 +82,12 @@ async function load(parts: LoadParts, superblockFile: StoreFile): Promise<Loaded
 
 async function openSuperblock({ files, path }: LoadParts): Promise<StoreFile> {
   const file = await files.open(join(path, SUPERBLOCK_NAME), true);
-  await files.syncDirectory(path);
+  try {
+    await files.syncDirectory(path);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
   return file;
 }
 

@@ -164,7 +164,7 @@ export class CasStore {
     if (volume !== undefined && volume.sizeBytes > sizeBytes) {
       throw new StartupError(
         `volume ${name} has ${volume.sizeBytes} bytes, more than ${sizeBytes}`,
-        'a volume never shrinks: give the target the size that the volume has',
+        'a volume never shrinks: open it with the size that it has, or delete it',
       );
     }
     if (volume?.sizeBytes !== sizeBytes) {
@@ -282,11 +282,16 @@ export class CasStore {
       await this.#checkpointer.settled();
       await this.#replica?.close();
       await this.#partCache?.close();
-      await this.indexed;
-      await this.segments.close();
-      await this.#loaded.superblockFile.close();
-      this.#unlock();
+      await this.closeFiles();
     }
+  }
+
+  /** Releases the files as a crash does: nothing is written out. */
+  async closeFiles(): Promise<void> {
+    await this.indexed;
+    await this.segments.close();
+    await this.#loaded.superblockFile.close();
+    this.#unlock();
   }
 
   /** Stops storing in the blob store at once, as a crash does. */

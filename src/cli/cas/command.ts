@@ -34,7 +34,11 @@ need a store with the same base, under whatever name. Makes a new store when the
 
 const AFTER_JOB = `
 In a running server this goes on beside its clients, at 64 MiB a second if nothing else is said, and
-one at a time. SIGINT cancels it.`;
+one at a time. SIGINT cancels it, and so does aoe-server cas cancel.`;
+
+const AFTER_CANCEL = `
+aoe-server status lists the jobs of a server's stores with their numbers. What a collection has
+emptied by then is given back.`;
 
 const AFTER_FSCK = `
 Reads superblock, catalog, segments, log and trees with code of its own, trusts none of them, and
@@ -140,6 +144,10 @@ function addCare(cas: Command): void {
     .addHelpText('after', AFTER_JOB)
     .option('--json', 'print a JSON object')
     .action(async (path, options) => (await import('./collect.ts')).collectGarbage(path, options));
+  storeCommand(cas, 'cancel', 'cancel a job that a running server does on the store', '7')
+    .argument('<job>', 'its number', parseJob)
+    .addHelpText('after', AFTER_CANCEL)
+    .action(async (path, job) => (await import('./cancel.ts')).cancelStoreJob(path, job));
   storeCommand(
     cas,
     'fsck',
@@ -164,6 +172,11 @@ function storeCommand(cas: Command, name: string, description: string, example =
 function rateOption(): Option {
   const description = 'read and write so much a second at most, for example 100MiB';
   return new Option('--rate <size>', description).argParser(parseRate);
+}
+
+function parseJob(text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Write the number of a job, for example 7.');
 }
 
 function parseRate(text: string): number {

@@ -1,6 +1,7 @@
 /** How commands reach a store: they open it, or ask the server that has it open. */
 import { StoreInUseError } from '../../backends/cas/index.ts';
-import type { JobKind, JobOf, JobResults, StoreOperations } from '../../stores/contract.ts';
+import { StartupError } from '../../core/startup-error.ts';
+import type { Job, JobKind, JobOf, JobResults, StoreOperations } from '../../stores/contract.ts';
 import { StoreActions } from '../../stores/store-actions.ts';
 import { Progress } from '../progress.ts';
 import { interruptible } from './chunks.ts';
@@ -19,9 +20,33 @@ export async function operate<T>(
   try {
     return await withStore(path, (store) => work(new StoreActions(store)));
   } catch (error) {
-    if (!(error instanceof StoreInUseError) || error.holder === undefined) throw error;
-    return await work(new RemoteStore(error.holder));
+    return await work(serverOf(error));
   }
+}
+
+/**
+ * Cancels a job that a server does on a store, and waits for its end.
+ *
+ * @returns the job, which may have ended before
+ * @throws {StartupError} no server has the store open; @throws {ControlError} it has no such job
+ */
+export async function cancelJob(path: string, id: number): Promise<Job> {
+  try {
+    return await withStore(path, () => {
+      throw new StartupError(
+        `no server has the store ${path} open, so there is no job to cancel`,
+        'interrupt a command that works on the store itself with SIGINT',
+      );
+    });
+  } catch (error) {
+    return await serverOf(error).cancel(id);
+  }
+}
+
+/** The server that has the store open, when that is the error. @throws any other error */
+function serverOf(error: unknown): RemoteStore {
+  if (!(error instanceof StoreInUseError) || error.holder === undefined) throw error;
+  return new RemoteStore(error.holder);
 }
 
 /** Runs a job on a store, tells how far it is, and cancels it when the command is interrupted. */

@@ -64,8 +64,15 @@ export class RemoteStore implements StoreOperations {
     }
   }
 
+  /** Cancels a job. @returns it when it has ended */
+  async cancel(id: number): Promise<Job> {
+    const path = `/jobs/${id}`;
+    await this.#ask('DELETE', path);
+    return this.#follow(path, { onProgress: () => {} });
+  }
+
   /** @returns the job when it has ended */
-  async #follow(path: string, { onProgress }: JobWatch): Promise<Job> {
+  async #follow(path: string, { onProgress }: Pick<JobWatch, 'onProgress'>): Promise<Job> {
     let hasWaited = false;
     for (let pollMs = POLL_MS_MIN; ; pollMs = Math.min(2 * pollMs, POLL_MS_MAX)) {
       const job = await this.#ask<Job>('GET', path);

@@ -41,7 +41,6 @@ export function openTiny(files: SimFs, options: Partial<StoreOptions> = {}): Pro
 
 /** Lets go of a store as a crash does: nothing is written out. */
 export async function abandon(store: CasStore): Promise<void> {
-  await store.indexed;
   await store.abandonRemote();
-  await store.segments.close();
+  await store.closeFiles();
 }

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
 import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
-import type { FileLayer } from '../file-layer.ts';
+import { type FileLayer, withFile } from '../file-layer.ts';
 import type { Segments } from '../segments.ts';
 import { readSuperblocks, SUPERBLOCK_NAME, type Superblock } from '../superblock.ts';
 import { type Image, Journal } from './journal.ts';
@@ -132,11 +132,9 @@ function outOfDate(path: string): StartupError {
 }
 
 async function readLocal({ files, engine, path }: ClaimParts): Promise<Superblock | undefined> {
-  const file = await files.open(join(path, SUPERBLOCK_NAME), false).catch(ifMissing);
-  if (file === undefined) return undefined;
-  const [newest] = await readSuperblocks(file, engine);
-  await file.close();
-  return newest;
+  const opening = files.open(join(path, SUPERBLOCK_NAME), false);
+  const found = withFile(opening, (file) => readSuperblocks(file, engine));
+  return (await found.catch(ifMissing))?.[0];
 }
 
 function ifMissing(error: NodeJS.ErrnoException): undefined {

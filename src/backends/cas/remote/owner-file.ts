@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
-import { type FileLayer, hostFiles } from '../file-layer.ts';
+import { type FileLayer, hostFiles, withFile } from '../file-layer.ts';
 import type { Owner } from './journal.ts';
 import { type BlobsConfig, openBlobs } from './open-blobs.ts';
 import { REMOTE_DEFAULTS, type RemoteOptions } from './remote-options.ts';
@@ -66,10 +66,11 @@ export async function readOwnerFile({
   path,
 }: OwnerFileParts): Promise<OwnerFile | undefined> {
   try {
-    const file = await files.open(join(path, NAME), false);
-    const bytes = new Uint8Array(await file.size());
-    await file.read(bytes, 0);
-    await file.close();
+    const bytes = await withFile(files.open(join(path, NAME), false), async (file) => {
+      const all = new Uint8Array(await file.size());
+      await file.read(all, 0);
+      return all;
+    });
     return JSON.parse(new TextDecoder().decode(bytes)) as OwnerFile;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
@@ -116,9 +117,9 @@ export async function writeOwnerFile(
 ): Promise<void> {
   const name = join(path, NAME);
   const bytes = new TextEncoder().encode(JSON.stringify(owner));
-  const file = await files.open(`${name}.partial`, true);
-  await file.write(bytes, bytes.length, 0, true);
-  await file.close();
+  await withFile(files.open(`${name}.partial`, true), (file) =>
+    file.write(bytes, bytes.length, 0, true),
+  );
   await files.rename(`${name}.partial`, name);
   await files.syncDirectory(path);
 }

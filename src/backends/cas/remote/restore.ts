@@ -8,7 +8,7 @@ import { inLanes } from '../../../core/lanes.ts';
 import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { type Catalog, decodeCatalog } from '../catalog.ts';
-import type { FileLayer, StoreFile } from '../file-layer.ts';
+import { type FileLayer, type StoreFile, withFile } from '../file-layer.ts';
 import { segmentName } from '../segments.ts';
 import { SUPERBLOCK_NAME, type Superblock, writeSuperblock } from '../superblock.ts';
 import { type Image, type Part, partName } from './journal.ts';
@@ -37,9 +37,9 @@ export async function restore(parts: RestoreParts): Promise<void> {
     await restoreSegment(parts, number, stored, isEnough ? putHeads : putAll);
   });
   await files.syncDirectory(join(path, 'segments'));
-  const file = await files.open(join(path, SUPERBLOCK_NAME), true);
-  await writeSuperblock(file, engine, superblock);
-  await file.close();
+  await withFile(files.open(join(path, SUPERBLOCK_NAME), true), (file) =>
+    writeSuperblock(file, engine, superblock),
+  );
   await files.syncDirectory(path);
 }
 
@@ -62,15 +62,13 @@ async function restoreSegment(
   put: PutPart,
 ): Promise<void> {
   const { files, path, image } = parts;
-  const file = await files.open(join(path, 'segments', segmentName(number)), true);
-  try {
+  const name = join(path, 'segments', segmentName(number));
+  await withFile(files.open(name, true), async (file) => {
     await file.allocate(image.segmentBytes);
     if (put === putHeads) await file.punch(0, image.segmentBytes);
     for (const part of stored) await put(parts, file, partName(number, part), part);
     await file.sync();
-  } finally {
-    await file.close();
-  }
+  });
 }
 
 const putAll: PutPart = async ({ blobs }, file, name, [from, to]) => {

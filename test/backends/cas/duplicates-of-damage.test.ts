@@ -1,0 +1,127 @@
+import { describe, expect, it } from 'vitest';
+import { collect } from '../../../src/backends/cas/collect.ts';
+import {
+  BLOCK_SIZE,
+  EntryKind,
+  RecordType,
+  readRecordHeader,
+} from '../../../src/backends/cas/format.ts';
+import { scrub } from '../../../src/backends/cas/scrub.ts';
+import type { CasStore } from '../../../src/backends/cas/store.ts';
+import { hashOf, readRecord } from './oracle.ts';
+import { SimFs } from './sim-fs.ts';
+import { blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
+
+const BLOCKS = 40;
+const SIZE = 2 * BLOCKS * BLOCK_SIZE;
+
+interface MovedRecord {
+  readonly bytes: Uint8Array;
+  /** Seeds of its blocks. */
+  readonly seeds: readonly number[];
+}
+
+/** The records of what was moved in a disk's segments, each with where it is to be damaged. */
+function movedRecords(files: SimFs, seedOf: ReadonlyMap<string, number>): MovedRecord[] {
+  const found: MovedRecord[] = [];
+  for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {
+    const content = files.contentOf(path);
+    for (let at = 0; at + BLOCK_SIZE <= content.length; at += BLOCK_SIZE) {
+      const header = readRecordHeader(content.subarray(at), undefined);
+      if (header?.type !== RecordType.moved) continue;
+      const bytes = content.subarray(at, at + header.length);
+      const blocks = readRecord(Buffer.from(bytes)).filter(({ kind }) => kind === EntryKind.block);
+      const seeds = blocks.map(({ hash }) => seedOf.get(hash.toString('hex')) as number);
+      if (seeds.length > 0) found.push({ bytes, seeds });
+    }
+  }
+  return found;
+}
+
+/** Opens a store that is damaged. */
+async function openDamaged(files: SimFs) {
+  const failures: string[] = [];
+  const store = await openTiny(files, { onFailed: ({ message }) => failures.push(message) });
+  await store.indexed;
+  return { store, failures, client: clientOf(await store.openVolume('disk', SIZE)) };
+}
+
+/** The first block of each seed; of what cannot be read there is none. */
+async function readBlocks(store: CasStore, count: number): Promise<(Buffer | undefined)[]> {
+  const client = clientOf(await store.openVolume('disk', SIZE));
+  const blocks: (Buffer | undefined)[] = [];
+  for (let lba = 0; lba < count; lba++) {
+    blocks.push(await client.read(lba * BLOCK_SIZE, BLOCK_SIZE).catch(() => undefined));
+  }
+  return blocks;
+}
+
+describe('a record of moved frames that is damaged', () => {
+  it('hides nothing behind it, and what it held is stored anew when it is written again', async () => {
+    const files = new SimFs();
+    const written = await openTiny(files, { checkpointBytes: 1 << 30 });
+    const client = clientOf(await written.openVolume('disk', SIZE));
+    const seeds = Array.from({ length: BLOCKS }, (_, lba) => 2 * lba + 2);
+    // Beside each block that stays is one that does not.
+    for (const [lba, seed] of seeds.entries()) {
+      await client.write(lba * BLOCK_SIZE, blockOf(seed));
+      await client.write(BLOCKS * BLOCK_SIZE, blocksOf(1000 + 10 * lba, 2, 2));
+      await client.flush();
+    }
+    await written.checkpoint();
+    expect((await collect(written)).freedSegments).toBeGreaterThan(3);
+    await written.close();
+    const seedOf = new Map(
+      seeds.map((seed) => [hashOf('block', blockOf(seed)).toString('hex'), seed]),
+    );
+    const [damaged, ...behind] = movedRecords(files, seedOf);
+    expect(behind.length).toBeGreaterThan(1);
+    const { bytes, seeds: lost } = damaged as MovedRecord;
+    bytes[100] = (bytes[100] as number) ^ 1;
+
+    const { store, failures, client: again } = await openDamaged(files);
+    expect(failures).toEqual([expect.stringMatching(/^segment \d+: no record at byte 0/)]);
+    const isLost = (seed: number) => lost.includes(seed);
+    expect(await readBlocks(store, BLOCKS)).toEqual(
+      seeds.map((seed) => (isLost(seed) ? undefined : blockOf(seed))),
+    );
+    for (const [index, seed] of lost.entries()) {
+      await again.write((BLOCKS + index) * BLOCK_SIZE, blockOf(seed));
+    }
+    await store.close();
+
+    const healed = await openDamaged(files);
+    expect(await readBlocks(healed.store, BLOCKS + lost.length)).toEqual(
+      [...seeds, ...lost].map(blockOf),
+    );
+    expect((await scrub(healed.store)).affected).toEqual([]);
+    await healed.store.close();
+  });
+});
+
+describe('a block that is damaged', () => {
+  it('is stored anew when it is written again, once it is known to be', async () => {
+    for (const find of ['read', 'scrub'] as const) {
+      const files = new SimFs();
+      const written = await openTiny(files);
+      await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, BLOCKS, 2));
+      await written.close();
+      for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {
+        const bytes = Buffer.from(files.contentOf(path).buffer);
+        const at = bytes.indexOf(blockOf(30).subarray(0, 64));
+        if (at !== -1) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
+      }
+      const { store, client } = await openDamaged(files);
+      const lba = 14;
+      if (find === 'read')
+        await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
+      else expect((await scrub(store)).affected).toEqual([{ name: 'disk', lba, count: 1 }]);
+      await client.write(BLOCKS * BLOCK_SIZE, blockOf(30));
+      await store.close();
+
+      const { store: healed } = await openDamaged(files);
+      expect((await readBlocks(healed, BLOCKS + 1)).at(-1)).toEqual(blockOf(30));
+      await healed.close();
+    }
+  });
+});

@@ -1,0 +1,75 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import { SimFs } from './sim-fs.ts';
+import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
+
+const BLOCKS = 1024;
+/** No collection is begun for a write that has waited for so long. */
+const HELD_MS_MAX = 90_000;
+/** More than these show that there is no bound. */
+const COLLECTIONS_MAX = 12;
+/** As many as the client has requests. */
+const AT_ONCE = 16;
+
+/**
+ * Fills a store whose disk is full, and whose collections say that they have made room.
+ *
+ * @param collectionMs that each takes
+ * @param segmentsFreed for which there is room after each
+ */
+async function openFull(collectionMs: number, segmentsFreed: number) {
+  const files = new SimFs();
+  let collections = 0;
+  let allowed = 0;
+  const makeRoom = async (): Promise<boolean> => {
+    vi.advanceTimersByTime(collectionMs);
+    allowed = segmentsFreed;
+    return ++collections < COLLECTIONS_MAX;
+  };
+  const store = await openTiny(files, { makeRoom, checkpointBytes: 1 << 30 });
+  const client = clientOf(await store.openVolume('disk', BLOCKS * BLOCK_SIZE));
+  await store.segments.replenish();
+  files.fault = (op) => (op === 'allocate' && allowed-- <= 0 ? 'ENOSPC' : undefined);
+  return { store, client, count: () => collections };
+}
+
+describe('a write that waits for room', () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  it('ends with an error when collections go on and on without making any', async () => {
+    const { store, client, count } = await openFull(20_000, 0);
+    const startMs = performance.now();
+    const fill = async () => {
+      for (let lba = 0; lba < BLOCKS; lba++)
+        await client.write(lba * BLOCK_SIZE, blockOf(2 * lba + 2));
+    };
+    await expect(fill()).rejects.toMatchObject({ code: 'noSpace' });
+    expect(performance.now() - startMs).toBeGreaterThan(HELD_MS_MAX);
+    expect(count()).toBe(Math.ceil(HELD_MS_MAX / 20_000));
+    await abandon(store);
+  });
+
+  it('waits no longer because others that came before it were served', async () => {
+    const { store, client, count } = await openFull(60_000, 1);
+    // Fills what there is.
+    for (let lba = 0; count() === 0; lba++)
+      await client.write(lba * BLOCK_SIZE, blockOf(2 * lba + 2));
+    await client.flush();
+    const before = count();
+    const results = await Promise.allSettled(
+      Array.from({ length: AT_ONCE }, (_, index) =>
+        client.write((BLOCKS / 2 + 2 * index) * BLOCK_SIZE, blocksOf(5000 + 4 * index, 2, 2)),
+      ),
+    );
+    const refused = results.filter(({ status }) => status === 'rejected').length;
+    expect(count() - before).toBe(Math.ceil(HELD_MS_MAX / 60_000));
+    expect(refused).toBeGreaterThan(0);
+    expect(refused).toBeLessThan(AT_ONCE);
+    await abandon(store);
+  });
+});

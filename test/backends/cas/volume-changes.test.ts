@@ -1,0 +1,149 @@
+import { describe, expect, it } from 'vitest';
+import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import { scrub } from '../../../src/backends/cas/scrub.ts';
+import type { CasStore } from '../../../src/backends/cas/store.ts';
+import { CrashWalk, SimFs, seededRandom } from './sim-fs.ts';
+import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
+
+const BLOCKS = 40;
+const SIZE = BLOCKS * BLOCK_SIZE;
+/** Its tree is higher. */
+const GROWN = 1000 * BLOCK_SIZE;
+const [BEFORE, AFTER, LATER] = [blocksOf(2, BLOCKS, 2), blocksOf(1002, BLOCKS, 2), blockOf(5000)];
+
+interface Change {
+  readonly name: string;
+  apply(store: CasStore): Promise<unknown>;
+  /** The volume afterwards, and where it is written next. */
+  readonly sizeBytes: number;
+  readonly content: Buffer;
+  readonly next: number;
+}
+
+const ROLLBACK: Change = {
+  name: 'rollback',
+  apply: (store) => store.rollback('disk', 'before', true),
+  sizeBytes: SIZE,
+  content: BEFORE,
+  next: 5 * BLOCK_SIZE,
+};
+
+const GROWTH: Change = {
+  name: 'growth',
+  apply: (store) => store.openVolume('disk', GROWN),
+  sizeBytes: GROWN,
+  content: AFTER,
+  next: GROWN - BLOCK_SIZE,
+};
+
+/** What a power cut leaves now of what was not synced. */
+function cut(files: SimFs): SimFs {
+  const walk = new CrashWalk(files.base, seededRandom(1));
+  for (const entry of files.trace) walk.step(entry);
+  return new SimFs(walk.crash('none'));
+}
+
+async function openChanged(): Promise<{ readonly files: SimFs; readonly store: CasStore }> {
+  const files = new SimFs();
+  const store = await openTiny(files, { checkpointBytes: 1 << 30 });
+  const client = clientOf(await store.openVolume('disk', SIZE));
+  await client.write(0, BEFORE);
+  await store.snapshot('disk', 'before');
+  await store.whenSnapshotsStored();
+  await client.write(0, AFTER);
+  await client.flush();
+  return { files, store };
+}
+
+/** Lets the superblock be written so many times; then the disk refuses it. */
+function refuseSuperblock(files: SimFs, after: number): void {
+  let count = 0;
+  files.fault = (op, path) =>
+    op === 'write' && path.endsWith('superblock') && count++ >= after ? 'EIO' : undefined;
+}
+
+/** Writes and flushes a block where a change has taken effect. @returns whether it is confirmed */
+async function writeNext(store: CasStore, { sizeBytes, next }: Change): Promise<boolean> {
+  try {
+    const client = clientOf(await store.openVolume('disk', sizeBytes));
+    await client.write(next, LATER);
+    await client.flush();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function readAll(store: CasStore): Promise<Buffer> {
+  const { sizeBytes } = store.findVolume('disk') as { sizeBytes: number };
+  return clientOf(await store.openVolume('disk', sizeBytes)).read(0, sizeBytes);
+}
+
+/** Opens what is on the disk, and tells what the volume holds. */
+async function recover(files: SimFs): Promise<Buffer> {
+  const store = await openTiny(files);
+  expect(store.problems).toEqual([]);
+  const content = await readAll(store);
+  expect((await scrub(store)).damage).toEqual([]);
+  await store.close();
+  return content;
+}
+
+/** The whole of a volume. */
+function contentOf({ sizeBytes, content }: { sizeBytes: number; content: Buffer }): Buffer {
+  return Buffer.concat([content, Buffer.alloc(sizeBytes - content.length)]);
+}
+
+describe.each([ROLLBACK, GROWTH])('a $name', (change) => {
+  const unchanged = contentOf({ sizeBytes: SIZE, content: AFTER });
+  const changed = contentOf(change);
+
+  it('that finds no room for a checkpoint changes nothing, and writes go on', async () => {
+    const { files, store } = await openChanged();
+    refuseSuperblock(files, 0);
+    await expect(change.apply(store)).rejects.toThrow('EIO');
+    expect(store.failure).toBeUndefined();
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    expect((await client.read(0, SIZE)).equals(unchanged)).toBe(true);
+    await client.write(0, LATER);
+    await client.flush();
+    await abandon(store);
+    files.fault = () => undefined;
+    const expected = Buffer.from(unchanged);
+    LATER.copy(expected);
+    expect((await recover(cut(files))).equals(expected)).toBe(true);
+  });
+
+  it('whose checkpoint fails takes the store out of service, and is done or not done', async () => {
+    let outcomes = '';
+    for (let after = 1; after < 8; after++) {
+      const { files, store } = await openChanged();
+      refuseSuperblock(files, after);
+      const isDone = await change.apply(store).then(
+        () => true,
+        () => false,
+      );
+      const isConfirmed = await writeNext(store, change);
+      const served = await readAll(store);
+      await abandon(store);
+      files.fault = () => undefined;
+      const content = await recover(cut(files));
+      if (isDone) {
+        const expected = Buffer.from(changed);
+        LATER.copy(expected, change.next);
+        expect(isConfirmed).toBe(true);
+        expect(content.equals(expected)).toBe(true);
+        outcomes += 'done ';
+      } else if (store.failure !== undefined) {
+        expect(isConfirmed).toBe(false);
+        for (const found of [served, content]) {
+          expect(found.equals(unchanged) || found.equals(changed)).toBe(true);
+        }
+        outcomes += 'failed ';
+      } else {
+        outcomes += 'refused ';
+      }
+    }
+    expect(outcomes).toMatch(/^(refused )*(failed )+(done )+$/);
+  });
+});

@@ -1,0 +1,103 @@
+import { syncBuiltinESMExports } from 'node:module';
+import timers from 'node:timers/promises';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { BLOCK_SIZE } from '../../src/backends/cas/format.ts';
+import { shareCasStore } from '../../src/backends/cas/index.ts';
+import type { CasStore } from '../../src/backends/cas/store.ts';
+import type { StoreReport } from '../../src/stores/contract.ts';
+import { JobBoard } from '../../src/stores/job-board.ts';
+import { RoomKeeper } from '../../src/stores/room-keeper.ts';
+import { type ServedStore, ServedStores } from '../../src/stores/served-stores.ts';
+import { SimFs } from '../backends/cas/sim-fs.ts';
+import { blockOf, clientOf, TINY } from '../backends/cas/tiny-store.ts';
+
+const GIB = 1 << 30;
+/** What a survey finds, as far as it counts here. */
+const WASTEFUL = { liveBytes: 0, garbageBytes: 2 * GIB } as StoreReport;
+
+describe('a store whose collections fail', () => {
+  let files: SimFs;
+  let store: CasStore;
+  let stores: ServedStores;
+  let served: ServedStore;
+  let release: () => Promise<void>;
+
+  beforeEach(async () => {
+    files = new SimFs();
+    ({ store, release } = await shareCasStore('/served', { ...TINY, files }));
+    stores = new ServedStores({
+      findTarget: async () => undefined,
+      whilePaused: (_target, work) => work(),
+      log: pino({ enabled: false }),
+    });
+    served = stores.find('/served') as ServedStore;
+  });
+  afterEach(async () => {
+    await stores.close();
+    await release();
+  });
+
+  /** Writes a little, and makes a checkpoint: the store has changed. */
+  async function change(seed: number): Promise<void> {
+    const client = clientOf(await store.openVolume('v', 64 * BLOCK_SIZE));
+    for (let lba = 0; lba < 64; lba++)
+      await client.write(lba * BLOCK_SIZE, blockOf(seed + 2 * lba));
+    await store.checkpoint();
+  }
+
+  /** Collections so far, when they have ended. */
+  async function collections(): Promise<string[]> {
+    const jobs = async () => (await served.status())?.jobs ?? [];
+    const isBusy = async () => (await jobs()).some(({ state }) => /waiting|running/.test(state));
+    await expect.poll(isBusy).toBe(false);
+    return (await jobs()).filter(({ kind }) => kind === 'collect').map(({ state }) => state);
+  }
+
+  it('is not collected again before much was written, and is then', async () => {
+    await change(2);
+    files.fault = (op) => (op === 'read' ? 'EIO' : undefined);
+    served.room.surveyed(WASTEFUL);
+    await served.room.keep();
+    expect(await collections()).toEqual(['failed']);
+    files.fault = () => undefined;
+    for (let round = 1; round < 4; round++) {
+      await change(1000 * round);
+      await served.room.keep();
+    }
+    expect(await collections()).toEqual(['failed']);
+    await change(9000);
+    served.room.surveyed(WASTEFUL);
+    await served.room.keep();
+    expect(await collections()).toEqual(['failed', 'done']);
+  });
+
+  it('lets writes that wait for room wait for one of them only', async () => {
+    await change(2);
+    files.fault = (op) => (op === 'read' ? 'EIO' : undefined);
+    expect(await served.room.make()).toBe(false);
+    expect(await served.room.make()).toBe(false);
+    expect(await collections()).toEqual(['failed']);
+  });
+});
+
+describe('writes that wait for a collection', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+    syncBuiltinESMExports();
+  });
+
+  it('wait for a minute of it at most', { timeout: 2000 }, async () => {
+    const waits: unknown[] = [];
+    vi.spyOn(timers, 'setTimeout').mockImplementation(async (ms, value) => {
+      waits.push(ms);
+      return value as never;
+    });
+    syncBuiltinESMExports();
+    const board = new JobBoard();
+    const collect = () => board.start({ kind: 'collect' }, () => new Promise(() => {}))?.id;
+    const keeper = new RoomKeeper({ path: '/nowhere', board, collect, onScrubCancelled() {} });
+    expect(await keeper.make()).toBe(false);
+    expect(waits).toEqual([60_000]);
+  });
+});

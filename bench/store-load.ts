@@ -73,7 +73,12 @@ export class LoadRunner implements Disposable {
     await this.#flush(device);
   }
 
-  /** Keeps `depth` requests in flight until time or count is up. */
+  /**
+   * Keeps `depth` requests in flight until time or count is up; ends when all of them are back.
+   *
+   * A request is in flight, or waits for its turn in `idle`, or is done with: a device may end some
+   * requests of a batch at once and hold the others.
+   */
   run(
     device: BlockDevice,
     load: StoreLoad,
@@ -84,6 +89,7 @@ export class LoadRunner implements Disposable {
     const endMs = startMs + seconds * 1000;
     const latenciesMs: number[] = [];
     const { depth, requestBytes } = load;
+    const idle = this.#requests.slice(0, depth);
     let [started, inFlight] = [0, 0];
     return new Promise((resolve, reject) => {
       const startedMs = new Float64Array(depth);
@@ -108,23 +114,21 @@ export class LoadRunner implements Disposable {
       };
       const completed = (request: BlockRequest) => {
         inFlight--;
-        const nowMs = performance.now();
-        latenciesMs.push(nowMs - (startedMs[request.index] as number));
+        latenciesMs.push(performance.now() - (startedMs[request.index] as number));
         if (request.status !== BlockStatus.ok) reject(new Error(`status ${request.status}`));
-        else if (nowMs < endMs && started < countMax) waiting.push(request);
-        else if (inFlight === 0 && waiting.length === 0)
+        else if (idle.push(request) === 1) queueMicrotask(submitIdle);
+      };
+      const submitIdle = () => {
+        const nowMs = performance.now();
+        for (const request of idle.splice(0)) {
+          if (nowMs < endMs && started < countMax) submit(request);
+        }
+        if (inFlight === 0 && idle.length === 0) {
           resolve(figures(load, latenciesMs, nowMs - startMs));
-        if (waiting.length === 1) queueMicrotask(resubmit);
+        }
       };
-      const waiting: BlockRequest[] = [];
-      const resubmit = () => {
-        for (const request of waiting.splice(0)) submit(request);
-      };
-      for (const request of this.#requests.slice(0, depth)) {
-        request.completer = { completed };
-        waiting.push(request);
-      }
-      resubmit();
+      for (const request of idle) request.completer = { completed };
+      submitIdle();
     });
   }
 

@@ -123,12 +123,10 @@ export class LogWriter {
     this.#start();
   }
 
-  /** Waits until all records are written. */
-  drain(): Promise<void> {
-    if (this.#pending.length === 0 && !this.#running) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#forDrained.push(resolve);
-    });
+  /** Waits until all records are written. @throws why they cannot be */
+  async drain(): Promise<void> {
+    if (this.#running) await new Promise<void>((resolve) => this.#forDrained.push(resolve));
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** Gives up: nothing more is written. */

@@ -93,7 +93,7 @@ export class Writer {
   constructor(parts: WriterParts) {
     this.#parts = parts;
     this.#batch = new Batch(parts.cache, parts.batchBlocks);
-    this.log = new LogWriter(parts, () => this.#roomChanged());
+    this.log = new LogWriter(parts, () => this.#progressed());
   }
 
   get failed(): boolean {
@@ -234,8 +234,7 @@ export class Writer {
     }
     this.#running = false;
     this.#reachBoundary();
-    if (this.failed) this.#batch.abandon();
-    this.#roomChanged();
+    this.#progressed();
   }
 
   #reachBoundary(): void {
@@ -322,7 +321,9 @@ export class Writer {
     return engine.ingest(cache.slab, rows, count, record, compress);
   }
 
-  #roomChanged(): void {
+  #progressed(): void {
+    // Those of a batch under way are not left yet: it may end them.
+    if (this.failed && !this.#running) this.#batch.abandon();
     const retries = [...this.#onRoom];
     this.#onRoom.clear();
     for (const retry of retries) retry();

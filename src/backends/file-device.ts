@@ -11,7 +11,7 @@ import {
   type BlockRequest,
   SECTOR_SIZE,
 } from '../core/block-device.ts';
-import type { FileIo, FileMode } from './file-io.ts';
+import { type FileIo, FileMode } from './file-io.ts';
 
 export interface OpenFile {
   /** The open file; the device owns and closes it. */
@@ -54,6 +54,10 @@ export class FileDevice implements BlockDevice {
 
   kick(): void {
     this.#io.kick();
+  }
+
+  flushCovers(write: BlockRequest): boolean {
+    return this.#open.mode !== FileMode.direct && this.#io.runsNext(write);
   }
 
   refresh(): boolean {

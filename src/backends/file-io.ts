@@ -95,6 +95,18 @@ export class FileIo {
     this.#requests[request.index] = request;
   }
 
+  /**
+   * Is `request` still gathered? What of one file is run together is run in order, but for direct
+   * I/O and without io_uring.
+   */
+  runsNext(request: BlockRequest): boolean {
+    if (this.engine !== 'io_uring') return false;
+    for (let row = 0; row < this.#rowCount; row++) {
+      if (this.#rows[row * ROW_LENGTH + 7] === request.index) return true;
+    }
+    return false;
+  }
+
   /** Runs what was gathered, and what its completions gather. */
   kick(): void {
     if (this.#finishing) return;

@@ -109,6 +109,11 @@ export interface BlockDevice {
   submit(request: BlockRequest): void;
   /** Starts everything gathered. Call once after a batch of submissions. */
   kick(): void;
+  /**
+   * Would a flush that is submitted now be executed after `write`, a write or trim that has not
+   * come back, and so cover it as well? A device without this never promises it.
+   */
+  flushCovers?(write: BlockRequest): boolean;
   /** Looks whether the storage below has grown. @returns true when `sizeBytes` changed */
   refresh(): boolean;
   /** Makes all writes durable and releases the storage. No request may be in flight. Idempotent. */

@@ -5,6 +5,8 @@
  * Invariants:
  * - A write that came back from below waits in `#waiting` until a flush that *started after* it
  *   came back has succeeded. At most one such flush is in flight; it covers `#committing`.
+ * - A write that has the device to itself goes down together with its flush, where the device
+ *   below executes them in this order. It is `#rider` until it comes back.
  * - When `writeCache` is on, writes pass through at once; flushes always go down.
  * - Own flushes of the device share a request index: there is one at a time, and none when the
  *   device is closed.
@@ -30,6 +32,11 @@ export class CommittedDevice extends DeviceLayer implements Completer {
   #waiting: BlockRequest[] = [];
   #committing: BlockRequest[] = [];
   #flushing = false;
+  /** Writes and trims that went down and have not come back. */
+  #belowCount = 0;
+  /** The only one of them. */
+  #lone: BlockRequest | undefined;
+  #rider: BlockRequest | undefined;
   #ownFlush: Promise<unknown> = Promise.resolve();
   #failed = false;
 
@@ -58,12 +65,20 @@ export class CommittedDevice extends DeviceLayer implements Completer {
     } else {
       this.#above.intercept(request, this);
       if (request.op === BlockOp.flush) this.#await(request);
-      else this.below.submit(request);
+      else this.#submitBelow(request);
     }
   }
 
   /** A write or trim took effect below; now it must become durable. */
   completed(request: BlockRequest): void {
+    this.#belowCount--;
+    this.#lone = undefined;
+    const rides = request === this.#rider;
+    if (rides) this.#rider = undefined;
+    if (request.status === BlockStatus.ok && rides) {
+      this.#committing.push(request);
+      return;
+    }
     if (request.status === BlockStatus.ok && !this.writeCache && !this.#failed) {
       this.#await(request);
       return;
@@ -74,6 +89,10 @@ export class CommittedDevice extends DeviceLayer implements Completer {
   }
 
   override kick(): void {
+    if (this.#mayRide()) {
+      this.#rider = this.#lone;
+      this.#submitFlush();
+    }
     this.below.kick();
     this.#commit();
   }
@@ -101,6 +120,22 @@ export class CommittedDevice extends DeviceLayer implements Completer {
     });
   }
 
+  #submitBelow(request: BlockRequest): void {
+    this.#lone = this.#belowCount++ === 0 ? request : undefined;
+    this.below.submit(request);
+  }
+
+  #mayRide(): boolean {
+    if (this.#lone === undefined || this.writeCache) return false;
+    if (this.#flushing || this.#waiting.length > 0) return false;
+    return this.below.flushCovers?.(this.#lone) ?? false;
+  }
+
+  #submitFlush(): void {
+    this.#flushing = true;
+    this.below.submit(this.#flush);
+  }
+
   #await(request: BlockRequest): void {
     // Completions come in batches; the group closes when the batch has been handed up.
     if (this.#waiting.push(request) === 1) queueMicrotask(this.#commit);
@@ -111,8 +146,7 @@ export class CommittedDevice extends DeviceLayer implements Completer {
     const group = this.#waiting;
     this.#waiting = this.#committing;
     this.#committing = group;
-    this.#flushing = true;
-    this.below.submit(this.#flush);
+    this.#submitFlush();
     this.below.kick();
   };
 

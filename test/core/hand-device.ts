@@ -20,6 +20,8 @@ export class HandDevice implements BlockDevice {
   kickCount = 0;
   closeCount = 0;
   grown = false;
+  /** Are flushes executed after the writes submitted before them? */
+  inOrder = false;
 
   constructor(sectorCount: number, capabilities: Partial<BlockCapabilities> = {}) {
     this.disk = Buffer.alloc(sectorCount * SECTOR_SIZE);
@@ -40,6 +42,10 @@ export class HandDevice implements BlockDevice {
     for (const request of this.pending) {
       if (request.op === BlockOp.write) request.stashData();
     }
+  }
+
+  flushCovers(write: BlockRequest): boolean {
+    return this.inOrder && this.pending.includes(write);
   }
 
   refresh(): boolean {

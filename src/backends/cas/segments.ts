@@ -64,6 +64,8 @@ export class Segments {
   promisedSpares: () => number = () => 0;
   /** Why there is no spare, when making one failed. */
   shortage: Error | undefined;
+  /** Write new spares, so that syncs into them take less? That is a second write of every byte. */
+  writesSpares = true;
   readonly #files: FileLayer;
   readonly #engine: CasEngine;
   readonly #directory: string;
@@ -74,6 +76,8 @@ export class Segments {
   /** Files that are spares no more and in the table not yet. */
   #activating = 0;
   #making: Promise<void> | undefined;
+  /** Of spares for writes, how many somebody waits for. */
+  #urgentCount = 0;
   /** For more files, when that was last looked at. */
   #freeBytes = 0;
   #closed = false;
@@ -176,6 +180,7 @@ export class Segments {
    * @param urgentCount writes need so many at once: their room is only reserved, not written
    */
   async replenish(urgentCount = 0): Promise<void> {
+    this.#urgentCount = Math.max(this.#urgentCount, urgentCount);
     while (this.#making !== undefined) await this.#making;
     if (this.#closed) return;
     this.#making = this.#makeSpares(urgentCount).finally(() => {
@@ -234,13 +239,13 @@ export class Segments {
   }
 
   async #makeSpares(urgentCount: number): Promise<void> {
+    this.#urgentCount = urgentCount;
     const wanted = RESERVED_SPARES + Math.max(urgentCount, this.#options.spareCount);
     while (this.#spares.length < wanted && this.canGrow && !this.#closed) {
       const name = this.#nextSpareName();
       const making = name.replace('spare', 'making');
       try {
-        const urgent = this.dataSpareCount < urgentCount;
-        await this.#makeSpare(making, urgent, this.table.size > 0);
+        await this.#makeSpare(making, this.table.size > 0);
         await this.#files.rename(join(this.#directory, making), join(this.#directory, name));
         this.#spares.push(name);
         this.#freeBytes = await this.#files.freeBytes(this.#directory);
@@ -254,12 +259,12 @@ export class Segments {
     if (this.#spares.length === 0) this.shortage ??= noSpace();
   }
 
-  async #makeSpare(name: string, urgent: boolean, paced: boolean): Promise<void> {
+  async #makeSpare(name: string, paced: boolean): Promise<void> {
     await withFile(this.#files.open(join(this.#directory, name), true), async (file) => {
       await file.allocate(this.segmentBytes);
       // Syncing into written extents is several times as fast as into reserved ones.
-      for (let start = 0; !urgent && start < this.segmentBytes; start += ZEROES.length) {
-        if (this.#closed) break;
+      for (let start = 0; start < this.segmentBytes; start += ZEROES.length) {
+        if (!this.writesSpares || this.dataSpareCount < this.#urgentCount || this.#closed) break;
         const length = Math.min(ZEROES.length, this.segmentBytes - start);
         const startMs = performance.now();
         await file.write(ZEROES, length, start, true);

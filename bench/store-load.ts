@@ -70,7 +70,7 @@ export class LoadRunner implements Disposable {
       ...{ requestBytes: REQUEST_BYTES_MAX, depth: 16, rangeBytes },
     };
     await this.run(device, load, Number.POSITIVE_INFINITY, rangeBytes / REQUEST_BYTES_MAX);
-    await this.#flush(device);
+    await this.flush(device);
   }
 
   /**
@@ -136,7 +136,8 @@ export class LoadRunner implements Disposable {
     this.io.close();
   }
 
-  #flush(device: BlockDevice): Promise<void> {
+  /** Makes durable what was written. */
+  flush(device: BlockDevice): Promise<void> {
     const request = this.#requests[0] as BlockRequest;
     return new Promise((resolve) => {
       request.op = BlockOp.flush;

@@ -65,11 +65,13 @@ export async function benchStore(options: StoreBenchOptions, signal: AbortSignal
     const rounds: [LoadFigures, LoadFigures][] = [];
     for (let round = 0; round <= options.rounds; round++) {
       signal.throwIfAborted();
-      const inFile = await runner.run(file, load, options.seconds);
-      const pair: [LoadFigures, LoadFigures] = [
-        inFile,
-        await runner.run(cas, load, options.seconds),
-      ];
+      const run = async (device: BlockDevice): Promise<LoadFigures> => {
+        const figures = await runner.run(device, load, options.seconds);
+        // What one leaves to be written would be charged to the other.
+        await runner.flush(device);
+        return figures;
+      };
+      const pair: [LoadFigures, LoadFigures] = [await run(file), await run(cas)];
       // The first one warms up.
       if (round > 0) rounds.push(pair);
     }

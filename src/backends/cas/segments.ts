@@ -2,7 +2,7 @@
  * The segment files: numbered, written from the start to the end by one stream, then never again.
  *
  *     segments/00000001.seg     a segment
- *     segments/spare-00000007   room for the next ones: whole size, written or at least reserved
+ *     segments/spare-00000007   room for the next ones: of whole size, reserved
  *     segments/making-00000008  a spare that is not finished
  *
  * Invariants:
@@ -12,7 +12,6 @@
  * - Spares are what can be promised to writers: a write into one cannot run out of space.
  */
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { CasEngine } from '../../native.ts';
 import { type FileLayer, type StoreFile, withFile } from './file-layer.ts';
 
@@ -41,8 +40,6 @@ const NODE_SPARES = 2;
 /** What is moved leaves a spare to the checkpoint without which it frees nothing. */
 const LEFT_SPARES = { node: 0, moved: 1 };
 
-const ZEROES = new Uint8Array(1 << 20);
-
 export interface SegmentOptions {
   readonly segmentBytes: number;
   /** Most segment files, spares included. */
@@ -64,8 +61,6 @@ export class Segments {
   promisedSpares: () => number = () => 0;
   /** Why there is no spare, when making one failed. */
   shortage: Error | undefined;
-  /** Write new spares, so that syncs into them take less? That is a second write of every byte. */
-  writesSpares = true;
   readonly #files: FileLayer;
   readonly #engine: CasEngine;
   readonly #directory: string;
@@ -76,8 +71,6 @@ export class Segments {
   /** Files that are spares no more and in the table not yet. */
   #activating = 0;
   #making: Promise<void> | undefined;
-  /** Of spares for writes, how many somebody waits for. */
-  #urgentCount = 0;
   /** For more files, when that was last looked at. */
   #freeBytes = 0;
   #closed = false;
@@ -177,13 +170,12 @@ export class Segments {
   /**
    * Sees to it that there are spares. Does not throw: {@link shortage} tells what went wrong.
    *
-   * @param urgentCount writes need so many at once: their room is only reserved, not written
+   * @param count of spares that writes need
    */
-  async replenish(urgentCount = 0): Promise<void> {
-    this.#urgentCount = Math.max(this.#urgentCount, urgentCount);
+  async replenish(count = 0): Promise<void> {
     while (this.#making !== undefined) await this.#making;
     if (this.#closed) return;
-    this.#making = this.#makeSpares(urgentCount).finally(() => {
+    this.#making = this.#makeSpares(count).finally(() => {
       this.#making = undefined;
     });
     await this.#making;
@@ -200,9 +192,9 @@ export class Segments {
   /** Gives a segment's file back; its content is worthless. Nobody may read it any more. */
   async recycle(number: number): Promise<void> {
     const path = this.pathOf(number);
-    const isWhole = await this.#isWhole(number);
+    const isSpare = this.dataSpareCount < this.#options.spareCount && (await this.#fill(number));
     await this.forget(number);
-    if (isWhole && this.dataSpareCount < this.#options.spareCount) {
+    if (isSpare) {
       const name = this.#nextSpareName();
       await this.#files.rename(path, join(this.#directory, name));
       this.#spares.push(name);
@@ -224,10 +216,18 @@ export class Segments {
     this.table.clear();
   }
 
-  /** Has a file all of its room? Parts that are kept elsewhere may have given theirs back. */
-  async #isWhole(number: number): Promise<boolean> {
+  /**
+   * Reserves all room of a file: parts that are kept elsewhere may have given theirs back.
+   *
+   * @returns false when there is not so much
+   */
+  async #fill(number: number): Promise<boolean> {
     const { file } = this.table.get(number) ?? {};
-    return file !== undefined && (await file.dataBytes(0, this.segmentBytes)) === this.segmentBytes;
+    if (file === undefined) return false;
+    return file.allocate(this.segmentBytes).then(
+      () => true,
+      () => false,
+    );
   }
 
   #enter(number: number, stream: StreamName, usedBytes: number, file: StoreFile): Segment {
@@ -238,14 +238,13 @@ export class Segments {
     return segment;
   }
 
-  async #makeSpares(urgentCount: number): Promise<void> {
-    this.#urgentCount = urgentCount;
-    const wanted = RESERVED_SPARES + Math.max(urgentCount, this.#options.spareCount);
+  async #makeSpares(count: number): Promise<void> {
+    const wanted = RESERVED_SPARES + Math.max(count, this.#options.spareCount);
     while (this.#spares.length < wanted && this.canGrow && !this.#closed) {
       const name = this.#nextSpareName();
       const making = name.replace('spare', 'making');
       try {
-        await this.#makeSpare(making, this.table.size > 0);
+        await this.#makeSpare(making);
         await this.#files.rename(join(this.#directory, making), join(this.#directory, name));
         this.#spares.push(name);
         this.#freeBytes = await this.#files.freeBytes(this.#directory);
@@ -259,19 +258,9 @@ export class Segments {
     if (this.#spares.length === 0) this.shortage ??= noSpace();
   }
 
-  async #makeSpare(name: string, paced: boolean): Promise<void> {
+  async #makeSpare(name: string): Promise<void> {
     await withFile(this.#files.open(join(this.#directory, name), true), async (file) => {
       await file.allocate(this.segmentBytes);
-      // Syncing into written extents is several times as fast as into reserved ones.
-      for (let start = 0; start < this.segmentBytes; start += ZEROES.length) {
-        if (!this.writesSpares || this.dataSpareCount < this.#urgentCount || this.#closed) break;
-        const length = Math.min(ZEROES.length, this.segmentBytes - start);
-        const startMs = performance.now();
-        await file.write(ZEROES, length, start, true);
-        // Half of the disk's time is for others.
-        const tookMs = performance.now() - startMs;
-        if (paced && tookMs >= 1) await delay(tookMs);
-      }
       await file.sync();
     });
   }

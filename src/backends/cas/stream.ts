@@ -34,8 +34,6 @@ export class RecordStream {
   readonly #identity: { readonly store: Uint8Array; readonly epoch: number };
   readonly #onBroken: (error: Error) => void;
   #segment: Segment | undefined;
-  /** Syncs since the segment was begun, or the store opened. */
-  #syncCount = 0;
 
   /** @param onBroken called when what is behind could not be found any more: nothing may follow */
   constructor(
@@ -100,11 +98,6 @@ export class RecordStream {
     return this.#segments.segmentBytes - this.#segment.usedBytes;
   }
 
-  /** What a sync of the current segment makes durable, on average. */
-  get bytesPerSync(): number {
-    return (this.#segment?.usedBytes ?? 0) / Math.max(1, this.#syncCount);
-  }
-
   /** Is there room for a record of `sizeBytes`? */
   fits(sizeBytes: number): boolean {
     return this.roomBytes >= sizeBytes;
@@ -116,7 +109,6 @@ export class RecordStream {
     const next = await this.#segments.activate(this.name);
     if (this.#segment !== undefined) this.#segment.sealed = true;
     this.#segment = next;
-    this.#syncCount = 0;
   }
 
   /** Prepares the header of the next record. */
@@ -174,9 +166,7 @@ export class RecordStream {
 
   /** Tells that everything before a position is durable. */
   confirm(position: StreamPosition): void {
-    if (position.sequence <= this.#durable.sequence) return;
-    this.#durable = position;
-    this.#syncCount++;
+    if (position.sequence > this.#durable.sequence) this.#durable = position;
   }
 }
 

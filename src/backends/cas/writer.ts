@@ -39,11 +39,6 @@ import type { RecordStream } from './stream.ts';
 const INLINE_MAX = 8;
 /** While a record is being written, so many blocks are worth a batch before anybody asks for it. */
 const EAGER_COUNT = 64;
-/**
- * Where a sync makes more durable than that, on average, writing a segment's file beforehand costs
- * about as much time as it saves.
- */
-const LITTLE_BYTES = 128 << 10;
 /** What one dirty block, or a trim, may take of the log at most: a record of its own. */
 const BLOCK_BYTES_MAX = recordSizeMax(1, BLOCK_SIZE);
 const TRIM_BYTES_MAX = recordSizeMax(1, 0);
@@ -297,11 +292,9 @@ export class Writer {
   }
 
   async #advance(): Promise<void> {
-    const { log, segments } = this.#parts;
     await this.log.drain();
-    segments.writesSpares = log.bytesPerSync < LITTLE_BYTES;
-    await log.advance();
-    void segments.replenish();
+    await this.#parts.log.advance();
+    void this.#parts.segments.replenish();
   }
 
   async #logNote({ text, logged }: Note, buffer: Uint8Array): Promise<void> {

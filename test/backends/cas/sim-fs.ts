@@ -185,6 +185,7 @@ export class SimFs implements FileLayer {
       async allocate(size) {
         check('allocate');
         inode.extend(size);
+        for (const page of pagesOf(0, size, false)) inode.holes.delete(page);
         trace.push({ op: 'size', inode: number, size });
       },
       async punch(position, length) {

@@ -244,14 +244,18 @@ describe('a store that keeps some of its parts in blobs only', () => {
     await again.close();
   });
 
-  it('does not make a spare of a file with holes', async () => {
-    const { store } = await openFull();
+  it('reserves the room of a file with holes before it is a spare', async () => {
+    const { store, files } = await openFull();
     const { segments } = store;
     // Otherwise there are enough spares without it.
     await segments.activate('moved');
     const { spareCount } = segments;
+    files.fault = (op) => (op === 'allocate' ? 'ENOSPC' : undefined);
     await segments.recycle(await findSparse(store));
     expect(segments.spareCount).toBe(spareCount);
+    files.fault = () => undefined;
+    await segments.recycle(await findSparse(store));
+    expect(segments.spareCount).toBe(spareCount + 1);
     await abandon(store);
   });
 

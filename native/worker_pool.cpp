@@ -32,11 +32,18 @@ int Move(Operation* operation) {
 // Not by fstat: it asks for the time of change as well, and a file whose time somebody has seen gets
 // a new one by its next write. Each flush would then write the inode too.
 int CheckIsWhole(int fd, uint64_t least_size) {
-  struct statx stats {};
-  if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_NLINK | STATX_SIZE, &stats) < 0) return errno;
-  if (!S_ISREG(stats.stx_mode)) return 0;
-  if (stats.stx_nlink == 0) return ENOENT;
-  return stats.stx_size < least_size ? EIO : 0;
+  struct statx found {};
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_NLINK | STATX_SIZE, &found) < 0) {
+    // Older sandboxes forbid what they do not know.
+    struct stat stats {};
+    if (fstat(fd, &stats) < 0) return errno;
+    found.stx_mode = static_cast<uint16_t>(stats.st_mode);
+    found.stx_nlink = static_cast<uint32_t>(stats.st_nlink);
+    found.stx_size = static_cast<uint64_t>(stats.st_size);
+  }
+  if (!S_ISREG(found.stx_mode)) return 0;
+  if (found.stx_nlink == 0) return ENOENT;
+  return found.stx_size < least_size ? EIO : 0;
 }
 
 int Flush(const Operation* operation) {

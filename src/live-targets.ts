@@ -60,7 +60,7 @@ export class LiveTargets {
     if (moved === undefined) return;
     throw new StartupError(
       moved,
-      'reload twice: remove the other target first; if its storage hangs, restart the server',
+      'reload twice: remove the other target first; if its storage hangs, wait until it is closed',
     );
   }
 

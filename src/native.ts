@@ -99,7 +99,7 @@ export interface CasEngine {
     outOffset: number,
   ): Promise<number>;
   locate(words: Uint32Array, index: number, out: Uint32Array): Promise<number>;
-  distrust(words: Uint32Array, index: number): void;
+  distrust(segment: number, place: number): void;
   check(record: Uint8Array, frames: boolean): number;
   verify(record: Uint8Array): Promise<number>;
   seal(record: Uint8Array): void;

@@ -208,7 +208,7 @@ Napi::Value CasEngine::Locate(const Napi::CallbackInfo& info) {
 }
 
 void CasEngine::Distrust(const Napi::CallbackInfo& info) {
-  engine_.Distrust(HashAt(info[0], info[1]));
+  engine_.Distrust({Number(info[0]), Number(info[1])});
 }
 
 namespace {

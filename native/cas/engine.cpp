@@ -10,6 +10,8 @@ namespace aoe::cas {
 
 namespace {
 
+uint64_t KeyOf(uint32_t segment, uint32_t place) { return uint64_t{segment} << 32 | place; }
+
 uint64_t Fingerprint(const uint8_t* hash) {
   uint64_t value = 0;
   std::memcpy(&value, hash, sizeof value);
@@ -161,7 +163,8 @@ bool Engine::FindDuplicate(const uint8_t* hash, bool may_block, Entry* entry, bo
   if (address == nullptr || !sources_.Trusted(address->segment)) return false;
   const int error = entries_.Read(*address, may_block, entry);
   *would_block = error == EAGAIN;
-  return error == 0 && HasFrame(entry->kind) && SameHash(entry->hash, hash);
+  if (error != 0 || !HasFrame(entry->kind) || !SameHash(entry->hash, hash)) return false;
+  return damaged_.empty() || !damaged_.contains(KeyOf(entry->segment, entry->place));
 }
 
 void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
@@ -176,7 +179,7 @@ void Engine::EnforceLimit(uint32_t newest_segment) {
   if (index_.bytes() <= index_bytes_max_ || marking_) return;
   uint32_t oldest = newest_segment;
   index_.Filter([&](const EntryAddress& address) {
-    if (address.segment != 0) oldest = std::min(oldest, address.segment);
+    oldest = std::min(oldest, address.segment);
     return true;
   });
   const uint32_t first_kept = oldest + (newest_segment - oldest) / 8 + 1;
@@ -211,11 +214,9 @@ bool Engine::Locate(const uint8_t* hash, FrameLocation* location) {
   return true;
 }
 
-void Engine::Distrust(const uint8_t* hash) {
+void Engine::Distrust(FrameLocation location) {
   std::lock_guard lock(mutex_);
-  EntryAddress* address = index_.Find(Fingerprint(hash));
-  // The slot stays, with its mark; no segment has the number 0.
-  if (address != nullptr) address->segment = 0;
+  damaged_.insert(KeyOf(location.segment, location.place));
 }
 
 void Engine::Seal(uint8_t* record) {

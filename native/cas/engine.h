@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <unordered_set>
 
 #include "dedup_index.h"
 #include "entry_reader.h"
@@ -60,8 +61,8 @@ class Engine {
   // Looks up where a frame is by its hash alone. May block.
   bool Locate(const uint8_t* hash, FrameLocation* location);
 
-  // Forgets where the frame of a hash is, as it is damaged there: no duplicate may rely on it.
-  void Distrust(const uint8_t* hash);
+  // Remembers that a frame is damaged: no duplicate may rely on it.
+  void Distrust(FrameLocation location);
 
   // Checks a record of which `available` bytes are there: header and entries suffice unless
   // `frames` asks for each frame, too.
@@ -108,6 +109,7 @@ class Engine {
   CompressionGate block_gate_;
   CompressionGate node_gate_;
   DedupIndex marked_unindexed_;
+  std::unordered_set<uint64_t> damaged_;  // keys of locations; numbers of segments come once
   bool marking_ = false;
 };
 

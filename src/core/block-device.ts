@@ -110,8 +110,8 @@ export interface BlockDevice {
   /** Starts everything gathered. Call once after a batch of submissions. */
   kick(): void;
   /**
-   * Would a flush that is submitted now be executed after `write`, a write or trim that has not
-   * come back, and so cover it as well? A device without this never promises it.
+   * Would a flush that is submitted now be executed, and come back, after `write`, a write or trim
+   * that has not come back, and so cover it as well? A device without this never promises it.
    */
   flushCovers?(write: BlockRequest): boolean;
   /** Looks whether the storage below has grown. @returns true when `sizeBytes` changed */

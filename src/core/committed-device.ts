@@ -126,7 +126,7 @@ export class CommittedDevice extends DeviceLayer implements Completer {
   }
 
   #mayRide(): boolean {
-    if (this.#lone === undefined || this.writeCache) return false;
+    if (this.#lone === undefined || this.writeCache || this.#failed) return false;
     if (this.#flushing || this.#waiting.length > 0) return false;
     return this.below.flushCovers?.(this.#lone) ?? false;
   }

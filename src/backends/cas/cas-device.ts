@@ -121,6 +121,8 @@ export class CasDevice implements BlockDevice {
     this.#forget(first, last - first);
     const done = (status: BlockStatus) => request.complete(status);
     this.#parts.writer.trim({ volume: this.#volume, lba: first, count: last - first, done });
+    // It may be submitted from a completion, behind which no kick comes.
+    queueMicrotask(this.#kickWriter);
     return true;
   }
 
@@ -157,18 +159,25 @@ export class CasDevice implements BlockDevice {
     this.#making = true;
     await segments.replenish(writer.promisedSpares + 1);
     const isLogged = writer.reservedBytes === 0;
-    if (!writer.hasRoom && isLogged && !(await this.#makesRoom()) && !writer.hasRoom) {
-      for (const { request } of this.#held.splice(0)) request.complete(BlockStatus.noSpace);
+    if (!writer.hasRoom && isLogged) {
+      const lateCount = this.#lateCount();
+      if (lateCount > 0) this.#refuse(lateCount);
+      else if (!(await this.#parts.makeRoom()) && !writer.hasRoom) this.#refuse(this.#held.length);
     }
     this.#making = false;
     // What is still to be logged may turn out to take less than reserved: the writer will tell.
     if (isLogged || writer.hasRoom) this.#retry();
   }
 
-  async #makesRoom(): Promise<boolean> {
-    const [first] = this.#held;
-    const isLate = first !== undefined && performance.now() - first.sinceMs > HELD_MS_MAX;
-    return !isLate && (await this.#parts.makeRoom());
+  /** How many of those held have waited long enough; they are the first. */
+  #lateCount(): number {
+    const untilMs = performance.now() - HELD_MS_MAX;
+    const index = this.#held.findIndex(({ sinceMs }) => sinceMs >= untilMs);
+    return index === -1 ? this.#held.length : index;
+  }
+
+  #refuse(count: number): void {
+    for (const { request } of this.#held.splice(0, count)) request.complete(BlockStatus.noSpace);
   }
 
   #zeroRange(offset: number, length: number): boolean {

@@ -135,7 +135,10 @@ class SharedDevice implements BlockDevice {
   async close(): Promise<void> {
     const release = this.#release;
     this.#release = undefined;
-    await this.#below.close();
-    await release?.();
+    try {
+      await this.#below.close();
+    } finally {
+      await release?.();
+    }
   }
 }

@@ -165,14 +165,16 @@ export class LogWriter {
     const { log } = this.#parts;
     try {
       while (!this.failed && (this.#pending.length > 0 || this.#mustSync())) {
-        const record = this.#pending.shift();
+        // It stays there until it is written: duplicates are looked for in its buffer.
+        const record = this.#pending[0];
         if (record === undefined) {
           await log.sync();
         } else {
-          const sync = this.#pending.length === 0 && this.#mustSync();
+          const sync = this.#pending.length === 1 && this.#mustSync();
           const { buffer, length, offset, segment } = record;
           const aheadBytes = sync ? this.#prepareAhead(record) : 0;
           await segment.file.write(buffer, length + aheadBytes, offset, sync);
+          this.#pending.shift();
           this.#written(record);
           if (sync) {
             const end = { segment: segment.number, offset: offset + length };

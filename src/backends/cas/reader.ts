@@ -21,6 +21,7 @@ import type { Volume } from './volume.ts';
 
 const READ_OK = 0;
 const WOULD_BLOCK = 1;
+const DAMAGED = 2;
 const GONE = 3;
 /** A collection that runs may move a frame between two looks, but hardly three times. */
 const LOOKS_MAX = 3;
@@ -137,12 +138,13 @@ export class BlockReader {
     for (let look = 0; look < LOOKS_MAX; look++) {
       const [segment, place] = [location[0] as number, location[1] as number];
       const read = () => this.#engine.read(segment, place, kind, hash, 0, out, outOffset);
-      let result: number | undefined;
-      result = this.#engine.readNow(segment, place, kind, hash, 0, out, outOffset);
+      let result = this.#engine.readNow(segment, place, kind, hash, 0, out, outOffset);
       if (result === WOULD_BLOCK) result = await read();
       if (result !== READ_OK && result !== GONE) {
-        result = await this.frames?.restored(segment, frameOffset(place), read);
+        result = (await this.frames?.restored(segment, frameOffset(place), read)) ?? result;
       }
+      // Who writes the same again must not be told that it is there.
+      if (result === DAMAGED) this.#engine.distrust(segment, place);
       if (result === READ_OK) {
         this.frames?.touch(segment, place);
         if (look > 0) refreshHint(words, child, hash, location);
@@ -152,8 +154,6 @@ export class BlockReader {
       await this.whenIndexed();
       if ((await this.#engine.locate(hash, 0, location)) === 0) break;
     }
-    // Who writes the same again must not be told that it is there.
-    this.#engine.distrust(hash, 0);
     throw new DamageError(hexOf(hash, 0));
   }
 }

@@ -224,10 +224,13 @@ export class Segments {
   async #fill(number: number): Promise<boolean> {
     const { file } = this.table.get(number) ?? {};
     if (file === undefined) return false;
-    return file.allocate(this.segmentBytes).then(
-      () => true,
-      () => false,
-    );
+    try {
+      await file.allocate(this.segmentBytes);
+      await file.sync();
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   #enter(number: number, stream: StreamName, usedBytes: number, file: StoreFile): Segment {

@@ -307,7 +307,7 @@ export class CasStore {
     await this.log.syncFound();
     await this.segments.tidy();
     for (const number of leftovers) await this.segments.forget(number);
-    // Into written spares syncs are several times as fast: worth waiting for, once in a store's life.
+    // What is written at once would have to wait for it.
     if (this.segments.spareCount === 0) await this.segments.replenish();
     await this.checkpoint();
     // Only now: the superblock before the last may have needed them.

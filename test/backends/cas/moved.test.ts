@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
-import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import { Journal, partName } from '../../../src/backends/cas/remote/journal.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
 import { segmentName } from '../../../src/backends/cas/segments.ts';
@@ -14,26 +13,8 @@ import {
   WAIT,
 } from './remote/remote-store.ts';
 import { TraceBlobs } from './remote/trace-blobs.ts';
-import { CrashWalk, type DiskState, SimFs, seededRandom } from './sim-fs.ts';
-import { abandon, blockOf } from './tiny-store.ts';
-
-const ROUNDS = 4;
-
-/** Overwrites a volume again and again but for a few blocks of each round. @returns its seeds */
-async function makeGarbage(store: CasStore): Promise<number[]> {
-  const client = await openVolume(store);
-  const seeds: number[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    for (let lba = 2 * round; lba < BLOCK_COUNT; lba++) {
-      const seed = 1000 * (round + 1) + 2 * lba;
-      seeds[lba] = seed;
-      await client.write(lba * BLOCK_SIZE, blockOf(seed));
-    }
-    await client.flush();
-  }
-  await store.checkpoint();
-  return seeds;
-}
+import { crashStates, SimFs } from './sim-fs.ts';
+import { abandon, makeGarbage } from './tiny-store.ts';
 
 /**
  * Collects a store, and begins a checkpoint while frames are being moved: more of them are written
@@ -69,17 +50,6 @@ async function checkpointBesideCollection(
   await checkpoint;
 }
 
-/** What power cuts leave on a disk at the marks in its trace, when all that was not synced is lost. */
-function crashStates(files: SimFs): { readonly disk: DiskState; readonly mark: number }[] {
-  const walk = new CrashWalk(files.base, seededRandom(1));
-  const states: { disk: DiskState; mark: number }[] = [];
-  for (const entry of files.trace) {
-    if (entry.op === 'mark') states.push({ disk: walk.crash('none'), mark: entry.value as number });
-    walk.step(entry);
-  }
-  return states;
-}
-
 /** Is all that the journal names on the disk, byte for byte? */
 async function expectOnDisk(disk: SimFs, blobs: TraceBlobs): Promise<void> {
   const { segments } = (await Journal.read(blobs)).image;
@@ -103,7 +73,8 @@ describe('what a collection moves while a checkpoint is made', () => {
     const blobs = new TraceBlobs();
     const files = new SimFs();
     const store = await openRemote(files, blobs, { delayMs: 1 }, { checkpointBytes: 1 << 30 });
-    const seeds = await makeGarbage(store);
+    const seeds = await makeGarbage(await openVolume(store), BLOCK_COUNT, 4);
+    await store.checkpoint();
     blobs.onChange = (count) => files.mark(count);
     await checkpointBesideCollection(store, async (generation) => {
       const stored = async () => (await Journal.read(blobs)).image.superblock?.generation;

@@ -307,6 +307,17 @@ function failure(code: string, path: string): Error {
   return Object.assign(new Error(`${code}: ${path}`), { code });
 }
 
+/** What power cuts leave on a disk at the marks in its trace, when all that was not synced is lost. */
+export function crashStates(files: SimFs): { readonly disk: DiskState; readonly mark: number }[] {
+  const walk = new CrashWalk(files.base, seededRandom(1));
+  const states: { disk: DiskState; mark: number }[] = [];
+  for (const entry of files.trace) {
+    if (entry.op === 'mark') states.push({ disk: walk.crash('none'), mark: entry.value as number });
+    walk.step(entry);
+  }
+  return states;
+}
+
 /** A generator of random numbers in [0, 1) that repeats for a seed. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;

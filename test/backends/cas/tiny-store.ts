@@ -39,6 +39,24 @@ export function openTiny(files: SimFs, options: Partial<StoreOptions> = {}): Pro
   return openCasStore('/store', { ...TINY, files, ...options });
 }
 
+/** Overwrites blocks again and again but for a few of each round. @returns their seeds */
+export async function makeGarbage(
+  client: DeviceClient,
+  blockCount: number,
+  rounds: number,
+): Promise<number[]> {
+  const seeds: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    for (let lba = 2 * round; lba < blockCount; lba++) {
+      const seed = 1000 * (round + 1) + 2 * lba;
+      seeds[lba] = seed;
+      await client.write(lba * BLOCK_SIZE, blockOf(seed));
+    }
+    await client.flush();
+  }
+  return seeds;
+}
+
 /** Lets go of a store as a crash does: nothing is written out. */
 export async function abandon(store: CasStore): Promise<void> {
   await store.abandonRemote();

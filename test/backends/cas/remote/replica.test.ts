@@ -5,7 +5,7 @@ import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
 import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import type { Segment } from '../../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
-import { CrashWalk, type DiskState, SimFs, seededRandom } from '../sim-fs.ts';
+import { crashStates, SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf } from '../tiny-store.ts';
 import {
   BLOCK_COUNT,
@@ -47,17 +47,6 @@ async function work(
     if (random() < collectShare) await collect(store, { liveMax: 0.8 });
   }
   return history;
-}
-
-/** What power cuts leave on a disk at the marks in its trace, when all that was not synced is lost. */
-function crashStates(files: SimFs): { readonly disk: DiskState; readonly mark: number }[] {
-  const walk = new CrashWalk(files.base, seededRandom(1));
-  const states: { disk: DiskState; mark: number }[] = [];
-  for (const entry of files.trace) {
-    if (entry.op === 'mark') states.push({ disk: walk.crash('none'), mark: entry.value as number });
-    walk.step(entry);
-  }
-  return states;
 }
 
 /** Is all of the durable log in the blobs? */

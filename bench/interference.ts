@@ -8,7 +8,13 @@ import { BYTES_PER_SECOND_MAX } from '../src/stores/served-stores.ts';
 import { StoreActions } from '../src/stores/store-actions.ts';
 import { ScratchDirectory } from './scratch.ts';
 import { median } from './statistics.ts';
-import { BLOCK, type LoadFigures, LoadRunner, type StoreLoad } from './store-load.ts';
+import {
+  BLOCK,
+  type LoadFigures,
+  LoadRunner,
+  type PairOptions,
+  type StoreLoad,
+} from './store-load.ts';
 
 const VOLUME_BYTES = 2 ** 36;
 /** Of the volume, what is filled and read. */
@@ -49,17 +55,8 @@ const WORKS: readonly Work[] = [
   },
 ];
 
-export interface InterferenceOptions {
-  /** Where the store is made. */
-  readonly disk: string;
-  readonly rounds: number;
-  readonly seconds: number;
-  /** Only what has it in its name. */
-  readonly only: string;
-}
-
 export async function benchInterference(
-  { disk, rounds, seconds, only }: InterferenceOptions,
+  { disk, rounds, seconds, only }: PairOptions,
   signal: AbortSignal,
 ): Promise<void> {
   await using scratch = await ScratchDirectory.create(disk);

@@ -8,7 +8,6 @@ import { type Bench, type Comparison, compare } from './compare.ts';
 import { garbage } from './garbage.ts';
 import type { GrowthOptions } from './growth.ts';
 import { Images } from './images.ts';
-import type { InterferenceOptions } from './interference.ts';
 import { compile, Load, ROOT } from './load.ts';
 import { Network } from './network.ts';
 import type { Place } from './process.ts';
@@ -17,6 +16,7 @@ import { ScratchDirectory } from './scratch.ts';
 import { SERVERS } from './servers.ts';
 import type { SnapshotBenchOptions } from './snapshots.ts';
 import { soak } from './soak.ts';
+import type { PairOptions } from './store-load.ts';
 import { GROUP_NAMES, quickWorkloads, workloadsOf } from './workloads.ts';
 
 interface CommonOptions {
@@ -40,13 +40,6 @@ interface AgreeOptions extends CommonOptions {
 
 interface SoakOptions extends CommonOptions {
   minutes: number;
-}
-
-interface StoreOptions {
-  disk: string;
-  rounds: number;
-  seconds: number;
-  only: string;
 }
 
 interface Tools {
@@ -85,13 +78,8 @@ function createProgram(): Command {
     .option('--rounds <count>', 'runs of each generator', positive)
     .option('--seconds <count>', 'measured in each run', positive)
     .action(runAgree);
-  program
-    .command('store')
+  withPairOptions(program.command('store'))
     .description('compare the content-addressed store to a file, in one process')
-    .option('--rounds <count>', 'pairs of runs', positive, FULL.rounds)
-    .option('--seconds <count>', 'measured in each run', positive, FULL.seconds)
-    .option('--only <text>', 'loads whose name contains it', '')
-    .option('--disk <directory>', 'for the image and the store', '/var/tmp')
     .action(runStore);
   program
     .command('amplification')
@@ -112,13 +100,8 @@ function createProgram(): Command {
     .option('--gib <count>', 'size of all volumes together', positive, 64)
     .option('--disk <directory>', 'for the store', '/var/tmp')
     .action(runGrowth);
-  program
-    .command('interference')
+  withPairOptions(program.command('interference'))
     .description('show what clients notice of background work on a content-addressed store')
-    .option('--rounds <count>', 'pairs of runs', positive, FULL.rounds)
-    .option('--seconds <count>', 'measured in each run', positive, FULL.seconds)
-    .option('--only <text>', 'loads whose name contains it', '')
-    .option('--disk <directory>', 'for the store', '/var/tmp')
     .action(runInterference);
   withCommonOptions(program.command('soak'))
     .description('watch the memory of aoe-server under full load')
@@ -128,6 +111,15 @@ function createProgram(): Command {
     .description('show what the JavaScript of aoe-server allocates for a request')
     .action(runGarbage);
   return program;
+}
+
+/** For loads of a store in this process, each measured in pairs. */
+function withPairOptions(command: Command): Command {
+  return command
+    .option('--rounds <count>', 'pairs of runs', positive, FULL.rounds)
+    .option('--seconds <count>', 'measured in each run', positive, FULL.seconds)
+    .option('--only <text>', 'loads whose name contains it', '')
+    .option('--disk <directory>', 'for the store, and the image', '/var/tmp');
 }
 
 function withCommonOptions(command: Command): Command {
@@ -198,13 +190,13 @@ async function runGrowth(options: GrowthOptions): Promise<void> {
   await benchGrowth(options, interruption.signal);
 }
 
-async function runInterference(options: InterferenceOptions): Promise<void> {
+async function runInterference(options: PairOptions): Promise<void> {
   useAddon();
   const { benchInterference } = await import('./interference.ts');
   await benchInterference(options, interruption.signal);
 }
 
-async function runStore(options: StoreOptions): Promise<void> {
+async function runStore(options: PairOptions): Promise<void> {
   useAddon();
   const { benchStore } = await import('./store.ts');
   await benchStore(options, interruption.signal);

@@ -29,6 +29,16 @@ export interface StoreLoad {
   readonly rangeBytes: number;
 }
 
+/** Of benches that measure in pairs of runs. */
+export interface PairOptions {
+  /** Where images and stores are made. */
+  readonly disk: string;
+  readonly rounds: number;
+  readonly seconds: number;
+  /** Only loads whose name contains it. */
+  readonly only: string;
+}
+
 export interface LoadFigures {
   readonly requestsPerSecond: number;
   readonly mbPerSecond: number;

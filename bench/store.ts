@@ -8,7 +8,13 @@ import { openFileDevice } from '../src/backends/file.ts';
 import type { BlockDevice } from '../src/core/block-device.ts';
 import { ScratchDirectory } from './scratch.ts';
 import { median } from './statistics.ts';
-import { BLOCK, type LoadFigures, LoadRunner, type StoreLoad } from './store-load.ts';
+import {
+  BLOCK,
+  type LoadFigures,
+  LoadRunner,
+  type PairOptions,
+  type StoreLoad,
+} from './store-load.ts';
 
 const MIB = 1 << 20;
 const SIZE = 1024 * MIB;
@@ -43,16 +49,7 @@ const LOADS: readonly StoreLoad[] = [
   { ...RANDOM_WRITE, name: 'cached reads, depth 64', op: 'read', rangeBytes: CACHED },
 ];
 
-export interface StoreBenchOptions {
-  /** Where images and stores are made. */
-  readonly disk: string;
-  readonly rounds: number;
-  readonly seconds: number;
-  /** Only loads whose name contains it. */
-  readonly only: string;
-}
-
-export async function benchStore(options: StoreBenchOptions, signal: AbortSignal): Promise<void> {
+export async function benchStore(options: PairOptions, signal: AbortSignal): Promise<void> {
   await using scratch = await ScratchDirectory.create(options.disk);
   using runner = new LoadRunner();
   console.log(`${'4 KiB and 64 KiB requests'.padEnd(38)}    file     cas  unit  ratio  (pairs)`);

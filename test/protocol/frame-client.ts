@@ -96,7 +96,7 @@ export class FrameClient implements AsyncDisposable {
     this.#frames.length = 0;
     this.send(...all);
     if (replyCount > 0) await this.#waitFor(replyCount);
-    // The scheduler may let the fence overtake another frame once: then a second one finds it.
+    // A reply may come right behind the fence's, and be counted before it is seen: a second finds it.
     for (let fences = 1; fences <= FENCES_MAX; fences++) {
       await this.#pass();
       const strayCount = this.#receivedCount() - before - this.#frames.length - fences;
@@ -140,6 +140,10 @@ export class FrameClient implements AsyncDisposable {
     // Nothing but our own frames shall cross this link.
     await run('sysctl', ['-qw', `net.ipv6.conf.${this.interfaceName}.disable_ipv6=1`]);
     await run('ip', ['link', 'set', this.interfaceName, 'up']);
+    // A sender that the scheduler moves leaves frames in the queues of two processors, and the
+    // later may overtake. With one queue for each end, what was sent last arrives last.
+    await run('sh', ['-c', useOneQueue(this.interfaceName)]);
+    await namespace.run('sh', ['-c', useOneQueue(interfaceName)]);
     // Before the other end is up, so that nothing that comes from there is missed.
     this.#open();
     await namespace.run('ip', ['link', 'set', interfaceName, 'up']);
@@ -202,6 +206,10 @@ export class FrameClient implements AsyncDisposable {
     const path = `/sys/class/net/${this.interfaceName}/statistics/rx_packets`;
     return Number(readFileSync(path, 'utf8'));
   }
+}
+
+function useOneQueue(interfaceName: string): string {
+  return `echo 1 > /sys/class/net/${interfaceName}/queues/rx-0/rps_cpus`;
 }
 
 function answers(frame: Buffer, request: Buffer): boolean {

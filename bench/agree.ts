@@ -1,7 +1,7 @@
 /** Does another load generator see the same server? */
 import type { Bench } from './compare.ts';
 import { compile, type Duration } from './load.ts';
-import { LOAD_INTERFACE } from './network.ts';
+import type { Link } from './network.ts';
 import { inPlace, type Place, run } from './process.ts';
 import { SERVERS } from './servers.ts';
 import { median } from './statistics.ts';
@@ -35,11 +35,11 @@ export async function agree(
   for (const workload of COMPARED) {
     const ours: Observation[] = [];
     const theirs: Observation[] = [];
-    await withVblade(bench, workload, async () => {
+    await withVblade(bench, workload, async (link) => {
       for (let round = 0; round < roundCount; round++) {
-        const result = await bench.load.run(workload, duration);
+        const result = await bench.load.run(link, workload, duration);
         ours.push({ requestsPerS: result.requests_per_s, p50Us: result.p50_us });
-        theirs.push(await runOther(other, loadPlace, workload, duration, bench.signal));
+        theirs.push(await runOther(other, loadPlace, link, workload, duration));
       }
     });
     const cells = [...ratio(ours, theirs, 'requestsPerS'), ...ratio(ours, theirs, 'p50Us')];
@@ -51,16 +51,18 @@ export async function agree(
 async function withVblade(
   bench: Bench,
   workload: Workload,
-  body: () => Promise<void>,
+  body: (link: Link) => Promise<void>,
 ): Promise<void> {
   await bench.network.setMtu(workload.mtu);
-  const images = await bench.images.prepare(workload, bench.signal);
+  const images = await bench.images.prepare(workload, 'vblade', bench.signal);
   const vblade = SERVERS.find(({ name }) => name === 'vblade');
   const { serverPlace: place, directory } = bench;
-  const processes = (await vblade?.start({ place, workload, images, directory })) ?? [];
+  const link = bench.network.link(0);
+  const options = { place, interfaceName: link.server, workload, images, directory };
+  const processes = (await vblade?.start(options)) ?? [];
   try {
-    await bench.load.waitForTargets(workload);
-    await body();
+    await bench.load.waitForTargets(link, workload);
+    await body(link);
   } finally {
     for (const process of processes) await process[Symbol.asyncDispose]();
   }
@@ -69,17 +71,16 @@ async function withVblade(
 async function runOther(
   program: string,
   place: Place,
+  link: Link,
   { mode, sectors, depth }: Workload,
   { warmupSeconds, seconds }: Duration,
-  signal: AbortSignal,
 ): Promise<Observation> {
   // It has no warm-up of its own and takes whole seconds.
   const time = Math.max(1, Math.round(warmupSeconds + seconds));
   const options = ['-m', mode, '-n', `${sectors}`, '-q', `${depth}`, '-t', `${time}`];
-  const args = [...options, LOAD_INTERFACE, '1.0'];
+  const args = [...options, link.load, '1.0'];
   const output = await run(...inPlace(place, program, args), {
     timeoutMs: (time + 30) * 1000,
-    signal,
   });
   const result = JSON.parse(output) as { iops: number; p50_us: number };
   return { requestsPerS: result.iops, p50Us: result.p50_us };

@@ -1,7 +1,7 @@
 /** Runs servers in turn, A B C A B C, so that what disturbs the machine disturbs them alike. */
 import { dropCaches, type Images } from './images.ts';
 import type { Duration, Load, LoadResult } from './load.ts';
-import type { Network } from './network.ts';
+import type { Link, Network } from './network.ts';
 import { cpuSeconds, type Memory, memoryOf, type Place, type ServerProcess } from './process.ts';
 import type { Server } from './servers.ts';
 import { median } from './statistics.ts';
@@ -43,7 +43,11 @@ export interface Comparison {
   faults: string[];
 }
 
-/** Never fails because of a server: what went wrong is in `faults`. */
+/**
+ * All servers run at once, each on a link of its own where nobody asks it anything but in its turn.
+ *
+ * Never fails because of a server: what went wrong is in `faults`.
+ */
 export async function compare(
   bench: Bench,
   workload: Workload,
@@ -52,75 +56,91 @@ export async function compare(
   roundCount: number,
 ): Promise<Comparison> {
   await bench.network.setMtu(workload.mtu);
-  const images = await bench.images.prepare(workload, bench.signal);
-  const rounds = new Map<Server, Measurement[]>(
-    servers.filter((server) => server.suits(workload)).map((server) => [server, []]),
-  );
+  const contenders = servers
+    .map((server, index) => new Contender(bench, server, workload, bench.network.link(index)))
+    .filter(({ server }) => server.suits(workload));
   const faults: string[] = [];
-  for (let round = 1; round <= roundCount; round++) {
-    for (const [server, measurements] of rounds) {
-      try {
-        measurements.push(await measure(bench, server, workload, images, duration));
-      } catch (error) {
-        bench.signal.throwIfAborted();
-        faults.push(`${server.name}: ${describeWorkload(workload)}: ${(error as Error).message}`);
-        rounds.delete(server);
+  try {
+    for (let round = 0; round <= roundCount; round++) {
+      for (const contender of contenders.filter(({ isFaulty }) => !isFaulty)) {
+        try {
+          await (round === 0 ? contender.start() : contender.measure(duration));
+        } catch (error) {
+          bench.signal.throwIfAborted();
+          faults.push(contender.explain(error as Error));
+        }
       }
     }
-  }
-  return { workload, summaries: summarize(rounds), faults };
-}
-
-async function measure(
-  bench: Bench,
-  server: Server,
-  workload: Workload,
-  images: readonly string[],
-  duration: Duration,
-): Promise<Measurement> {
-  const { serverPlace: place, directory } = bench;
-  const processes = await server.start({ place, workload, images, directory });
-  try {
-    await bench.load.waitForTargets(workload);
-    if (workload.cold) await dropCaches();
-    return await observe(processes, () => bench.load.run(workload, duration));
-  } catch (error) {
-    bench.signal.throwIfAborted();
-    const log = processes.map((process) => process.log).join('\n');
-    throw new Error(`${(error as Error).message}\n${log}`.trim(), { cause: error });
   } finally {
-    await stopAll(processes);
+    await Promise.all(contenders.map((contender) => contender[Symbol.asyncDispose]()));
+  }
+  return { workload, summaries: summarize(contenders.filter(({ isFaulty }) => !isFaulty)), faults };
+}
+
+/** A server with a workload. It is faulty from its first failure on. */
+class Contender implements AsyncDisposable {
+  readonly server: Server;
+  readonly measurements: Measurement[] = [];
+  isFaulty = false;
+  readonly #bench: Bench;
+  readonly #workload: Workload;
+  readonly #link: Link;
+  #processes: ServerProcess[] = [];
+
+  constructor(bench: Bench, server: Server, workload: Workload, link: Link) {
+    this.#bench = bench;
+    this.server = server;
+    this.#workload = workload;
+    this.#link = link;
+  }
+
+  /** Starts the server and loads it until it is as fast as it gets. */
+  async start(): Promise<void> {
+    const { images, signal, serverPlace: place, directory, load } = this.#bench;
+    const { name, needsImages, settlingSeconds: seconds } = this.server;
+    const workload = this.#workload;
+    this.#processes = await this.server.start({
+      interfaceName: this.#link.server,
+      images: needsImages ? await images.prepare(workload, name, signal) : [],
+      ...{ place, workload, directory },
+    });
+    await load.waitForTargets(this.#link, workload);
+    await load.run(this.#link, workload, { warmupSeconds: 0, seconds });
+  }
+
+  async measure(duration: Duration): Promise<void> {
+    if (this.#workload.cold) await dropCaches();
+    const pids = this.#processes.map((process) => process.pid);
+    const cpuBefore = cpuSeconds(pids);
+    const result = await this.#bench.load.run(this.#link, this.#workload, duration);
+    const cpu = cpuSeconds(pids) - cpuBefore;
+    if (result.errors + result.wrong + result.unanswered > 0) {
+      throw new Error(`requests failed: ${JSON.stringify(result)}`);
+    }
+    this.measurements.push({
+      ...result,
+      ...memoryOf(pids),
+      server_cpu_seconds_per_million: (cpu / result.requests_total) * 1e6,
+      server_cpu_share: cpu / result.elapsed_seconds,
+      load_cpu_share: result.cpu_seconds / result.elapsed_seconds,
+    });
+  }
+
+  /** From now on it is faulty. @returns what went wrong, with the end of the server's log */
+  explain({ message }: Error): string {
+    this.isFaulty = true;
+    const log = this.#processes.map((process) => process.log).join('\n');
+    return `${this.server.name}: ${describeWorkload(this.#workload)}: ${message}\n${log}`.trim();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#processes.map((process) => process[Symbol.asyncDispose]()));
   }
 }
 
-async function observe(
-  processes: readonly ServerProcess[],
-  load: () => Promise<LoadResult>,
-): Promise<Measurement> {
-  const pids = processes.map((process) => process.pid);
-  const cpuBefore = cpuSeconds(pids);
-  const result = await load();
-  const cpu = cpuSeconds(pids) - cpuBefore;
-  if (result.errors + result.wrong + result.unanswered > 0) {
-    throw new Error(`requests failed: ${JSON.stringify(result)}`);
-  }
-  return {
-    ...result,
-    ...memoryOf(pids),
-    server_cpu_seconds_per_million: (cpu / result.requests_total) * 1e6,
-    server_cpu_share: cpu / result.elapsed_seconds,
-    load_cpu_share: result.cpu_seconds / result.elapsed_seconds,
-  };
-}
-
-async function stopAll(processes: readonly ServerProcess[]): Promise<void> {
-  await Promise.all(processes.map((process) => process[Symbol.asyncDispose]()));
-}
-
-function summarize(rounds: ReadonlyMap<Server, readonly Measurement[]>): Summary[] {
-  const entries = [...rounds].filter(([, measurements]) => measurements.length > 0);
-  const baseline = entries.find(([server]) => server.name === BASELINE)?.[1];
-  return entries.map(([server, measurements]) => ({
+function summarize(contenders: readonly Contender[]): Summary[] {
+  const baseline = contenders.find(({ server }) => server.name === BASELINE)?.measurements;
+  return contenders.map(({ server, measurements }) => ({
     server: server.name,
     median: medianOf(measurements),
     ...(baseline && { ratio: ratioOf(measurements, baseline) }),

@@ -13,35 +13,52 @@ const DISK_SIZE = 1024 * MIB;
 /** Larger, so that a run does not come round to what it has read before. */
 const COLD_SIZE = 4096 * MIB;
 
-/** Image files, filled with random bytes so that none has holes. One set exists at a time. */
+/**
+ * Image files, filled with random bytes so that none has holes. Those of one shape exist at a time:
+ * a set for each server, because a server locks what it serves.
+ */
 export class Images {
   readonly #directories: Readonly<Record<Workload['storage'], string>>;
-  #key = '';
-  #paths: string[] = [];
+  #shape = '';
+  readonly #sets = new Map<string, readonly string[]>();
 
   /** @param directories on the storage to measure; removing them is up to their owner */
   constructor(directories: Readonly<Record<Workload['storage'], string>>) {
     this.#directories = directories;
   }
 
-  /** The images of a workload, one for each target; they stay until the next call. */
-  async prepare(workload: Workload, signal: AbortSignal): Promise<readonly string[]> {
+  /**
+   * The images of a workload, one for each target; they stay until another shape is asked for.
+   *
+   * @param owner names the server
+   */
+  async prepare(
+    workload: Workload,
+    owner: string,
+    signal: AbortSignal,
+  ): Promise<readonly string[]> {
     const { storage, targets, cold } = workload;
     const totalSize = storage === 'tmpfs' ? TMPFS_SIZE : cold ? COLD_SIZE : DISK_SIZE;
-    const key = `${storage} ${targets} ${totalSize}`;
-    if (key === this.#key) return this.#paths;
+    const shape = `${storage} ${targets} ${totalSize}`;
+    if (shape !== this.#shape) await this.#clear();
+    this.#shape = shape;
+    const known = this.#sets.get(owner);
+    if (known !== undefined) return known;
 
-    this.#key = '';
-    for (const path of this.#paths) await rm(path, { force: true });
-    this.#paths = Array.from({ length: targets }, (_, index) =>
-      join(this.#directories[storage], `target-${index}.img`),
+    const paths = Array.from({ length: targets }, (_, index) =>
+      join(this.#directories[storage], `${owner}-${index}.img`),
     );
-    for (const path of this.#paths) await fill(path, totalSize / targets, signal);
+    for (const path of paths) await fill(path, totalSize / targets, signal);
     // Filling leaves pages of megabytes in the cache, in which newer kernels look for the changed
     // bits at length. No image that has been in use for a while is cached like that.
     if (storage === 'disk') await dropCaches();
-    this.#key = key;
-    return this.#paths;
+    this.#sets.set(owner, paths);
+    return paths;
+  }
+
+  async #clear(): Promise<void> {
+    for (const path of [...this.#sets.values()].flat()) await rm(path, { force: true });
+    this.#sets.clear();
   }
 }
 

@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path';
-import { LOAD_INTERFACE } from './network.ts';
+import type { Link } from './network.ts';
 import { inPlace, type Place, run } from './process.ts';
 import type { Workload } from './workloads.ts';
 
@@ -59,14 +59,18 @@ export class Load {
   }
 
   /** Waits until every target of the workload answers. @throws {Error} when one does not */
-  async waitForTargets(workload: Workload): Promise<void> {
-    await this.run(workload, { warmupSeconds: 0, seconds: 0 });
+  async waitForTargets(link: Link, workload: Workload): Promise<void> {
+    await this.run(link, workload, { warmupSeconds: 0, seconds: 0 });
   }
 
-  async run(workload: Workload, { warmupSeconds, seconds }: Duration): Promise<LoadResult> {
+  async run(
+    link: Link,
+    workload: Workload,
+    { warmupSeconds, seconds }: Duration,
+  ): Promise<LoadResult> {
     const { mode, access, sectors, depth, targets, initiators } = workload;
     const options = {
-      interface: LOAD_INTERFACE,
+      interface: link.load,
       targets: `${SHELF}.0-${targets - 1}`,
       mode,
       access,
@@ -82,7 +86,7 @@ export class Load {
     const limitSeconds = DISCOVERY_SECONDS + FILL_SECONDS + warmupSeconds + seconds + DRAIN_SECONDS;
     // Status 1: the run is complete, but some requests failed; the result says which.
     const output = await run(...inPlace(this.#place, this.#program, args), {
-      timeoutMs: limitSeconds * 1000,
+      timeoutMs: Math.ceil(limitSeconds * 1000),
       signal: this.#signal,
       statuses: [0, 1],
     });

@@ -1,20 +1,29 @@
 import { existsSync } from 'node:fs';
 import { run } from './process.ts';
 
-/** Names of the two ends; in namespaces of their own they collide with nothing. */
-export const SERVER_INTERFACE = 'server0';
-export const LOAD_INTERFACE = 'load0';
+/** A veth pair. Names of its two ends; in namespaces of their own they collide with nothing. */
+export interface Link {
+  readonly server: string;
+  readonly load: string;
+}
 
-/** Two network namespaces joined by a veth pair, reachable from nowhere else. */
+/** Two network namespaces joined by veth pairs, reachable from nowhere else. */
 export class Network implements AsyncDisposable {
   readonly serverNamespace = `aoe-bench-${process.pid}-server`;
   readonly loadNamespace = `aoe-bench-${process.pid}-load`;
 
-  private constructor() {}
+  readonly links: readonly Link[];
 
-  static async create(): Promise<Network> {
+  private constructor(linkCount: number) {
+    this.links = Array.from({ length: linkCount }, (_, index) => ({
+      server: `server${index}`,
+      load: `load${index}`,
+    }));
+  }
+
+  static async create(linkCount: number): Promise<Network> {
     await removeAbandoned();
-    const network = new Network();
+    const network = new Network(linkCount);
     try {
       await network.#build();
     } catch (error) {
@@ -24,11 +33,18 @@ export class Network implements AsyncDisposable {
     return network;
   }
 
+  /** @throws {Error} there are fewer */
+  link(index: number): Link {
+    const link = this.links[index];
+    if (link === undefined) throw new Error(`there are ${this.links.length} links`);
+    return link;
+  }
+
   async setMtu(mtu: number): Promise<void> {
-    const ends = [
-      [this.serverNamespace, SERVER_INTERFACE],
-      [this.loadNamespace, LOAD_INTERFACE],
-    ] as const;
+    const ends = this.links.flatMap(({ server, load }) => [
+      [this.serverNamespace, server] as const,
+      [this.loadNamespace, load] as const,
+    ]);
     for (const [namespace, name] of ends) {
       await run('ip', ['-n', namespace, 'link', 'set', name, 'mtu', `${mtu}`, 'up']);
     }
@@ -47,9 +63,11 @@ export class Network implements AsyncDisposable {
       const noIpv6 = 'net.ipv6.conf.default.disable_ipv6=1';
       await run('ip', ['netns', 'exec', name, 'sysctl', '-qew', noIpv6]);
     }
-    const peer = ['peer', 'name', LOAD_INTERFACE, 'netns', this.loadNamespace];
-    const link = ['link', 'add', 'name', SERVER_INTERFACE, 'type', 'veth'];
-    await run('ip', ['-n', this.serverNamespace, ...link, ...peer]);
+    for (const { server, load } of this.links) {
+      const peer = ['peer', 'name', load, 'netns', this.loadNamespace];
+      const link = ['link', 'add', 'name', server, 'type', 'veth'];
+      await run('ip', ['-n', this.serverNamespace, ...link, ...peer]);
+    }
   }
 }
 

@@ -23,16 +23,18 @@ export async function observe<Report>(
   hear: (report: Report) => void,
 ): Promise<LoadResult> {
   await bench.network.setMtu(workload.mtu);
-  const images = await bench.images.prepare(workload, bench.signal);
+  const images = await bench.images.prepare(workload, 'observed', bench.signal);
   const { serverPlace: place, directory } = bench;
-  const configPath = await writeConfig({ place, workload, images, directory });
+  const link = bench.network.link(0);
+  const options = { place, interfaceName: link.server, workload, images, directory };
+  const configPath = await writeConfig(options);
   const args = aoeServerArgs(configPath, ['--import', join(import.meta.dirname, probe)]);
   await using server = new ServerProcess(place, process.execPath, args, 1);
   const lines = createInterface(server.child.stdio[3] as Readable);
   lines.on('line', (line) => hear(JSON.parse(line) as Report));
   try {
-    await bench.load.waitForTargets(workload);
-    return await bench.load.run(workload, duration);
+    await bench.load.waitForTargets(link, workload);
+    return await bench.load.run(link, workload, duration);
   } catch (error) {
     throw new Error(`${(error as Error).message}\n${server.log}`, { cause: error });
   }

@@ -47,8 +47,8 @@ interface Tools {
   loadPlace: Place;
 }
 
-const FULL = { rounds: 5, seconds: 3, warmupSeconds: 1 };
-const QUICK = { rounds: 3, seconds: 0.6, warmupSeconds: 0.4 };
+const FULL = { rounds: 5, seconds: 3, warmupSeconds: 0.3 };
+const QUICK = { rounds: 3, seconds: 0.6, warmupSeconds: 0.3 };
 
 const interruption = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -140,7 +140,7 @@ async function runCompare(groups: string[], options: CompareOptions): Promise<vo
 
   const comparisons: Comparison[] = [];
   try {
-    await withTools(options, async ({ bench }) => {
+    await withTools(options, servers.length, async ({ bench }) => {
       printHeading();
       for (const workload of workloads) {
         const duration = { warmupSeconds: defaults.warmupSeconds, seconds };
@@ -162,7 +162,7 @@ async function runAgree(options: AgreeOptions): Promise<void> {
     throw new Error('AOELOAD_C must name the source of the other generator');
   const { rounds = FULL.rounds, seconds = FULL.seconds } = options;
   const duration = { warmupSeconds: FULL.warmupSeconds, seconds };
-  await withTools(options, ({ bench, loadPlace }) =>
+  await withTools(options, 1, ({ bench, loadPlace }) =>
     agree(bench, source, loadPlace, duration, rounds),
   );
 }
@@ -203,16 +203,17 @@ async function runStore(options: PairOptions): Promise<void> {
 }
 
 async function runSoak({ minutes, ...options }: SoakOptions): Promise<void> {
-  await withTools(options, ({ bench }) => soak(bench, minutes * 60));
+  await withTools(options, 1, ({ bench }) => soak(bench, minutes * 60));
 }
 
 async function runGarbage(options: CommonOptions): Promise<void> {
-  await withTools(options, ({ bench }) => garbage(bench));
+  await withTools(options, 1, ({ bench }) => garbage(bench));
 }
 
 /** Makes what every command needs, and takes it away again whatever happens. */
 async function withTools(
   options: CommonOptions,
+  linkCount: number,
   body: (tools: Tools) => Promise<void>,
 ): Promise<void> {
   if (process.getuid?.() !== 0) throw new Error('needs root, for network namespaces');
@@ -221,7 +222,7 @@ async function withTools(
   await using disk = await ScratchDirectory.create(options.disk);
   const loadProgram = await compile(join(ROOT, 'bench/load.c'), programs.path, 'load');
   await compile(join(ROOT, 'bench/reflector.c'), programs.path, 'reflector');
-  await using network = await Network.create();
+  await using network = await Network.create(linkCount);
   const { signal } = interruption;
   const loadPlace = { namespace: network.loadNamespace, cpus: options.loadCpus };
   const load = new Load(loadProgram, loadPlace, signal);

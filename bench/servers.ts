@@ -1,9 +1,8 @@
-/** The servers that are compared. Each is started anew for every run. */
+/** The servers that are compared. Each is started anew for every workload. */
 import { mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'smol-toml';
 import { ROOT, SHELF } from './load.ts';
-import { SERVER_INTERFACE } from './network.ts';
 import { type Place, run, ServerProcess } from './process.ts';
 import type { Workload } from './workloads.ts';
 
@@ -11,8 +10,12 @@ const AOE_SERVER = join(ROOT, 'dist/cli/main.js');
 const BUFFER_COUNT = 64;
 const IMPORT_MS_MAX = 300_000;
 
+/** Until V8 has compiled what runs often: the first seconds are slower by half. */
+const COMPILING_SECONDS = 5;
+
 export interface StartOptions {
   place: Place;
+  interfaceName: string;
   workload: Workload;
   /** One for each target: slot 0, 1, ... of the shelf. */
   images: readonly string[];
@@ -22,6 +25,9 @@ export interface StartOptions {
 
 export interface Server {
   name: string;
+  /** Under load from its start, until it is as fast as it gets. */
+  settlingSeconds: number;
+  needsImages: boolean;
   /** Can it do this workload, and is the comparison worth its time? */
   suits(workload: Workload): boolean;
   start(options: StartOptions): Promise<ServerProcess[]>;
@@ -30,6 +36,8 @@ export interface Server {
 function aoeServer(name: string, workers: number): Server {
   return {
     name,
+    settlingSeconds: COMPILING_SECONDS,
+    needsImages: true,
     suits: () => true,
     async start(options) {
       const configPath = await writeConfig(options, workers);
@@ -41,13 +49,15 @@ function aoeServer(name: string, workers: number): Server {
 /** One process for each target: it knows no other way. */
 const vblade: Server = {
   name: 'vblade',
+  settlingSeconds: 0.5,
+  needsImages: true,
   suits: () => true,
-  async start({ place, workload, images }) {
+  async start({ place, interfaceName, workload, images }) {
     const flags = ['-b', `${BUFFER_COUNT}`];
     if (workload.writes === 'durable') flags.push('-s');
     if (workload.direct) flags.push('-d');
     return images.map((image, slot) => {
-      const args = [...flags, `${SHELF}`, `${slot}`, SERVER_INTERFACE, image];
+      const args = [...flags, `${SHELF}`, `${slot}`, interfaceName, image];
       return new ServerProcess(place, 'vblade', args);
     });
   },
@@ -57,10 +67,12 @@ const vblade: Server = {
 function reflector(name: string, flags: readonly string[]): Server {
   return {
     name,
+    settlingSeconds: 0.5,
+    needsImages: false,
     // It keeps nothing: there is nothing to verify, and no floor where storage decides.
     suits: ({ mode, storage }) => mode !== 'verify' && storage === 'tmpfs',
-    async start({ place, directory }) {
-      return [new ServerProcess(place, join(directory, 'reflector'), [...flags, SERVER_INTERFACE])];
+    async start({ place, interfaceName, directory }) {
+      return [new ServerProcess(place, join(directory, 'reflector'), [...flags, interfaceName])];
     },
   };
 }
@@ -68,6 +80,8 @@ function reflector(name: string, flags: readonly string[]): Server {
 /** aoe-server with a content-addressed store, into which the images are imported anew. */
 const cas: Server = {
   name: 'cas',
+  settlingSeconds: COMPILING_SECONDS,
+  needsImages: true,
   suits: ({ direct, cold }) => !direct && !cold,
   async start(options) {
     const { images, place } = options;
@@ -101,14 +115,14 @@ export async function writeConfig(
   workers = 1,
   backendOf: (slot: number) => object = (slot) => fileBackend(options, slot),
 ): Promise<string> {
-  const { workload, images, directory } = options;
-  const stateDir = join(directory, 'state');
+  const { workload, interfaceName, images, directory } = options;
+  const stateDir = join(directory, `state-${interfaceName}`);
   // It holds what initiators have seen, and they have not seen these images.
   await rm(stateDir, { recursive: true, force: true });
   await mkdir(stateDir);
   const config = {
     server: {
-      interface: SERVER_INTERFACE,
+      interface: interfaceName,
       log_level: 'warn',
       state_dir: stateDir,
       buffer_count: BUFFER_COUNT,
@@ -121,7 +135,7 @@ export async function writeConfig(
       ...backendOf(slot),
     })),
   };
-  const configPath = join(directory, 'aoe-server.toml');
+  const configPath = join(directory, `${interfaceName}.toml`);
   await writeFile(configPath, stringify(config));
   return configPath;
 }

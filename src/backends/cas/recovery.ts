@@ -2,8 +2,9 @@
  * Brings a store back to the state after the last durable record of its log.
  *
  * The log is replayed from where the newest checkpoint took it up: records must follow each other
- * without a gap in their sequence, and epochs must not decrease. The first one that is missing or
- * damaged ends the log. That is a torn tail, and nothing that was promised is lost, unless a later
+ * without a gap in their sequence, and epochs must not decrease, beginning with the checkpoint's:
+ * what an earlier crash left behind the end of the log is none of it. The first one that is missing
+ * or damaged ends the log. That is a torn tail, and nothing that was promised is lost, unless a later
  * record or segment shows that more had been durable: then it is corruption, which is reported,
  * and the store is for reading only.
  *
@@ -38,6 +39,8 @@ import type { LoggedSnapshot } from './volume-table.ts';
 const SCAN_BYTES = 1 << 20;
 
 export interface RecoveryParts extends RecordParts {
+  /** Of the checkpoint: the log that follows it has no lower one. */
+  readonly epoch: number;
   readonly segments: Segments;
   readonly volumes: ReadonlyMap<number, Volume>;
   /** Receives those that the log holds. */
@@ -60,7 +63,7 @@ export async function replay(
   let segment = parts.segments.table.get(start.segment);
   let scanner = segment && new RecordScanner(parts, segment, true);
   let { offset, sequence } = start;
-  let epoch = 0;
+  let { epoch } = parts;
   const problems: string[] = [];
   const firsts = await readFirsts(parts, candidates);
   for (;;) {

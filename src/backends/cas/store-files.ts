@@ -157,7 +157,8 @@ async function loadFrom(
     }
   }
   const snapshots: LoggedSnapshot[] = [];
-  const context = { engine, segments, store: superblock.store, volumes, snapshots };
+  const { store, epoch } = superblock;
+  const context = { engine, segments, store, epoch, volumes, snapshots };
   const { end, problems: losses } = await replay(context, catalog.streams.data, candidates);
   if (problems.length + losses.length > 0) {
     problems.push(...snapshots.map(({ entry }) => `the map of ${entry.name} is not stored yet`));

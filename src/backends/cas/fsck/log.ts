@@ -43,7 +43,7 @@ export async function examineLog(parts: ExamineParts): Promise<ReadLog> {
   const listed = new Set(segments.map(({ number }) => number));
   const isCandidate = (number: number) => number > streams.data.segment && !listed.has(number);
   const candidates = (await parts.directory.segmentNumbers()).filter(isCandidate);
-  const at: Position = { ...streams.data, epoch: 0 };
+  const at: Position = { ...streams.data, epoch: parts.superblock.epoch };
   const volumes = new Map<number, LoggedBlocks>();
   const snapshots: LoggedSnapshot[] = [];
   let recordCount = 0;

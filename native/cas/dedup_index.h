@@ -1,7 +1,8 @@
 // The dedup index: from the first 64 bits of a hash to the log entry that tells the rest.
 //
 // It is a hint. A match is no proof: the caller compares the full hash in the entry. It may be
-// lost, partial or out of date without losing data; it is rebuilt from the log.
+// lost or out of date without losing data; it is rebuilt from the log. It may be partial, but for
+// frames that a collection has moved: nothing else tells where they are.
 //
 // 256 shards by the top byte of the fingerprint, each an array in which the slots lie in ascending
 // order of their fingerprints near the place that a fingerprint maps to. So a search that fails
@@ -24,7 +25,9 @@ namespace aoe::cas {
 struct EntryAddress {
   uint32_t segment = 0;
   uint16_t record = 0;  // its offset in units of kRecordAlignment
-  uint16_t index : 15 = 0;
+  uint16_t index : 13 = 0;
+  uint16_t moved : 1 = 0;   // in a record of moved frames: hints do not lead there
+  uint16_t kept : 1 = 0;    // that, or in place of one that was
   uint16_t marked : 1 = 0;  // found alive by the collection that is running
 };
 

@@ -37,7 +37,8 @@ EntryAddress AddressOf(const RecordHeader& header, size_t index) {
   EntryAddress address;
   address.segment = header.segment;
   address.record = static_cast<uint16_t>(header.offset);
-  address.index = static_cast<uint16_t>(index & 0x7fff);
+  address.index = static_cast<uint16_t>(index & 0x1fff);
+  address.moved = address.kept = header.type == kMovedRecord ? 1 : 0;
   return address;
 }
 
@@ -171,19 +172,26 @@ void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
   if (marking_) address.marked = 1;
   const EntryAddress* known = index_.Find(fingerprint);
   if (known != nullptr && known->marked != 0) address.marked = 1;
+  if (known != nullptr && known->kept != 0) address.kept = 1;
   index_.Put(fingerprint, address);
 }
 
-// Forgets the oldest eighth of the segments: they are no longer found as duplicates, that is all.
+// Forgets the oldest eighth of the segments, but for what is found by the index alone: the rest is
+// no longer found as duplicates, that is all.
 void Engine::EnforceLimit(uint32_t newest_segment) {
-  if (index_.bytes() <= index_bytes_max_ || marking_) return;
+  if (index_.bytes() <= index_bytes_limit_ || marking_) return;
   uint32_t oldest = newest_segment;
   index_.Filter([&](const EntryAddress& address) {
-    oldest = std::min(oldest, address.segment);
+    if (address.kept == 0) oldest = std::min(oldest, address.segment);
     return true;
   });
   const uint32_t first_kept = oldest + (newest_segment - oldest) / 8 + 1;
-  index_.Filter([&](const EntryAddress& address) { return address.segment >= first_kept; });
+  index_.Filter([&](const EntryAddress& address) {
+    return address.kept != 0 || address.segment >= first_kept;
+  });
+  // To look again at each record would take too long.
+  const size_t bytes = index_.bytes();
+  index_bytes_limit_ = bytes <= index_bytes_max_ ? index_bytes_max_ : bytes + bytes / 8;
 }
 
 ReadResult Engine::Read(FrameLocation location, EntryKind kind, const uint8_t* hash, uint8_t* raw,
@@ -336,8 +344,10 @@ bool Engine::IsLive(const uint8_t* record, size_t index) {
     }
     const bool is_known = known->segment == own.segment && known->record == own.record &&
                           known->index == own.index;
+    // Hints lead here, or used to: another one is found for sure only where it was moved to.
+    const bool is_hinted = known->moved == 0 && !damaged_.contains(KeyOf(entry.segment, entry.place));
     bool would_block = false;
-    if (is_known || !FindDuplicate(entry.hash, true, &other, &would_block)) return true;
+    if (is_known || is_hinted || !FindDuplicate(entry.hash, true, &other, &would_block)) return true;
   }
   // Rare enough to be read: what is about to go may be the only intact one.
   uint8_t raw[kNodeSize];

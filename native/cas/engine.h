@@ -43,7 +43,8 @@ struct FrameLocation {
 
 class Engine {
  public:
-  explicit Engine(size_t index_bytes_max) : index_bytes_max_(index_bytes_max) {}
+  explicit Engine(size_t index_bytes_max)
+      : index_bytes_max_(index_bytes_max), index_bytes_limit_(index_bytes_max) {}
 
   SegmentSources& sources() { return sources_; }
 
@@ -101,6 +102,8 @@ class Engine {
   void EnforceLimit(uint32_t newest_segment);
 
   const size_t index_bytes_max_;
+  // The same, or more while what must be kept takes more.
+  size_t index_bytes_limit_;
   SegmentSources sources_;
   std::mutex mutex_;
   DedupIndex index_;

@@ -18,6 +18,7 @@ constexpr size_t kFrameAlignment = 16;
 constexpr size_t kEntriesMax = 256;
 constexpr uint32_t kRecordMagic = 0x52434f41;  // "AOCR"
 constexpr uint16_t kFormatVersion = 1;
+constexpr uint16_t kMovedRecord = 3;  // a type of records: frames that a collection has moved
 
 struct RecordHeader {
   uint32_t magic;

@@ -10,7 +10,10 @@ export interface StoreOptions {
   readonly capacityBytes: number;
   /** Memory for blocks. */
   readonly cacheBytes: number;
-  /** Memory for the dedup index; beyond it the oldest segments are not found as duplicates. */
+  /**
+   * Memory for the dedup index; beyond it the oldest segments are not found as duplicates. It takes
+   * more only for what collections have moved.
+   */
   readonly indexBytesMax: number;
   /** Tree nodes in memory, about, of each volume. */
   readonly nodeCountMax: number;

@@ -345,9 +345,10 @@ bool Engine::IsLive(const uint8_t* record, size_t index) {
     const bool is_known = known->segment == own.segment && known->record == own.record &&
                           known->index == own.index;
     // Hints lead here, or used to: another one is found for sure only where it was moved to.
-    const bool is_hinted = known->moved == 0 && !damaged_.contains(KeyOf(entry.segment, entry.place));
+    const bool is_damaged = damaged_.contains(KeyOf(entry.segment, entry.place));
+    if (is_known || (known->moved == 0 && !is_damaged)) return true;
     bool would_block = false;
-    if (is_known || is_hinted || !FindDuplicate(entry.hash, true, &other, &would_block)) return true;
+    if (!FindDuplicate(entry.hash, true, &other, &would_block)) return true;
   }
   // Rare enough to be read: what is about to go may be the only intact one.
   uint8_t raw[kNodeSize];

@@ -94,7 +94,11 @@ function storeRoute({
 }
 
 function noJob({ job }: Asked<never>['named']): never {
-  throw new RequestError(404, `there is no job ${job}`, 'the status tells which ones there are');
+  throw new RequestError(
+    404,
+    `there is no job ${job}`,
+    'see which ones there are: aoe-server status',
+  );
 }
 
 async function noStore(

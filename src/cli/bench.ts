@@ -59,7 +59,7 @@ page cache.`;
 /** Measures requests a second and latency of a target. */
 export function benchCommand(): Command {
   return new Command('bench')
-    .description('measure a target from here; reads only, so that no data is changed')
+    .description('measure a target from here; reads only, unless told to overwrite it')
     .argument('<shelf.slot>', 'target, such as e1.0', parseAddress)
     .argument('[interface]', 'network interface; all Ethernet interfaces are tried without')
     .option('--seconds <count>', 'how long each measurement takes', parseSeconds, 3)

@@ -70,13 +70,19 @@ function describeSize(backend: BackendConfig): string {
   }
 }
 
+/** An image is made, or extended, to its configured size, and never cut. */
+function measureImage(path: string, sizeBytes: number | undefined): number {
+  if (sizeBytes === undefined) return statSync(path).size;
+  return Math.max(sizeBytes, statSync(path, { throwIfNoEntry: false })?.size ?? 0);
+}
+
 /** The size of the target in bytes; undefined when only its store knows. @throws when the storage is needed to tell and is not there */
 function measure(backend: BackendConfig): number | undefined {
   switch (backend.type) {
     case 'file': {
       const { path, sizeBytes, offsetBytes, lengthBytes } = backend;
       if (lengthBytes !== undefined) return lengthBytes;
-      return (sizeBytes ?? statSync(path).size) - offsetBytes;
+      return measureImage(path, sizeBytes) - offsetBytes;
     }
     case 'device': {
       const name = basename(realpathSync(backend.path));

@@ -24,8 +24,7 @@ Makes a new image; zeroes become holes. Every block is verified. No server may h
 Until the image is complete it is called IMAGE.partial.
 
 Example:
-  aoe-server export /srv/aoe/blobs e1.0 disk1.img
-`;
+  aoe-server export /srv/aoe/blobs e1.0 disk1.img`;
 
 export function addExportCommand(program: Command): void {
   program

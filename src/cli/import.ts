@@ -19,7 +19,8 @@ import { formatRoundSize } from './round-size.ts';
 
 const AFTER_HELP = `
 Makes a new volume with the content of the image, and a new store when there is none. Blocks that
-the store has already, and zeroes, take no room. No server may have the store open.
+the store has already, and zeroes, take no room. No server may have the store open. Run it as the
+user that the server runs as, so that it can write what is made.
 
 The volume gets its name when it is complete. An import that was killed leaves VOLUME.importing, which
 the next one replaces.
@@ -27,8 +28,7 @@ the next one replaces.
 A target with this shelf and slot serves the volume: e1.0 for shelf 1, slot 0.
 
 Example:
-  aoe-server import disk1.img /srv/aoe/blobs e1.0
-`;
+  aoe-server import disk1.img /srv/aoe/blobs e1.0`;
 
 export function addImportCommand(program: Command): void {
   program

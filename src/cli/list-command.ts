@@ -1,5 +1,6 @@
 /** What `mask` and `reserve` have in common: both are about a list of a target's. */
-import { Argument, type Command, Option } from 'commander';
+import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
+import { isUnicastMac, parseMacAddress } from '../net/ethernet.ts';
 import { ask, type ControlOptions, controlCommand } from './control-client.ts';
 
 interface ListCommandOptions {
@@ -29,10 +30,16 @@ export function listCommand(list: ListCommandOptions): Command {
   return controlCommand(name, [target], examples)
     .description(list.description)
     .option('--clear', list.clearHelp)
-    .addOption(new Option('--set <mac...>', list.setHelp).conflicts('clear'))
+    .addOption(new Option('--set <mac...>', list.setHelp).argParser(addMac).conflicts('clear'))
     .action((config: string, target: string, options: Options) =>
       run(list, config, target, options),
     );
+}
+
+function addMac(text: string, before: readonly string[] = []): readonly string[] {
+  const mac = parseMacAddress(text);
+  if (mac !== undefined && isUnicastMac(mac)) return [...before, text];
+  throw new InvalidArgumentError('must be a MAC address, such as 02:00:00:00:00:0a');
 }
 
 async function run(

@@ -200,6 +200,10 @@ function add(text: string, { shelf, slot }: Address, options: AddOptions): strin
   }
   const extent = keyOf(SIZE_KEYS, backend, '--size', size);
   if (extent !== undefined && size !== undefined) settings.push({ key: extent, value: size });
+  const isPlaced = set.some(({ key }) => key.join('.') === place?.join('.'));
+  if (place !== undefined && path === undefined && !isPlaced) {
+    throw new StartupError(`a target with backend ${backend} needs --path`, 'add --path PATH');
+  }
   return addTarget(text, [...settings, ...readPairs({ shelf, slot, backend }, set)]);
 }
 

@@ -6,7 +6,7 @@
  */
 import { z } from 'zod';
 import { isUnicastMac, parseMacAddress } from '../net/ethernet.ts';
-import { parseSize } from './size.ts';
+import { formatSize, parseSize } from './size.ts';
 
 /** What the reference and the error messages say about a key. */
 export interface About {
@@ -72,11 +72,15 @@ export function size(unitBytes: number, minBytes: number, texts: Texts) {
     context.addIssue('not a size');
     return z.NEVER;
   });
-  const least = minBytes > 0 ? ' above 0' : '';
   const form =
-    `a multiple of ${unitBytes} bytes${least}, as a number or as text ` +
+    `a multiple of ${unitBytes} bytes${describeLeast(unitBytes, minBytes)}, as a number or as text ` +
     'with K, M, G, T or KiB, MiB, GiB, TiB (powers of 1024)';
   return about(schema, { form, ...texts });
+}
+
+function describeLeast(unitBytes: number, minBytes: number): string {
+  if (minBytes === 0) return '';
+  return minBytes === unitBytes ? ' above 0' : `, at least ${formatSize(minBytes)}`;
 }
 
 /** The kernel's room for an interface name and the zero after it, in bytes. */

@@ -36,6 +36,7 @@ describe('aoe-server', () => {
     ['no arguments', [], "missing required argument 'config'"],
     ['too many arguments', ['a.toml', 'b.toml'], 'too many arguments'],
     ['an unknown option', ['--fast', 'a.toml'], "unknown option '--fast'"],
+    ['a list of no MAC addresses', ['mask', 'a.toml', 'e1.0', '--set', 'x'], 'a MAC address, such'],
     ['check without a file', ['check'], "missing required argument 'config'"],
   ])('exits with 2 for %s', (_, args, message) => {
     const { status, stdout, stderr } = run(...args);
@@ -128,6 +129,13 @@ describe('aoe-server check', () => {
       'e10.6   cas      stored   read-only    ""             /blobs at monday',
       '',
     ]);
+  });
+
+  it('shows an image that is longer than its size as it is served', () => {
+    writeFileSync(join(directory, 'long.img'), Buffer.alloc(12288));
+    const target = '[[target]]\nshelf = 1\nslot = 0\nbackend = "file"\n';
+    const path = configFile(`${SERVER}${target}file = { path = "long.img", size = "4KiB" }\n`);
+    expect(run('check', path).stdout).toContain('e1.0    file     12KiB');
   });
 
   it('warns on standard error and succeeds', () => {

@@ -137,6 +137,7 @@ describeWith(TOOLS, 'the commands about targets of a running server', () => {
       ['add', 'e1.7', '--backend', 'file', '--path', '/no/x', '--size', '1M'],
       /cannot open \/no\/x[\s\S]*nothing has changed[\s\S]*as it was/,
     ],
+    ['an image without a path', ['add', 'e1.7', '--backend', 'file'], /file needs --path/],
     ['a size of a device', ['add', 'e1.7', '--backend', 'device', '--size', '1M'], /has no --size/],
   ])('refuse %s, and change nothing', async (_, args, problem) => {
     const before = await readFile(config, 'utf8');

@@ -120,6 +120,13 @@ const CASES: Case[] = [
   ),
   inBackend(
     'cas',
+    'cas = { size = 4096, blob_store = { type = "s3", path = "b", bucket = "c", lag_max = "1M" } }',
+    'cas.blob_store.lag_max',
+    'must be a multiple of 1048576 bytes, at least 64MiB',
+    'lag_max = "10GiB"',
+  ),
+  inBackend(
+    'cas',
     'cas = { size = 6144, blob_store = { type = "file", path = "b" } }',
     'cas.size',
     'must be a multiple of 4096 bytes',

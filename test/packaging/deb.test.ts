@@ -135,6 +135,7 @@ describeWith(TOOLS, 'the Debian package', () => {
   });
 
   it('takes configuration and state along when purged, and never a disk', async () => {
+    await writeFile(join(root, 'var/lib/aoe-server/dashboard-token'), 'secret');
     expect((await debian('apt-get', 'purge', '--yes', 'aoe-server')).status).toBe(0);
     expect(await exists(CONFIG)).toBe(false);
     expect(await exists('var/lib/aoe-server')).toBe(false);

@@ -6,8 +6,9 @@ import { parseName } from './name.ts';
 
 const AFTER_HELP = `
 When a server has the store open, these commands ask it, and else open the store themselves; send,
-receive and fsck need it for themselves. Run them as the user that the server runs as. LBAs and
-sectors are of 512 bytes, as initiators count them.
+receive and fsck need it for themselves, as import and export do. Run them as the user that the
+server runs as, so that it can write what they make. LBAs and sectors are of 512 bytes, as initiators
+count them.
 
 Examples:
   aoe-server cas list /srv/aoe/blobs
@@ -19,8 +20,7 @@ Examples:
   aoe-server cas delete /srv/aoe/blobs monday
   aoe-server cas collect /srv/aoe/blobs                give back what that leaves unused
   aoe-server cas scrub /srv/aoe/blobs --rate 100MiB
-  aoe-server cas fsck /srv/aoe/blobs
-`;
+  aoe-server cas fsck /srv/aoe/blobs`;
 
 const AFTER_DU = `
 LOGICAL counts the blocks that are not zero, REFERENCED what they take compressed, without regard
@@ -87,14 +87,14 @@ function addViews(cas: Command): void {
 
 function addChanges(cas: Command): void {
   storeCommand(cas, 'snapshot', 'keep the present state of a volume under a name', 'e1.0 monday')
-    .argument('<volume>')
+    .argument('<volume>', 'its name; e1.0 for shelf 1, slot 0')
     .argument('<name>', 'name of the new snapshot', parseName)
     .action(async (path, volume, name) =>
       (await import('./change.ts')).takeSnapshot(path, volume, name),
     );
   storeCommand(cas, 'clone', 'make a new volume with the content of a snapshot', 'monday e1.1')
     .argument('<snapshot>', 'snapshot, volume, or root hash')
-    .argument('<volume>', 'name of the new volume; e1.0 for shelf 1, slot 0', parseName)
+    .argument('<volume>', 'name of the new volume, such as e1.1 for shelf 1, slot 1', parseName)
     .action(async (path, snapshot, volume) =>
       (await import('./change.ts')).cloneSnapshot(path, snapshot, volume),
     );
@@ -104,7 +104,7 @@ function addChanges(cas: Command): void {
     'give a volume the content of a snapshot; its own is lost',
     'e1.0 monday',
   )
-    .argument('<volume>')
+    .argument('<volume>', 'its name; e1.0 for shelf 1, slot 0')
     .argument('<snapshot>', 'snapshot, or root hash')
     .option('--force', 'also when initiators use the volume; damages what they have mounted')
     .action(async (path, volume, snapshot, options) =>
@@ -166,7 +166,7 @@ function storeCommand(cas: Command, name: string, description: string, example =
     .command(name)
     .description(description)
     .argument('<store>', 'directory of the store')
-    .addHelpText('after', `\nExample:\n  ${line}\n`);
+    .addHelpText('after', `\nExample:\n  ${line}`);
 }
 
 function rateOption(): Option {

@@ -16,8 +16,9 @@ const DESCRIPTION = [
   'The configuration of aoe-server(8) is a file in TOML. It says on which network interfaces the ' +
     'server serves, and which disks: one table [[target]] for each, with a table for its storage.',
   'aoe-server check tells what a file would serve, and everything that is wrong with it. A running ' +
-    'server follows a changed file after aoe-server reload as far as targets are added or ' +
-    'removed; all else takes a restart, which initiators wait for.',
+    'server follows a changed file after aoe-server reload: targets are added, changed and ' +
+    'removed. What is in [server], but for log_level, and changes of disks in memory take a ' +
+    'restart, which initiators wait for.',
 ];
 
 const EXAMPLE = `[server]

@@ -17,22 +17,13 @@ namespace aoe {
 
 namespace {
 
-using FileKey = std::pair<dev_t, ino_t>;
-
 struct HeldLock {
   UniqueFd fd;  // of our own: the caller's may be closed before the last lock is given back
   uint32_t holders = 0;
 };
 
 std::mutex mutex;
-std::map<FileKey, HeldLock> held;
-
-bool KeyOf(int fd, FileKey* key) {
-  struct stat stats {};
-  if (fstat(fd, &stats) < 0) return false;
-  *key = {stats.st_dev, stats.st_ino};
-  return true;
-}
+std::map<std::string, HeldLock> held;  // by device and inode
 
 Napi::Value Fail(Napi::Env env, const char* syscall) {
   ThrowSystemError(env, {errno, syscall});
@@ -42,8 +33,9 @@ Napi::Value Fail(Napi::Env env, const char* syscall) {
 Napi::Value LockImage(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const int fd = info[0].As<Napi::Number>();
-  FileKey key;
-  if (!KeyOf(fd, &key)) return Fail(env, "fstat");
+  struct stat stats {};
+  if (fstat(fd, &stats) < 0) return Fail(env, "fstat");
+  const std::string key = std::to_string(stats.st_dev) + ":" + std::to_string(stats.st_ino);
   std::lock_guard guard(mutex);
   auto found = held.find(key);
   if (found == held.end()) {
@@ -51,22 +43,20 @@ Napi::Value LockImage(const Napi::CallbackInfo& info) {
     UniqueFd own(open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!own.is_open()) return Fail(env, "open");
     if (flock(own.get(), LOCK_EX | LOCK_NB) < 0) {
-      if (errno == EWOULDBLOCK) return Napi::Boolean::New(env, false);
+      if (errno == EWOULDBLOCK) return env.Undefined();
       return Fail(env, "flock");
     }
     found = held.emplace(key, HeldLock{std::move(own)}).first;
   }
   found->second.holders++;
-  return Napi::Boolean::New(env, true);
+  return Napi::String::New(env, key);
 }
 
-Napi::Value UnlockImage(const Napi::CallbackInfo& info) {
-  FileKey key;
-  if (!KeyOf(info[0].As<Napi::Number>(), &key)) return Fail(info.Env(), "fstat");
+void UnlockImage(const Napi::CallbackInfo& info) {
+  const std::string key = info[0].As<Napi::String>();
   std::lock_guard guard(mutex);
   const auto found = held.find(key);
   if (found != held.end() && --found->second.holders == 0) held.erase(found);
-  return info.Env().Undefined();
 }
 
 }  // namespace

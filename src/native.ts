@@ -138,8 +138,8 @@ interface Addon {
   createMemoryFile(name: string): number;
   isMemoryFile(fd: number): boolean;
   lockFile(fd: number): boolean;
-  lockImage(fd: number): boolean;
-  unlockImage(fd: number): void;
+  lockImage(fd: number): string | undefined;
+  unlockImage(lock: string): void;
   canPunchHole(fd: number): boolean;
   blockDeviceSize(fd: number): number;
   logicalBlockSize(fd: number): number;

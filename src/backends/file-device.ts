@@ -61,7 +61,7 @@ export class FileDevice implements BlockDevice {
   }
 
   refresh(): boolean {
-    const sizeBytes = wholeSectors(this.#open.measure());
+    const sizeBytes = this.#measureAgain();
     if (sizeBytes <= this.#sizeBytes) return false;
     this.#sizeBytes = sizeBytes;
     return true;
@@ -74,6 +74,15 @@ export class FileDevice implements BlockDevice {
       if (!this.capabilities.readOnly) await promisify(fdatasync)(this.#open.fd);
     } finally {
       this.closeFile(this.#open.fd);
+    }
+  }
+
+  #measureAgain(): number {
+    try {
+      return wholeSectors(this.#open.measure());
+    } catch {
+      // Storage that is gone cannot be measured. What is read and written will tell of it.
+      return this.#sizeBytes;
     }
   }
 

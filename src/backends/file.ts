@@ -68,7 +68,8 @@ export function tryFileImage(image: FileImage, readOnly: boolean): number {
 
 function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): FileDevice {
   requireRegular(fd, image);
-  if (!native.lockImage(fd)) {
+  const lock = native.lockImage(fd);
+  if (lock === undefined) {
     throw new StartupError(
       `${image.path} is in use by another process`,
       'stop the other server, or give this target an image of its own',
@@ -77,9 +78,9 @@ function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): 
   try {
     if (!readOnly) resize(fd, image);
     if (image.direct) requireSectorAlignment(fd, image.path);
-    return new LockedFileDevice(io, describe(fd, image, readOnly));
+    return new LockedFileDevice(io, describe(fd, image, readOnly), lock);
   } catch (error) {
-    native.unlockImage(fd);
+    native.unlockImage(lock);
     throw error;
   }
 }
@@ -93,8 +94,15 @@ function requireRegular(fd: number, image: FileImage): void {
 }
 
 class LockedFileDevice extends FileDevice {
+  readonly #lock: string;
+
+  constructor(io: FileIo, open: OpenFile, lock: string) {
+    super(io, open);
+    this.#lock = lock;
+  }
+
   protected override closeFile(fd: number): void {
-    native.unlockImage(fd);
+    native.unlockImage(this.#lock);
     super.closeFile(fd);
   }
 }

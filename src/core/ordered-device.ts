@@ -34,8 +34,11 @@ const COUNTED_BYTES_MAX = 64 * BUCKET_BYTES;
 /** Places of {@link OrderedDevice.#lastWriteUs}; sectors this far apart share one. */
 const SECTOR_COUNT = 1 << 15;
 const SECTOR_MASK = SECTOR_COUNT - 1;
-/** Older frames are not taken up at all: a bigger gap means that the clock was set. */
-const LEAD_US_MAX = Limits.frameAgeMsMax * 1000;
+/**
+ * Older frames are not taken up at all, their age being told in whole milliseconds: a bigger gap
+ * means that the clock was set.
+ */
+const LEAD_US_MAX = (Limits.frameAgeMsMax + 1) * 1000;
 
 export class OrderedDevice extends DeviceLayer implements Completer {
   readonly #above = new CompleterTable();

@@ -1,10 +1,12 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { fstatSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openFileDevice } from '../../src/backends/file.ts';
 import { FileIo } from '../../src/backends/file-io.ts';
 import { BlockOp, BlockRequest } from '../../src/core/block-device.ts';
 import { native } from '../../src/native.ts';
+import { createFile, ExportedFile, STORAGE_TOOLS } from '../faults/storage.ts';
+import { describeWith, waitUntil } from '../support/tools.ts';
 
 const PAGE = 4096;
 
@@ -48,5 +50,48 @@ describe('FileDevice', () => {
     if (options.covers) expect(order).toEqual([write, flush]);
     await device.close();
     io.close();
+  });
+});
+
+/** Descriptors of this process that `path` was opened by. */
+function descriptorsOf(path: string): number[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === path ? Number(fd) : [];
+    } catch {
+      // It was that of the directory.
+      return [];
+    }
+  });
+}
+
+function isGone(fd: number): boolean {
+  try {
+    fstatSync(fd);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+describeWith(STORAGE_TOOLS, 'a FileDevice whose storage is gone', () => {
+  it('lets go of its file and its lock all the same', async () => {
+    const folder = mkdtempSync('/var/tmp/aoe-file-device-');
+    const [below, path] = [join(folder, 'below'), join(folder, 'image')];
+    await createFile(below, PAGE);
+    const node = { driver: 'file', 'node-name': 'top', filename: below };
+    const storage = await ExportedFile.create(path, [node]);
+    const io = new FileIo(1);
+    const image = { path, sizeBytes: undefined, offsetBytes: 0, lengthBytes: undefined };
+    const device = openFileDevice(io, { ...image, direct: false }, false);
+    const descriptors = descriptorsOf(path);
+    expect(descriptors).toHaveLength(2);
+    await storage.die();
+    await waitUntil('the file cannot be asked', () => descriptors.every(isGone));
+    await expect(device.close()).rejects.toThrow('ENOTCONN');
+    expect(descriptorsOf(path)).toEqual([]);
+    io.close();
+    await storage[Symbol.asyncDispose]();
+    rmSync(folder, { recursive: true });
   });
 });

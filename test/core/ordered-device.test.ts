@@ -207,9 +207,15 @@ describe('OrderedDevice', () => {
       expect(below.pending).toEqual(all);
     });
 
+    it('does not execute the oldest that is taken up, whose age is rounded down', () => {
+      below.end(write(0, 1, 1, NOW_US + 999));
+      const late = write(0, 1, 2, NOW_US - Limits.frameAgeMsMax * 1000);
+      expect(requester.statusOf(late)).toBe(BlockStatus.stale);
+    });
+
     it('executes writes after the clock was set back', () => {
       below.end(write(0, 1, 1, NOW_US));
-      const after = write(0, 1, 2, NOW_US - Limits.frameAgeMsMax * 1000);
+      const after = write(0, 1, 2, NOW_US - (Limits.frameAgeMsMax + 1) * 1000);
       expect(below.pending).toEqual([after]);
     });
 

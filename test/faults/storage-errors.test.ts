@@ -178,6 +178,22 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'storage that fails', () => {
     expect(await load('-c')).toMatchObject(UNHARMED);
   });
 
+  it('says at once that storage is gone that cannot even be measured, and serves all others', async () => {
+    await createFile(setup.join('below'), SIZE);
+    const node = { driver: 'file', 'node-name': 'top', filename: setup.join('below') };
+    const disk = setup.own(await ExportedFile.create(setup.join('dying'), [node]));
+    await start(fileTarget(disk.path));
+    expect(await load()).toMatchObject(UNHARMED);
+    await disk.die();
+
+    // What the kernel knows of the file's size is old after the first.
+    for (let loads = 0; loads < 2; loads++) {
+      const write = await load('-w', 100);
+      expect(write).toMatchObject({ writes: 0, ...WRITE_FAILED });
+      expect(write.maxMs).toBeLessThan(AT_ONCE_MS);
+    }
+  });
+
   it('refuses a config string that a full state directory cannot keep, and goes on', async () => {
     setup.own(await Mount.tmpfs(65_536, setup.join('state')));
     await start(fileTarget('disk.img', { size: SIZE }));

@@ -46,6 +46,11 @@ export class ExportedFile implements AsyncDisposable {
     this.#daemon.kill('SIGCONT');
   }
 
+  /** Fails whatever is asked of it from now on. */
+  async die(): Promise<void> {
+    await stopChild(this.#daemon, 'SIGKILL');
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.goOn();
     await stopChild(this.#daemon, 'SIGTERM');

@@ -17,7 +17,13 @@ import {
 import { memoryTarget, Served, TOOLS } from '../protocol/served.ts';
 import { askControl, askStatus, type ControlAnswer } from '../support/control.ts';
 import { AoeServer } from '../support/server.ts';
-import { type CommandResult, describeWith, disposeAll, tryRun } from '../support/tools.ts';
+import {
+  type CommandResult,
+  describeWith,
+  disposeAll,
+  eventually,
+  tryRun,
+} from '../support/tools.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -68,7 +74,7 @@ async function readError(slot: number): Promise<number | undefined> {
 async function expectDenied(slot: number): Promise<void> {
   const before = (await status()).frames.denied;
   served.client.send(read(slot));
-  await vi.waitFor(async () => expect((await status()).frames.denied).toBe(before + 1));
+  await eventually(async () => expect((await status()).frames.denied).toBe(before + 1));
   expect(await served.client.receive(0)).toEqual([]);
 }
 
@@ -301,7 +307,7 @@ describeWith(TOOLS, 'the control socket, when somebody misuses it', () => {
     await expect(ask('GET', '/v1/status')).rejects.toThrow();
     // Those on the segment do not notice.
     expect(await readError(0)).toBe(0);
-    await vi.waitFor(() => status(), { timeout: 10_000, interval: 200 });
+    await eventually(() => status());
   });
 
   it('handles one request of a connection, however many were sent', async () => {

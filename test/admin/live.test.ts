@@ -6,7 +6,7 @@ import { MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from '../faults/setup.
 import { ExportedFile, STORAGE_TOOLS } from '../faults/storage.ts';
 import { askControl, askStatus } from '../support/control.ts';
 import { stopChild } from '../support/netns.ts';
-import { describeWith, disposeAll, tryRun } from '../support/tools.ts';
+import { describeWith, disposeAll, eventually, tryRun } from '../support/tools.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -65,13 +65,9 @@ async function expectUnharmed(loads: Promise<VerifyReport>[]): Promise<void> {
 }
 
 async function expectWritten(): Promise<void> {
-  await vi.waitFor(
-    async () => {
-      for (const { counters } of (await status()).targets)
-        expect(counters.writes).toBeGreaterThan(0);
-    },
-    { timeout: 20_000 },
-  );
+  await eventually(async () => {
+    for (const { counters } of (await status()).targets) expect(counters.writes).toBeGreaterThan(0);
+  });
 }
 
 for (const workers of [1, 2]) {
@@ -213,7 +209,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () =>
     try {
       // More of them when some were resent by then.
       const inFlight = async () => (await target()).inFlight;
-      await vi.waitFor(async () => expect(await inFlight()).toBeGreaterThanOrEqual(8), 10_000);
+      await eventually(async () => expect(await inFlight()).toBeGreaterThanOrEqual(8));
       expect(await ask('targets/e1.0/drain')).toMatch(/the storage of e1.0 hangs/);
       expect(await target()).toMatchObject({ drained: false });
     } finally {
@@ -228,7 +224,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () =>
       expect(await ask('targets/e1.0/drain')).toMatch(/the storage of e1.0 hangs/);
       expect(await target()).toMatchObject({ drained: false, inFlight: 0 });
       process.kill((await status()).pid, 'SIGTERM');
-      await vi.waitFor(() => expect(setup.server.logText()).toMatch(/were abandoned/), 15_000);
+      await eventually(() => expect(setup.server.logText()).toMatch(/were abandoned/));
     } finally {
       storage.goOn();
     }
@@ -247,7 +243,7 @@ async function holdImage(name: string): Promise<AsyncDisposable> {
   const path = setup.join(name);
   // It becomes the command that holds the lock, so that ending it gives the lock back.
   const child = setup.serverNetwork.spawn('flock', ['--no-fork', path, 'sleep', '60']);
-  await vi.waitFor(async () => {
+  await eventually(async () => {
     expect((await tryRun('flock', ['-n', path, 'true'])).status).toBe(1);
   });
   return {

@@ -9,7 +9,13 @@ import type { Job, StoreStatus } from '../../src/stores/contract.ts';
 import { PROGRAM } from '../cli/run.ts';
 import { MIB, SECTOR_SIZE, Setup, TOOLS, UNHARMED } from '../faults/setup.ts';
 import { askControl, askStatus } from '../support/control.ts';
-import { type CommandResult, describeWith, disposeAll, tryRun } from '../support/tools.ts';
+import {
+  type CommandResult,
+  describeWith,
+  disposeAll,
+  eventually,
+  tryRun,
+} from '../support/tools.ts';
 
 vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 });
 
@@ -104,11 +110,6 @@ function expectOneMoment(image: Buffer, acks: Buffer): void {
     });
   }
   expect(older).toEqual([]);
-}
-
-/** Waits as long as a busy machine may need. */
-function eventually(check: () => Promise<void>): Promise<void> {
-  return vi.waitFor(check, { timeout: 20_000 });
 }
 
 /** Starts a command that is not waited for. */

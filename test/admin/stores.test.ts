@@ -130,7 +130,7 @@ describeWith(TOOLS, 'a store that is served', () => {
 
   it('keeps in a snapshot all that was acknowledged, as of one moment, under load', async () => {
     const files = ['-j', setup.join('journal'), '-a', setup.join('acks')];
-    const load = setup.verify('1.0', '-t', 5, ...LOAD, ...files);
+    const load = setup.verify('1.0', '-t', 5, '-m', 1000, ...LOAD, ...files);
     await eventually(async () => {
       expect((await status()).targets[0]?.counters.writes).toBeGreaterThan(500);
     });

@@ -1,14 +1,12 @@
 import { copyFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
 import { stringify, type TomlTable } from 'smol-toml';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { ServerStatus, TargetStatus } from '../../src/status.ts';
 import { MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from '../faults/setup.ts';
 import { ExportedFile, STORAGE_TOOLS } from '../faults/storage.ts';
 import { askControl, askStatus } from '../support/control.ts';
 import { stopChild } from '../support/netns.ts';
 import { describeWith, disposeAll, eventually, tryRun } from '../support/tools.ts';
-
-vi.setConfig({ testTimeout: 60_000 });
 
 const DISK_BYTES = 16 * MIB;
 /** One is served by each thread when there are two. */

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { stringify, type TomlTable } from 'smol-toml';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ServerStatus } from '../../src/status.ts';
 import { PROGRAM } from '../cli/run.ts';
 import { ataRequest, sectors } from '../protocol/frames.ts';
@@ -13,8 +13,6 @@ import {
   eventually,
   tryRun,
 } from '../support/tools.ts';
-
-vi.setConfig({ testTimeout: 60_000 });
 
 const READ = { opcode: 0x24, aflags: 0x40, sectorCount: 1 };
 const WRITE = { opcode: 0x34, aflags: 0x41, sectorCount: 1 };

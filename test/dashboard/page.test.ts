@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import axe from 'axe-core';
 import type { Page } from 'puppeteer-core';
 import type { TomlTable } from 'smol-toml';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { ServerStatus } from '../../src/status.ts';
 import { PROGRAM } from '../cli/run.ts';
 import { MIB, Setup, TOOLS } from '../faults/setup.ts';
@@ -12,8 +12,6 @@ import { BROWSER, TestBrowser } from '../support/browser.ts';
 import { askControl, askStatus } from '../support/control.ts';
 import { describeWith, disposeAll, eventually, waitUntil } from '../support/tools.ts';
 import { countPixels, expectScreenshot } from './screenshot.ts';
-
-vi.setConfig({ testTimeout: 40_000 });
 
 const URL = 'http://127.0.0.1:8088/';
 const ELSEWHERE = 'http://192.0.2.1:8088/';
@@ -199,7 +197,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
     const other = await browser.open('about:blank');
     await other.bringToFront();
     await waitUntil('hidden', async () => (await page.evaluate('document.hidden')) === true);
-    await sleep(100);
+    await sleep(500);
     const before = requested.length;
     await sleep(1500);
     expect(requested.length).toBe(before);

@@ -89,7 +89,7 @@ describeWith([...TOOLS, ...GUEST_TOOLS], 'a server that is killed and started ag
       .finally(() => {
         isOver = true;
       });
-    await killAndRestart(GUEST_KILLS, 2000);
+    await killAndRestart(GUEST_KILLS, 1500);
     expect(isOver).toBe(false);
     await load;
     expect(guest.consoleText()).not.toMatch(COMPLAINTS);

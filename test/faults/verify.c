@@ -476,10 +476,13 @@ static uint32_t Discover(void) {
   return (uint32_t)size;
 }
 
+// Where something is wrong already, nothing is gained by going on.
+static bool IsShort(void) { return writes < writes_min && failed == 0 && wrong == 0; }
+
 static void Configure(void) {
   static uint8_t answer[kFrameMax];
   const uint64_t end = Now() + (uint64_t)seconds * 1000000000u;
-  for (uint32_t number = first_sector; (Now() < end || writes < writes_min) && refused == 0; number++) {
+  for (uint32_t number = first_sector; (Now() < end || IsShort()) && refused == 0; number++) {
     char text[16];
     snprintf(text, sizeof text, "%u", number);
     Ask(&interfaces[0], interfaces[0].server, 1, 0x10000000 + number, text, answer);
@@ -495,7 +498,7 @@ static void Run(void) {
   uint64_t next_scan = 0;
   for (;;) {
     const uint64_t now = Now();
-    if (now >= end && writes < writes_min) end = now + 1;
+    if (now >= end && IsShort()) end = now + 1;
     const uint64_t give_up = end + (uint64_t)patience * 1000000000u;
     int busy = 0;
     for (int i = 0; i < depth * initiators; i++) {

@@ -1,8 +1,7 @@
 import { once } from 'node:events';
 import { chmod, rm, stat, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ROUTES } from '../../src/admin/routes.ts';
 import { STORE_ROUTES } from '../../src/admin/store-routes.ts';
 import type { ServerStatus } from '../../src/status.ts';
@@ -17,9 +16,13 @@ import {
 import { memoryTarget, Served, TOOLS } from '../protocol/served.ts';
 import { askControl, askStatus, type ControlAnswer } from '../support/control.ts';
 import { AoeServer } from '../support/server.ts';
-import { type CommandResult, describeWith, disposeAll, tryRun } from '../support/tools.ts';
-
-vi.setConfig({ testTimeout: 60_000 });
+import {
+  type CommandResult,
+  describeWith,
+  disposeAll,
+  eventually,
+  tryRun,
+} from '../support/tools.ts';
 
 const READ_EXT = 0x24;
 const WRITE_EXT = 0x34;
@@ -68,7 +71,7 @@ async function readError(slot: number): Promise<number | undefined> {
 async function expectDenied(slot: number): Promise<void> {
   const before = (await status()).frames.denied;
   served.client.send(read(slot));
-  await vi.waitFor(async () => expect((await status()).frames.denied).toBe(before + 1));
+  await eventually(async () => expect((await status()).frames.denied).toBe(before + 1));
   expect(await served.client.receive(0)).toEqual([]);
 }
 
@@ -296,12 +299,13 @@ describeWith(TOOLS, 'the control socket, when somebody misuses it', () => {
   afterAll(() => disposeAll(served));
 
   it('gets rid of clients that say nothing, or too slowly', async () => {
-    for (let index = 0; index < EVERY_CONNECTION; index++) say('GET /v1/status HTTP/1.1\r\n');
-    await sleep(100);
+    const all = Array.from({ length: EVERY_CONNECTION }, () => say('GET /v1/status HTTP/1.1\r\n'));
+    // The server takes them before what comes after them.
+    await Promise.all(all.map((socket) => once(socket, 'connect')));
     await expect(ask('GET', '/v1/status')).rejects.toThrow();
     // Those on the segment do not notice.
     expect(await readError(0)).toBe(0);
-    await vi.waitFor(() => status(), { timeout: 10_000, interval: 200 });
+    await eventually(() => status());
   });
 
   it('handles one request of a connection, however many were sent', async () => {

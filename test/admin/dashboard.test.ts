@@ -1,11 +1,9 @@
 import { chmod, readFile, stat } from 'node:fs/promises';
 import type { OutgoingHttpHeaders } from 'node:http';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { MIB, Setup, TOOLS } from '../faults/setup.ts';
 import { askControl } from '../support/control.ts';
 import { describeWith, disposeAll } from '../support/tools.ts';
-
-vi.setConfig({ testTimeout: 30_000 });
 
 const STORE = { type: 'file', path: 'blobs' };
 const TARGET = { shelf: 1, slot: 0, backend: 'cas', cas: { size: 8 * MIB, blob_store: STORE } };

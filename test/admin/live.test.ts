@@ -1,14 +1,12 @@
 import { copyFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
 import { stringify, type TomlTable } from 'smol-toml';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { ServerStatus, TargetStatus } from '../../src/status.ts';
 import { MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from '../faults/setup.ts';
 import { ExportedFile, STORAGE_TOOLS } from '../faults/storage.ts';
 import { askControl, askStatus } from '../support/control.ts';
 import { stopChild } from '../support/netns.ts';
-import { describeWith, disposeAll, tryRun } from '../support/tools.ts';
-
-vi.setConfig({ testTimeout: 60_000 });
+import { describeWith, disposeAll, eventually, tryRun } from '../support/tools.ts';
 
 const DISK_BYTES = 16 * MIB;
 /** One is served by each thread when there are two. */
@@ -65,13 +63,9 @@ async function expectUnharmed(loads: Promise<VerifyReport>[]): Promise<void> {
 }
 
 async function expectWritten(): Promise<void> {
-  await vi.waitFor(
-    async () => {
-      for (const { counters } of (await status()).targets)
-        expect(counters.writes).toBeGreaterThan(0);
-    },
-    { timeout: 20_000 },
-  );
+  await eventually(async () => {
+    for (const { counters } of (await status()).targets) expect(counters.writes).toBeGreaterThan(0);
+  });
 }
 
 for (const workers of [1, 2]) {
@@ -213,7 +207,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () =>
     try {
       // More of them when some were resent by then.
       const inFlight = async () => (await target()).inFlight;
-      await vi.waitFor(async () => expect(await inFlight()).toBeGreaterThanOrEqual(8), 10_000);
+      await eventually(async () => expect(await inFlight()).toBeGreaterThanOrEqual(8));
       expect(await ask('targets/e1.0/drain')).toMatch(/the storage of e1.0 hangs/);
       expect(await target()).toMatchObject({ drained: false });
     } finally {
@@ -228,7 +222,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () =>
       expect(await ask('targets/e1.0/drain')).toMatch(/the storage of e1.0 hangs/);
       expect(await target()).toMatchObject({ drained: false, inFlight: 0 });
       process.kill((await status()).pid, 'SIGTERM');
-      await vi.waitFor(() => expect(setup.server.logText()).toMatch(/were abandoned/), 15_000);
+      await eventually(() => expect(setup.server.logText()).toMatch(/were abandoned/));
     } finally {
       storage.goOn();
     }
@@ -247,7 +241,7 @@ async function holdImage(name: string): Promise<AsyncDisposable> {
   const path = setup.join(name);
   // It becomes the command that holds the lock, so that ending it gives the lock back.
   const child = setup.serverNetwork.spawn('flock', ['--no-fork', path, 'sleep', '60']);
-  await vi.waitFor(async () => {
+  await eventually(async () => {
     expect((await tryRun('flock', ['-n', path, 'true'])).status).toBe(1);
   });
   return {

@@ -1,14 +1,18 @@
 import { writeFile } from 'node:fs/promises';
 import { stringify, type TomlTable } from 'smol-toml';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ServerStatus } from '../../src/status.ts';
 import { PROGRAM } from '../cli/run.ts';
 import { ataRequest, sectors } from '../protocol/frames.ts';
 import { MIB, memoryTarget, Served, TOOLS } from '../protocol/served.ts';
 import { askStatus } from '../support/control.ts';
-import { type CommandResult, describeWith, disposeAll, tryRun } from '../support/tools.ts';
-
-vi.setConfig({ testTimeout: 60_000 });
+import {
+  type CommandResult,
+  describeWith,
+  disposeAll,
+  eventually,
+  tryRun,
+} from '../support/tools.ts';
 
 const READ = { opcode: 0x24, aflags: 0x40, sectorCount: 1 };
 const WRITE = { opcode: 0x34, aflags: 0x41, sectorCount: 1 };
@@ -76,17 +80,14 @@ describeWith(TOOLS, 'a reload', () => {
         await ask(3, WRITE, data);
         const before = (await status()).frames.notOurs;
         served.client.send(ataRequest({ slot: 1, ...READ }));
-        await vi.waitFor(async () => expect((await status()).frames.notOurs).toBe(before + 1));
+        await eventually(async () => expect((await status()).frames.notOurs).toBe(before + 1));
 
         // Its image is free again, with all that was written.
         await configure([memoryTarget(1, 0), fileTarget(4, 'one.img')], keys);
         process.kill((await status()).pid, 'SIGHUP');
-        await vi.waitFor(
-          async () => expect(await targetNames()).toEqual(['e1.0', 'e1.4', 'e9.9']),
-          {
-            timeout: 5000,
-          },
-        );
+        await eventually(async () => {
+          expect(await targetNames()).toEqual(['e1.0', 'e1.4', 'e9.9']);
+        });
         await served.client.settle();
         expect((await ask(4, READ)).subarray(DATA_AT).equals(data)).toBe(true);
       });
@@ -144,7 +145,7 @@ describeWith(TOOLS, 'a reload', () => {
           output: expect.stringMatching(/nonsense/),
         });
         process.kill((await status()).pid, 'SIGHUP');
-        await vi.waitFor(() => expect(served.server.logText()).toMatch(/nothing has changed/));
+        await eventually(() => expect(served.server.logText()).toMatch(/nothing has changed/));
         expect(served.server.logText()).toMatch(/nothing has changed: .*nonsense/);
         expect(await targetNames()).toEqual(['e1.0', 'e1.4', 'e1.6', 'e9.9']);
       });

@@ -72,7 +72,7 @@ describeWith(['ip', 'sysctl'], 'the kernel’s filter', () => {
     sender.send(padded(frame));
     await waitUntil('the frame', () => last.count > 0);
     // All sockets got it in one go; this lets the others look at theirs.
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setTimeout(resolve, 20));
     return listeners.flatMap(({ count }, index) => (count > 0 ? [index] : []));
   }
 

@@ -104,12 +104,12 @@ describe('an initiator', () => {
     const { link, initiator } = open((frame, index) => (index === 2 ? [echo(frame)] : []));
     const request = newRequest(initiator);
     const startMs = performance.now();
-    const response = await initiator.exchange(request, { timeoutMs: 30, resends: 5 });
-    expect(performance.now() - startMs).toBeGreaterThanOrEqual(58);
+    const response = await initiator.exchange(request, { timeoutMs: 200, resends: 5 });
+    expect(performance.now() - startMs).toBeGreaterThanOrEqual(398);
     expect(link.sent).toEqual([request, request, request].map((frame) => Buffer.from(frame)));
     expect(Buffer.from(response.bytes)).toEqual(echo(Buffer.from(request)));
     // From the last send, not from the first.
-    expect(response.roundTripMs).toBeLessThan(30);
+    expect(response.roundTripMs).toBeLessThan(200);
     await initiator.close();
   });
 
@@ -226,7 +226,7 @@ async function onMachine<T>(body: (world: World) => Promise<T>): Promise<T> {
     const { Initiator } = await import('${DIST}/initiator/initiator.js');
     const { RemoteTarget } = await import('${DIST}/initiator/remote-target.js');
     const initiator = Initiator.open({ interface: 'eth0' });
-    const options = { timeoutMs: 100, resends: 50 };
+    const options = { timeoutMs: 100, resends: 250 };
     const targetAt = (address) => new RemoteTarget(initiator, ${serverMac}, address, options);
     const body = ${body.toString()};
     const result = await body({ initiator, targetAt, target: targetAt(0x0100) });

@@ -93,7 +93,7 @@ describeWith(['ip', 'setpriv', 'sysctl'], 'aoe-server discover', () => {
     ]);
     const [{ roundTripMs }] = JSON.parse(stdout);
     expect(roundTripMs).toBeGreaterThan(0);
-    expect(roundTripMs).toBeLessThan(500);
+    expect(roundTripMs).toBeLessThan(2000);
   });
 
   it('asks on all Ethernet interfaces that are up, and warns of addresses found twice', async () => {

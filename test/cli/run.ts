@@ -6,5 +6,5 @@ export const PROGRAM = fileURLToPath(new URL('../../dist/cli/main.js', import.me
 
 /** Runs the program to its end. */
 export function run(...args: string[]): SpawnSyncReturns<string> {
-  return spawnSync(process.execPath, [PROGRAM, ...args], { encoding: 'utf8', timeout: 10_000 });
+  return spawnSync(process.execPath, [PROGRAM, ...args], { encoding: 'utf8', timeout: 30_000 });
 }

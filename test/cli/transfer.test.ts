@@ -61,10 +61,11 @@ async function interrupt(signal: NodeJS.Signals, isDue: () => boolean, ...args: 
   child.stderr.on('data', (text) => {
     stderr += text;
   });
-  const exited = once(child, 'exit');
+  // Not its exit: what it said may come after that.
+  const closed = once(child, 'close');
   while (!isDue() && child.exitCode === null) await delay(2);
   child.kill(signal);
-  const [code, killedBy] = await exited;
+  const [code, killedBy] = await closed;
   return { code, killedBy, stderr };
 }
 

@@ -1,10 +1,8 @@
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { NetworkNamespace } from '../support/netns.ts';
 import { AoeServer } from '../support/server.ts';
 import { describeWith, disposeAll, TempDirectory } from '../support/tools.ts';
 import { decodeFrames, FrameCapture } from './capture.ts';
-
-vi.setConfig({ testTimeout: 30_000, hookTimeout: 30_000 });
 
 const TOOLS = ['aoeping', 'aoecfg', 'aoe-sancheck', 'dumpcap', 'tshark', 'ip', 'setpriv'];
 const MIB = 1 << 20;

@@ -6,7 +6,7 @@ import { describeWith, disposeAll, TempDirectory } from '../support/tools.ts';
 import { decodeFrames } from './capture.ts';
 import { bootableImage, bootFromNetwork, FIRMWARE_TOOLS, TEXT, WRITTEN_SECTOR } from './ipxe.ts';
 
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 30_000 });
+vi.setConfig({ testTimeout: 90_000 });
 
 const TOOLS = [...FIRMWARE_TOOLS, 'tshark'];
 const SECTOR_SIZE = 512;

@@ -3,17 +3,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import axe from 'axe-core';
 import type { Page } from 'puppeteer-core';
 import type { TomlTable } from 'smol-toml';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { ServerStatus } from '../../src/status.ts';
 import { PROGRAM } from '../cli/run.ts';
 import { MIB, Setup, TOOLS } from '../faults/setup.ts';
 import { createFile, ExportedFile, STORAGE_TOOLS } from '../faults/storage.ts';
 import { BROWSER, TestBrowser } from '../support/browser.ts';
 import { askControl, askStatus } from '../support/control.ts';
-import { describeWith, disposeAll, waitUntil } from '../support/tools.ts';
+import { describeWith, disposeAll, eventually, waitUntil } from '../support/tools.ts';
 import { countPixels, expectScreenshot } from './screenshot.ts';
-
-vi.setConfig({ testTimeout: 40_000 });
 
 const URL = 'http://127.0.0.1:8088/';
 const ELSEWHERE = 'http://192.0.2.1:8088/';
@@ -75,7 +73,7 @@ async function textOf(selector: string): Promise<string> {
 
 /** Waits until the page says so. */
 async function shows(selector: string, text: string | RegExp): Promise<void> {
-  await vi.waitFor(async () => expect(await textOf(selector)).toMatch(text), 10_000);
+  await eventually(async () => expect(await textOf(selector)).toMatch(text));
 }
 
 /** The texts of a row, by the text that it begins with. */
@@ -199,12 +197,12 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
     const other = await browser.open('about:blank');
     await other.bringToFront();
     await waitUntil('hidden', async () => (await page.evaluate('document.hidden')) === true);
-    await sleep(100);
+    await sleep(500);
     const before = requested.length;
     await sleep(1500);
     expect(requested.length).toBe(before);
     await page.bringToFront();
-    await vi.waitFor(() => expect(requested.length).toBeGreaterThan(before + 1), 5000);
+    await eventually(() => expect(requested.length).toBeGreaterThan(before + 1));
     await other.close();
     await close();
   });
@@ -217,7 +215,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
       backend: 'cas',
       cas: { size: 64 * MIB, blob_store: blobs },
     });
-    await vi.waitFor(async () => expect(await rowOf('#targets', 'e1.1')).not.toEqual([]), 10_000);
+    await eventually(async () => expect(await rowOf('#targets', 'e1.1')).not.toEqual([]));
     const filledMs = (await page.evaluate('performance.now()')) as number;
     const shown = await totalShown(() => bench('e1.1'));
     await shows('#requests', /^0 /);
@@ -243,7 +241,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
     expect(await layoutShift(filledMs)).toBeLessThan(LAYOUT_SHIFT_MAX);
     await page.select('#chart-target', 'e1.1');
     const label = () => page.$eval('#throughput svg', (svg) => svg.getAttribute('aria-label'));
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       expect(await label()).toBe('Throughput, MB/s of e1.1: read 0, write 0 now');
     });
     await page.select('#chart-target', '');
@@ -275,7 +273,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
     await shows('.jobs', /Scrub\s+scrubbing, .* MiB/);
     const progress = () =>
       page.$eval('.jobs .running progress', (bar) => bar.value) as Promise<number>;
-    await vi.waitFor(async () => expect(await progress()).toBeGreaterThan(0), 10_000);
+    await eventually(async () => expect(await progress()).toBeGreaterThan(0));
     expect(await progress()).toBeLessThan(1);
     const { measured, physicalBytes } = (await status())
       .stores[0] as ServerStatus['stores'][number];
@@ -320,7 +318,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
     await shows('#dialog-title', 'Delete monday');
     await page.click('#dialog-act');
     await shows('#message', 'monday has been deleted.');
-    await vi.waitFor(async () => expect(await rowOf('.roots', 'monday')).toEqual([]), 5000);
+    await eventually(async () => expect(await rowOf('.roots', 'monday')).toEqual([]));
     expect((await status()).stores[0]).toMatchObject({ volumes: 2, snapshots: 0 });
 
     await page.click('#token');
@@ -353,7 +351,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, BROWSER], 'the page of the dashboard',
     expect((await rowOf('#targets', 'e1.0'))[2]).toBe('drained\ndurable');
     await expectAccessible();
     await operate('resume');
-    await vi.waitFor(async () => expect(await textOf('#notices')).not.toMatch('drained'), 5000);
+    await eventually(async () => expect(await textOf('#notices')).not.toMatch('drained'));
   });
 
   it('says when the server does not answer, and when it does again', async () => {

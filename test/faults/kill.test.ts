@@ -8,6 +8,8 @@ vi.setConfig({ testTimeout: 120_000 * EFFORT, hookTimeout: 120_000 });
 
 const KILLS = 8 * EFFORT;
 const GUEST_KILLS = 3 * EFFORT;
+/** One that finds no server goes on until there is one. */
+const LOAD = ['-t', 5, '-m', 1, '-T', 50, '-q', 60];
 const TAP = 'tap0';
 const COMPLAINTS = /I\/O error|EXT4-fs (error|warning)|BUG:|WARNING:|\bOops\b/;
 
@@ -54,9 +56,8 @@ describeWith([...TOOLS, ...GUEST_TOOLS], 'a server that is killed and started ag
       loads.push(
         (async (load: Setup) => {
           while (!isOver) {
-            const report = await load.verify(target, ...journal, '-t', 5, '-T', 50, '-q', 60);
+            const report = await load.verify(target, ...journal, ...LOAD);
             expect(report).toMatchObject(UNHARMED);
-            expect(report.writes).toBeGreaterThan(0);
           }
           expect(await load.verify(target, ...journal, '-c')).toMatchObject(UNHARMED);
         })(setup),
@@ -88,7 +89,7 @@ describeWith([...TOOLS, ...GUEST_TOOLS], 'a server that is killed and started ag
       .finally(() => {
         isOver = true;
       });
-    await killAndRestart(GUEST_KILLS, 2000);
+    await killAndRestart(GUEST_KILLS, 1500);
     expect(isOver).toBe(false);
     await load;
     expect(guest.consoleText()).not.toMatch(COMPLAINTS);

@@ -1,10 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { memoryTarget, Served } from '../protocol/served.ts';
 import { describeWith, disposeAll, waitUntil } from '../support/tools.ts';
 import { MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
-
-vi.setConfig({ testTimeout: 60_000 });
 
 const TARGETS = [{ shelf: 1, slot: 0, backend: 'memory', memory: { size: 4 * MIB } }];
 
@@ -36,8 +34,11 @@ function load(...options: (string | number)[]): Promise<VerifyReport> {
   return setup.verify('1.0', '-j', setup.join('journal'), '-t', 1, '-T', 50, ...options);
 }
 
-/** Time for a load to be well under way. */
-const START_MS = 800;
+/** A load that is under way. */
+function startLoad(...options: (string | number)[]): Promise<{ report: Promise<VerifyReport> }> {
+  const all = ['-j', setup.join('journal'), '-t', 3, '-T', 50, ...options];
+  return setup.startLoad('1.0', ...all);
+}
 
 describeWith(TOOLS, 'a link that changes under load', () => {
   beforeEach(async () => {
@@ -47,30 +48,29 @@ describeWith(TOOLS, 'a link that changes under load', () => {
   afterEach(() => disposeAll(setup));
 
   it('may go down and up again', async () => {
-    const during = load('-t', 3);
-    await sleep(START_MS);
+    const during = await startLoad();
     for (let round = 0; round < 5; round++) {
       await takeDown();
       await change(['set', 's0', 'up']);
     }
-    const report = await during;
+    const report = await during.report;
     expect(report).toMatchObject(UNHARMED);
     expect(report.resends).toBeGreaterThan(0);
   });
 
   it('may lose its carrier because the other end goes down, and get it back', async () => {
-    const during = load('-t', 3);
-    await sleep(START_MS);
+    const during = await startLoad();
     for (let round = 0; round < 5; round++) {
       await setup.initiatorNetwork.run('ip', ['link', 'set', 'c0', 'down']);
       await sleep(100);
       await setup.initiatorNetwork.run('ip', ['link', 'set', 'c0', 'up']);
       await sleep(100);
     }
-    const report = await during;
+    const report = await during.report;
     expect(report).toMatchObject(UNHARMED);
     expect(report.resends).toBeGreaterThan(0);
-    expect(await load()).toMatchObject({ ...UNHARMED, resends: 0 });
+    // It loses nothing any more; a busy machine may be late.
+    expect(await load('-T', 4000)).toMatchObject({ ...UNHARMED, resends: 0 });
   });
 
   it('may be removed and made again', async () => {
@@ -89,10 +89,9 @@ describeWith(TOOLS, 'a link that changes under load', () => {
   });
 
   it('may get another MTU: what no longer fits is answered with an ATA error', async () => {
-    const during = load('-t', 3, '-e', '-n', 16, '-w', 0);
-    await sleep(START_MS);
+    const during = await startLoad('-e', '-n', 16, '-w', 0);
     await change(['set', 's0', 'mtu', '1500']);
-    const report = await during;
+    const report = await during.report;
     // ABORT: Linux would resend for three minutes if it were an AoE error, or nothing.
     expect(report).toMatchObject({
       ...{ wrong: 0, refused: 0, malformed: 0, unanswered: 0 },
@@ -122,11 +121,7 @@ describeWith(TOOLS, 'a link that is back after a change', () => {
   };
   for (const [what, commands] of Object.entries(changes)) {
     it(`announces all targets when it ${what}`, async () => {
-      for (const command of commands) {
-        await served.network.run('ip', ['link', 'set', 'aoe0', ...command]);
-        // The server must see each of them.
-        await sleep(200);
-      }
+      for (const command of commands) await served.changeLink(...command);
       await expectAnnouncements(served, commands.flat().includes('1500') ? 2 : 16);
     });
   }

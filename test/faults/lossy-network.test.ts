@@ -14,6 +14,8 @@ const STORAGE = { '1.0': 'memory', '1.1': 'a file' };
 const MILD = ['-l', 5, '-d', 5, '-y', 5];
 const SEVERE = ['-l', 20, '-d', 20, '-y', 20];
 const SECONDS = 4 * EFFORT;
+/** Enough writes for a hundred losses, too. */
+const LONG = ['-t', SECONDS, '-m', 1000];
 
 let setup: Setup;
 
@@ -26,13 +28,12 @@ describeWith(TOOLS, 'a network that drops, duplicates, delays and reorders', () 
         setup = await Setup.create({ count: links, mtu });
         await setup.start(TARGETS);
         const reports = await Promise.all([
-          setup.verify('1.0', '-t', SECONDS, '-T', 20, '-D', 30, ...SEVERE),
-          setup.verify('1.1', '-t', SECONDS, '-T', 50, '-D', 30, ...MILD),
+          setup.verify('1.0', ...LONG, '-T', 20, '-D', 30, ...SEVERE),
+          setup.verify('1.1', ...LONG, '-T', 50, '-D', 30, ...MILD),
         ]);
         for (const report of reports) {
           expect(report).toMatchObject(UNHARMED);
           expect(report.resends).toBeGreaterThan(100);
-          expect(report.writes).toBeGreaterThan(500);
         }
       });
     }

@@ -26,10 +26,9 @@ describeWith(TOOLS, 'writes that overlap while they are in flight', () => {
   for (const [target, storage] of Object.entries(STORAGE)) {
     it(`take effect in order of arrival in ${storage}`, async () => {
       const where = ['-j', setup.join(target), '-s', 128];
-      const load = ['-t', 2, '-n', 8, '-q', 60, '-T', 8000];
+      const load = ['-t', 2, '-m', 1001, '-n', 8, '-q', 60, '-T', 8000];
       const report = await setup.verify(target, '-x', ...where, ...load);
       expect(report).toMatchObject({ ...UNHARMED, resends: 0 });
-      expect(report.writes).toBeGreaterThan(1000);
       expect(await setup.verify(target, '-c', ...where)).toMatchObject({ ...UNHARMED, reads: 8 });
     });
   }

@@ -17,14 +17,13 @@ let setup: Setup;
 
 /** Writes for a while, and then all that `writes` say is acknowledged. */
 async function load(): Promise<void> {
-  const options = ['-t', 2, '-n', 4, '-q', 24, '-w', 90, '-a', setup.join('acks')];
+  const options = ['-t', 2, '-m', 201, '-n', 4, '-q', 24, '-w', 90, '-a', setup.join('acks')];
   const [disk, config] = await Promise.all([
     setup.verify('1.0', ...options, '-s', IMAGE_SIZE / SECTOR_SIZE),
-    setup.verify('1.0', '-k', '-t', 2, '-o', 1),
+    setup.verify('1.0', '-k', '-t', 2, '-m', 6, '-o', 1),
   ]);
   expect(disk).toMatchObject(UNHARMED);
-  expect(disk.writes).toBeGreaterThan(200);
-  expect(config.writes).toBeGreaterThan(5);
+  expect(config.refused).toBe(0);
 }
 
 /** What was acknowledged when a write was recorded: all that the initiator knew of by then. */

@@ -1,17 +1,18 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { describeWith, disposeAll } from '../support/tools.ts';
 import { EFFORT, MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
 import { createFile, ExportedFile, Ext4, LoopDevice, Mount, STORAGE_TOOLS } from './storage.ts';
 
-vi.setConfig({ testTimeout: 60_000 * EFFORT });
+vi.setConfig({ testTimeout: 90_000 * EFFORT });
 
 const SECONDS = 3 * EFFORT;
 const SIZE = 64 * MIB;
 const HANG_MS = SECONDS * 900;
 /** Beside a factor of two: what other work on the machine makes of a thousandth. */
 const NOISE_MS = 10;
+/** Other work may begin in the middle; a server that waits for the storage does so each time. */
+const ATTEMPTS = 3;
 
 /** None of these waits for a disk, which other work on the machine may slow down. */
 const OTHERS: TomlTable[] = [
@@ -49,11 +50,20 @@ async function expectOthersUnharmed(
   goOn: () => void | Promise<void>,
 ): Promise<void> {
   await loadOthers();
+  let slower: number[] = [];
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    slower = await findSlower(hang, goOn);
+    if (slower.length === 0) break;
+  }
+  expect(slower).toEqual([]);
+}
+
+/** @returns those of the timed targets that were slower during the hang than before */
+async function findSlower(hang: () => unknown, goOn: () => void | Promise<void>) {
   const before = await loadOthers();
   // As many requests as are let in to one target, and more.
   const load = ['-t', SECONDS + 1, '-q', 300, '-T', 2000, '-j', setup.join('slow')];
-  const slow = setup.verify('1.0', ...load);
-  await sleep(300);
+  const slow = await setup.startLoad('1.0', ...load);
   await hang();
   // A server that waits for storage could not even be killed.
   let during: VerifyReport[];
@@ -67,14 +77,14 @@ async function expectOthersUnharmed(
     // What waits for the storage waits for nearly all of the hang; disks are slow now and then.
     expect(report.maxMs).toBeLessThan(HANG_MS * 0.9);
   }
-  for (const index of TIMED) {
-    const usual = before[index] as VerifyReport;
-    expect(during[index]?.p999Ms).toBeLessThan(2 * usual.p999Ms + NOISE_MS);
-  }
-  const report = await slow;
+  const report = await slow.report;
   expect(report).toMatchObject(UNHARMED);
   // It did hang.
   expect(report.maxMs).toBeGreaterThan(HANG_MS);
+  return TIMED.filter((index) => {
+    const [usual, hung] = [before[index], during[index]] as [VerifyReport, VerifyReport];
+    return hung.p999Ms >= 2 * usual.p999Ms + NOISE_MS;
+  });
 }
 
 describeWith([...TOOLS, ...STORAGE_TOOLS, 'fsfreeze'], 'a target whose storage hangs', () => {

@@ -5,6 +5,9 @@ import { environment, run, tryRun, waitUntil } from '../support/tools.ts';
 
 export const STORAGE_TOOLS = ['qemu-storage-daemon', 'losetup', 'mkfs.ext4', 'mount', 'umount'];
 
+/** Then what is mounted is left behind, to go by itself. */
+const UNMOUNT_MS_MAX = 10_000;
+
 /** Makes an empty file of `sizeBytes`. */
 export async function createFile(path: string, sizeBytes: number): Promise<void> {
   await writeFile(path, '');
@@ -99,7 +102,7 @@ export class Mount implements AsyncDisposable {
     // A loop device lets go of its file some time after it is detached, now and then much later.
     const unmount = async () => (await tryRun('umount', [this.path])).status === 0;
     const unmountLater = () => run('umount', ['--lazy', this.path]);
-    await waitUntil(`${this.path} is unmounted`, unmount).catch(unmountLater);
+    await waitUntil(`${this.path} is unmounted`, unmount, UNMOUNT_MS_MAX).catch(unmountLater);
   }
 }
 

@@ -1,9 +1,7 @@
 import { chmod, chown, copyFile, readdir, readFile, rename, stat, symlink } from 'node:fs/promises';
-import { afterEach, expect, it, vi } from 'vitest';
+import { afterEach, expect, it } from 'vitest';
 import { describeWith, disposeAll, run, TempDirectory, waitUntil } from '../support/tools.ts';
 import { MIB, Setup, type StartOptions, TOOLS, UNHARMED } from './setup.ts';
-
-vi.setConfig({ testTimeout: 60_000 });
 
 const NOBODY = 65_534;
 const NET_RAW = 1n << 13n;

@@ -18,6 +18,8 @@ import { EFFORT, MIB, Setup, TOOLS, UNHARMED } from './setup.ts';
 vi.setConfig({ testTimeout: 60_000 * EFFORT });
 
 const KILLS = 4 * EFFORT;
+/** One that finds no server goes on until there is one. */
+const LOAD = ['-t', 3, '-m', 1, '-T', 50, '-q', 60];
 const SETTINGS = { workers: 2 };
 /** One is served by each thread. */
 const ADDRESSES = [
@@ -110,9 +112,8 @@ describeWith(TOOLS, 'a server with two threads that is killed and started again'
     const loads = ['1.0', '1.1'].map(async (target) => {
       const journal = ['-j', setup.join(target)];
       while (!isOver) {
-        const report = await setup.verify(target, ...journal, '-t', 3, '-T', 50, '-q', 60);
+        const report = await setup.verify(target, ...journal, ...LOAD);
         expect(report).toMatchObject(UNHARMED);
-        expect(report.writes).toBeGreaterThan(0);
       }
       expect(await setup.verify(target, ...journal, '-c')).toMatchObject(UNHARMED);
     });

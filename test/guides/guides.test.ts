@@ -9,7 +9,7 @@ import { describeWith, disposeAll, TempDirectory } from '../support/tools.ts';
 import { type Block, missingLines, parseBlocks } from './blocks.ts';
 import { Machine } from './machine.ts';
 
-vi.setConfig({ testTimeout: 120_000, hookTimeout: 180_000 });
+vi.setConfig({ testTimeout: 240_000, hookTimeout: 180_000 });
 
 const GUIDES = join(import.meta.dirname, '../../docs/guides');
 const CLIENT_TAP = 'tap0';

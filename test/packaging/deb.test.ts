@@ -14,7 +14,7 @@ import {
 } from '../support/tools.ts';
 
 // The first run downloads a Debian.
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 300_000 });
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 420_000 });
 
 const HERE = import.meta.dirname;
 const CACHE = join(HERE, '../../.cache/debian');
@@ -56,7 +56,7 @@ describeWith(TOOLS, 'the Debian package', () => {
     await run(join(HERE, 'debian-root'), [CACHE, root], { timeoutMs: 240_000 });
     const builder = ['DEBFULLNAME=A Builder', 'DEBEMAIL=builder@example.net'];
     const script = join(HERE, '../../packaging/build-deb');
-    deb = (await run('env', [...builder, script, directory.path], { timeoutMs: 60_000 })).trim();
+    deb = (await run('env', [...builder, script, directory.path], { timeoutMs: 120_000 })).trim();
     outside = await NetworkNamespace.create();
     inside = await NetworkNamespace.create();
     await inside.addVeth('eth0', outside, 'eth0');

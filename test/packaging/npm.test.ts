@@ -5,7 +5,7 @@ import { SERVER, TARGET } from '../config/samples.ts';
 import { describeWith, disposeAll, run, TempDirectory } from '../support/tools.ts';
 
 // Installing compiles the addon.
-vi.setConfig({ testTimeout: 30_000, hookTimeout: 240_000 });
+vi.setConfig({ hookTimeout: 240_000 });
 
 const REPOSITORY = join(import.meta.dirname, '../..');
 

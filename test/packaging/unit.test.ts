@@ -1,12 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PROGRAM } from '../cli/run.ts';
 import { Setup } from '../faults/setup.ts';
 import { describeWith, disposeAll, run, tryRun, waitUntil } from '../support/tools.ts';
-
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const UNIT_PATH = join(import.meta.dirname, '../../packaging/aoe-server.service');
 const UNIT = readFileSync(UNIT_PATH, 'utf8');
@@ -103,7 +101,8 @@ describeWith(['systemd-analyze', 'strace', 'ip'], 'the systemd unit', () => {
     }
     await setup.server.stop();
     const read = () => readFile(tracePath, 'utf8').catch(() => '');
-    await waitUntil('the trace', async () => (await read()).includes('write'));
+    // Its last line is written last.
+    await waitUntil('the trace', async () => /\btotal\n/.test(await read()));
     calls = (await read())
       .split(/\s+/)
       .filter((word) => /^[a-z_]\w+$/.test(word) && !TABLE.includes(word));

@@ -7,7 +7,8 @@ import { configRequest, INITIATOR_MAC, TARGET_MAC } from './frames.ts';
 
 const SLAB_BYTES = 1 << 20;
 const BATCH_FRAMES = 64;
-const REPLY_TIMEOUT_MS = 5000;
+/** A reply may wait for a disk that others use, too. */
+const REPLY_TIMEOUT_MS = 20_000;
 const FENCES_MAX = 3;
 const FENCE_TAG = 0x7e9c_e000;
 let clientCount = 0;

@@ -64,8 +64,8 @@ describeWith(TOOLS, 'robustness', () => {
 
   it('keeps serving when the link goes down and up', async () => {
     for (let round = 0; round < 3; round++) {
-      await setServerLink('down');
-      await setServerLink('up');
+      await served.changeLink('down');
+      await served.changeLink('up');
       await served.client.settle();
       await expectRead(2);
     }
@@ -88,7 +88,7 @@ describeWith(TOOLS, 'robustness', () => {
   });
 
   it('answers with an ATA error what no longer fits when the MTU shrinks', async () => {
-    await setServerLink('mtu', '1500');
+    await served.changeLink('mtu', '1500');
     await served.client.settle();
     await waitUntil('the new MTU', async () => {
       const [reply] = await served.client.exchange(configRequest());
@@ -97,7 +97,7 @@ describeWith(TOOLS, 'robustness', () => {
     const jumbo = readRequest(ALIGNED_SECTORS);
     expectFrames(await served.client.exchange(jumbo), [ataReply(jumbo, ABORTED)]);
     await expectRead(2);
-    await setServerLink('mtu', `${MTU}`);
+    await served.changeLink('mtu', `${MTU}`);
     await served.client.settle();
     await waitUntil('the old MTU', async () => {
       const [reply] = await served.client.exchange(configRequest());

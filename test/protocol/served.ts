@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { TomlTable } from 'smol-toml';
 import { NetworkNamespace } from '../support/netns.ts';
 import { AoeServer } from '../support/server.ts';
-import { disposeAll } from '../support/tools.ts';
+import { disposeAll, waitUntil } from '../support/tools.ts';
 import { FrameClient } from './frame-client.ts';
 
 export const TOOLS = ['ip', 'setpriv', 'sysctl'];
@@ -65,6 +65,17 @@ export class Served implements AsyncDisposable {
       settings: this.#settings,
     });
     await this.client.settle();
+  }
+
+  /** Changes the server's end of the link, and waits until the server has seen it. */
+  async changeLink(...settings: string[]): Promise<void> {
+    const { log } = this.server;
+    const before = log.length;
+    await this.network.run('ip', ['link', 'set', 'aoe0', ...settings]);
+    const tells = /^interface (is down|is open|changed)/;
+    await waitUntil('the server has seen it', () =>
+      log.slice(before).some(({ msg }) => tells.test(msg)),
+    );
   }
 
   join(name: string): string {

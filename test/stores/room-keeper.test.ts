@@ -87,7 +87,7 @@ describe('writes that wait for a collection', () => {
     syncBuiltinESMExports();
   });
 
-  it('wait for a minute of it at most', { timeout: 2000 }, async () => {
+  it('wait for a minute of it at most', async () => {
     const waits: unknown[] = [];
     vi.spyOn(timers, 'setTimeout').mockImplementation(async (ms, value) => {
       waits.push(ms);

@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { type CommandOptions, type CommandResult, environment, run, tryRun } from './tools.ts';
 
-const KILL_TIMEOUT_MS = 10_000;
+/** Longer than a server waits for storage when it stops. */
+const KILL_TIMEOUT_MS = 25_000;
 let namespaceCount = 0;
 
 /**
@@ -106,7 +107,7 @@ async function removeAbandoned(): Promise<void> {
 }
 
 /**
- * Sends `signal`, waits for the end, and kills what has not ended after 10 s.
+ * Sends `signal`, waits for the end, and kills what has not ended after 25 s.
  *
  * @returns the exit status; null when a signal ended the process
  */

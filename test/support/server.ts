@@ -1,4 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -10,7 +11,7 @@ import { waitUntil } from './tools.ts';
 const PROGRAM = resolve(
   process.env['AOE_SERVER'] ?? join(import.meta.dirname, '../../dist/cli/main.js'),
 );
-const START_TIMEOUT_MS = 15_000;
+const START_TIMEOUT_MS = 25_000;
 
 /** A line of the server's log, as pino writes it. */
 export interface LogLine {
@@ -37,11 +38,14 @@ export class AoeServer implements AsyncDisposable {
   /** What the server logged so far, in order. Lines that are not JSON appear as `msg` alone. */
   readonly log: LogLine[] = [];
   readonly #child: ChildProcess;
+  readonly #logEnd: Promise<unknown>;
 
   private constructor(child: ChildProcess) {
     this.#child = child;
     if (child.stderr === null) throw new Error('the server was started without its log');
-    createInterface(child.stderr).on('line', (line) => this.log.push(parseLogLine(line)));
+    const lines = createInterface(child.stderr);
+    lines.on('line', (line) => this.log.push(parseLogLine(line)));
+    this.#logEnd = once(lines, 'close');
   }
 
   /** Starts the server and waits until it serves. @throws {Error} with its log when it does not */
@@ -65,12 +69,12 @@ export class AoeServer implements AsyncDisposable {
 
   /** Drains and ends the server; its exit status, null when it had to be killed. */
   stop(): Promise<number | null> {
-    return stopChild(this.#child, 'SIGTERM');
+    return this.#end('SIGTERM');
   }
 
   /** Ends the server as a crash does. */
   async kill(): Promise<void> {
-    await stopChild(this.#child, 'SIGKILL');
+    await this.#end('SIGKILL');
   }
 
   /** The log as text, for messages. */
@@ -80,6 +84,13 @@ export class AoeServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+  }
+
+  /** The log is whole then: a process may be gone before all that it said has come. */
+  async #end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
+    const status = await stopChild(this.#child, signal);
+    await this.#logEnd;
+    return status;
   }
 
   #isServing(): boolean {

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe } from 'vitest';
+import { describe, vi } from 'vitest';
 
 /** What a command left behind. `output` is standard output and error, in that order. */
 export interface CommandResult {
@@ -20,6 +20,8 @@ export interface CommandOptions {
   timeoutMs?: number;
 }
 
+/** Longer than anything takes on a busy machine that is going to happen at all. */
+const WAIT_MS = 20_000;
 const OUTPUT_SIZE_MAX = 64 << 20;
 const SYSTEM_FOLDERS = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/bin'];
 
@@ -77,13 +79,18 @@ export function describeWith(commands: readonly string[], name: string, body: ()
 export async function waitUntil(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  timeoutMs = 10_000,
+  timeoutMs = WAIT_MS,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`${what}: not within ${timeoutMs} ms`);
     await sleep(20);
   }
+}
+
+/** Repeats `check` until it passes. @throws what it threw last, when it does not in time */
+export function eventually<T>(check: () => T | Promise<T>): Promise<T> {
+  return vi.waitFor(check, { timeout: WAIT_MS });
 }
 
 /** A directory of its own for one test file, gone with all it holds when disposed of. */

@@ -8,8 +8,6 @@ import { stopChild } from '../../support/netns.ts';
 import { describeWith, disposeAll, environment, tryRun, waitUntil } from '../../support/tools.ts';
 import { PROGRAM } from '../run.ts';
 
-vi.setConfig({ testTimeout: 60_000 });
-
 const ENTER = '\x1b[?1049h';
 const LEAVE = '\x1b[?1049l';
 const HOME = '\x1b[H';
@@ -46,11 +44,13 @@ function load(target: string): ChildProcess {
 /** A terminal of the kernel's, of 24 lines with 80 columns, and the program in it. */
 class Terminal {
   readonly #script: ChildProcess;
+  readonly #closed: Promise<unknown>;
   printed = '';
 
   constructor(...options: string[]) {
     const command = ['stty rows 24 cols 80; exec', ...TOP, config(), ...options].join(' ');
     this.#script = spawn('script', ['-qec', command, '/dev/null'], { env: environment() });
+    this.#closed = once(this.#script, 'close');
     this.#script.stdout?.on('data', (chunk: Buffer) => {
       this.printed += chunk.toString();
     });
@@ -85,7 +85,8 @@ class Terminal {
 
   /** The status that a shell would see. */
   async end(): Promise<number | null> {
-    if (this.#script.exitCode === null) await once(this.#script, 'exit');
+    // Not its exit: what it printed may come after that.
+    await this.#closed;
     return this.#script.exitCode;
   }
 }

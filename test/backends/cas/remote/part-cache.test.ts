@@ -23,7 +23,7 @@ const SIZE_BYTES = COUNT * BLOCK_SIZE;
 const CACHE_BYTES = 128 << 10;
 /** Parts, heads, and what may not be given up. */
 const SPARSE_BYTES = SIZE_BYTES * 0.8;
-const WAIT = { timeout: 5000, interval: 5 };
+const WAIT = { timeout: 20_000, interval: 5 };
 const CONTENT = blocksOf(2, COUNT, 2);
 
 interface Opened {
@@ -167,7 +167,7 @@ describe('a store that keeps some of its parts in blobs only', () => {
     blobs.beforeRead = async () => {};
     expect(await client.read(evicted * BLOCK_SIZE, BLOCK_SIZE)).toEqual(blockOf(2 + 2 * evicted));
     await store.close();
-  }, 20_000);
+  });
 
   it('never serves what a blob has wrong', async () => {
     const { store, blobs } = await reopen(await openFull());
@@ -189,13 +189,13 @@ describe('a store that keeps some of its parts in blobs only', () => {
     };
     await client.write(evicted * BLOCK_SIZE, Buffer.alloc(512, 7));
     const flushed = client.flush();
-    await expect.poll(() => failures, { timeout: 10_000 }).toBeGreaterThan(5);
+    await expect.poll(() => failures, WAIT).toBeGreaterThan(5);
     blobs.beforeRead = async () => {};
     await flushed;
     const expected = Buffer.from(blockOf(2 + 2 * evicted)).fill(7, 0, 512);
     expect(await client.read(evicted * BLOCK_SIZE, BLOCK_SIZE)).toEqual(expected);
     await store.close();
-  }, 20_000);
+  });
 
   it('fails a read for which the disk has no room, and serves it later', async () => {
     const { store, blobs, files } = await reopen(await openFull());

@@ -14,7 +14,7 @@ import { blockOf, clientOf, openTiny } from '../tiny-store.ts';
 
 export const BLOCK_COUNT = 24;
 /** For what takes another round, or several. */
-export const WAIT = { timeout: 10_000 };
+export const WAIT = { timeout: 20_000 };
 
 export function openRemote(
   files: SimFs,

@@ -217,7 +217,7 @@ describe('a store that is kept in blobs', () => {
         confirmed = step;
       }
     })();
-    await expect.poll(() => lags).toEqual([true]);
+    await expect.poll(() => lags, WAIT).toEqual([true]);
     await delay(50);
     expect(confirmed).toBeGreaterThan(4);
     expect(confirmed).toBeLessThan(12);
@@ -233,7 +233,7 @@ describe('a store that is kept in blobs', () => {
     const store = await openRemote(new SimFs(), blobs);
     const client = await openVolume(store);
     const lag = () => store.replica;
-    await expect.poll(lag).toMatchObject({ lagBytes: 0, lagMs: 0 });
+    await expect.poll(lag, WAIT).toMatchObject({ lagBytes: 0, lagMs: 0 });
     blobs.fail = () => 'before';
     await client.write(0, blockOf(1));
     await client.flush();
@@ -245,7 +245,7 @@ describe('a store that is kept in blobs', () => {
     expect(lag()?.lagMs).toBeGreaterThanOrEqual(lagMs + 45);
     blobs.fail = () => undefined;
     await store.checkpoint();
-    await expect.poll(lag, { timeout: 10_000 }).toMatchObject({ lagBytes: 0, lagMs: 0 });
+    await expect.poll(lag, WAIT).toMatchObject({ lagBytes: 0, lagMs: 0 });
     await store.close();
   });
 

@@ -6,6 +6,7 @@ import {
   fstatSync,
   fsyncSync,
   ftruncateSync,
+  lstatSync,
   openSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
@@ -86,8 +87,11 @@ function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): 
 }
 
 function requireRegular(fd: number, image: FileImage): void {
-  if (fstatSync(fd).isFile()) return;
-  throw new StartupError(
+  if (!fstatSync(fd).isFile()) throw notRegular(image);
+}
+
+function notRegular(image: FileImage): StartupError {
+  return new StartupError(
     `${image.path} is not a regular file`,
     'name an image file, or use backend = "device" for a block device',
   );
@@ -138,6 +142,8 @@ function openImage(image: FileImage, readOnly: boolean): number {
   const { O_RDONLY, O_RDWR, O_CREAT, O_NOFOLLOW, O_DIRECT } = constants;
   const create = image.sizeBytes !== undefined && !readOnly ? O_CREAT : 0;
   const flags = readOnly ? O_RDONLY : O_RDWR | create;
+  // To open one for reading would wait for somebody who writes, and all targets with it.
+  if (lstatSync(image.path, { throwIfNoEntry: false })?.isFIFO()) throw notRegular(image);
   try {
     return openSync(image.path, flags | O_NOFOLLOW | (image.direct ? O_DIRECT : 0), 0o600);
   } catch (error) {

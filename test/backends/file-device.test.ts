@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { fstatSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -6,7 +7,7 @@ import { FileIo } from '../../src/backends/file-io.ts';
 import { BlockOp, BlockRequest } from '../../src/core/block-device.ts';
 import { native } from '../../src/native.ts';
 import { createFile, ExportedFile, STORAGE_TOOLS } from '../faults/storage.ts';
-import { describeWith, waitUntil } from '../support/tools.ts';
+import { describeWith, run, waitUntil } from '../support/tools.ts';
 
 const PAGE = 4096;
 
@@ -49,6 +50,22 @@ describe('FileDevice', () => {
     await ended;
     if (options.covers) expect(order).toEqual([write, flush]);
     await device.close();
+    io.close();
+  });
+
+  it('refuses a FIFO, and does not wait for somebody who writes to it', async () => {
+    const path = join(folder, 'fifo');
+    await run('mkfifo', [path]);
+    // A wait would end then, and be seen.
+    const writer = spawn('sh', ['-c', 'sleep 20; : > "$0"', path], { detached: true });
+    const io = new FileIo(1);
+    const image = { path, sizeBytes: undefined, offsetBytes: 0, lengthBytes: undefined };
+    const startMs = performance.now();
+    expect(() => openFileDevice(io, { ...image, direct: false }, true)).toThrow(
+      'not a regular file',
+    );
+    expect(performance.now() - startMs).toBeLessThan(10_000);
+    process.kill(-(writer.pid as number));
     io.close();
   });
 });

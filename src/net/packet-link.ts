@@ -89,8 +89,8 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   #lastBreathMs = 0;
   #receiving = true;
   #sendScheduled = false;
-  /** When the queue last moved. */
-  #movedMs = 0;
+  /** Since when the queue does not move, if so. */
+  #stuckSinceMs: number | undefined;
   #sentCount = 0;
   #unsentCount = 0;
 
@@ -235,14 +235,15 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
   #afterSend(): void {
     const sentCount = this.#outcome[0] as number;
     this.#sentCount += sentCount;
-    if (sentCount > 0) this.#movedMs = performance.now();
+    if (sentCount > 0) this.#stuckSinceMs = undefined;
     this.#release(sentCount, this.#sentUs[0] as number);
     if (this.#queue.count > 0) this.#afterFailure(this.#outcome[1] as number);
   }
 
   #afterFailure(errno: number): void {
     const full = errno === Errno.ENOBUFS || errno === Errno.EAGAIN;
-    if (full && performance.now() - this.#movedMs < STUCK_MS_MAX) {
+    this.#stuckSinceMs ??= performance.now();
+    if (full && performance.now() - this.#stuckSinceMs < STUCK_MS_MAX) {
       if (!this.#sendScheduled) setTimeout(this.#sendQueued, RESEND_MS);
       this.#sendScheduled = true;
     } else {

@@ -13,9 +13,16 @@ const BLOCKS = 200;
 const SIZE = BLOCKS * BLOCK_SIZE;
 /** Blocks that are written, over two leaves: every fifth. */
 const STRIDE = 5;
-const STEPS = Number(process.env['AOE_CAS_CRASH_STEPS'] ?? 60);
+const STEPS = Number(process.env['AOE_CAS_CRASH_STEPS'] ?? 25);
 /** Runs as long as it is told to, with other seeds: AOE_CAS_CRASH_MS, AOE_CAS_CRASH_SEED. */
 const BUDGET_MS = Number(process.env['AOE_CAS_CRASH_MS'] ?? 15_000);
+
+/** How often a store crashes and is worked on again, upon what the crash left. */
+const LIVES = 8;
+/** No two lives write the same but for duplicates. */
+const SEEDS_OF_LIFE = 1_000_000;
+/** Of all moments, how many are crashed at: more lives find more than more moments of one. */
+const CRASHED_SHARE = 0.2;
 
 /** What is confirmed, and what was written since. */
 interface Expected {
@@ -31,11 +38,27 @@ interface ExpectedSnapshot {
   readonly root: string | undefined;
 }
 
+/** What a store was found to hold. */
+type Found = Pick<Expected, 'confirmed' | 'snapshots'>;
+
+/** How a store begins, or begins again. */
+interface Beginning {
+  readonly disk: DiskState | undefined;
+  readonly found: Found;
+}
+
+const NOTHING: Found = { confirmed: new Array(BLOCKS).fill(0), snapshots: [] };
+
 class Model {
-  #snapshots: ExpectedSnapshot[] = [];
-  readonly confirmed: number[] = new Array(BLOCKS).fill(0);
+  #snapshots: readonly ExpectedSnapshot[];
+  readonly confirmed: number[];
   #latest = new Map<number, number>();
   #possible = new Map<number, Set<number>>();
+
+  constructor({ confirmed, snapshots }: Found) {
+    this.confirmed = [...confirmed];
+    this.#snapshots = snapshots;
+  }
 
   change(lba: number, seed: number): void {
     this.#latest.set(lba, seed);
@@ -64,13 +87,17 @@ class Model {
   }
 }
 
-/** Random writes, duplicates, trims, flushes, checkpoints and snapshots, with marks in the trace. */
-async function work(files: SimFs, seed: number): Promise<void> {
+/**
+ * Random writes, duplicates, trims, flushes, checkpoints, snapshots and starts, with marks in the
+ * trace.
+ */
+async function work(files: SimFs, found: Found, seed: number, life: number): Promise<void> {
   const random = seededRandom(seed);
   const pick = (count: number) => Math.floor(random() * count);
-  const model = new Model();
-  const store = await openTiny(files);
-  const client = clientOf(await store.openVolume('disk', SIZE));
+  const model = new Model(found);
+  files.mark(model.snapshot());
+  let store = await openTiny(files);
+  let client = clientOf(await store.openVolume('disk', SIZE));
   files.mark(model.snapshot());
   // Now and then no checkpoint comes about for a while, so that snapshots are in the log only.
   let blockedSteps = 0;
@@ -82,7 +109,9 @@ async function work(files: SimFs, seed: number): Promise<void> {
     });
   for (let step = 0; step < STEPS; step++, blockedSteps = Math.max(0, blockedSteps - 1)) {
     // Now and then more than the cache holds, so that some is logged before anybody flushes.
-    const count = pick(8) === 0 ? 40 : 1 + pick(6);
+    const count = pick(8) === 0 ? 40 : 1 + pick(10);
+    // Records of as many blocks that do not compress are of one length.
+    const isRandom = pick(2) === 0;
     for (let i = 0; i < count; i++) {
       const lba = STRIDE * pick(BLOCKS / STRIDE);
       if (pick(12) === 0) {
@@ -91,7 +120,8 @@ async function work(files: SimFs, seed: number): Promise<void> {
         await client.trim(lba * BLOCK_SIZE, BLOCK_SIZE);
         continue;
       }
-      const content = pick(4) === 0 ? pick(8) : 1000 + step * 64 + i;
+      const newest = life * SEEDS_OF_LIFE + 1000 + step * 128 + (isRandom ? 2 * i : i);
+      const content = pick(4) === 0 && !isRandom ? pick(8) : newest;
       model.change(lba, content);
       files.mark(model.snapshot());
       await client.write(lba * BLOCK_SIZE, blockOf(content));
@@ -101,41 +131,62 @@ async function work(files: SimFs, seed: number): Promise<void> {
       // In the middle of a checkpoint, or with none in sight.
       const running = pick(3) === 0 ? checkpoint() : undefined;
       if (pick(2) === 0) blockedSteps = 1 + pick(4);
-      model.keep(`s${step}`, undefined);
+      const name = `s${life}-${step}`;
+      model.keep(name, undefined);
       files.mark(model.snapshot());
-      const { root } = await store.snapshot('disk', `s${step}`);
-      model.keep(`s${step}`, root[0]);
+      const { root } = await store.snapshot('disk', name);
+      model.keep(name, root[0]);
       files.mark(model.snapshot());
       await running;
     }
     await client.flush();
     model.confirm();
     files.mark(model.snapshot());
-    if (pick(12) === 0) await checkpoint();
+    if (pick(step === 0 ? 2 : 12) === 0) await checkpoint();
     if (blockedSteps === 0 && pick(25) === 0) await collect(store, { liveMax: 1 });
+    if (blockedSteps === 0 && pick(15) === 0) {
+      await store.close();
+      store = await openTiny(files);
+      client = clientOf(await store.openVolume('disk', SIZE));
+    }
   }
 }
 
-/** Opens what a crash left and compares. @returns the disk afterwards */
-async function inspect(state: DiskState, expected: Expected | undefined): Promise<SimFs> {
+/** Opens what a crash left and compares. @returns the disk afterwards, and what it holds */
+async function inspect(
+  state: DiskState,
+  expected: Expected,
+): Promise<{ files: SimFs; found: Found }> {
   const files = new SimFs(state);
   const failures: Error[] = [];
   const store = await openTiny(files, { onFailed: (error) => failures.push(error) });
   expect(store.problems).toEqual([]);
   await store.indexed;
   expect(failures).toEqual([]);
-  if (expected !== undefined) {
-    for (const snapshot of expected.snapshots) await compare(store, snapshot);
-    const client = clientOf(await store.openVolume('disk', SIZE));
-    for (let lba = 0; lba < BLOCKS; lba += STRIDE) {
-      const block = await client.read(lba * BLOCK_SIZE, BLOCK_SIZE);
-      const seeds = [expected.confirmed[lba] as number, ...(expected.possible.get(lba) ?? [])];
-      const isAllowed = seeds.some((seed) => knownBlock(seed).equals(block));
-      if (!isAllowed) throw new Error(`block ${lba} is none of ${seeds}`);
-    }
+  const snapshots = await expectSnapshots(store, expected.snapshots);
+  const client = clientOf(await store.openVolume('disk', SIZE));
+  const confirmed = [...NOTHING.confirmed];
+  for (let lba = 0; lba < BLOCKS; lba += STRIDE) {
+    const block = await client.read(lba * BLOCK_SIZE, BLOCK_SIZE);
+    const seeds = [expected.confirmed[lba] as number, ...(expected.possible.get(lba) ?? [])];
+    const seed = seeds.find((one) => knownBlock(one).equals(block));
+    if (seed === undefined) throw new Error(`block ${lba} is none of ${seeds}`);
+    confirmed[lba] = seed;
   }
   await abandon(store);
-  return files;
+  return { files, found: { confirmed, snapshots } };
+}
+
+/** Compares all snapshots. @returns those that are there, which are confirmed now */
+async function expectSnapshots(
+  store: CasStore,
+  expected: readonly ExpectedSnapshot[],
+): Promise<ExpectedSnapshot[]> {
+  for (const snapshot of expected) await compare(store, snapshot);
+  return expected.flatMap((snapshot) => {
+    const entry = store.snapshots.find(({ name }) => name === snapshot.name);
+    return entry === undefined ? [] : [{ ...snapshot, root: entry.root[0] }];
+  });
 }
 
 /** Is a snapshot what it was when it was taken? One that was not confirmed need not be there. */
@@ -167,25 +218,13 @@ describe('the content-addressed store after a crash', () => {
       let states = 0;
       const startMs = Date.now();
       for (let seed = Number(process.env['AOE_CAS_CRASH_SEED'] ?? 1); Date.now() < endMs; seed++) {
-        const files = new SimFs();
-        await work(files, seed);
-        const random = seededRandom(seed);
-        const walk = new CrashWalk(files.base, random);
-        let expected: Expected | undefined;
-        for (const [index, entry] of files.trace.entries()) {
-          walk.step(entry);
-          if (entry.op === 'mark') expected = entry.value as Expected;
-          const survivals: Survival[] = ['none', 'all', 'random', 'random'];
-          const survival = survivals[Math.floor(random() * survivals.length)] as Survival;
-          const state = walk.crash(survival);
-          const again = await inspect(state, expected).catch((cause) => {
-            throw new Error(`seed ${seed}, operation ${index}, unsynced: ${survival}`, { cause });
-          });
-          states++;
-          if (random() < 0.05) {
-            states += await crashAgain(again, expected, random);
-          }
-          if (Date.now() > endMs) break;
+        let beginning: Beginning = { disk: undefined, found: NOTHING };
+        for (let life = 0; life < LIVES && Date.now() < endMs; life++) {
+          const files = new SimFs(beginning.disk);
+          await work(files, beginning.found, seed + life * SEEDS_OF_LIFE, life);
+          const crashes = await crashIn(files, endMs, seed + life * SEEDS_OF_LIFE);
+          states += crashes.states;
+          beginning = crashes.next ?? beginning;
         }
       }
       const perSecond = Math.round((states * 1000) / (Date.now() - startMs));
@@ -196,12 +235,43 @@ describe('the content-addressed store after a crash', () => {
   );
 });
 
-/** Crashes during recovery. */
-async function crashAgain(
+/**
+ * Crashes at moments of a trace.
+ *
+ * @returns how often, and how the store begins again after one of them
+ */
+async function crashIn(
   files: SimFs,
-  expected: Expected | undefined,
-  random: () => number,
-): Promise<number> {
+  endMs: number,
+  seed: number,
+): Promise<{ states: number; next: Beginning | undefined }> {
+  const random = seededRandom(seed);
+  const walk = new CrashWalk(files.base, random);
+  const nextIndex = Math.floor(random() * files.trace.length);
+  let next: Beginning | undefined;
+  let states = 0;
+  let expected: Expected | undefined;
+  for (const [index, entry] of files.trace.entries()) {
+    if (Date.now() > endMs) break;
+    walk.step(entry);
+    if (entry.op === 'mark') expected = entry.value as Expected;
+    const isNext = index === nextIndex;
+    if (expected === undefined || (!isNext && random() > CRASHED_SHARE)) continue;
+    const survivals: Survival[] = ['none', 'all', 'random', 'random'];
+    const survival = survivals[Math.floor(random() * survivals.length)] as Survival;
+    const disk = walk.crash(survival);
+    const again = await inspect(disk, expected).catch((cause) => {
+      throw new Error(`seed ${seed}, operation ${index}, unsynced: ${survival}`, { cause });
+    });
+    states++;
+    if (isNext) next = { disk, found: again.found };
+    if (random() < 0.05) states += await crashAgain(again.files, expected, random);
+  }
+  return { states, next };
+}
+
+/** Crashes during recovery. */
+async function crashAgain(files: SimFs, expected: Expected, random: () => number): Promise<number> {
   const walk = new CrashWalk(files.base, random);
   const cut = Math.floor(random() * files.trace.length);
   for (const entry of files.trace.slice(0, cut)) walk.step(entry);

@@ -261,7 +261,9 @@ async function crashIn(
     const survival = survivals[Math.floor(random() * survivals.length)] as Survival;
     const disk = walk.crash(survival);
     const again = await inspect(disk, expected).catch((cause) => {
-      throw new Error(`seed ${seed}, operation ${index}, unsynced: ${survival}`, { cause });
+      const life = Math.floor(seed / SEEDS_OF_LIFE);
+      const where = `seed ${seed % SEEDS_OF_LIFE}, life ${life}, operation ${index}`;
+      throw new Error(`${where}, unsynced: ${survival}`, { cause });
     });
     states++;
     if (isNext) next = { disk, found: again.found };

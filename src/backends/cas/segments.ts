@@ -143,10 +143,19 @@ export class Segments {
     }
   }
 
-  /** Takes up an existing file. */
+  /** Takes up an existing file. @throws the system's error; nothing is left open then */
   async adopt(number: number, stream: StreamName, usedBytes: number): Promise<Segment> {
     const file = await this.#files.open(this.pathOf(number), false);
-    return this.#enter(number, stream, usedBytes, file);
+    try {
+      this.#engine.attach(number, file.source);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+    const segment = { number, stream, usedBytes, sealed: false, condemnedIn: 0, file };
+    this.table.set(number, segment);
+    this.nextNumber = Math.max(this.nextNumber, number + 1);
+    return segment;
   }
 
   /** Turns a spare into the next segment. @throws when there is none and none can be made */
@@ -160,8 +169,7 @@ export class Segments {
     try {
       await this.#files.rename(join(this.#directory, spare), this.pathOf(number));
       await this.#files.syncDirectory(this.#directory);
-      const file = await this.#files.open(this.pathOf(number), false);
-      return this.#enter(number, stream, 0, file);
+      return await this.adopt(number, stream, 0);
     } finally {
       this.#activating--;
     }
@@ -231,14 +239,6 @@ export class Segments {
     } catch {
       return false;
     }
-  }
-
-  #enter(number: number, stream: StreamName, usedBytes: number, file: StoreFile): Segment {
-    const segment = { number, stream, usedBytes, sealed: false, condemnedIn: 0, file };
-    this.table.set(number, segment);
-    this.#engine.attach(number, file.source);
-    this.nextNumber = Math.max(this.nextNumber, number + 1);
-    return segment;
   }
 
   async #makeSpares(count: number): Promise<void> {

@@ -197,10 +197,17 @@ export class Segments {
     await segment?.file.close();
   }
 
-  /** Gives a segment's file back; its content is worthless. Nobody may read it any more. */
-  async recycle(number: number): Promise<void> {
+  /**
+   * Gives a segment's file back; its content is worthless. Nobody may read it any more, unless
+   * `isNeeded` says so: that is asked again at the last moment.
+   *
+   * @returns false when it is needed: then it stays as it is
+   */
+  async recycle(number: number, isNeeded: () => boolean = () => false): Promise<boolean> {
+    if (isNeeded()) return false;
     const path = this.pathOf(number);
     const isSpare = this.dataSpareCount < this.#options.spareCount && (await this.#fill(number));
+    if (isNeeded()) return false;
     await this.forget(number);
     if (isSpare) {
       const name = this.#nextSpareName();
@@ -212,6 +219,7 @@ export class Segments {
     await this.#files.syncDirectory(this.#directory);
     this.#freeBytes = await this.#files.freeBytes(this.#directory);
     this.shortage = undefined;
+    return true;
   }
 
   async close(): Promise<void> {

@@ -165,11 +165,17 @@ export class Segments {
     if (this.#spares.length <= promised) throw this.shortage ?? noSpace();
     const spare = this.#spares.pop() as string;
     const number = this.nextNumber++;
+    const [from, to] = [join(this.#directory, spare), this.pathOf(number)];
     this.#activating++;
     try {
-      await this.#files.rename(join(this.#directory, spare), this.pathOf(number));
+      await this.#files.rename(from, to);
       await this.#files.syncDirectory(this.#directory);
       return await this.adopt(number, stream, 0);
+    } catch (error) {
+      // It takes its room all the same. If it was not renamed, it need not be renamed back.
+      await this.#files.rename(to, from).catch(() => {});
+      this.#spares.push(spare);
+      throw error;
     } finally {
       this.#activating--;
     }

@@ -38,4 +38,27 @@ describe('the segments of a store', () => {
     expect(segments.table.size).toBe(numbers.length + 1);
     await store.close();
   });
+
+  it.each(['rename', 'syncDirectory', 'open'])('keep a spare of which the %s fails', async (op) => {
+    const files = new WornFs();
+    const store = await openTiny(files);
+    const { segments } = store;
+    // Goes on in the background otherwise.
+    await segments.replenish();
+    const { fileCount, spareCount } = segments;
+    const paths = files.paths().sort();
+    let isWorn = true;
+    files.fault = (failing) => (isWorn && failing === op ? 'EIO' : undefined);
+    files.isWorn = op === 'open';
+    const failed = segments.activate('moved');
+    await expect(failed).rejects.toThrow();
+    expect(segments.fileCount).toBe(fileCount);
+    expect(segments.spareCount).toBe(spareCount);
+    isWorn = files.isWorn = false;
+    expect(files.paths().sort()).toEqual(paths);
+    await segments.activate('moved');
+    expect(segments.fileCount).toBe(fileCount);
+    expect(segments.spareCount).toBe(spareCount - 1);
+    await store.close();
+  });
 });

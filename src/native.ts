@@ -62,6 +62,7 @@ export interface InterfaceWatch {
 }
 
 export interface CasEngine {
+  /** @throws the system's error when there is no descriptor left */
   attach(segment: number, source: number | Uint8Array): void;
   detach(segment: number): void;
   condemn(segment: number): void;

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "../system_error.h"
 #include "block_hash.h"
 #include "task.h"
 
@@ -142,6 +143,10 @@ void CasEngine::Attach(const Napi::CallbackInfo& info) {
   const uint32_t segment = Number(info[0]);
   if (info[1].IsNumber()) {
     UniqueFd fd(fcntl(info[1].As<Napi::Number>(), F_DUPFD_CLOEXEC, 0));
+    if (!fd.is_open()) {
+      ThrowSystemError(info.Env(), {errno, "fcntl"});
+      return;
+    }
     engine_.sources().Attach(segment, std::make_shared<SegmentSource>(std::move(fd)));
     return;
   }

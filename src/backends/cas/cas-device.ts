@@ -303,29 +303,30 @@ export class CasDevice implements BlockDevice {
     }
   }
 
-  /** A copy of a block as it is now. */
+  /**
+   * A copy of a block. The sectors that are read do not change meanwhile, as the layer above keeps
+   * order, but others do, and with them the place of all: what only memory knows now may be logged
+   * and evicted before this ends, and the map was read before. So memory is read first.
+   */
   async #load(lba: number): Promise<Buffer> {
     const { cache, reader } = this.#parts;
     const volume = this.#volume;
-    const base = Buffer.alloc(BLOCK_SIZE);
-    let slot = volume.slots.get(lba);
     const { changeCount } = volume;
-    if (slot === undefined || cache.mask[slot] !== MASK_FULL) {
-      await reader.read(volume, lba, base, 0);
-      slot = volume.slots.get(lba);
+    const slot = volume.slots.get(lba);
+    const mask = slot === undefined ? 0 : (cache.mask[slot] as number);
+    const from = (slot ?? 0) * BLOCK_SIZE;
+    const known = Buffer.from(cache.slab.subarray(from, from + BLOCK_SIZE));
+    if (mask === MASK_FULL) return known;
+    const block = Buffer.alloc(BLOCK_SIZE);
+    await reader.read(volume, lba, block, 0);
+    for (let start = 0; start < BLOCK_SIZE; start += SECTOR_SIZE) {
+      const isKnown = (mask & sectorMask(start, SECTOR_SIZE)) !== 0;
+      if (isKnown) known.copy(block, start, start, start + SECTOR_SIZE);
     }
-    if (slot === undefined) {
-      // Another sector of the block may have been written and logged meanwhile.
-      if (volume.changeCount === changeCount) this.#remember(lba, base);
-      return base;
-    }
-    // Newer than what was read: its sectors win.
-    for (let sector = 0; sector < 8; sector++) {
-      if (((cache.mask[slot] as number) & (1 << sector)) === 0) continue;
-      const from = slot * BLOCK_SIZE + sector * SECTOR_SIZE;
-      cache.slab.copy(base, sector * SECTOR_SIZE, from, from + SECTOR_SIZE);
-    }
-    return base;
+    // Other sectors may have been written, and even logged and evicted, meanwhile.
+    const isWhole = volume.changeCount === changeCount && !volume.slots.has(lba);
+    if (slot === undefined && isWhole) this.#remember(lba, block);
+    return block;
   }
 
   #remember(lba: number, block: Buffer): void {

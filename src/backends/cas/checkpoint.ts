@@ -185,9 +185,7 @@ export class Checkpointer {
     const isDue = ({ condemnedIn }: Segment) => condemnedIn > 0 && condemnedIn < generation;
     let count = 0;
     for (const { number } of [...segments.table.values()].filter(isDue)) {
-      if (isNeeded(number)) continue;
-      await segments.recycle(number);
-      count++;
+      if (await segments.recycle(number, () => isNeeded(number))) count++;
     }
     if (count > 0) engine.dropDetached();
   }

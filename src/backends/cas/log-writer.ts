@@ -54,11 +54,12 @@ export class LogWriter {
   readonly #onProgress: () => void;
   readonly #free: Uint8Array[] = [];
   readonly #forBuffer: ((buffer: Uint8Array) => void)[] = [];
-  readonly #forDrained: (() => void)[] = [];
   #bufferCount = 0;
   #pending: PendingRecord[] = [];
   #flushes: Flush[] = [];
   #running = false;
+  /** Settles when the last run has ended. */
+  #lastRun: Promise<void> = Promise.resolve();
   #failure: Error | undefined;
   /** Up to where the log's segment was written ahead. */
   #ahead: { readonly segment: Segment; readonly end: number } | undefined;
@@ -135,11 +136,16 @@ export class LogWriter {
 
   /** Waits until all records are written. @throws why they cannot be */
   async drain(): Promise<void> {
-    if (this.#running) await new Promise<void>((resolve) => this.#forDrained.push(resolve));
+    await this.#lastRun;
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** Gives up: nothing more is written. */
+  /** Waits for the write or sync under way. After a failure none follows. */
+  async settled(): Promise<void> {
+    await this.#lastRun;
+  }
+
+  /** Gives up: nothing more is begun; see {@link settled}. */
   fail(error: Error): void {
     if (this.failed) return;
     this.#failure = error;
@@ -158,7 +164,7 @@ export class LogWriter {
     if (this.#running || this.failed) return;
     if (this.#pending.length === 0 && !this.#mustSync()) return;
     this.#running = true;
-    void this.#run();
+    this.#lastRun = this.#run();
   }
 
   async #run(): Promise<void> {
@@ -187,7 +193,6 @@ export class LogWriter {
       this.fail(error as Error);
     }
     this.#running = false;
-    for (const resolve of this.#forDrained.splice(0)) resolve();
   }
 
   /**

@@ -143,10 +143,19 @@ export class Segments {
     }
   }
 
-  /** Takes up an existing file. */
+  /** Takes up an existing file. @throws the system's error; nothing is left open then */
   async adopt(number: number, stream: StreamName, usedBytes: number): Promise<Segment> {
     const file = await this.#files.open(this.pathOf(number), false);
-    return this.#enter(number, stream, usedBytes, file);
+    try {
+      this.#engine.attach(number, file.source);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+    const segment = { number, stream, usedBytes, sealed: false, condemnedIn: 0, file };
+    this.table.set(number, segment);
+    this.nextNumber = Math.max(this.nextNumber, number + 1);
+    return segment;
   }
 
   /** Turns a spare into the next segment. @throws when there is none and none can be made */
@@ -156,12 +165,17 @@ export class Segments {
     if (this.#spares.length <= promised) throw this.shortage ?? noSpace();
     const spare = this.#spares.pop() as string;
     const number = this.nextNumber++;
+    const [from, to] = [join(this.#directory, spare), this.pathOf(number)];
     this.#activating++;
     try {
-      await this.#files.rename(join(this.#directory, spare), this.pathOf(number));
+      await this.#files.rename(from, to);
       await this.#files.syncDirectory(this.#directory);
-      const file = await this.#files.open(this.pathOf(number), false);
-      return this.#enter(number, stream, 0, file);
+      return await this.adopt(number, stream, 0);
+    } catch (error) {
+      // It takes its room all the same. If it was not renamed, it need not be renamed back.
+      await this.#files.rename(to, from).catch(() => {});
+      this.#spares.push(spare);
+      throw error;
     } finally {
       this.#activating--;
     }
@@ -189,10 +203,17 @@ export class Segments {
     await segment?.file.close();
   }
 
-  /** Gives a segment's file back; its content is worthless. Nobody may read it any more. */
-  async recycle(number: number): Promise<void> {
+  /**
+   * Gives a segment's file back; its content is worthless. Nobody may read it any more, unless
+   * `isNeeded` says so: that is asked again at the last moment.
+   *
+   * @returns false when it is needed: then it stays as it is
+   */
+  async recycle(number: number, isNeeded: () => boolean = () => false): Promise<boolean> {
+    if (isNeeded()) return false;
     const path = this.pathOf(number);
     const isSpare = this.dataSpareCount < this.#options.spareCount && (await this.#fill(number));
+    if (isNeeded()) return false;
     await this.forget(number);
     if (isSpare) {
       const name = this.#nextSpareName();
@@ -204,6 +225,7 @@ export class Segments {
     await this.#files.syncDirectory(this.#directory);
     this.#freeBytes = await this.#files.freeBytes(this.#directory);
     this.shortage = undefined;
+    return true;
   }
 
   async close(): Promise<void> {
@@ -231,14 +253,6 @@ export class Segments {
     } catch {
       return false;
     }
-  }
-
-  #enter(number: number, stream: StreamName, usedBytes: number, file: StoreFile): Segment {
-    const segment = { number, stream, usedBytes, sealed: false, condemnedIn: 0, file };
-    this.table.set(number, segment);
-    this.#engine.attach(number, file.source);
-    this.nextNumber = Math.max(this.nextNumber, number + 1);
-    return segment;
   }
 
   async #makeSpares(count: number): Promise<void> {

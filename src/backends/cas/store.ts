@@ -289,6 +289,8 @@ export class CasStore {
   /** Releases the files as a crash does: nothing is written out. */
   async closeFiles(): Promise<void> {
     await this.indexed;
+    // A write that came later would damage what the next to open the store has written.
+    await this.writer.settled();
     await this.segments.close();
     await this.#loaded.superblockFile.close();
     this.#unlock();

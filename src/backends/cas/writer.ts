@@ -84,6 +84,8 @@ export class Writer {
   #ingestedCount = 0;
   #reservedBytes = 0;
   #running = false;
+  /** Settles when the last run has ended. */
+  #lastRun: Promise<void> = Promise.resolve();
   /** Everything queued before this count must be ingested without waiting for more. */
   #demand = 0;
   readonly #atBoundary: (() => void)[] = [];
@@ -208,7 +210,13 @@ export class Writer {
     if (this.#running || this.failed) return;
     if (!this.#isWorthwhile) return;
     this.#running = true;
-    void this.#run();
+    this.#lastRun = this.#run();
+  }
+
+  /** Waits for what is under way. After a failure nothing follows. */
+  async settled(): Promise<void> {
+    await this.#lastRun;
+    await this.log.settled();
   }
 
   /** Calls `look`, which must not wait, when maps and log agree. */

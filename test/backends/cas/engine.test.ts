@@ -54,6 +54,13 @@ describe('the engine of the content-addressed store', () => {
     });
   });
 
+  it('takes up no descriptor that it cannot duplicate', () => {
+    const engine = new native.CasEngine(NEVER_FULL);
+    expect(() => engine.attach(1, 999_999)).toThrow(
+      expect.objectContaining({ code: 'EBADF', syscall: 'fcntl' }),
+    );
+  });
+
   it('takes a full hash for proof, not the 64 bits of the index', () => {
     const engine = new native.CasEngine(NEVER_FULL);
     const segment = new Uint8Array(16_384);

@@ -6,19 +6,28 @@ import { BlockOp, SECTOR_SIZE } from '../../../src/core/block-device.ts';
 import { BlockStatus } from '../../../src/core/block-error.ts';
 import { Requester } from '../../core/hand-device.ts';
 import { SimFs } from './sim-fs.ts';
-import { blocksOf, clientOf, openTiny, TINY } from './tiny-store.ts';
+import { blockOf, blocksOf, clientOf, openTiny, TINY } from './tiny-store.ts';
 
 const SIZE = 200 * BLOCK_SIZE;
 const TIMEOUT_MS = 5000;
 
-/** A disk whose segments take nothing more, from when it is told to until it breaks. */
+/** A disk on which writes of segments, or syncs of directories, wait from when it is told to. */
 class StallingFs extends SimFs {
-  isStalled = false;
+  stalls: 'write' | 'syncDirectory' | undefined;
+  waitingCount = 0;
+  #resume: () => void = () => {};
   #break: () => void = () => {};
-  readonly #broken = new Promise<void>((_, reject) => {
+  readonly #end = new Promise<void>((resolve, reject) => {
+    this.#resume = resolve;
     this.#break = () => reject(new Error('the disk is gone'));
   });
 
+  /** Lets what waits go on. */
+  resume(): void {
+    this.#resume();
+  }
+
+  /** Fails what waits. */
   break(): void {
     this.#break();
   }
@@ -27,12 +36,26 @@ class StallingFs extends SimFs {
     const file = await super.open(...args);
     const { write } = file;
     file.write = async (...written) => {
-      if (this.isStalled && args[0].endsWith('.seg')) await this.#broken;
+      if (args[0].endsWith('.seg')) await this.#wait('write');
       return write(...written);
     };
     return file;
   }
+
+  override async syncDirectory(path: string): Promise<void> {
+    await this.#wait('syncDirectory');
+    return super.syncDirectory(path);
+  }
+
+  async #wait(op: 'write' | 'syncDirectory'): Promise<void> {
+    if (this.stalls !== op) return;
+    this.waitingCount++;
+    await this.#end;
+  }
 }
+
+/** What does not compress fills a segment with three records; there are five. */
+const MORE_THAN_A_SEGMENT = blocksOf(2, 20, 2);
 
 describe('a store whose log cannot be written any more', () => {
   it('refuses a trim that nobody has kicked yet', async () => {
@@ -55,7 +78,7 @@ describe('a store whose log cannot be written any more', () => {
         checkpointBytes: 1 << 20,
       });
       const client = clientOf(await store.openVolume('disk', SIZE));
-      files.isStalled = true;
+      files.stalls = 'write';
       const { sequence } = store.log;
       // Three records that do not compress, and one that does, fill a segment.
       const records = [2, 102, 201, 302, 402].map((seed) => blocksOf(seed, 4, 2));
@@ -67,6 +90,35 @@ describe('a store whose log cannot be written any more', () => {
       files.break();
       await expect(trimmed).rejects.toThrow('ioError');
       await store.close();
+    },
+    TIMEOUT_MS,
+  );
+
+  it.each([
+    { stalls: 'write', written: blockOf(2) },
+    { stalls: 'syncDirectory', written: MORE_THAN_A_SEGMENT },
+  ] as const)(
+    'is not closed before a $stalls under way has ended',
+    async ({ stalls, written }) => {
+      const files = new StallingFs();
+      const store = await openTiny(files, { checkpointBytes: 1 << 20 });
+      const client = clientOf(await store.openVolume('disk', SIZE));
+      files.stalls = stalls;
+      await client.write(0, written);
+      const flushed = client.flush();
+      while (files.waitingCount === 0) await nextTurn();
+      store.writer.log.fail(new Error('another server has the store'));
+      await expect(flushed).rejects.toThrow('ioError');
+      let isClosed = false;
+      const closing = store.close().then(() => {
+        isClosed = true;
+      });
+      for (let turn = 0; turn < 20; turn++) await nextTurn();
+      expect(isClosed).toBe(false);
+      files.resume();
+      await closing;
+      // Nor is a segment left open that was taken up meanwhile.
+      expect(store.segments.table.size).toBe(0);
     },
     TIMEOUT_MS,
   );

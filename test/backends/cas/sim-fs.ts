@@ -121,7 +121,9 @@ export class SimFs implements FileLayer {
 
   async rename(from: string, to: string): Promise<void> {
     this.#check('rename', from);
-    this.#names.set(to, this.#names.get(from) as number);
+    const inode = this.#names.get(from);
+    if (inode === undefined) throw failure('ENOENT', from);
+    this.#names.set(to, inode);
     this.#names.delete(from);
     this.trace.push({ op: 'rename', path: from, to });
   }

@@ -7,6 +7,7 @@ import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE, FANOUT, frameOffset, HINT_WORD } from '../../../../src/backends/cas/format.ts';
 import { examine } from '../../../../src/backends/cas/fsck/index.ts';
 import { openCasStore } from '../../../../src/backends/cas/open.ts';
+import type { PartCache } from '../../../../src/backends/cas/remote/part-cache.ts';
 import { REMOTE_DEFAULTS } from '../../../../src/backends/cas/remote/remote-options.ts';
 import { scrub } from '../../../../src/backends/cas/scrub.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
@@ -256,6 +257,34 @@ describe('a store that keeps some of its parts in blobs only', () => {
     files.fault = () => undefined;
     await segments.recycle(await findSparse(store));
     expect(segments.spareCount).toBe(spareCount + 1);
+    await abandon(store);
+  });
+
+  it('does not reuse a file for which a read has begun to fetch a part', async () => {
+    const { store, blobs, files } = await openFull();
+    const { segments } = store;
+    const cache = store.reader.frames as PartCache;
+    const number = await findSparse(store);
+    const isNeeded = () => cache.holds(number);
+    let letGo = () => {};
+    const gone = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    blobs.beforeRead = () => gone;
+    let reading: Promise<boolean | undefined> | undefined;
+    // While its room is reserved, as the last thing before it is a spare.
+    files.fault = (op) => {
+      if (op === 'allocate')
+        reading ??= cache.restored(number, 0, () => segments.table.has(number));
+      return undefined;
+    };
+    // Otherwise there are enough spares without it.
+    await segments.activate('moved');
+    expect(await segments.recycle(number, isNeeded)).toBe(false);
+    letGo();
+    expect(await reading).toBe(true);
+    expect(await segments.recycle(number, isNeeded)).toBe(true);
+    expect(segments.table.has(number)).toBe(false);
     await abandon(store);
   });
 

@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import type { FileLayer, StoreFile } from '../../../src/backends/cas/file-layer.ts';
+import { SimFs } from './sim-fs.ts';
+import { openTiny } from './tiny-store.ts';
+
+/** Is no descriptor of this process. */
+const NO_DESCRIPTOR = 999_999;
+
+/** A disk whose segments, while it is told to, have descriptors that cannot be duplicated. */
+class WornFs extends SimFs {
+  isWorn = false;
+  openCount = 0;
+
+  override async open(...args: Parameters<FileLayer['open']>): Promise<StoreFile> {
+    const file = await super.open(...args);
+    if (!args[0].endsWith('.seg')) return file;
+    this.openCount++;
+    const close = async () => {
+      this.openCount--;
+    };
+    return this.isWorn ? { ...file, source: NO_DESCRIPTOR, close } : { ...file, close };
+  }
+}
+
+describe('the segments of a store', () => {
+  it('do not have one that the engine cannot read', async () => {
+    const files = new WornFs();
+    const store = await openTiny(files);
+    const { segments } = store;
+    const { openCount } = files;
+    const numbers = [...segments.table.keys()];
+    files.isWorn = true;
+    await expect(segments.activate('moved')).rejects.toMatchObject({ code: 'EBADF' });
+    expect([...segments.table.keys()]).toEqual(numbers);
+    expect(files.openCount).toBe(openCount);
+    files.isWorn = false;
+    await segments.activate('moved');
+    expect(segments.table.size).toBe(numbers.length + 1);
+    await store.close();
+  });
+
+  it.each(['rename', 'syncDirectory', 'open'])('keep a spare of which the %s fails', async (op) => {
+    const files = new WornFs();
+    const store = await openTiny(files);
+    const { segments } = store;
+    // Goes on in the background otherwise.
+    await segments.replenish();
+    const { fileCount, spareCount } = segments;
+    const paths = files.paths().sort();
+    let isWorn = true;
+    files.fault = (failing) => (isWorn && failing === op ? 'EIO' : undefined);
+    files.isWorn = op === 'open';
+    const failed = segments.activate('moved');
+    await expect(failed).rejects.toThrow();
+    expect(segments.fileCount).toBe(fileCount);
+    expect(segments.spareCount).toBe(spareCount);
+    isWorn = files.isWorn = false;
+    expect(files.paths().sort()).toEqual(paths);
+    await segments.activate('moved');
+    expect(segments.fileCount).toBe(fileCount);
+    expect(segments.spareCount).toBe(spareCount - 1);
+    await store.close();
+  });
+});

@@ -1,7 +1,6 @@
 /** Does another load generator see the same server? */
 import type { Bench } from './compare.ts';
 import { compile, type Duration } from './load.ts';
-import type { Link } from './network.ts';
 import { inPlace, type Place, run } from './process.ts';
 import { SERVERS } from './servers.ts';
 import { median } from './statistics.ts';
@@ -30,16 +29,17 @@ export async function agree(
   duration: Duration,
   roundCount: number,
 ): Promise<void> {
+  const link = bench.network.link(0);
   const other = await compile(source, bench.directory, 'other-load');
   console.log(`${''.padEnd(34)}requests/s: ours  other  ratio      p50 us: ours  other  ratio`);
   for (const workload of COMPARED) {
     const ours: Observation[] = [];
     const theirs: Observation[] = [];
-    await withVblade(bench, workload, async (link) => {
+    await withVblade(bench, workload, async () => {
       for (let round = 0; round < roundCount; round++) {
         const result = await bench.load.run(link, workload, duration);
         ours.push({ requestsPerS: result.requests_per_s, p50Us: result.p50_us });
-        theirs.push(await runOther(other, loadPlace, link, workload, duration));
+        theirs.push(await runOther(bench, other, loadPlace, workload, duration));
       }
     });
     const cells = [...ratio(ours, theirs, 'requestsPerS'), ...ratio(ours, theirs, 'p50Us')];
@@ -51,7 +51,7 @@ export async function agree(
 async function withVblade(
   bench: Bench,
   workload: Workload,
-  body: (link: Link) => Promise<void>,
+  body: () => Promise<void>,
 ): Promise<void> {
   await bench.network.setMtu(workload.mtu);
   const images = await bench.images.prepare(workload, 'vblade', bench.signal);
@@ -62,25 +62,26 @@ async function withVblade(
   const processes = (await vblade?.start(options)) ?? [];
   try {
     await bench.load.waitForTargets(link, workload);
-    await body(link);
+    await body();
   } finally {
     for (const process of processes) await process[Symbol.asyncDispose]();
   }
 }
 
 async function runOther(
+  { network, signal }: Bench,
   program: string,
   place: Place,
-  link: Link,
   { mode, sectors, depth }: Workload,
   { warmupSeconds, seconds }: Duration,
 ): Promise<Observation> {
   // It has no warm-up of its own and takes whole seconds.
   const time = Math.max(1, Math.round(warmupSeconds + seconds));
   const options = ['-m', mode, '-n', `${sectors}`, '-q', `${depth}`, '-t', `${time}`];
-  const args = [...options, link.load, '1.0'];
+  const args = [...options, network.link(0).load, '1.0'];
   const output = await run(...inPlace(place, program, args), {
     timeoutMs: (time + 30) * 1000,
+    signal,
   });
   const result = JSON.parse(output) as { iops: number; p50_us: number };
   return { requestsPerS: result.iops, p50Us: result.p50_us };

@@ -15,6 +15,7 @@
         "native/cas/frame.cpp",
         "native/cas/segment_sources.cpp",
         "native/file_ring.cpp",
+        "native/file_system.cpp",
         "native/files.cpp",
         "native/image_lock.cpp",
         "native/interface_watch.cpp",

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "file_system.h"
+
 namespace aoe {
 
 namespace {
@@ -131,8 +133,9 @@ void FileRing::UnregisterMemory(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value FileRing::AddFile(const Napi::CallbackInfo& info) {
+  const int32_t fd = info[0].As<Napi::Number>();
   const int32_t mode = info[1].As<Napi::Number>();
-  files_.push_back({.fd = info[0].As<Napi::Number>(), .mode = static_cast<FileMode>(mode)});
+  files_.push_back({.fd = fd, .mode = static_cast<FileMode>(mode), .remote = IsRemoteFile(fd)});
   return Napi::Number::New(info.Env(), static_cast<double>(files_.size() - 1));
 }
 
@@ -152,7 +155,7 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
         .length = static_cast<size_t>(row[4]),
         .offset = static_cast<off_t>(offsets_[i]),
     };
-    if (TryNow(operation, file.mode)) {
+    if (TryNow(operation, file)) {
       Report(operation);
     } else {
       StartLater(operation, row);
@@ -165,14 +168,13 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
 
 // Does the operation now if that cannot block. Returns false when it must be started instead;
 // `done` then tells how much is already there.
-bool FileRing::TryNow(Operation* operation, FileMode mode) {
-  const bool moves = operation->op == FileOp::kRead || operation->op == FileOp::kWrite;
-  if (mode == FileMode::kMemory) {
+bool FileRing::TryNow(Operation* operation, const File& file) {
+  if (file.mode == FileMode::kMemory) {
     // Nothing in memory becomes more durable by a flush.
     if (operation->op != FileOp::kFlush) Execute(operation);
     return true;
   }
-  if (mode == FileMode::kDirect || !moves || operation->op == FileOp::kWrite) return false;
+  if (file.mode == FileMode::kDirect || file.remote || operation->op != FileOp::kRead) return false;
   iovec vector{.iov_base = operation->data, .iov_len = operation->length};
   const ssize_t moved = preadv2(operation->fd, &vector, 1, operation->offset, RWF_NOWAIT);
   if (moved > 0) operation->done = static_cast<size_t>(moved);
@@ -227,6 +229,8 @@ bool FileRing::QueueUring(Operation* operation) {
     io_uring_prep_write(entry, operation->fd, data, left, offset);
   }
   io_uring_sqe_set_data(entry, operation);
+  // To submit tries first on the calling thread.
+  if (files_[static_cast<size_t>(operation->file)].remote) entry->flags |= IOSQE_ASYNC;
   uring_in_flight_++;
   return true;
 }

@@ -25,7 +25,8 @@
 //
 // What never blocks is done at once on the calling thread: it is twice as fast as handing it
 // over. What might block goes to io_uring (reads, direct I/O) or, where that would run on a
-// kernel thread anyway (buffered writes, flush, trim) or io_uring is forbidden, to threads.
+// kernel thread anyway (buffered writes, flush, trim) or io_uring is forbidden, to threads. All that
+// concerns a file which is served elsewhere might block.
 #pragma once
 
 #include <liburing.h>
@@ -59,6 +60,7 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   struct File {
     int fd;
     FileMode mode;
+    bool remote;                  // any operation may block, a read of what is cached too
     std::vector<Operation*> run;  // gathered for the worker pool during one kick
   };
 
@@ -75,7 +77,7 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   void Detach();
   void FinishEngines();
   void LeakEngines();
-  bool TryNow(Operation* operation, FileMode mode);
+  bool TryNow(Operation* operation, const File& file);
   void StartLater(Operation* operation, const int32_t* row);
   void SubmitRuns();
   bool QueueUring(Operation* operation);

@@ -2,17 +2,16 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <string>
 
+#include "file_system.h"
 #include "system_error.h"
 
 namespace aoe {
@@ -41,10 +40,18 @@ Napi::Value CreateMemoryFile(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd);
 }
 
-Napi::Value IsMemoryFile(const Napi::CallbackInfo& info) {
-  struct statfs stats {};
-  if (fstatfs(FdOf(info), &stats) < 0) return Fail(info.Env(), "fstatfs");
-  return Napi::Boolean::New(info.Env(), stats.f_type == TMPFS_MAGIC);
+Napi::Value LiesInMemory(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), IsMemoryFile(FdOf(info)));
+}
+
+Napi::Value KnownFileSize(const Napi::CallbackInfo& info) {
+  FileLook look;
+  const int error = LookAt(FdOf(info), Freshness::kKnown, &look);
+  if (error != 0) {
+    ThrowSystemError(info.Env(), {error, "statx"});
+    return info.Env().Undefined();
+  }
+  return Napi::Number::New(info.Env(), static_cast<double>(look.size_bytes));
 }
 
 Napi::Value LockFile(const Napi::CallbackInfo& info) {
@@ -91,7 +98,8 @@ Napi::Value CanPunchHole(const Napi::CallbackInfo& info) {
 void RegisterFiles(Napi::Env env, Napi::Object exports) {
   exports.Set("allocateSlab", Napi::Function::New<AllocateSlab>(env));
   exports.Set("createMemoryFile", Napi::Function::New<CreateMemoryFile>(env));
-  exports.Set("isMemoryFile", Napi::Function::New<IsMemoryFile>(env));
+  exports.Set("isMemoryFile", Napi::Function::New<LiesInMemory>(env));
+  exports.Set("knownFileSize", Napi::Function::New<KnownFileSize>(env));
   exports.Set("lockFile", Napi::Function::New<LockFile>(env));
   exports.Set("canPunchHole", Napi::Function::New<CanPunchHole>(env));
   exports.Set("blockDeviceSize", Napi::Function::New<BlockDeviceSize>(env));

@@ -4,6 +4,8 @@
 //                           never freed: I/O may be in flight when its environment ends
 //   createMemoryFile(name)  fd of an anonymous file in memory (memfd)
 //   isMemoryFile(fd)        does it lie on tmpfs, where I/O never blocks?
+//   knownFileSize(fd)       bytes, as far as this machine knows without asking a file system that
+//                           is served elsewhere, which would block
 //   lockFile(fd)            takes an exclusive lock (flock); false when another process holds it
 //   canPunchHole(fd)        can its file system give back a range of it? (changes nothing)
 //   blockDeviceSize(fd)     bytes (BLKGETSIZE64)

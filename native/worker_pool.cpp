@@ -6,6 +6,8 @@
 
 #include <cerrno>
 
+#include "file_system.h"
+
 namespace aoe {
 
 namespace {
@@ -28,22 +30,13 @@ int Move(Operation* operation) {
 
 // A flush of a file that was removed or cut short keeps nothing safe: what was written to it will
 // not be there when the file is opened by its name again.
-//
-// Not by fstat: it asks for the time of change as well, and a file whose time somebody has seen gets
-// a new one by its next write. Each flush would then write the inode too.
 int CheckIsWhole(int fd, uint64_t least_size) {
-  struct statx found {};
-  if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_NLINK | STATX_SIZE, &found) < 0) {
-    // Older sandboxes forbid what they do not know.
-    struct stat stats {};
-    if (fstat(fd, &stats) < 0) return errno;
-    found.stx_mode = static_cast<uint16_t>(stats.st_mode);
-    found.stx_nlink = static_cast<uint32_t>(stats.st_nlink);
-    found.stx_size = static_cast<uint64_t>(stats.st_size);
-  }
-  if (!S_ISREG(found.stx_mode)) return 0;
-  if (found.stx_nlink == 0) return ENOENT;
-  return found.stx_size < least_size ? EIO : 0;
+  FileLook look;
+  const int error = LookAt(fd, Freshness::kAsked, &look);
+  if (error != 0) return error;
+  if (!S_ISREG(look.mode)) return 0;
+  if (look.link_count == 0) return ENOENT;
+  return look.size_bytes < least_size ? EIO : 0;
 }
 
 int Flush(const Operation* operation) {

@@ -138,6 +138,7 @@ interface Addon {
   allocateSlab(sizeBytes: number): ArrayBuffer;
   createMemoryFile(name: string): number;
   isMemoryFile(fd: number): boolean;
+  knownFileSize(fd: number): number;
   lockFile(fd: number): boolean;
   lockImage(fd: number): string | undefined;
   unlockImage(lock: string): void;

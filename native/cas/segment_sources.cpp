@@ -13,6 +13,7 @@ int SegmentSource::Read(uint8_t* data, size_t length, size_t offset, bool may_bl
     std::memcpy(data, memory_ + offset, length);
     return 0;
   }
+  if (remote_ && !may_block) return EAGAIN;
   size_t done = 0;
   while (done < length) {
     iovec vector{.iov_base = data + done, .iov_len = length - done};

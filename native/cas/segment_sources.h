@@ -9,13 +9,14 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "../file_system.h"
 #include "../unique_fd.h"
 
 namespace aoe::cas {
 
 class SegmentSource {
  public:
-  explicit SegmentSource(UniqueFd fd) : fd_(std::move(fd)) {}
+  explicit SegmentSource(UniqueFd fd) : fd_(std::move(fd)), remote_(IsRemoteFile(fd_.get())) {}
   SegmentSource(const uint8_t* memory, size_t size) : memory_(memory), size_(size) {}
 
   // Reads exactly `length` bytes. Returns 0, an errno, or EAGAIN when it would block and
@@ -24,6 +25,7 @@ class SegmentSource {
 
  private:
   UniqueFd fd_;
+  bool remote_ = false;  // any read may block, one of what is cached too
   const uint8_t* memory_ = nullptr;
   size_t size_ = 0;
 };

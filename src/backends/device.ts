@@ -1,6 +1,6 @@
 /** The `device` backend: a block device of this host, opened for nobody else. */
 import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
-import { StartupError } from '../core/startup-error.ts';
+import { explainFailure, StartupError } from '../core/startup-error.ts';
 import { native } from '../native.ts';
 import { requireSectorAlignment } from './direct-io.ts';
 import { FileDevice } from './file-device.ts';
@@ -67,17 +67,11 @@ function openDevice(device: HostDevice, readOnly: boolean, exclusive: number): n
   try {
     return openSync(device.path, flags);
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const remedies: Record<string, string> = {
+    throw explainFailure(`cannot open ${device.path}`, error as NodeJS.ErrnoException, {
       EBUSY: 'it is mounted or in use on this host: unmount it, or take it out of its array',
       ENOENT: 'see with lsblk what this host calls it; prefer a name under /dev/disk/by-id',
       EACCES: 'run as root, or give the user that runs aoe-server access to it',
-    };
-    throw new StartupError(
-      `cannot open ${device.path}: ${message}`,
-      remedies[code ?? ''] ?? 'see what the message says about the device',
-      { cause: error },
-    );
+    });
   }
 }
 

@@ -11,11 +11,19 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { SECTOR_SIZE } from '../core/block-device.ts';
-import { StartupError } from '../core/startup-error.ts';
+import { explainFailure, StartupError } from '../core/startup-error.ts';
 import { native } from '../native.ts';
 import { requireSectorAlignment } from './direct-io.ts';
 import { FileDevice, type OpenFile } from './file-device.ts';
 import { type FileIo, FileMode } from './file-io.ts';
+
+const REMEDIES = {
+  ENOENT: 'give a size, so that the image is created, and see that its folder exists',
+  ELOOP: 'the path is a symbolic link: name the file that it points to',
+  EACCES: 'let the user that runs aoe-server read and write it',
+  EINVAL: 'its file system cannot do direct I/O: remove direct = true',
+  EISDIR: 'name an image file, not a folder',
+};
 
 /** Which part of which file, and how to access it. */
 export interface FileImage {
@@ -115,7 +123,7 @@ function describe(fd: number, image: FileImage, readOnly: boolean): OpenFile {
   const { offsetBytes, lengthBytes } = image;
   const trim = !readOnly && native.canPunchHole(fd);
   const measure = () => {
-    const available = fstatSync(fd).size - offsetBytes;
+    const available = native.knownFileSize(fd) - offsetBytes;
     return Math.max(0, Math.min(available, lengthBytes ?? available));
   };
   if (measure() < (lengthBytes ?? SECTOR_SIZE)) {
@@ -147,23 +155,8 @@ function openImage(image: FileImage, readOnly: boolean): number {
   try {
     return openSync(image.path, flags | O_NOFOLLOW | (image.direct ? O_DIRECT : 0), 0o600);
   } catch (error) {
-    throw explainOpenFailure(error as NodeJS.ErrnoException, image);
+    throw explainFailure(`cannot open ${image.path}`, error as NodeJS.ErrnoException, REMEDIES);
   }
-}
-
-function explainOpenFailure(error: NodeJS.ErrnoException, image: FileImage): StartupError {
-  const remedies: Record<string, string> = {
-    ENOENT: 'give a size, so that the image is created, and see that its folder exists',
-    ELOOP: 'the path is a symbolic link: name the file that it points to',
-    EACCES: 'let the user that runs aoe-server read and write it',
-    EINVAL: 'its file system cannot do direct I/O: remove direct = true',
-    EISDIR: 'name an image file, not a folder',
-  };
-  return new StartupError(
-    `cannot open ${image.path}: ${error.message}`,
-    remedies[error.code ?? ''] ?? 'see what the message says about the path',
-    { cause: error },
-  );
 }
 
 function resize(fd: number, image: FileImage): void {

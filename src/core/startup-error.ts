@@ -12,3 +12,18 @@ export class StartupError extends Error {
     this.remedy = remedy;
   }
 }
+
+/**
+ * Tells of a system call that failed at start.
+ *
+ * @param what could not be done, with names
+ * @param remedies by error code
+ */
+export function explainFailure(
+  what: string,
+  cause: NodeJS.ErrnoException,
+  remedies: Readonly<Record<string, string>>,
+): StartupError {
+  const remedy = remedies[cause.code ?? ''] ?? 'see what the message says';
+  return new StartupError(`${what}: ${cause.message}`, remedy, { cause });
+}

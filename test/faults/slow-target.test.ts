@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { PROGRAM } from '../support/server.ts';
 import { describeWith, disposeAll } from '../support/tools.ts';
 import { EFFORT, MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
 import { createFile, ExportedFile, Ext4, LoopDevice, Mount, STORAGE_TOOLS } from './storage.ts';
@@ -8,9 +10,13 @@ vi.setConfig({ testTimeout: 90_000 * EFFORT });
 
 const SECONDS = 3 * EFFORT;
 const SIZE = 64 * MIB;
+/** What a store needs to begin with, and more. */
+const STORE_DISK_BYTES = 512 * MIB;
 const HANG_MS = SECONDS * 900;
 /** Beside a factor of two: what other work on the machine makes of a thousandth. */
 const NOISE_MS = 10;
+/** Longer than a FUSE daemon of QEMU lets the kernel remember a file's size. */
+const SIZE_KNOWN_MS = 1500;
 /** Other work may begin in the middle; a server that waits for the storage does so each time. */
 const ATTEMPTS = 3;
 
@@ -115,5 +121,51 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, 'fsfreeze'], 'a target whose storage h
         () => disk.goOn(),
       );
     });
+
+    it(`delays no other target when who serves its file system hangs, ${how} the cache`, async () => {
+      const file = setup.own(await exportFile());
+      await start({ backend: 'file', file: { path: 'served.img', direct } });
+      await expectOthersUnharmed(
+        () => file.hang(),
+        () => file.goOn(),
+      );
+    });
   }
+
+  it('delays no other target when its store cannot be written', async () => {
+    await createFile(setup.join('below'), STORE_DISK_BYTES);
+    const ext4 = setup.own(await Ext4.create(setup.join('below'), setup.join('mnt')));
+    const cas = { size: SIZE / 2, blob_store: { type: 'file', path: 'mnt/store' } };
+    await start({ backend: 'cas', cas });
+    await expectOthersUnharmed(
+      () => ext4.freeze(),
+      () => ext4.thaw(),
+    );
+  });
+
+  it('is identified, and others with it, when who serves its file system hangs', async () => {
+    const file = setup.own(await exportFile());
+    await start({ backend: 'file', file: { path: 'served.img' } });
+    file.hang();
+    try {
+      // Until then the kernel knows the file's size without asking.
+      await sleep(SIZE_KNOWN_MS);
+      expect(await discover()).toEqual([SIZE, 4 * MIB, 4 * MIB, 8 * MIB]);
+    } finally {
+      file.goOn();
+    }
+  });
 });
+
+/** Shows `below` as an image on a file system that a program serves. */
+function exportFile(): Promise<ExportedFile> {
+  const image = { driver: 'file', 'node-name': 'top', filename: setup.join('below') };
+  return ExportedFile.create(setup.join('served.img'), [image]);
+}
+
+/** @returns sizes in bytes of all targets, by address */
+async function discover(): Promise<(number | null)[]> {
+  const command = [PROGRAM, 'discover', '--json', 'c0'];
+  const found = await setup.initiatorNetwork.run(process.execPath, command);
+  return (JSON.parse(found) as { sizeBytes: number | null }[]).map(({ sizeBytes }) => sizeBytes);
+}

@@ -8,7 +8,7 @@ import { type NetworkNamespace, stopChild } from './netns.ts';
 import { waitUntil } from './tools.ts';
 
 /** AOE_SERVER names another build of the program, such as an installed one. */
-const PROGRAM = resolve(
+export const PROGRAM = resolve(
   process.env['AOE_SERVER'] ?? join(import.meta.dirname, '../../dist/cli/main.js'),
 );
 const START_TIMEOUT_MS = 25_000;

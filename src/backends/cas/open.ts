@@ -1,5 +1,6 @@
 /** Opens a store: files, engine, recovery, first checkpoint. */
 import { join } from 'node:path';
+import { explainFailure } from '../../core/startup-error.ts';
 import { type CasEngine, native } from '../../native.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
 import { BlockReader } from './reader.ts';
@@ -15,17 +16,38 @@ import { type Loaded, loadStore } from './store-files.ts';
 import { holderNote, readHolder, StoreInUseError } from './store-in-use.ts';
 import { STORE_DEFAULTS, type StoreOptions } from './store-options.ts';
 
+const NO_ROOM = 'free room on its file system, or put the store on a larger one';
+const REMEDIES: Readonly<Record<string, string>> = {
+  EACCES: 'let the user that runs aoe-server read and write it',
+  EDQUOT: NO_ROOM,
+  EIO: 'see in the log of the kernel what is wrong with its disk',
+  ENOENT: 'see that the folder it is to lie in is there and can be written',
+  ENOSPC: NO_ROOM,
+  ENOTDIR: 'name a directory',
+  ENOTSUP: 'put it on a file system that can reserve room (fallocate), such as ext4, XFS or Btrfs',
+  EROFS: 'mount its file system for writing',
+};
+
 /**
  * Opens a store; creates it when its directory is empty or missing.
  *
  * @throws {StoreInUseError} another process has it
- * @throws {StartupError} it is damaged beyond reading
+ * @throws {StartupError} it is damaged beyond reading, or its file system refuses something
  */
 export async function openCasStore(
   path: string,
   given: Partial<StoreOptions> = {},
 ): Promise<CasStore> {
-  const options = { ...STORE_DEFAULTS, ...given };
+  try {
+    return await open(path, { ...STORE_DEFAULTS, ...given });
+  } catch (error) {
+    const failure = error as NodeJS.ErrnoException;
+    if (REMEDIES[failure.code ?? ''] === undefined) throw error;
+    throw explainFailure(`cannot open the store ${path}`, failure, REMEDIES);
+  }
+}
+
+async function open(path: string, options: StoreOptions): Promise<CasStore> {
   const { files, segmentBytes } = options;
   const directory = join(path, 'segments');
   await files.makeDirectory(directory);

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { openCasStore } from '../../../src/backends/cas/open.ts';
@@ -76,5 +76,14 @@ describe('the content-addressed store on a real file system', () => {
     const path = join(folder, 'locked');
     await open(path);
     await expect(open(path)).rejects.toThrow('in use by another process');
+  });
+
+  it('tells which store its file system refuses, and what helps', async () => {
+    const path = join(folder, 'file');
+    writeFileSync(path, '');
+    await expect(open(path)).rejects.toMatchObject({
+      message: expect.stringContaining(`cannot open the store ${path}: ENOTDIR`),
+      remedy: 'name a directory',
+    });
   });
 });

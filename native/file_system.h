@@ -1,0 +1,33 @@
+// What can be told of an open file and of the file system that it lies on.
+#pragma once
+
+#include <cstdint>
+
+namespace aoe {
+
+// On tmpfs, or a memfd: reading and writing never block. False when it cannot be told.
+bool IsMemoryFile(int fd);
+
+// Served by another machine or by a program (NFS, SMB, FUSE and the like): whatever is done with it
+// may wait for that one, even a read of what is cached, as its file system asks first whether the
+// file has changed. RWF_NOWAIT and io_uring do not keep it from that. False when it cannot be told.
+bool IsRemoteFile(int fd);
+
+struct FileLook {
+  uint16_t mode;        // st_mode
+  uint32_t link_count;
+  uint64_t size_bytes;
+};
+
+enum class Freshness {
+  kAsked,  // a file system served elsewhere may be asked, and may block
+  kKnown,  // what this machine knows: never blocks
+};
+
+// Returns 0 or an errno.
+//
+// Not by fstat: it asks for the time of change as well, and a file whose time somebody has seen gets
+// a new one by its next write. Each flush would then write the inode too.
+int LookAt(int fd, Freshness freshness, FileLook* look);
+
+}  // namespace aoe

@@ -82,6 +82,16 @@ export class BlockReader {
 
   /** @throws {DamageError} */
   async read(volume: Volume, lba: number, out: Uint8Array, outOffset: number): Promise<void> {
+    try {
+      await this.#readOnce(volume, lba, out, outOffset);
+    } catch (error) {
+      if (!(error instanceof DamageError)) throw error;
+      // Its other sectors may have been written, and its former place collected, meanwhile.
+      await this.#readOnce(volume, lba, out, outOffset);
+    }
+  }
+
+  async #readOnce(volume: Volume, lba: number, out: Uint8Array, outOffset: number): Promise<void> {
     const leaf = await volume.tree.fetch(lba);
     const child = lba % 128;
     if (leaf === null || !leaf.hasStored(child)) {

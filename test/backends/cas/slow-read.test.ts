@@ -1,10 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { CommittedDevice } from '../../../src/core/committed-device.ts';
 import { DeviceClient } from '../../../src/core/device-client.ts';
 import { OrderedDevice } from '../../../src/core/ordered-device.ts';
+import type { CasEngine } from '../../../src/native.ts';
 import { SimFs } from './sim-fs.ts';
 import { blockOf, blocksOf, openTiny, TINY } from './tiny-store.ts';
 
@@ -13,10 +15,28 @@ const SECTOR = 512;
 const CACHE_BLOCKS = (TINY.cacheBytes as number) / BLOCK_SIZE;
 const CLIENTS = 4;
 const SLOT = 8192;
+/** Of the engine: what is asked for is not in the memory of the host. */
+const WOULD_BLOCK = 1;
+
+/** For one object only: what the addon's classes have cannot be replaced. */
+function replace<Key extends keyof CasEngine>(
+  engine: CasEngine,
+  key: Key,
+  value: CasEngine[Key],
+): void {
+  Object.defineProperty(engine, key, { value, configurable: true });
+}
+
+function restore(engine: CasEngine, key: keyof CasEngine): void {
+  Reflect.deleteProperty(engine, key);
+}
 
 describe('a read that the disk answers late', () => {
   let store: CasStore;
-  afterEach(() => store.close());
+  afterEach(async () => {
+    vi.restoreAllMocks();
+    await store.close();
+  });
 
   /** A volume whose blocks hold the seeds from 2 on, none of them in memory. */
   async function openWritten(): Promise<DeviceClient> {
@@ -84,6 +104,35 @@ describe('a read that the disk answers late', () => {
       expect((await reading).equals(expected.subarray(0, 2 * SECTOR))).toBe(true);
     },
   );
+
+  it('finds a block whose former place was collected meanwhile', async () => {
+    const client = await openWritten();
+    const expected = blockOf(2).subarray(0, SECTOR);
+    const { engine, reader } = store;
+    const freed: number[] = [];
+    const detach = engine.detach.bind(engine);
+    replace(engine, 'detach', (segment) => {
+      freed.push(segment);
+      detach(segment);
+    });
+    const read = engine.read.bind(engine);
+    vi.spyOn(reader, 'readNow').mockReturnValueOnce(false);
+    replace(engine, 'readNow', () => {
+      restore(engine, 'readNow');
+      return WOULD_BLOCK;
+    });
+    replace(engine, 'read', async (...args) => {
+      restore(engine, 'read');
+      await client.write(SECTOR, Buffer.alloc(SECTOR, 9));
+      for (let lba = 1; !freed.includes(args[0]); lba++) {
+        await client.write(lba * BLOCK_SIZE, blockOf(5000 + 2 * lba));
+        await store.checkpoint();
+        await collect(store);
+      }
+      return read(...args);
+    });
+    expect((await client.read(0, SECTOR)).equals(expected)).toBe(true);
+  });
 
   it('does not keep what was overwritten meanwhile', async () => {
     const client = await openWritten();

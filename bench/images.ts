@@ -1,11 +1,17 @@
 import { randomFillSync } from 'node:crypto';
+import { writeSync } from 'node:fs';
 import { open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from './process.ts';
 import type { Workload } from './workloads.ts';
 
 const MIB = 1 << 20;
-const CHUNK_SIZE = 4 * MIB;
+/**
+ * Pages of the cache are as large as the writes that made them. In those of megabytes, as in no image
+ * that has been in use for a while, newer kernels look for the changed bits at length.
+ */
+const CACHED_CHUNK_SIZE = 4096;
+const COLD_CHUNK_SIZE = 4 * MIB;
 
 /** Together, whatever the number of targets: far beyond the processor's caches. */
 const TMPFS_SIZE = 512 * MIB;
@@ -48,10 +54,7 @@ export class Images {
     const paths = Array.from({ length: targets }, (_, index) =>
       join(this.#directories[storage], `${owner}-${index}.img`),
     );
-    for (const path of paths) await fill(path, totalSize / targets, signal);
-    // Filling leaves pages of megabytes in the cache, in which newer kernels look for the changed
-    // bits at length. No image that has been in use for a while is cached like that.
-    if (storage === 'disk') await dropCaches();
+    for (const path of paths) await fill(path, totalSize / targets, cold, signal);
     this.#sets.set(owner, paths);
     return paths;
   }
@@ -68,12 +71,13 @@ export async function dropCaches(): Promise<void> {
   await writeFile('/proc/sys/vm/drop_caches', '3');
 }
 
-async function fill(path: string, size: number, signal: AbortSignal): Promise<void> {
+async function fill(path: string, size: number, cold: boolean, signal: AbortSignal): Promise<void> {
   await using file = await open(path, 'w');
-  const chunk = randomFillSync(Buffer.allocUnsafe(CHUNK_SIZE));
-  for (let offset = 0; offset < size; offset += CHUNK_SIZE) {
+  const content = randomFillSync(Buffer.allocUnsafe(COLD_CHUNK_SIZE));
+  const chunkSize = cold ? COLD_CHUNK_SIZE : CACHED_CHUNK_SIZE;
+  for (let offset = 0; offset < size; offset += chunkSize) {
     signal.throwIfAborted();
-    await file.write(chunk, 0, Math.min(CHUNK_SIZE, size - offset), offset);
+    writeSync(file.fd, content, offset % COLD_CHUNK_SIZE, chunkSize, offset);
   }
   await file.datasync();
 }

@@ -61,6 +61,32 @@ describe('two servers and one blob store', () => {
     await abandon(store);
     const starts = [copyOf(files), copyOf(files)].map((copy) => openRemote(copy, blobs));
     const ends = await Promise.allSettled(starts);
+  it('stops the first also when the entry that was in its way is gone', async () => {
+    const blobs = new TraceBlobs();
+    const first = await openRemote(new SimFs(), blobs, { durability: 'remote' });
+    const client = await openVolume(first);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const takeOver = await ownerOf(blobs);
+    const second = await openRemote(new SimFs(), blobs, { durability: 'remote', takeOver });
+    const other = await openVolume(second);
+    const claim = [...blobs.blobs]
+      .filter(([name]) => name.startsWith('journal-'))
+      .find(([, bytes]) => JSON.parse(Buffer.from(bytes).toString()).epoch === 2);
+    expect(claim).toBeDefined();
+    let seed = 100;
+    while (blobs.blobs.has(claim?.[0] as string)) {
+      await other.write(0, blockOf(++seed));
+      await other.flush();
+    }
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    expect(first.failure).toBeInstanceOf(FencedError);
+    await first.close();
+    await second.close();
+    expect((await recoverSeeds(blobs))[0]).toBe(seed);
+  });
+
     const [failure] = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason] : []));
     expect(failure).toBeInstanceOf(FencedError);
     expect(failure.remedy).toContain('copy');

@@ -75,8 +75,9 @@ async function open(path: string, options: StoreOptions): Promise<CasStore> {
     const journal = claim?.journal;
     partCache = journal && remote && openCache(journal, remote, engine, segments);
     reader.frames = partCache;
-    loaded = await loadStore({ files, engine, segments, reader, path });
-    if (journal !== undefined) requireNewest(path, journal.image, segments);
+    const loadParts = { files, engine, segments, reader, path };
+    loaded = await loadStore(loadParts);
+    if (journal !== undefined) await requireNewest(loadParts, journal.image);
     partCache?.checkpointed(loaded.catalog);
     const parts = { path, options, engine, segments, reader, journal, partCache, unlock };
     const opened = new CasStore(parts, loaded);

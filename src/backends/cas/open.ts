@@ -18,6 +18,7 @@ import { STORE_DEFAULTS, type StoreOptions } from './store-options.ts';
 
 const NO_ROOM = 'free room on its file system, or put the store on a larger one';
 const REMEDIES: Readonly<Record<string, string>> = {
+  AOE_BLOB_UNREACHABLE: 'see whether the service of its blob store answers',
   EACCES: 'let the user that runs aoe-server read and write it',
   EDQUOT: NO_ROOM,
   EIO: 'see in the log of the kernel what is wrong with its disk',

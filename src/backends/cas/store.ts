@@ -105,6 +105,7 @@ export class CasStore {
     this.#partCache = parts.partCache;
     this.#replica = this.#newReplica(parts);
     segments.promisedSpares = () => this.writer.promisedSpares;
+    reader.whenWritten = () => this.writer.written();
     this.indexed = this.#buildIndex();
   }
 

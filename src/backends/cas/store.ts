@@ -19,7 +19,7 @@ import type { Superblock } from './superblock.ts';
 import type { Volume } from './volume.ts';
 import { VolumeChanges } from './volume-changes.ts';
 import { VolumeTable } from './volume-table.ts';
-import { findRoot } from './walk.ts';
+import { findRoot, type StoredRoot } from './walk.ts';
 import { Writer } from './writer.ts';
 
 /** What a tree node takes of a segment at most. */
@@ -126,6 +126,11 @@ export class CasStore {
   /** Those whose maps are stored; see {@link whenSnapshotsStored}. */
   get snapshots(): readonly SnapshotEntry[] {
     return this.#table.snapshots;
+  }
+
+  /** Stored roots that volumes are about to get. */
+  get takenRoots(): Iterable<StoredRoot> {
+    return this.#table.takenRoots;
   }
 
   /** Snapshots that were taken, those included whose maps are not stored yet. */

@@ -400,6 +400,7 @@ export class CasStore {
       readOnly,
       makeRoom: this.#makeRoom,
       flush: this.#flushFar,
+      onMapRead: () => this.#sweepWhenCrowded(volume),
       reportDamage: ({ name }, lba, error) => {
         this.options.onDamage({ volume: name, lba, error });
       },
@@ -408,6 +409,15 @@ export class CasStore {
         this.#table.openSnapshots.delete(volume);
         if (!readOnly && this.failure === undefined && !this.#closed) await this.writer.flushed();
       },
+    });
+  }
+
+  /** Checkpoints see to that as well, but there are none while nothing is written. */
+  #sweepWhenCrowded({ tree }: Volume): void {
+    const { nodeCountMax } = this.options;
+    if (!tree.isCrowded(nodeCountMax)) return;
+    this.writer.atBoundary(() => {
+      if (tree.isCrowded(nodeCountMax)) tree.sweep();
     });
   }
 

@@ -63,7 +63,7 @@ export class CasDevice implements BlockDevice {
   }
 
   get sizeBytes(): number {
-    return this.#volume.sizeBytes;
+    return this.#volume.servedBytes;
   }
 
   submit(request: BlockRequest): void {

@@ -131,6 +131,7 @@ export class VolumeChanges {
       await this.#apply(() => {
         if (known.sizeBytes < sizeBytes) known.grow(sizeBytes);
       });
+      known.servedBytes = known.sizeBytes;
       return known;
     }
     volumes.requireNoSnapshot(name);

@@ -149,6 +149,22 @@ describe.each([ROLLBACK, GROWTH])('a $name', (change) => {
   });
 });
 
+describe('a volume that grows', () => {
+  it('has its new size only when a power cut cannot undo it', async () => {
+    const { files, store } = await openChanged();
+    const device = await store.openVolume('disk', SIZE);
+    const sizes = new Set<number>();
+    files.fault = (op, path) => {
+      if (op === 'write' && path.endsWith('superblock')) sizes.add(device.sizeBytes);
+      return undefined;
+    };
+    await store.openVolume('disk', GROWN);
+    expect([...sizes]).toEqual([SIZE]);
+    expect(device.sizeBytes).toBe(GROWN);
+    await store.close();
+  });
+});
+
 describe('a volume that gets the content of another one', () => {
   it.each(['clone', 'rollback'])(
     'has it after a %s, though the other one was overwritten and collected meanwhile',

@@ -26,6 +26,8 @@ export interface DeviceParts {
   makeRoom(): Promise<boolean>;
   /** Makes what was written so far durable. */
   flush(done: (status: BlockStatus) => void): void;
+  /** Called when a read may have brought more of the map into memory. */
+  onMapRead(): void;
   reportDamage(volume: Volume, lba: number, error: DamageError): void;
   /** Called once. */
   onClose(): Promise<void>;
@@ -61,7 +63,7 @@ export class CasDevice implements BlockDevice {
   }
 
   get sizeBytes(): number {
-    return this.#volume.sizeBytes;
+    return this.#volume.servedBytes;
   }
 
   submit(request: BlockRequest): void {
@@ -319,6 +321,7 @@ export class CasDevice implements BlockDevice {
     if (mask === MASK_FULL) return known;
     const block = Buffer.alloc(BLOCK_SIZE);
     await reader.read(volume, lba, block, 0);
+    this.#parts.onMapRead();
     for (let start = 0; start < BLOCK_SIZE; start += SECTOR_SIZE) {
       const isKnown = (mask & sectorMask(start, SECTOR_SIZE)) !== 0;
       if (isKnown) known.copy(block, start, start, start + SECTOR_SIZE);

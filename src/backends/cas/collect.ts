@@ -176,7 +176,7 @@ function settledSegments(store: CasStore): Segment[] {
 async function markRoots(store: CasStore, pace: Pace): Promise<void> {
   const { engine, reader } = store;
   const visited = new Set<string>();
-  for (const root of storedRoots(store)) {
+  for (const root of [...storedRoots(store), ...store.takenRoots]) {
     await walkTree(reader, root, pace, {
       enter(hash, words, index) {
         if (visited.has(hash)) return false;

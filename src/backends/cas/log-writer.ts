@@ -54,6 +54,8 @@ export class LogWriter {
   readonly #onProgress: () => void;
   readonly #free: Uint8Array[] = [];
   readonly #forBuffer: ((buffer: Uint8Array) => void)[] = [];
+  /** Who waits for records to be written, and for which one last. */
+  readonly #forWritten: { readonly sequence: number; readonly resolve: () => void }[] = [];
   #bufferCount = 0;
   #pending: PendingRecord[] = [];
   #flushes: Flush[] = [];
@@ -134,6 +136,16 @@ export class LogWriter {
     this.#start();
   }
 
+  /** Waits until the records so far are written, or never will be. */
+  async written(): Promise<void> {
+    const last = this.#pending.at(-1);
+    if (last === undefined || this.failed) return;
+    const { sequence } = last;
+    await new Promise<void>((resolve) => {
+      this.#forWritten.push({ sequence, resolve });
+    });
+  }
+
   /** Waits until all records are written. @throws why they cannot be */
   async drain(): Promise<void> {
     await this.#lastRun;
@@ -153,6 +165,7 @@ export class LogWriter {
     for (const { done } of this.#flushes.splice(0)) done(BlockStatus.ioError);
     // Whoever waits for a buffer goes on and sees that everything has failed.
     for (const resolve of this.#forBuffer.splice(0)) resolve(this.#newBuffer());
+    for (const { resolve } of this.#forWritten.splice(0)) resolve();
     this.#onProgress();
   }
 
@@ -218,6 +231,11 @@ export class LogWriter {
   #written(record: PendingRecord): void {
     const { engine, cache } = this.#parts;
     engine.written(record.buffer);
+    for (let [first] = this.#forWritten; first !== undefined; [first] = this.#forWritten) {
+      if (first.sequence > record.sequence) break;
+      this.#forWritten.shift();
+      first.resolve();
+    }
     for (const slot of record.slots) {
       if (slot < 0 || cache.state[slot] !== SlotState.writing) continue;
       // Written again and logged again meanwhile: a later record will tell.

@@ -18,6 +18,7 @@ import { STORE_DEFAULTS, type StoreOptions } from './store-options.ts';
 
 const NO_ROOM = 'free room on its file system, or put the store on a larger one';
 const REMEDIES: Readonly<Record<string, string>> = {
+  AOE_BLOB_UNREACHABLE: 'see whether the service of its blob store answers',
   EACCES: 'let the user that runs aoe-server read and write it',
   EDQUOT: NO_ROOM,
   EIO: 'see in the log of the kernel what is wrong with its disk',
@@ -75,8 +76,9 @@ async function open(path: string, options: StoreOptions): Promise<CasStore> {
     const journal = claim?.journal;
     partCache = journal && remote && openCache(journal, remote, engine, segments);
     reader.frames = partCache;
-    loaded = await loadStore({ files, engine, segments, reader, path });
-    if (journal !== undefined) requireNewest(path, journal.image, segments);
+    const loadParts = { files, engine, segments, reader, path };
+    loaded = await loadStore(loadParts);
+    if (journal !== undefined) await requireNewest(loadParts, journal.image);
     partCache?.checkpointed(loaded.catalog);
     const parts = { path, options, engine, segments, reader, journal, partCache, unlock };
     const opened = new CasStore(parts, loaded);

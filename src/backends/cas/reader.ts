@@ -55,6 +55,8 @@ export class BlockReader {
   frames: FrameSource | undefined;
   /** Waits until the index knows every segment; it is built after a start. */
   whenIndexed: () => Promise<unknown> = () => Promise.resolve();
+  /** Waits until what the index leads to is in its segment: it may be in a record that is not yet. */
+  whenWritten: () => Promise<void> = () => Promise.resolve();
   readonly #engine: CasEngine;
 
   constructor(engine: CasEngine) {
@@ -86,7 +88,9 @@ export class BlockReader {
       await this.#readOnce(volume, lba, out, outOffset);
     } catch (error) {
       if (!(error instanceof DamageError)) throw error;
-      // Its other sectors may have been written, and its former place collected, meanwhile.
+      // Its other sectors may have been written, and its former place collected, meanwhile. Or the
+      // same is being stored anew.
+      await this.whenWritten();
       await this.#readOnce(volume, lba, out, outOffset);
     }
   }

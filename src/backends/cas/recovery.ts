@@ -10,6 +10,7 @@
  *
  * Nothing on disk is changed here.
  */
+import { BlobUnreachableError } from './blob-store.ts';
 import {
   ENTRY_WORDS,
   EntryKind,
@@ -172,6 +173,7 @@ async function apply(parts: RecoveryParts, found: FoundRecord): Promise<string[]
     try {
       await applyEntry(volume, words, at);
     } catch (error) {
+      if (error instanceof BlobUnreachableError) throw error;
       problems.push(`the map of ${volume.name} is damaged: ${(error as Error).message}`);
     }
   }

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { StartupError } from '../../core/startup-error.ts';
 import type { CasEngine } from '../../native.ts';
+import { BlobUnreachableError } from './blob-store.ts';
 import { type Catalog, decodeCatalog, type RootEntry, referenceOf } from './catalog.ts';
 import type { FileLayer, StoreFile } from './file-layer.ts';
 import type { BlockReader } from './reader.ts';
@@ -153,6 +154,8 @@ async function loadFrom(
     try {
       volumes.set(entry.id, await loadVolume(reader, entry, entry.root));
     } catch (error) {
+      // That may pass.
+      if (error instanceof BlobUnreachableError) throw error;
       problems.push(`the map of ${entry.name} is damaged: ${(error as Error).message}`);
     }
   }

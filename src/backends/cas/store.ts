@@ -19,7 +19,7 @@ import type { Superblock } from './superblock.ts';
 import type { Volume } from './volume.ts';
 import { VolumeChanges } from './volume-changes.ts';
 import { VolumeTable } from './volume-table.ts';
-import { findRoot } from './walk.ts';
+import { findRoot, type StoredRoot } from './walk.ts';
 import { Writer } from './writer.ts';
 
 /** What a tree node takes of a segment at most. */
@@ -105,6 +105,7 @@ export class CasStore {
     this.#partCache = parts.partCache;
     this.#replica = this.#newReplica(parts);
     segments.promisedSpares = () => this.writer.promisedSpares;
+    reader.whenWritten = () => this.writer.written();
     this.indexed = this.#buildIndex();
   }
 
@@ -125,6 +126,11 @@ export class CasStore {
   /** Those whose maps are stored; see {@link whenSnapshotsStored}. */
   get snapshots(): readonly SnapshotEntry[] {
     return this.#table.snapshots;
+  }
+
+  /** Stored roots that volumes are about to get. */
+  get takenRoots(): Iterable<StoredRoot> {
+    return this.#table.takenRoots;
   }
 
   /** Snapshots that were taken, those included whose maps are not stored yet. */
@@ -394,6 +400,7 @@ export class CasStore {
       readOnly,
       makeRoom: this.#makeRoom,
       flush: this.#flushFar,
+      onMapRead: () => this.#sweepWhenCrowded(volume),
       reportDamage: ({ name }, lba, error) => {
         this.options.onDamage({ volume: name, lba, error });
       },
@@ -402,6 +409,15 @@ export class CasStore {
         this.#table.openSnapshots.delete(volume);
         if (!readOnly && this.failure === undefined && !this.#closed) await this.writer.flushed();
       },
+    });
+  }
+
+  /** Checkpoints see to that as well, but there are none while nothing is written. */
+  #sweepWhenCrowded({ tree }: Volume): void {
+    const { nodeCountMax } = this.options;
+    if (!tree.isCrowded(nodeCountMax)) return;
+    this.writer.atBoundary(() => {
+      if (tree.isCrowded(nodeCountMax)) tree.sweep();
     });
   }
 

@@ -34,6 +34,8 @@ export class RecordStream {
   readonly #identity: { readonly store: Uint8Array; readonly epoch: number };
   readonly #onBroken: (error: Error) => void;
   #segment: Segment | undefined;
+  /** The record that {@link write} writes, or wrote last. */
+  #writing: Promise<void> = Promise.resolve();
 
   /** @param onBroken called when what is behind could not be found any more: nothing may follow */
   constructor(
@@ -143,7 +145,8 @@ export class RecordStream {
    */
   async write(record: Uint8Array, length: number, sync = false): Promise<RecordPlace> {
     const place = this.append(length);
-    await this.#orBreak(place.segment.file.write(record, length, place.offset, sync));
+    this.#writing = place.segment.file.write(record, length, place.offset, sync);
+    await this.#orBreak(this.#writing);
     return place;
   }
 
@@ -151,7 +154,9 @@ export class RecordStream {
   async sync(): Promise<void> {
     if (this.durableSequence === this.sequence || this.#segment === undefined) return;
     const { position } = this;
-    await this.#orBreak(this.#segment.file.sync());
+    const { file } = this.#segment;
+    // A sync that starts while a record is being written may miss it: another one may be at that.
+    await this.#orBreak(this.#writing.then(() => file.sync()));
     this.confirm(position);
   }
 

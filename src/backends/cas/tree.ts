@@ -19,6 +19,9 @@ import { FANOUT, HASH_WORDS, HINT_WORD, NODE_WORDS } from './format.ts';
 /** Eight words of hash, then the two words of the hint. */
 export const REFERENCE_WORDS = HASH_WORDS + 2;
 
+/** Of the nodes that a sweep has left, how many more make the next one worth its time. */
+const CROWDED_SHARE = 1.25;
+
 /** The epoch of a node that was read: frozen trees may hold it too. */
 const SHARED = -1;
 
@@ -76,6 +79,8 @@ export class Tree {
   nodeCount = 1;
   /** Leaves and nodes that were changed since the tree was last frozen. */
   changedCount = 0;
+  /** Leaves and nodes that the last sweep has left. */
+  #keptCount = 0;
 
   /**
    * @param blockCount decides the height
@@ -175,8 +180,14 @@ export class Tree {
     }
   }
 
+  /** Is it time for a {@link sweep}, as there are more leaves and nodes in memory than `countMax`? */
+  isCrowded(countMax: number): boolean {
+    return this.nodeCount > Math.max(countMax, CROWDED_SHARE * this.#keptCount);
+  }
+
   /** Drops clean leaves that were not used since the last call. */
   sweep(): void {
+    let count = 1;
     const visit = (node: TreeNode): void => {
       for (let child = 0; child < node.children.length; child++) {
         const next = node.children[child];
@@ -185,12 +196,15 @@ export class Tree {
         if (!next.used && !next.dirty && next.children.every((below) => below === undefined)) {
           node.learn(child);
           node.children[child] = undefined;
-          this.nodeCount--;
+        } else {
+          count++;
         }
         next.used = false;
       }
     };
     visit(this.#root);
+    this.nodeCount = count;
+    this.#keptCount = count;
   }
 
   #adopt(level: number, epoch: number, words: Uint32Array): TreeNode {

@@ -67,14 +67,20 @@ export class VolumeChanges {
     volumes.requireNoVolume(name);
     volumes.requireNoSnapshot(name);
     if (volumes.find(nameOrRoot)) await checkpointer.run();
-    const { sizeBytes, root } = await find();
-    const volume = await loadVolume(reader, { id: volumes.nextId++, name, sizeBytes }, root);
-    await this.#add(volume);
-    return volume;
+    const source = await find();
+    return this.#taking(source, async ({ sizeBytes, root }) => {
+      const volume = await loadVolume(reader, { id: volumes.nextId++, name, sizeBytes }, root);
+      await this.#add(volume);
+      return volume;
+    });
   }
 
   /** @throws {StartupError} devices are open on it and `force` is not set, or it does not fit */
-  async rollback(name: string, source: StoredRoot, force: boolean): Promise<void> {
+  rollback(name: string, source: StoredRoot, force: boolean): Promise<void> {
+    return this.#taking(source, () => this.#rollback(name, source, force));
+  }
+
+  async #rollback(name: string, source: StoredRoot, force: boolean): Promise<void> {
     const { volumes, reader, cache } = this.#parts;
     const volume = force ? volumes.require(name) : volumes.requireUnused(name);
     const { sizeBytes, root } = source;
@@ -125,6 +131,7 @@ export class VolumeChanges {
       await this.#apply(() => {
         if (known.sizeBytes < sizeBytes) known.grow(sizeBytes);
       });
+      known.servedBytes = known.sizeBytes;
       return known;
     }
     volumes.requireNoSnapshot(name);
@@ -151,6 +158,17 @@ export class VolumeChanges {
     } catch (error) {
       if (isApplied) writer.log.fail(error as Error);
       throw error;
+    }
+  }
+
+  /** Gives a root to a volume. Until it has it, the volume that it is of may have got another one. */
+  async #taking<T>(source: StoredRoot, work: (source: StoredRoot) => Promise<T>): Promise<T> {
+    const { takenRoots } = this.#parts.volumes;
+    takenRoots.add(source);
+    try {
+      return await work(source);
+    } finally {
+      takenRoots.delete(source);
     }
   }
 

@@ -3,6 +3,7 @@ import { StartupError } from '../../core/startup-error.ts';
 import type { SnapshotEntry } from './catalog.ts';
 import type { TreeNode } from './tree.ts';
 import type { Volume } from './volume.ts';
+import type { StoredRoot } from './walk.ts';
 
 /** A snapshot that is in the log, but whose map is not stored yet. */
 export interface LoggedSnapshot {
@@ -20,6 +21,8 @@ export class VolumeTable {
   logged: readonly LoggedSnapshot[] = [];
   /** Snapshots that devices are open on. */
   readonly openSnapshots = new Set<Volume>();
+  /** Stored roots that volumes are about to get: what they reach must stay. */
+  readonly takenRoots = new Set<StoredRoot>();
   /** The lowest number that no volume ever had. */
   nextId: number;
   /** Changed nodes of frozen trees that no checkpoint has stored yet. */

@@ -11,6 +11,8 @@ export class Volume {
   readonly slots = new Map<number, number>();
   /** The words of hash and hint of the root that the last checkpoint wrote. */
   reference: Uint32Array;
+  /** What devices may use of it: a growth counts when it is durable. */
+  servedBytes: number;
   /** Devices that are open on it. */
   users = 0;
   /** Blocks that the map was pointed to anew, so far. */
@@ -33,6 +35,7 @@ export class Volume {
     this.name = identity.name;
     this.reference = reference;
     this.#sizeBytes = identity.sizeBytes;
+    this.servedBytes = identity.sizeBytes;
     this.tree = new Tree(this.blockCount, root, load);
   }
 

@@ -14,6 +14,7 @@
  * - A flush ends well only after a sync that started after everything queued before it was written.
  * - After a failed write or sync nothing is written any more: the log would have a gap.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BlockStatus } from '../../core/block-error.ts';
 import type { CasEngine } from '../../native.ts';
 import { Batch, type Trim } from './batch.ts';
@@ -86,6 +87,8 @@ export class Writer {
   #running = false;
   /** Settles when the last run has ended. */
   #lastRun: Promise<void> = Promise.resolve();
+  /** The length of the record that the engine makes, or made last. */
+  #ingesting: number | Promise<number> = 0;
   /** Everything queued before this count must be ingested without waiting for more. */
   #demand = 0;
   readonly #atBoundary: (() => void)[] = [];
@@ -213,6 +216,14 @@ export class Writer {
     this.#lastRun = this.#run();
   }
 
+  /** Waits until what the engine knows of the log by now can be read from its segments. */
+  async written(): Promise<void> {
+    await this.#ingesting;
+    // By then it is handed on.
+    await nextTurn();
+    await this.log.written();
+  }
+
   /** Waits for what is under way. After a failure nothing follows. */
   async settled(): Promise<void> {
     await this.#lastRun;
@@ -275,7 +286,8 @@ export class Writer {
       this.log.giveBuffer(buffer);
       this.log.ingested(this.#takenCount);
     } else {
-      const length = await this.#ingest(buffer);
+      this.#ingesting = this.#ingest(buffer);
+      const length = await this.#ingesting;
       await batch.pointMaps(buffer, this.#parts.log.sequence, this.#patiently);
       this.log.write(buffer, length, batch.items(), this.#takenCount);
       this.#parts.onRecord(length);

@@ -1,9 +1,13 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
+import type { StoreFile } from '../../../src/backends/cas/file-layer.ts';
+import { BLOCK_SIZE, HINT_WORD } from '../../../src/backends/cas/format.ts';
 import { Journal, partName } from '../../../src/backends/cas/remote/journal.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
 import { segmentName } from '../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
+import type { TreeNode } from '../../../src/backends/cas/tree.ts';
 import {
   BLOCK_COUNT,
   openRemote,
@@ -13,8 +17,26 @@ import {
   WAIT,
 } from './remote/remote-store.ts';
 import { TraceBlobs } from './remote/trace-blobs.ts';
-import { crashStates, SimFs } from './sim-fs.ts';
-import { abandon, makeGarbage } from './tiny-store.ts';
+import { CrashWalk, crashStates, SimFs, seededRandom } from './sim-fs.ts';
+import { abandon, blockOf, clientOf, makeGarbage, openTiny } from './tiny-store.ts';
+
+/** Longer than a checkpoint of a tiny store takes. */
+const HELD_MS = 20;
+
+/** A disk that holds writes up. */
+class SlowFs extends SimFs {
+  beforeWrite: (path: string) => Promise<void> = async () => {};
+
+  override async open(path: string, create: boolean): Promise<StoreFile> {
+    const file = await super.open(path, create);
+    const { write } = file;
+    file.write = async (...args) => {
+      await this.beforeWrite(path);
+      await write(...args);
+    };
+    return file;
+  }
+}
 
 /**
  * Collects a store, and begins a checkpoint while frames are being moved: more of them are written
@@ -97,5 +119,66 @@ describe('what a collection moves while a checkpoint is made', () => {
       expect((await scrub(again)).damage).toEqual([]);
       await abandon(again);
     }
+  });
+
+  it('survives a power cut when it was being written while the checkpoint synced its segment', async () => {
+    const files = new SlowFs();
+    const store = await openTiny(files, { checkpointBytes: 1 << 30 });
+    const seeds = await makeGarbage(await openVolume(store), BLOCK_COUNT, 4);
+    await store.checkpoint();
+    const checkpoints: Promise<void>[] = [];
+    files.beforeWrite = async (path) => {
+      const number = store.moved.segment?.number ?? 0;
+      if (!path.endsWith(segmentName(number))) return;
+      checkpoints.push(store.checkpoint());
+      await delay(HELD_MS);
+    };
+    const { movedBytes, freedSegments } = await collect(store);
+    expect(movedBytes).toBeGreaterThan(0);
+    expect(freedSegments).toBeGreaterThan(0);
+    await Promise.all(checkpoints);
+    await abandon(store);
+
+    const walk = new CrashWalk(files.base, seededRandom(1));
+    for (const entry of files.trace) walk.step(entry);
+    const again = await openTiny(new SimFs(walk.crash('none')));
+    expect(await readSeeds(again)).toEqual(seeds);
+    expect((await scrub(again)).damage).toEqual([]);
+    await again.close();
+  });
+});
+
+describe('what a collection has moved', () => {
+  it('is found while the same is being stored anew', async () => {
+    const files = new SlowFs();
+    const store = await openTiny(files, { checkpointBytes: 1 << 30 });
+    const client = await openVolume(store);
+    const zeroes = clientOf(await store.openVolume('zeroes', 2 * BLOCK_COUNT * BLOCK_SIZE));
+    const seeds = await makeGarbage(client, BLOCK_COUNT, 4);
+    await store.checkpoint();
+    await collect(store, { liveMax: 1 });
+    const lba = 0;
+    // The map still leads to where it was.
+    const leaf = (await store.findVolume('v')?.tree.fetch(lba)) as TreeNode;
+    const former = leaf.words[HINT_WORD + 2 * lba] as number;
+    expect(store.segments.table.has(former)).toBe(false);
+    await zeroes.read(0, 2 * BLOCK_COUNT * BLOCK_SIZE);
+    expect(store.findVolume('v')?.slots.has(lba)).toBe(false);
+    const place = new Uint32Array(2);
+    expect(await store.engine.locate(leaf.words, 0, place)).toBe(1);
+    store.engine.distrust(place[0] as number, place[1] as number);
+    let letGo = () => {};
+    const held = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    files.beforeWrite = () => held;
+    await client.write(5 * BLOCK_SIZE, blockOf(seeds[lba] as number));
+    const flushed = client.flush();
+    const reading = client.read(lba * BLOCK_SIZE, BLOCK_SIZE);
+    await delay(HELD_MS);
+    letGo();
+    expect((await reading).equals(blockOf(seeds[lba] as number))).toBe(true);
+    await flushed;
+    await store.close();
   });
 });

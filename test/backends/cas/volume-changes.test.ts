@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
@@ -146,4 +147,54 @@ describe.each([ROLLBACK, GROWTH])('a $name', (change) => {
     }
     expect(outcomes).toMatch(/^(refused )*(failed )+(done )+$/);
   });
+});
+
+describe('a volume that grows', () => {
+  it('has its new size only when a power cut cannot undo it', async () => {
+    const { files, store } = await openChanged();
+    const device = await store.openVolume('disk', SIZE);
+    const sizes = new Set<number>();
+    files.fault = (op, path) => {
+      if (op === 'write' && path.endsWith('superblock')) sizes.add(device.sizeBytes);
+      return undefined;
+    };
+    await store.openVolume('disk', GROWN);
+    expect([...sizes]).toEqual([SIZE]);
+    expect(device.sizeBytes).toBe(GROWN);
+    await store.close();
+  });
+});
+
+describe('a volume that gets the content of another one', () => {
+  it.each(['clone', 'rollback'])(
+    'has it after a %s, though the other one was overwritten and collected meanwhile',
+    async (change) => {
+      const store = await openTiny(new SimFs(), { checkpointBytes: 1 << 30 });
+      const source = clientOf(await store.openVolume('source', SIZE));
+      await source.write(0, BEFORE);
+      await store.checkpoint();
+      const { reader } = store;
+      const { loadRoot } = reader;
+      const overwriteSource = async () => {
+        await source.write(0, AFTER);
+        await source.flush();
+        await collect(store, { liveMax: 1 });
+      };
+      if (change === 'rollback') await store.openVolume('disk', SIZE);
+      // The disk answers late.
+      reader.loadRoot = async (reference) => {
+        reader.loadRoot = loadRoot;
+        const words = await loadRoot.call(reader, reference);
+        await overwriteSource();
+        return words;
+      };
+      if (change === 'clone') await store.clone('source', 'disk');
+      else await store.rollback('disk', 'source', true);
+      const client = clientOf(await store.openVolume('disk', SIZE));
+      expect((await client.read(0, SIZE)).equals(BEFORE)).toBe(true);
+      expect((await source.read(0, SIZE)).equals(AFTER)).toBe(true);
+      expect((await scrub(store)).damage).toEqual([]);
+      await store.close();
+    },
+  );
 });

@@ -12,7 +12,9 @@ import { StartupError } from '../../../core/startup-error.ts';
 import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { type FileLayer, withFile } from '../file-layer.ts';
-import type { Segments } from '../segments.ts';
+import { isLogType } from '../format.ts';
+import { readRecord } from '../records.ts';
+import type { LoadParts } from '../store-files.ts';
 import { readSuperblocks, SUPERBLOCK_NAME, type Superblock } from '../superblock.ts';
 import { type Image, Journal } from './journal.ts';
 import { describeOwner, isOwner, readOwnerFile, writeOwnerFile } from './owner-file.ts';
@@ -115,12 +117,18 @@ async function requireExclusive(journal: Journal, path: string): Promise<void> {
  *
  * @throws {StartupError} no: this disk has lost what it had said to be durable, or was put back
  */
-export function requireNewest(path: string, { segments }: Image, local: Segments): void {
+export async function requireNewest(
+  { path, engine, segments: local }: LoadParts,
+  { segments, superblock }: Image,
+): Promise<void> {
   for (const [number, parts] of segments) {
     const segment = local.table.get(number);
     const end = parts.at(-1)?.[1] ?? 0;
     if (number >= local.nextNumber) throw outOfDate(path);
-    if (segment?.stream === 'data' && end > segment.usedBytes) throw outOfDate(path);
+    if (segment?.stream !== 'data' || end <= segment.usedBytes || !superblock) continue;
+    // Nodes and moved frames that no checkpoint needs any more were looked at as if they were log.
+    const first = await readRecord({ engine, store: superblock.store }, segment, 0, false);
+    if (first === undefined || isLogType(first.header.type)) throw outOfDate(path);
   }
 }
 

@@ -10,6 +10,8 @@
  *   order, whoever writes them. A server that finds an entry in its way that it has not tried to
  *   create itself is fenced: it must not write any more. A nonce tells, as a twin of this server,
  *   on a copy of its directory or of the whole machine, would write the same otherwise.
+ * - Entries are removed in their order. So who creates one where another's has been removed finds
+ *   that the one before is gone as well, and is fenced, too.
  * - An entry names only blobs that are stored; a blob is removed only after an entry that does not
  *   name it is stored.
  */
@@ -186,6 +188,7 @@ export class Journal {
       this.#attempts.add(entry.nonce);
       try {
         await this.#blobs.put(nameOf(entry.number), encode(entry));
+        await this.#requireNotOvertaken();
         this.#apply(entry);
         // What stays is removed with the next base.
         if (entry.base === entry.number) await this.#forget(entry.number).catch(() => {});
@@ -195,8 +198,21 @@ export class Journal {
       }
       const found = await this.#get(entry.number);
       if (!this.#attempts.has(found.nonce)) throw new FencedError(found.owner);
+      await this.#requireNotOvertaken();
       // An attempt of ours whose answer was lost: what it said has happened.
       this.#apply(found);
+    }
+  }
+
+  /** @throws {FencedError} the last entry that we know was removed by who has the store now */
+  async #requireNotOvertaken(): Promise<void> {
+    if (this.#last === undefined) return;
+    try {
+      await this.#blobs.getRange(nameOf(this.#last.number), 0, 1);
+    } catch (error) {
+      if (!(error instanceof BlobMissingError)) throw error;
+      const { owner } = await Journal.read(this.#blobs);
+      throw new FencedError(owner as Owner);
     }
   }
 

@@ -84,7 +84,8 @@ export class ObsoleteBlobs {
   }
 }
 
-function isNamed({ image }: Journal, name: string): boolean {
+/** Does the last entry name this part? */
+export function isNamed({ image }: Journal, name: string): boolean {
   const segment = numberIn(name, 0);
   return (image.segments.get(segment) ?? []).some((part) => partName(segment, part) === name);
 }

@@ -9,6 +9,7 @@ import type { CasEngine } from '../../../native.ts';
 import { BlobExistsError, type BlobStore } from '../blob-store.ts';
 import type { Segment } from '../segments.ts';
 import { FencedError, type Journal, type Owner, type Part, partName } from './journal.ts';
+import { isNamed } from './obsolete-blobs.ts';
 import { LocalDamageError, type MadePart, makePart } from './part.ts';
 import type { PartCache } from './part-cache.ts';
 
@@ -81,13 +82,15 @@ export class PartUploads {
 
   /** Takes notice that the journal says so. @returns names of parts that it names no more */
   settle(ends: ReadonlyMap<number, number>): string[] {
+    const { journal } = this.#parts;
     for (const [number, parts] of this.#stored) {
       if (ends.has(number)) continue;
       this.#stored.delete(number);
       for (const part of parts) this.#replaced.add(partName(number, part));
     }
-    const obsolete = [...this.#replaced];
-    this.#replaced.clear();
+    // One whose answer was lost may name some: the next entry leaves them out.
+    const obsolete = [...this.#replaced].filter((name) => !isNamed(journal, name));
+    for (const name of obsolete) this.#replaced.delete(name);
     return obsolete;
   }
 

@@ -1,11 +1,21 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { BlobExistsError } from '../../../../src/backends/cas/blob-store.ts';
-import { FencedError } from '../../../../src/backends/cas/remote/journal.ts';
+import { collect } from '../../../../src/backends/cas/collect.ts';
+import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
+import { FencedError, Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { CrashWalk, SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf } from '../tiny-store.ts';
-import { openRemote, openVolume, ownerOf, readSeeds, recoverSeeds } from './remote-store.ts';
+import {
+  BLOCK_COUNT,
+  openRemote,
+  openVolume,
+  ownerOf,
+  readSeeds,
+  recoverSeeds,
+  WAIT,
+} from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
 /** The disk as `cp -a` copies it. */
@@ -49,6 +59,32 @@ describe('two servers and one blob store', () => {
     expect((await readSeeds(second))[0]).toBe(1);
     await second.close();
     await first.close();
+  });
+
+  it('stops the first also when the entry that was in its way is gone', async () => {
+    const blobs = new TraceBlobs();
+    const first = await openRemote(new SimFs(), blobs, { durability: 'remote' });
+    const client = await openVolume(first);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const takeOver = await ownerOf(blobs);
+    const second = await openRemote(new SimFs(), blobs, { durability: 'remote', takeOver });
+    const other = await openVolume(second);
+    const claim = [...blobs.blobs]
+      .filter(([name]) => name.startsWith('journal-'))
+      .find(([, bytes]) => JSON.parse(Buffer.from(bytes).toString()).epoch === 2);
+    expect(claim).toBeDefined();
+    let seed = 100;
+    while (blobs.blobs.has(claim?.[0] as string)) {
+      await other.write(0, blockOf(++seed));
+      await other.flush();
+    }
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    expect(first.failure).toBeInstanceOf(FencedError);
+    await first.close();
+    await second.close();
+    expect((await recoverSeeds(blobs))[0]).toBe(seed);
   });
 
   it('lets one of two that start at once on copies of a directory have it', async () => {
@@ -197,6 +233,36 @@ describe('two servers and one blob store', () => {
     await expect(openRemote(files, blobs)).rejects.toThrow('is not the store');
   });
 });
+
+describe('a server that was killed', () => {
+  it('goes on although the blob store still names what it has emptied since', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { delayMs: 1 }, { checkpointBytes: 1 << 30 });
+    const client = await openVolume(store);
+    // Nodes go to segments that are newer than that of the log.
+    const seeds = Array.from({ length: BLOCK_COUNT }, (_, lba) => (lba < 12 ? 1 : 0));
+    for (let lba = 0; seeds[lba] === 1; lba++) {
+      await client.write(lba * BLOCK_SIZE, blockOf(1));
+      await store.checkpoint();
+    }
+    const stored = async () => (await Journal.read(blobs)).image.superblock?.generation;
+    await expect.poll(stored, WAIT).toBe(store.generation);
+    blobs.fail = () => 'before';
+    // What it had not come to yet.
+    store.segments.recycle = async () => false;
+    await collect(store, { liveMax: 1 });
+    const emptied = [...store.segments.table.values()].filter((one) => one.condemnedIn > 0);
+    const newest = Math.max(...emptied.map(({ number }) => number));
+    expect(newest).toBeGreaterThan(store.log.segment?.number as number);
+    await abandon(store);
+    blobs.fail = () => undefined;
+    const again = await openRemote(files, blobs);
+    expect(await readSeeds(again)).toEqual(seeds);
+    await again.close();
+  });
+});
+
 describe('a store that cannot be opened after it was claimed', () => {
   for (const [step, op, path, skipped] of [
     ['restored', 'allocate', '00000001.seg', 0],

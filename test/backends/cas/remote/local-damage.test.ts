@@ -1,11 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
+import { BLOCK_SIZE, frameOffset, HASH_WORDS } from '../../../../src/backends/cas/format.ts';
 import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
+import { segmentName } from '../../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
+import type { Volume } from '../../../../src/backends/cas/volume.ts';
 import { SimFs } from '../sim-fs.ts';
 import { abandon, blockOf } from '../tiny-store.ts';
-import { openRemote, openVolume, recoverSeeds, WAIT } from './remote-store.ts';
+import { openRemote, openVolume, readSeeds, recoverSeeds, WAIT } from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
 /** Of a record with one block that does not compress. */
@@ -37,6 +39,28 @@ describe('a store that is kept in blobs, damaged on its disk', () => {
     await expect.poll(() => blobs.trace.length, WAIT).toBeGreaterThan(puts);
     await abandon(store);
     expect((await recoverSeeds(blobs)).slice(0, 2)).toEqual([2, 0]);
+  });
+
+  it('is not opened for reading only because the blobs do not answer for a moment', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs);
+    const client = await openVolume(store);
+    await client.write(0, blockOf(2));
+    await client.flush();
+    await store.checkpoint();
+    const [segment, place] = (store.findVolume('v') as Volume).reference.subarray(HASH_WORDS);
+    await store.close();
+    const start = frameOffset(place as number);
+    files.contentOf(`/store/segments/${segmentName(segment as number)}`).fill(1, start, start + 16);
+    blobs.beforeRead = async () => {
+      if (blobs.reads.at(-1)?.startsWith('segment-')) throw new Error('no route');
+    };
+    await expect(openRemote(files, blobs)).rejects.toThrow('no route');
+    blobs.beforeRead = async () => {};
+    const again = await openRemote(files, blobs);
+    expect((await readSeeds(again))[0]).toBe(2);
+    await again.close();
   });
 
   it('says so, fails flushes that wait for the blobs, and goes on when it is right again', async () => {

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
-import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
+import { Journal, partName } from '../../../../src/backends/cas/remote/journal.ts';
 import type { Segment } from '../../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { crashStates, SimFs, seededRandom } from '../sim-fs.ts';
@@ -247,6 +247,47 @@ describe('a store that is kept in blobs', () => {
     await store.checkpoint();
     await expect.poll(lag, WAIT).toMatchObject({ lagBytes: 0, lagMs: 0 });
     await store.close();
+  });
+
+  it('names only what is in the blobs, also in an entry whose answer was lost', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs, { delayMs: 1 });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(2));
+    await client.flush();
+    await expect.poll(() => stored(store, blobs), WAIT).toBe(true);
+    const first = store.log.segment?.number as number;
+    const isNew = ({ number }: { readonly number: number }) =>
+      number > first && store.segments.table.get(number)?.stream === 'data';
+    let named: number | undefined;
+    blobs.fail = (operation) => {
+      if (named !== undefined) return 'before';
+      if (operation.op !== 'put' || !operation.name.startsWith('journal-')) return undefined;
+      named = JSON.parse(Buffer.from(operation.bytes).toString()).segments.find(isNew)?.number;
+      return named === undefined ? undefined : 'after';
+    };
+    await client.write(0, blocksOf(100, BLOCK_COUNT, 2));
+    await client.flush();
+    await expect.poll(() => store.replica?.unreachable, WAIT).toBeDefined();
+    // What this entry was the first to name is overwritten and freed.
+    for (let round = 2; round < 5; round++) {
+      await client.write(0, blocksOf(100 * round, BLOCK_COUNT, 2));
+      await client.flush();
+    }
+    await collect(store);
+    expect(store.segments.table.has(named as number)).toBe(false);
+    const from = blobs.trace.length;
+    blobs.fail = () => undefined;
+    await expect.poll(() => store.replica?.unreachable, WAIT).toBeUndefined();
+    await store.close();
+    for (let count = from; count <= blobs.trace.length; count++) {
+      const past = blobs.before(count);
+      const { segments } = (await Journal.read(past)).image;
+      const names = [...segments].flatMap(([number, parts]) =>
+        parts.map((part) => partName(number, part)),
+      );
+      expect(names.filter((name) => !past.blobs.has(name))).toEqual([]);
+    }
   });
 
   it('removes from the blobs what a collection freed, and what an interruption left', async () => {

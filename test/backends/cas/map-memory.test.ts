@@ -1,0 +1,32 @@
+import { describe, expect, it } from 'vitest';
+import { BLOCK_SIZE, FANOUT } from '../../../src/backends/cas/format.ts';
+import { SimFs } from './sim-fs.ts';
+import { blockOf, clientOf, openTiny } from './tiny-store.ts';
+
+const LEAVES = 60;
+const LEAF_BYTES = FANOUT * BLOCK_SIZE;
+const SIZE = LEAVES * LEAF_BYTES;
+const NODES_MAX = 10;
+
+describe('the map of a volume', () => {
+  it('does not fill the memory when the volume is read and never written', async () => {
+    const files = new SimFs();
+    const before = await openTiny(files);
+    const writer = clientOf(await before.openVolume('disk', SIZE));
+    for (let leaf = 0; leaf < LEAVES; leaf++) {
+      await writer.write(leaf * LEAF_BYTES, blockOf(leaf + 1));
+    }
+    await before.close();
+
+    const store = await openTiny(files, { nodeCountMax: NODES_MAX });
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    for (let round = 0; round < 2; round++) {
+      for (let leaf = 0; leaf < LEAVES; leaf++) {
+        const block = await client.read(leaf * LEAF_BYTES, BLOCK_SIZE);
+        expect(block.equals(blockOf(leaf + 1))).toBe(true);
+        expect(store.findVolume('disk')?.tree.nodeCount).toBeLessThan(2 * NODES_MAX);
+      }
+    }
+    await store.close();
+  });
+});

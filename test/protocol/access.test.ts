@@ -3,7 +3,7 @@ import { stringify, type TomlTable } from 'smol-toml';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { createFile, LoopDevice } from '../faults/storage.ts';
 import { askControl, askStatus } from '../support/control.ts';
-import { describeWith, disposeAll, run } from '../support/tools.ts';
+import { describeWith, disposeAll } from '../support/tools.ts';
 import {
   aoeReply,
   ataReply,
@@ -114,7 +114,7 @@ describeWith(TOOLS, 'the lists of initiators in the configuration', () => {
   });
 });
 
-describeWith([...TOOLS, 'losetup', 'blockdev'], 'a read-only target', () => {
+describeWith([...TOOLS, 'losetup'], 'a read-only target', () => {
   const names = ['a file', 'a device', 'a volume of a store'];
   let device: LoopDevice;
 
@@ -123,21 +123,22 @@ describeWith([...TOOLS, 'losetup', 'blockdev'], 'a read-only target', () => {
     await createFile(served.join('below'), MIB);
     device = await LoopDevice.attach(served.join('below'));
     const store = { type: 'file', path: 'store' };
-    const targets = [
+    const targets = () => [
       { shelf: 1, slot: 0, backend: 'file', file: { path: 'disk.img', size: MIB } },
       { shelf: 1, slot: 1, backend: 'device', device: { path: device.path } },
       { shelf: 1, slot: 2, backend: 'cas', cas: { size: MIB, blob_store: store } },
     ];
     await served.server.stop();
-    await served.start(targets);
+    await served.start(targets());
     for (const [slot] of names.entries()) {
       const write = ataRequest({ ...WRITE_EXT, slot, lba: 8, data: sectors(1, slot) });
       expectFrames(await served.client.exchange(write, 1), [ataReply(write)]);
     }
     await served.server.stop();
+    await disposeAll(device);
     // Who opens it for writing is refused.
-    await run('blockdev', ['--setro', device.path]);
-    await served.start(targets.map((target) => ({ ...target, read_only: true })));
+    device = await LoopDevice.attach(served.join('below'), '--read-only');
+    await served.start(targets().map((target) => ({ ...target, read_only: true })));
   });
   afterAll(() => disposeAll(served, device));
 

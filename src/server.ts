@@ -128,18 +128,18 @@ class Server implements RunningServer, Operations {
       log: this.#log,
     });
     await refuseRivals(namesOf(targets), server.interfaces);
+    // A store makes files as long as it is open: those that root makes, a user could not open.
+    const stored = targets.filter(
+      ({ backend }) => backend.type === 'cas' && server.user !== undefined,
+    );
+    const first = targets.filter((target) => !stored.includes(target));
     for (let index = 0; index < server.workers; index++) {
-      const part = this.#makePart(index, this.#state);
+      const part = this.#makePart(index, first, this.#state);
       this.#parts.push(part);
       await part.start();
     }
-    if (server.user !== undefined) {
-      const { stateDir, controlPath, metrics, dashboard } = server;
-      const sockets = [{ path: controlPath }, metrics, dashboard].flatMap((address) =>
-        address !== undefined && 'path' in address ? [address.path] : [],
-      );
-      await becomeUser(server.user, stateDir, sockets, this.#parts);
-    }
+    if (server.user !== undefined) await this.#becomeUser(server.user);
+    await this.#live.change({ added: stored, changed: [], removed: [] });
     await this.#watchRivals();
     this.#control.serve(new Routes(this));
     this.#log.info({ targets: targets.length, workers: server.workers }, 'serving');
@@ -220,14 +220,22 @@ class Server implements RunningServer, Operations {
     return this.#closing;
   }
 
-  #makePart(index: number, state: StateStore): Part {
-    const { server, targets } = this.#config;
+  #makePart(index: number, targets: readonly TargetConfig[], state: StateStore): Part {
+    const { server } = this.#config;
     const share = { index, count: server.workers };
     const onFailed = (error: Error) => this.#fail(error);
     const makeRoom = (path: string) => this.#stores.makeRoom(path);
     return server.workers === 1
       ? new DataPath({ server, targets, share, state, log: this.#log, makeRoom, onFailed })
       : new WorkerThread({ server, targets, share, onFailed });
+  }
+
+  async #becomeUser(name: string): Promise<void> {
+    const { stateDir, controlPath, metrics, dashboard } = this.#config.server;
+    const sockets = [{ path: controlPath }, metrics, dashboard].flatMap((address) =>
+      address !== undefined && 'path' in address ? [address.path] : [],
+    );
+    await becomeUser(name, stateDir, sockets, this.#parts);
   }
 
   #change<T>(work: () => Promise<T>): Promise<T> {

@@ -5,7 +5,10 @@
  * - A file under its final name is whole: it is written under another name, synced, and renamed;
  *   the directory is synced before a save counts.
  * - The directory is locked: two servers never share one.
+ * - No file is opened through a link: the directory may belong to a user that the server is to
+ *   become.
  */
+import { constants } from 'node:fs';
 import { type FileHandle, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
@@ -21,6 +24,7 @@ export interface SavedTarget extends TargetState {
   readonly sizeBytes: number;
 }
 
+const { O_RDONLY, O_WRONLY, O_CREAT, O_NOFOLLOW } = constants;
 const LOCK_FILE = 'lock';
 /** What an interrupted save leaves; anything else in the directory is not ours to remove. */
 const LEFTOVER = /^e\d+\.\d+\.json\.aoe-server\.tmp$/;
@@ -65,7 +69,7 @@ export class StateStore {
     let isLocked: boolean;
     try {
       await makeDirectory(directory);
-      lock = await open(join(directory, LOCK_FILE), 'a', 0o600);
+      lock = await open(join(directory, LOCK_FILE), O_WRONLY | O_CREAT | O_NOFOLLOW, 0o600);
       isLocked = lockFile(lock.fd);
       if (isLocked) await removeLeftovers(directory);
     } catch (cause) {
@@ -98,7 +102,8 @@ export class StateStore {
   async load(name: string): Promise<SavedTarget | undefined> {
     const path = this.#fileOf(name);
     try {
-      const { version: _, ...saved } = fileSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+      const text = await readFile(path, { encoding: 'utf8', flag: O_RDONLY | O_NOFOLLOW });
+      const { version: _, ...saved } = fileSchema.parse(JSON.parse(text));
       return saved;
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;

@@ -119,7 +119,7 @@ const server = table(
       example: '"aoe-server"',
       description:
         'The user to become once everything is open, keeping nothing but the right to open raw ' +
-        'sockets. state_dir is given to it. Needs root at the start.',
+        'sockets. state_dir is given to it; stores must belong to it. Needs root at the start.',
       unset: 'the user that started the server',
     }).optional(),
     workers: integer(1, 64, {

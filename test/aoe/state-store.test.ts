@@ -111,7 +111,9 @@ describe('state store', () => {
     const store = await openStore();
     await store.save('e1.0', SAVED);
     expect((await stat(directory)).mode & 0o777).toBe(0o700);
-    expect((await stat(join(directory, 'e1.0.json'))).mode & 0o777).toBe(0o600);
+    for (const name of ['e1.0.json', 'lock']) {
+      expect((await stat(join(directory, name))).mode & 0o777).toBe(0o600);
+    }
   });
 
   it('writes addresses as people read them', async () => {
@@ -178,6 +180,13 @@ describe('state directory', () => {
     expect(error.message).toContain('flock: not supported');
   });
 
+  it('with a link in the place of its lock is refused, and nothing made where it leads', async () => {
+    await mkdir(directory, { recursive: true });
+    await symlink(join(home, 'elsewhere'), join(directory, 'lock'));
+    expect((await failureOf(openStore())).cause).toMatchObject({ code: 'ELOOP' });
+    await expect(stat(join(home, 'elsewhere'))).rejects.toThrow('ENOENT');
+  });
+
   it('that exists keeps its permissions', async () => {
     await mkdir(directory, { recursive: true });
     await chmod(directory, 0o750);
@@ -223,6 +232,13 @@ describe('state file', () => {
     expect(error.remedy).toContain('backup');
     expect(error.cause).toBeDefined();
     expect(await readFile(path, 'utf8')).toBe(text);
+  });
+
+  it('that is a link to somewhere else is refused', async () => {
+    const store = await openStore();
+    await writeFile(join(home, 'elsewhere'), JSON.stringify(good));
+    await symlink(join(home, 'elsewhere'), join(directory, 'e1.0.json'));
+    expect((await failureOf(store.load('e1.0'))).cause).toMatchObject({ code: 'ELOOP' });
   });
 
   it('that cannot be read is refused', async () => {

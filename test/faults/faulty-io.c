@@ -3,7 +3,8 @@
 //
 // A file $FAULTY_IO/<function> holds what becomes of that function: an errno, or 0 for moving one
 // sector at most. io_uring_submit stands for all that goes through io_uring; there, any errno is
-// EBADF. When io_uring_queue_init_params fails, the server does without io_uring.
+// EBADF. With io_uring_enter the kernel takes none of it, and the server has to come back with all
+// of it. When io_uring_queue_init_params fails, the server does without io_uring.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -69,6 +70,8 @@ int fallocate64(int fd, int mode, off64_t offset, off64_t size) {
 }
 
 int io_uring_submit(struct io_uring* ring) {
+  const int refused = FaultOf("io_uring_enter");
+  if (refused > 0) return -refused;
   const int fault = FaultOf("io_uring_submit");
   for (unsigned at = ring->sq.sqe_head; fault != kNoFault && at != ring->sq.sqe_tail; at++) {
     struct io_uring_sqe* entry = &ring->sq.sqes[at & ring->sq.ring_mask];

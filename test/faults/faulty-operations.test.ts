@@ -1,8 +1,11 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { ataReply, ataRequest, expectFrames, sectors } from '../protocol/frames.ts';
 import { Served } from '../protocol/served.ts';
+import { askStatus } from '../support/control.ts';
 import { describeWith, disposeAll, run } from '../support/tools.ts';
 import {
   expectAtOnce,
@@ -17,6 +20,8 @@ import {
 const [EIO, EAGAIN, ENOSPC] = [5, 11, 28];
 /** Moves one sector at most. */
 const SHORT = 0;
+/** How long the kernel takes no request. */
+const REFUSED_MS = 500;
 
 const READ_FAILED = { lastStatus: 0x41, lastError: 0x40 };
 const WRITE_FAILED = { lastStatus: 0x61, lastError: 0x04 };
@@ -47,21 +52,24 @@ async function preload(): Promise<[name: string, value: string][]> {
   // The library that it stands before is the addon's alone, unless it is linked here, too.
   const libraries = ['-ldl', '-Wl,--no-as-needed', '-luring'];
   await run('cc', ['-O1', '-Wall', '-shared', '-fPIC', '-o', library, source, ...libraries]);
-  await mkdir(setup.join('faults'));
   return [
     ['LD_PRELOAD', library],
     ['FAULTY_IO', setup.join('faults')],
   ];
 }
 
-async function start(direct: boolean, uring: boolean): Promise<void> {
+/** Starts a server that obeys {@link breakFunction}. */
+async function startFaulty(target: TomlTable): Promise<void> {
   const variables = (await preload()).map((pair) => pair.join('='));
-  if (!uring) await breakFunction('io_uring_queue_init_params', 1);
-  const file = { path: 'disk.img', size: 4 * MIB, direct };
-  await setup.start([{ shelf: 1, slot: 0, backend: 'file', file }], {
+  await setup.start([{ shelf: 1, slot: 0, ...target }], {
     settings: { log_level: 'debug' },
     runner: ['env', ...variables, process.execPath],
   });
+}
+
+async function start(direct: boolean, uring: boolean): Promise<void> {
+  if (!uring) await breakFunction('io_uring_queue_init_params', 1);
+  await startFaulty({ backend: 'file', file: { path: 'disk.img', size: 4 * MIB, direct } });
   const engine = uring ? 'io_uring' : 'threads';
   expect(setup.server.log).toContainEqual(expect.objectContaining({ io: engine }));
 }
@@ -85,6 +93,7 @@ async function expectFailure(writePercent: 0 | 100): Promise<void> {
 describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
   beforeEach(async () => {
     setup = await Setup.create();
+    await mkdir(setup.join('faults'));
   });
   afterEach(() => disposeAll(setup));
 
@@ -124,6 +133,24 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
     });
   }
 
+  for (const direct of [false, true]) {
+    const how = direct ? 'past' : 'through';
+    it(`is begun when the kernel takes it, if it did not at first (${how} the page cache)`, async () => {
+      await start(direct, true);
+      expect(await load()).toMatchObject(UNHARMED);
+      await breakFunction('preadv64v2', EAGAIN);
+      // What is forgotten is resent only when the load is over.
+      const journal = ['-j', setup.join('journal')];
+      const during = await setup.startLoad('1.0', ...journal, '-t', 3, '-T', 8000, '-w', 10);
+      await breakFunction('io_uring_enter', EAGAIN);
+      await sleep(REFUSED_MS);
+      await mendFunction('io_uring_enter');
+      const report = await during.report;
+      expect(report).toMatchObject({ ...UNHARMED, resends: 0 });
+      expect(report.maxMs).toBeGreaterThan(REFUSED_MS / 2);
+    });
+  }
+
   for (const errno of [EIO, ENOSPC]) {
     it(`fails the target for good when it is a flush (errno ${errno})`, async () => {
       await start(false, true);
@@ -134,6 +161,26 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
       await expectFailure(100);
       expect((await load('-w', 0)).failed).toBe(0);
       expect(setup.server.log.filter(({ msg }) => /flush failed/.test(msg))).toHaveLength(1);
+    });
+  }
+
+  for (const name of ['pwrite64', 'fdatasync']) {
+    it(`fails a store for good when it writes its log (${name}), and what was written stays`, async () => {
+      const cas = { size: 4 * MIB, blob_store: { type: 'file', path: 'store' } };
+      await startFaulty({ backend: 'cas', cas });
+      expect(await load()).toMatchObject(UNHARMED);
+      await breakFunction(name, EIO);
+      await expectFailure(100);
+      await mendFunction(name);
+      await expectFailure(100);
+      expect((await load('-w', 0)).failed).toBe(0);
+      const { stores } = await askStatus(setup.join('state/control.sock'));
+      expect(stores).toMatchObject([{ failed: true }]);
+      expect(setup.server.logText()).toMatch(/the store has failed/);
+      await setup.server.stop();
+      await startFaulty({ backend: 'cas', cas });
+      expect(await load('-c')).toMatchObject(UNHARMED);
+      expect(await load()).toMatchObject(UNHARMED);
     });
   }
 

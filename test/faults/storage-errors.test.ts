@@ -1,6 +1,6 @@
 import { rm, truncate, unlink, writeFile } from 'node:fs/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { askStatus } from '../support/control.ts';
+import { askControl, askStatus } from '../support/control.ts';
 import { describeWith, disposeAll } from '../support/tools.ts';
 import {
   expectAtOnce,
@@ -66,6 +66,12 @@ function fileTarget(path: string, more: object = {}): object[] {
   return [{ shelf: 1, slot: 0, backend: 'file', file: { path, ...more } }, HEALTHY];
 }
 
+/** Names of targets, and whether they have failed. */
+async function failures(): Promise<[name: string, failed: boolean][]> {
+  const { targets } = await askStatus(setup.join('state/control.sock'));
+  return targets.map(({ name, failed }) => [name, failed]);
+}
+
 async function start(targets: object[]): Promise<void> {
   await setup.start(targets as Parameters<Setup['start']>[0]);
 }
@@ -101,23 +107,35 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'storage that fails', () => {
     expect(await load('-o', BAD_WRITE, '-s', PAGE_SECTORS, '-w', 0)).toMatchObject(UNHARMED);
   });
 
-  it('fails the target for good after one failed flush, though it could be repeated', async () => {
-    const disk = await exportFailing([{ event: 'none', iotype: 'flush', errno: EIO, once: true }]);
-    await start(fileTarget(disk.path));
+  const anew: Record<string, (disk: string) => Promise<unknown>> = {
+    'a restart': async (disk) => {
+      await setup.server.stop();
+      await start(fileTarget(disk));
+    },
+    readd: () => askControl(setup.join('state/control.sock'), 'POST', '/v1/targets/e1.0/readd'),
+  };
+  for (const [what, open] of Object.entries(anew)) {
+    it(`fails the target after one failed flush until ${what}, though it could be repeated`, async () => {
+      const disk = await exportFailing([
+        { event: 'none', iotype: 'flush', errno: EIO, once: true },
+      ]);
+      await start(fileTarget(disk.path));
 
-    const first = await load('-w', 100);
-    expect(first).toMatchObject({ writes: 0, ...WRITE_FAILED });
-    expectAtOnce(first);
-    expect(logOf(/flush failed/)).toHaveLength(1);
-    const reads = await load('-w', 0);
-    expect(reads).toMatchObject({ failed: 0 });
-    expect(reads.reads).toBeGreaterThan(10);
-    expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+      const first = await load('-w', 100);
+      expect(first).toMatchObject({ writes: 0, ...WRITE_FAILED });
+      expectAtOnce(first);
+      expect(logOf(/flush failed/)).toHaveLength(1);
+      const reads = await load('-w', 0);
+      expect(reads).toMatchObject({ failed: 0 });
+      expect(reads.reads).toBeGreaterThan(10);
+      expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
+      expect(await failures()).toContainEqual(['e1.0', true]);
 
-    await setup.server.stop();
-    await start(fileTarget(disk.path));
-    expect(await load()).toMatchObject(UNHARMED);
-  });
+      await open(disk.path);
+      expect(await load()).toMatchObject(UNHARMED);
+      expect(await failures()).toContainEqual(['e1.0', false]);
+    });
+  }
 
   it('fails a device whose cache cannot be written back', async () => {
     const disk = await exportFailing(failAt('write', BAD_WRITE, EIO));
@@ -175,8 +193,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'storage that fails', () => {
 
     expect(await load('-w', 100)).toMatchObject({ writes: 0, ...WRITE_FAILED });
     expect(logOf(/flush failed/)).toHaveLength(1);
-    const { targets } = await askStatus(setup.join('state/control.sock'));
-    expect(targets.map(({ name, failed }) => [name, failed])).toEqual([
+    expect(await failures()).toEqual([
       ['e1.0', true],
       ['e2.0', false],
     ]);

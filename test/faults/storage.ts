@@ -68,8 +68,9 @@ export class LoopDevice implements AsyncDisposable {
     this.path = path;
   }
 
-  static async attach(file: string): Promise<LoopDevice> {
-    return new LoopDevice((await run('losetup', ['--find', '--show', file])).trim());
+  /** @param options of losetup */
+  static async attach(file: string, ...options: string[]): Promise<LoopDevice> {
+    return new LoopDevice((await run('losetup', ['--find', '--show', ...options, file])).trim());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

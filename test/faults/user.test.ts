@@ -1,7 +1,23 @@
-import { chmod, chown, copyFile, readdir, readFile, rename, stat, symlink } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  copyFile,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
+import { join } from 'node:path';
+import { stringify, type TomlTable } from 'smol-toml';
 import { afterEach, expect, it } from 'vitest';
+import type { TargetStatus } from '../../src/status.ts';
+import { askControl, askStatus } from '../support/control.ts';
 import { describeWith, disposeAll, run, TempDirectory, waitUntil } from '../support/tools.ts';
 import { MIB, Setup, type StartOptions, TOOLS, UNHARMED } from './setup.ts';
+import { createFile, LoopDevice } from './storage.ts';
 
 const NOBODY = 65_534;
 const NET_RAW = 1n << 13n;
@@ -118,9 +134,114 @@ describeWith(TOOLS, 'a server that becomes another user', () => {
     );
   });
 
+  it('does not start on a link in the place of a file of a store, and leaves alone what it names', async () => {
+    setup = await Setup.create();
+    await mkdir(setup.join('store'));
+    await writeFile(setup.join('secret'), 'precious');
+    await symlink(setup.join('secret'), setup.join('store/lock'));
+    const cas = { size: 4 * MIB, blob_store: { type: 'file', path: 'store' } };
+    const starting = setup.start([{ shelf: 1, slot: 0, backend: 'cas', cas }]);
+    await expect(starting).rejects.toThrow(/cannot open the store .*ELOOP/);
+    expect(await readFile(setup.join('secret'), 'utf8')).toBe('precious');
+  });
+
   it('does not start as a user that does not exist', async () => {
     const starting = start({ settings: { user: 'no-such-user' } });
     await expect(starting).rejects.toThrow(/there is no user no-such-user/);
+  });
+});
+
+describeWith([...TOOLS, 'losetup'], 'a server that has become another user', () => {
+  const settings = { user: 'nobody' };
+  let targets: TomlTable[];
+  afterEach(() => disposeAll(setup));
+
+  function storeTarget(slot: number, path: string): TomlTable {
+    const cas = { size: 4 * MIB, blob_store: { type: 'file', path } };
+    return { shelf: 1, slot, backend: 'cas', cas };
+  }
+
+  /** An image, a device, and a store in a folder of the user's. */
+  async function prepare(): Promise<void> {
+    setup = await Setup.create();
+    await chmod(setup.directory.path, 0o711);
+    await mkdir(setup.join('own'));
+    await chown(setup.join('own'), NOBODY, NOBODY);
+    await createFile(setup.join('below'), 4 * MIB);
+    const { path } = setup.own(await LoopDevice.attach(setup.join('below')));
+    targets = [
+      { shelf: 1, slot: 0, backend: 'file', file: { path: 'disk.img', size: 4 * MIB } },
+      { shelf: 1, slot: 1, backend: 'device', device: { path } },
+      storeTarget(2, 'own/store'),
+    ];
+  }
+
+  async function ask(operation: string): Promise<string> {
+    const socket = setup.join('state/control.sock');
+    return (await askControl(socket, 'POST', `/v1/${operation}`)).text;
+  }
+
+  async function reload(next: TomlTable[]): Promise<string> {
+    const server = { interfaces: setup.serverInterfaces, state_dir: 'state', ...settings };
+    await writeFile(setup.join('aoe-server.toml'), stringify({ server, target: next }));
+    return ask('reload');
+  }
+
+  async function served(): Promise<string[]> {
+    const status = await askStatus(setup.join('state/control.sock'));
+    const isServed = ({ drained, failed }: TargetStatus) => !drained && !failed;
+    return status.targets.filter(isServed).map(({ name }) => name);
+  }
+
+  it('serves images, devices and stores, whose files that user owns', async () => {
+    await prepare();
+    await setup.start(targets, { settings });
+    await expectUnprivileged();
+    for (const target of ['1.0', '1.1', '1.2']) await expectServingOne(target);
+    expect(await setup.server.stop()).toBe(0);
+    const store = setup.join('own/store');
+    for (const name of await readdir(store, { recursive: true })) {
+      const { uid, mode } = await stat(join(store, name));
+      expect([uid, mode & 0o077], name).toEqual([NOBODY, 0]);
+    }
+    expect((await stat(setup.join('disk.img'))).mode & 0o777).toBe(0o600);
+    await setup.start(targets, { settings });
+    for (const target of ['1.0', '1.1', '1.2']) {
+      expect(await setup.verify(target, '-c', '-j', setup.join(target))).toMatchObject(UNHARMED);
+    }
+  });
+
+  it('opens anew what that user may open, and serves all else as before', async () => {
+    await prepare();
+    await setup.start(targets, { settings });
+    expect(await ask('targets/e1.0/readd')).toMatch(/cannot open .*disk.img: .*EACCES/);
+    expect(await ask('targets/e1.1/readd')).toMatch(/cannot open .*loop\d+: .*EACCES/);
+    expect(JSON.parse(await ask('targets/e1.2/readd'))).toMatchObject({ drained: false });
+    await chown(setup.join('disk.img'), NOBODY, NOBODY);
+    expect(JSON.parse(await ask('targets/e1.0/readd'))).toMatchObject({ drained: false });
+
+    const file = { path: 'own/new.img', size: MIB };
+    const added = [{ shelf: 1, slot: 3, backend: 'file', file }, storeTarget(4, 'own/store')];
+    expect(JSON.parse(await reload([...targets, ...added]))).toMatchObject({
+      added: ['e1.3', 'e1.4'],
+    });
+    expect((await stat(setup.join('own/new.img'))).uid).toBe(NOBODY);
+    const foreign = storeTarget(5, 'store');
+    expect(await reload([...targets, ...added, foreign])).toMatch(
+      /cannot open the store .*EACCES.*nothing has changed/,
+    );
+    const names = ['e1.0', 'e1.1', 'e1.2', 'e1.3', 'e1.4'];
+    expect(await served()).toEqual(names);
+    for (const name of names) await expectServingOne(name.slice(1));
+  });
+
+  it('does not start on a store that it could not write to later', async () => {
+    await prepare();
+    await setup.start(targets);
+    await setup.server.stop();
+    await expect(setup.start(targets, { settings })).rejects.toThrow(
+      /cannot open the store .*own\/store.*EACCES/,
+    );
   });
 });
 

@@ -66,12 +66,14 @@ export async function withFile<T>(
   }
 }
 
-/** The files of the host. */
+const { O_RDWR, O_CREAT, O_APPEND, O_NOFOLLOW } = constants;
+
+/** The files of the host. Never through a link, which the store's user could have put there. */
 export const hostFiles: FileLayer = {
   makeDirectory,
   list: (path) => readdir(path),
   async open(path, create) {
-    const flags = constants.O_RDWR | (create ? constants.O_CREAT : 0);
+    const flags = O_RDWR | O_NOFOLLOW | (create ? O_CREAT : 0);
     return new HostFile(await open(path, flags, 0o600));
   },
   rename,
@@ -82,7 +84,7 @@ export const hostFiles: FileLayer = {
     return bavail * bsize;
   },
   async lock(path, note) {
-    const handle = await open(path, 'a+', 0o600);
+    const handle = await open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600);
     if (!native.lockFile(handle.fd)) {
       return await handle.readFile('utf8').finally(() => handle.close());
     }

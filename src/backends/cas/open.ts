@@ -22,6 +22,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   EACCES: 'let the user that runs aoe-server read and write it',
   EDQUOT: NO_ROOM,
   EIO: 'see in the log of the kernel what is wrong with its disk',
+  ELOOP: 'put the file itself in the place of the symbolic link',
   ENOENT: 'see that the folder it is to lie in is there and can be written',
   ENOSPC: NO_ROOM,
   ENOTDIR: 'name a directory',

@@ -60,6 +60,10 @@ FileRing::FileRing(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   if (options.Get("uring").As<Napi::Boolean>()) OpenUring(request_count);
   pool_ = std::make_unique<WorkerPool>(event_fd_.get(),
                                        uring_ != nullptr ? kThreadsPerFile : kThreadsPerFileWithoutUring);
+  if (const int error = pool_->StartThread()) {
+    ThrowSystemError(env, {error, "pthread_create"});
+    return;
+  }
   info.This().As<Napi::Object>().Set("engine",
                                      Napi::String::New(env, uring_ != nullptr ? "io_uring" : "threads"));
   watch_ = PollWatch::Start(env, event_fd_.get(), info[1].As<Napi::Function>());

@@ -36,7 +36,8 @@ struct Operation {
   size_t length;
   size_t done;
   off_t offset;
-  int error;  // errno, 0 = success
+  int error;   // errno, 0 = success
+  bool tried;  // at once, as what does not block; the pool leaves it alone
 };
 
 // Runs `operation` to its end with blocking system calls and sets its error.

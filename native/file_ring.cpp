@@ -21,6 +21,10 @@ constexpr uint32_t kUringEntries = 256;
 constexpr uint32_t kThreadsPerFile = 2;
 constexpr uint32_t kThreadsPerFileWithoutUring = 8;
 
+// Queues of disks have room for 64 requests, seldom less. Reads that are not tried cost more.
+constexpr uint32_t kReadsTriedMax = 32;
+constexpr std::chrono::milliseconds kStuckAfter{50};
+
 template <typename T>
 T* Elements(Napi::Object options, const char* name) {
   return options.Get(name).As<Napi::TypedArrayOf<T>>().Data();
@@ -60,6 +64,10 @@ FileRing::FileRing(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   if (options.Get("uring").As<Napi::Boolean>()) OpenUring(request_count);
   pool_ = std::make_unique<WorkerPool>(event_fd_.get(),
                                        uring_ != nullptr ? kThreadsPerFile : kThreadsPerFileWithoutUring);
+  if (const int error = pool_->StartThread()) {
+    ThrowSystemError(env, {error, "pthread_create"});
+    return;
+  }
   info.This().As<Napi::Object>().Set("engine",
                                      Napi::String::New(env, uring_ != nullptr ? "io_uring" : "threads"));
   watch_ = PollWatch::Start(env, event_fd_.get(), info[1].As<Napi::Function>());
@@ -143,6 +151,7 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
   const uint32_t count = info[0].As<Napi::Number>();
   completion_count_ = 0;
   if (watch_ == nullptr) return Napi::Number::New(info.Env(), 0);
+  now_ = Clock::now();
   for (uint32_t i = 0; i < count; i++) {
     const int32_t* row = rows_ + static_cast<size_t>(i) * kRowLength;
     const File& file = files_[static_cast<size_t>(row[1])];
@@ -166,6 +175,12 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), completion_count_);
 }
 
+// May even a try to read from the page cache wait?
+bool FileRing::ReadMayBlock(const File& file) const {
+  if (file.remote || file.tried_in_flight >= kReadsTriedMax) return true;
+  return file.in_flight > 0 && now_ - file.progress > kStuckAfter;
+}
+
 // Does the operation now if that cannot block. Returns false when it must be started instead;
 // `done` then tells how much is already there.
 bool FileRing::TryNow(Operation* operation, const File& file) {
@@ -174,7 +189,9 @@ bool FileRing::TryNow(Operation* operation, const File& file) {
     if (operation->op != FileOp::kFlush) Execute(operation);
     return true;
   }
-  if (file.mode == FileMode::kDirect || file.remote || operation->op != FileOp::kRead) return false;
+  if (file.mode == FileMode::kDirect || operation->op != FileOp::kRead) return false;
+  if (ReadMayBlock(file)) return false;
+  operation->tried = true;
   iovec vector{.iov_base = operation->data, .iov_len = operation->length};
   const ssize_t moved = preadv2(operation->fd, &vector, 1, operation->offset, RWF_NOWAIT);
   if (moved > 0) operation->done = static_cast<size_t>(moved);
@@ -182,7 +199,9 @@ bool FileRing::TryNow(Operation* operation, const File& file) {
 }
 
 void FileRing::StartLater(Operation* operation, const int32_t* row) {
-  const File& file = files_[static_cast<size_t>(operation->file)];
+  File& file = files_[static_cast<size_t>(operation->file)];
+  if (file.in_flight++ == 0) file.progress = now_;
+  if (operation->tried) file.tried_in_flight++;
   if (operation->op == FileOp::kWrite) {
     std::byte* stash = regions_[static_cast<size_t>(row[5])] + row[6];
     if (stash != operation->data) std::memcpy(stash, operation->data, operation->length);
@@ -192,9 +211,8 @@ void FileRing::StartLater(Operation* operation, const int32_t* row) {
   const bool direct = file.mode == FileMode::kDirect &&
                       (operation->op == FileOp::kRead || operation->op == FileOp::kWrite);
   if ((buffered_read || direct) && QueueUring(operation)) return;
-  auto& run = files_[static_cast<size_t>(operation->file)].run;
-  if (run.empty()) files_with_runs_.push_back(operation->file);
-  run.push_back(operation);
+  if (file.run.empty()) files_with_runs_.push_back(operation->file);
+  file.run.push_back(operation);
 }
 
 void FileRing::SubmitRuns() {
@@ -230,7 +248,9 @@ bool FileRing::QueueUring(Operation* operation) {
   }
   io_uring_sqe_set_data(entry, operation);
   // To submit tries first on the calling thread.
-  if (files_[static_cast<size_t>(operation->file)].remote) entry->flags |= IOSQE_ASYNC;
+  const File& file = files_[static_cast<size_t>(operation->file)];
+  const bool may_block = file.mode == FileMode::kDirect ? file.remote : !operation->tried;
+  if (may_block) entry->flags |= IOSQE_ASYNC;
   uring_in_flight_++;
   return true;
 }
@@ -256,7 +276,7 @@ void FileRing::CollectUring() {
       continue;
     }
     operation->error = moved < 0 ? -moved : moved == 0 ? EIO : 0;
-    Report(operation);
+    Finish(operation);
   }
   SubmitUring();
 }
@@ -264,15 +284,25 @@ void FileRing::CollectUring() {
 Napi::Value FileRing::Reap(const Napi::CallbackInfo& info) {
   completion_count_ = 0;
   if (watch_ == nullptr) return Napi::Number::New(info.Env(), 0);
+  now_ = Clock::now();
   // The counter is cleared before looking, so that what ends meanwhile signals again.
   uint64_t signals = 0;
   while (read(event_fd_.get(), &signals, sizeof signals) < 0 && errno == EINTR) {
   }
   if (uring_ != nullptr) CollectUring();
   pool_->TakeDone(&done_);
-  for (const Operation* operation : done_) Report(operation);
+  for (const Operation* operation : done_) Finish(operation);
   done_.clear();
   return Napi::Number::New(info.Env(), completion_count_);
+}
+
+// Reports an operation that did not end at once.
+void FileRing::Finish(const Operation* operation) {
+  File& file = files_[static_cast<size_t>(operation->file)];
+  file.in_flight--;
+  if (operation->tried) file.tried_in_flight--;
+  file.progress = now_;
+  Report(operation);
 }
 
 void FileRing::Report(const Operation* operation) {

@@ -18,7 +18,10 @@ namespace aoe {
 namespace {
 
 struct HeldLock {
-  UniqueFd fd;  // of our own: the caller's may be closed before the last lock is given back
+  // A duplicate: the caller's may be closed before the last lock is given back. What is in flight on
+  // either keeps the lock, also when this process is gone; and where a lock takes the right to write
+  // (NFS), the caller's has it.
+  UniqueFd fd;
   uint32_t holders = 0;
 };
 
@@ -39,9 +42,8 @@ Napi::Value LockImage(const Napi::CallbackInfo& info) {
   std::lock_guard guard(mutex);
   auto found = held.find(key);
   if (found == held.end()) {
-    const std::string path = "/proc/self/fd/" + std::to_string(fd);
-    UniqueFd own(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!own.is_open()) return Fail(env, "open");
+    UniqueFd own(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (!own.is_open()) return Fail(env, "fcntl(F_DUPFD_CLOEXEC)");
     if (flock(own.get(), LOCK_EX | LOCK_NB) < 0) {
       if (errno == EWOULDBLOCK) return env.Undefined();
       return Fail(env, "flock");

@@ -70,7 +70,19 @@ WorkerPool::~WorkerPool() {
     ending_ = true;
   }
   work_.notify_all();
-  for (auto& thread : threads_) thread.join();
+  for (const pthread_t thread : threads_) pthread_join(thread, nullptr);
+}
+
+// Not std::thread, which ends a program that has no thread to give.
+int WorkerPool::StartThread() {
+  const auto work = [](void* pool) -> void* {
+    static_cast<WorkerPool*>(pool)->Work();
+    return nullptr;
+  };
+  pthread_t thread{};
+  const int error = pthread_create(&thread, nullptr, work, this);
+  if (error == 0) threads_.push_back(thread);
+  return error;
 }
 
 void WorkerPool::Submit(int32_t file, std::vector<Operation*> run) {
@@ -82,7 +94,7 @@ void WorkerPool::Submit(int32_t file, std::vector<Operation*> run) {
     lane->waiting.push_back(std::move(run));
     Schedule(lane);
     if (idle_ < runnable_.size() && threads_.size() < threads_per_file_ * lanes_.size()) {
-      threads_.emplace_back([this] { Work(); });
+      StartThread();
     }
   }
   work_.notify_one();

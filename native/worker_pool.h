@@ -5,10 +5,12 @@
 // `threads_per_file` runs of a file execute at a time, and there may be that many threads for
 // each file, so a file that stalls never keeps a thread from another one.
 //
-// Threads start when they are first needed and end in the destructor, which waits for all runs.
+// A first thread is started by StartThread(), others when they are first needed. When the system has
+// none to give, those that are there do the work. All end in the destructor, which waits for all runs.
 // Completion is signalled by writing to `event_fd`; TakeDone() collects.
 #pragma once
 
+#include <pthread.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -18,7 +20,6 @@
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 namespace aoe {
@@ -35,7 +36,8 @@ struct Operation {
   size_t length;
   size_t done;
   off_t offset;
-  int error;  // errno, 0 = success
+  int error;   // errno, 0 = success
+  bool tried;  // at once, as what does not block; the pool leaves it alone
 };
 
 // Runs `operation` to its end with blocking system calls and sets its error.
@@ -48,6 +50,9 @@ class WorkerPool {
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
+
+  // Returns 0 or an errno. Must have succeeded once before Submit().
+  int StartThread();
 
   // Takes operations of one file; they belong to the pool until TakeDone() returns them.
   void Submit(int32_t file, std::vector<Operation*> run);
@@ -75,7 +80,7 @@ class WorkerPool {
   std::deque<Lane*> runnable_;  // one entry for each run that may start
   std::vector<Operation*> done_;
   std::atomic<bool> has_done_ = false;
-  std::vector<std::thread> threads_;
+  std::vector<pthread_t> threads_;
   uint32_t idle_ = 0;
   bool ending_ = false;
 };

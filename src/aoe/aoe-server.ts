@@ -198,7 +198,11 @@ export class AoeServer {
 
   /** Takes an exchange, if the bounds on requests in flight allow it. */
   #take(link: Link, target: AoeTarget): Exchange | undefined {
-    const exchange = target.inFlight < Limits.requestsPerTarget ? this.#pool.take() : undefined;
+    const most = Math.min(
+      Limits.requestsPerTarget,
+      Limits.requestsPerFreeOne * this.#pool.freeCount,
+    );
+    const exchange = target.inFlight < most ? this.#pool.take() : undefined;
     if (exchange === undefined) {
       this.counters.overload++;
       return undefined;

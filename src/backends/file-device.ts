@@ -2,7 +2,7 @@
  * A block device over an open file: an image, a host's block device, or memory. What makes them
  * different is only how they are opened; see the modules beside this one.
  */
-import { closeSync, fdatasync } from 'node:fs';
+import { close, fdatasync } from 'node:fs';
 import { promisify } from 'node:util';
 import {
   type BlockCapabilities,
@@ -73,7 +73,7 @@ export class FileDevice implements BlockDevice {
     try {
       if (!this.capabilities.readOnly) await promisify(fdatasync)(this.#open.fd);
     } finally {
-      this.closeFile(this.#open.fd);
+      await this.closeFile(this.#open.fd);
     }
   }
 
@@ -86,9 +86,9 @@ export class FileDevice implements BlockDevice {
     }
   }
 
-  /** Called once. */
-  protected closeFile(fd: number): void {
-    closeSync(fd);
+  /** Called once. Where the file is served elsewhere, closing it waits for that one. */
+  protected async closeFile(fd: number): Promise<void> {
+    await promisify(close)(fd);
   }
 }
 

@@ -113,9 +113,12 @@ class LockedFileDevice extends FileDevice {
     this.#lock = lock;
   }
 
-  protected override closeFile(fd: number): void {
-    native.unlockImage(this.#lock);
-    super.closeFile(fd);
+  protected override async closeFile(fd: number): Promise<void> {
+    try {
+      await super.closeFile(fd);
+    } finally {
+      native.unlockImage(this.#lock);
+    }
   }
 }
 

@@ -13,6 +13,11 @@ export const Limits = {
   targetCount: 1024,
   /** Requests in flight on one target: a stalled one leaves room for the others. */
   requestsPerTarget: 256,
+  /**
+   * Requests in flight on one target for each that is free: when several stall, as all on one file
+   * server do, there is room for the others.
+   */
+  requestsPerFreeOne: 2,
   /** Receive ring of one interface, in bytes: 16 initiators with 64 jumbo frames each. */
   receiveRingBytes: 16 << 20,
   /** Frames taken from a ring in one step. */

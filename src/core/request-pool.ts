@@ -18,6 +18,10 @@ export class RequestPool<Request extends Pooled> {
     for (let index = capacity - 1; index >= 0; index--) this.#free.push(make(index, this));
   }
 
+  get freeCount(): number {
+    return this.#free.length;
+  }
+
   get inFlight(): number {
     return this.capacity - this.#free.length;
   }

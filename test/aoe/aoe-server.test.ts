@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { SavedTarget } from '../../src/aoe/state-store.ts';
 import { TargetTable } from '../../src/aoe/target-table.ts';
-import type { BlockRequest } from '../../src/core/block-device.ts';
+import type { BlockDevice, BlockRequest } from '../../src/core/block-device.ts';
 import { DeviceLayer } from '../../src/core/layer.ts';
+import { Limits } from '../../src/core/limits.ts';
 import {
   ataReply,
   ataRequest,
@@ -40,6 +41,20 @@ class GrowingDevice extends DeviceLayer {
     const isNews = !this.#grown;
     this.#grown = true;
     return isNews;
+  }
+}
+
+/** Holds what comes to it, until it is let go. */
+class StalledDevice extends DeviceLayer {
+  readonly #held: BlockRequest[] = [];
+
+  submit(request: BlockRequest): void {
+    this.#held.push(request);
+  }
+
+  goOn(): void {
+    for (const request of this.#held.splice(0)) this.below.submit(request);
+    this.below.kick();
   }
 }
 
@@ -81,14 +96,43 @@ describe('AoeServer', () => {
 
   it('drops and counts frames beyond the bound on requests in flight', async () => {
     const { server } = open();
-    const stuck = Array.from({ length: EXCHANGE_COUNT + 5 }, (_, lba) =>
-      ataRequest({ ...WRITE_EXT, lba: lba % 100, data: sectors(1, 1) }),
+    const stuck = Array.from({ length: EXCHANGE_COUNT }, (_, lba) =>
+      ataRequest({ ...WRITE_EXT, lba, data: sectors(1, 1) }),
     );
     const replies = await (stage as Stage).deliver(stuck, NOW_US());
-    expect(replies).toHaveLength(EXCHANGE_COUNT);
-    expect(server.counters).toMatchObject({ requests: EXCHANGE_COUNT, overload: 5 });
+    // Then there are so many times fewer free ones.
+    const most = Math.ceil(
+      (EXCHANGE_COUNT * Limits.requestsPerFreeOne) / (1 + Limits.requestsPerFreeOne),
+    );
+    expect(replies).toHaveLength(most);
+    const overload = EXCHANGE_COUNT - most;
+    expect(server.counters).toMatchObject({ requests: most, overload });
     const again = await (stage as Stage).deliver([configRequest()], NOW_US());
     expect(again).toHaveLength(1);
+  });
+
+  it('answers for a target while several others have stalled', async () => {
+    const slots = [0, 1, 2, 3, 4];
+    const stalled: StalledDevice[] = [];
+    const cover = (raw: BlockDevice): BlockDevice => {
+      if (stalled.length === slots.length - 1) return raw;
+      stalled.push(new StalledDevice(raw));
+      return stalled.at(-1) as StalledDevice;
+    };
+    stage = new Stage(
+      slots.map((slot) => ({ ...TARGET, slot })),
+      MTU,
+      { cover },
+    );
+    const reads = Array.from({ length: EXCHANGE_COUNT }, (_, lba) =>
+      slots.map((slot) => ataRequest({ opcode: 0x24, aflags: 0x40, sectorCount: 1, slot, lba })),
+    );
+    const stuck = reads.flatMap((perSlot) => perSlot.slice(0, -1));
+    await stage.link.deliver(stuck, NOW_US());
+    stage.link.sent.length = 0;
+    await stage.link.deliver([reads[0]?.at(-1) as Buffer], NOW_US());
+    expect(stage.link.sent).toHaveLength(1);
+    for (const device of stalled) device.goOn();
   });
 
   it('answers only those that the configuration allows', async () => {

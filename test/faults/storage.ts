@@ -49,6 +49,14 @@ export class ExportedFile implements AsyncDisposable {
     this.#daemon.kill('SIGCONT');
   }
 
+  /** Hangs for a while, and then goes on, though whoever asked for it should hang as well. */
+  hangFor(seconds: number): void {
+    const revive = ['-c', 'sleep "$0"; kill -CONT "$1"', `${seconds}`, `${this.#daemon.pid}`];
+    // Before it hangs: a program that is started closes files of ours first, which asks their storage.
+    spawn('sh', revive, { stdio: 'ignore' }).unref();
+    this.hang();
+  }
+
   /** Fails whatever is asked of it from now on. */
   async die(): Promise<void> {
     await stopChild(this.#daemon, 'SIGKILL');

@@ -2,7 +2,7 @@
  * The addon in a program of its own, which the tests start: `node addon.mjs <what> [...]`.
  * Plain JavaScript, so that Node.js runs it as it is, in workers too.
  */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
 
@@ -13,6 +13,7 @@ const READ = 0;
 const WRITE = 1;
 const FLUSH = 2;
 const BUFFERED = 1;
+const DIRECT = 2;
 const ROW_LENGTH = 8;
 /** Enough for io_uring, which refuses a completion queue that is shorter than its own. */
 const REQUEST_COUNT = 128;
@@ -175,6 +176,34 @@ const MAIN = {
       ring.kick(1);
     };
     startAgain();
+  },
+  /** Locks an image, starts a write past the page cache, and stays. */
+  hold: (path) => {
+    const { ring, rows } = openRing(true);
+    const region = ring.registerMemory(native.allocateSlab(4096));
+    const fd = openSync(path, constants.O_RDWR | constants.O_DIRECT);
+    if (native.lockImage(fd) === undefined) throw new Error('in use');
+    rows.set([WRITE, ring.addFile(fd, DIRECT), region, 0, 4096, region, 0, 0]);
+    console.log(ring.kick(1));
+    setInterval(() => ring, 1000);
+  },
+  /** Flushes several files at once, as soon as something is read from standard input. */
+  flush: (path, uring) => {
+    const requestCount = 8;
+    let count = 0;
+    const { ring, rows } = openRing(uring === 'true', () => {
+      count += ring.reap();
+      if (count === requestCount) process.exit(0);
+    });
+    const region = ring.registerMemory(native.allocateSlab(8192));
+    process.stdin.once('data', () => {
+      for (let request = 0; request < requestCount; request++) {
+        const file = ring.addFile(openSync(path, 'r+'), BUFFERED);
+        rows.set([FLUSH, file, region, 0, 0, region, 0, request], request * ROW_LENGTH);
+      }
+      ring.kick(requestCount);
+    });
+    console.log('ready');
   },
 };
 

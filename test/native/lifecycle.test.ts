@@ -1,10 +1,14 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { disposeAll, TempDirectory, tryRun } from '../support/tools.ts';
+import { describeWith, disposeAll, run, TempDirectory, tryRun } from '../support/tools.ts';
 
 const PROGRAM = join(import.meta.dirname, 'addon.mjs');
 const STEP_COUNT = 11;
+/** A user with no process but ours. */
+const USER = 1_000_000 + process.pid;
 
 /** Threads and callbacks of an addon show their errors at the end: by a crash, or by no end. */
 describe('the addon', () => {
@@ -52,5 +56,28 @@ describe('the addon', () => {
 
   it('hands an error of a callback to the program, and goes on calling', async () => {
     await runProgram('throw', image);
+  });
+});
+
+describeWith(['prlimit', 'setpriv'], 'file I/O without a thread to be had', () => {
+  let directory: TempDirectory;
+
+  beforeAll(async () => {
+    directory = await TempDirectory.create();
+    writeFileSync(directory.join('disk.img'), '');
+  });
+  afterAll(() => disposeAll(directory));
+
+  it.each([true, false])('is done by the threads that are there (io_uring: %s)', async (uring) => {
+    const command = ['--reuid', `${USER}`, '--inh-caps', '+dac_override'];
+    command.push('--ambient-caps', '+dac_override', process.execPath, PROGRAM);
+    command.push('flush', directory.join('disk.img'), `${uring}`);
+    const program = spawn('setpriv', command, { stdio: ['pipe', 'pipe', 'inherit'] });
+    const exited = once(program, 'exit');
+    await once(program.stdout, 'data');
+    const limit = ['prlimit', '--pid', `${program.pid}`, '--nproc=1:1'];
+    await run('setpriv', ['--reuid', `${USER}`, ...limit]);
+    program.stdin.end('go');
+    expect(await exited).toEqual([0, null]);
   });
 });

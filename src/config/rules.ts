@@ -11,6 +11,9 @@ import type { KeyPath } from './scanner.ts';
 import type { ConfigDocument } from './schema.ts';
 import { formatSize } from './size.ts';
 
+/** Of the page cache, in bytes. Initiators address it best, and most disks have sectors of it. */
+const PAGE_SIZE = 4096;
+
 /** A target and its place among the [[target]] tables of the file, 0-based. */
 export interface PlacedTarget {
   readonly index: number;
@@ -42,8 +45,9 @@ export function findSharedAddresses(targetTables: readonly unknown[]): Finding[]
 export function findSharedStorage(targets: readonly PlacedTarget[]): Finding[] {
   const extents = targets.flatMap(extentOf);
   return extents.flatMap((extent, position) => {
-    const other = extents.slice(0, position).find((earlier) => collide(earlier, extent));
-    if (other === undefined) return [];
+    const others = extents.slice(0, position);
+    const other = others.find((earlier) => collide(earlier, extent, 1));
+    if (other === undefined) return findSharedPage(extent, others);
     return {
       path: extent.path,
       message: `holds data of target ${other.name} too`,
@@ -52,6 +56,22 @@ export function findSharedStorage(targets: readonly PlacedTarget[]): Finding[] {
         'or make all of them read_only.',
     };
   });
+}
+
+/** What one target writes past the page cache would be overwritten by what the cache holds of it. */
+function findSharedPage(extent: Extent, others: readonly Extent[]): Finding[] {
+  if (extent.readOnly) return [];
+  const other = others
+    .filter(({ direct, readOnly }) => direct !== extent.direct && !readOnly)
+    .find((earlier) => collide(earlier, extent, PAGE_SIZE));
+  if (other === undefined) return [];
+  return [
+    {
+      path: extent.path,
+      message: `shares ${PAGE_SIZE} bytes with target ${other.name}, of which one is direct`,
+      remedy: `Let offset and length be multiples of ${PAGE_SIZE}, or direct the same in both.`,
+    },
+  ];
 }
 
 /** Two targets of one content-addressed store that say different things about it. */
@@ -98,6 +118,7 @@ interface Extent {
   readonly startBytes: number;
   readonly endBytes: number;
   readonly readOnly: boolean;
+  readonly direct: boolean;
 }
 
 function extentOf({ index, target }: PlacedTarget): Extent[] {
@@ -113,12 +134,17 @@ function extentOf({ index, target }: PlacedTarget): Extent[] {
       startBytes,
       endBytes: startBytes + (lengthBytes ?? Number.POSITIVE_INFINITY),
       readOnly,
+      direct: backend.direct,
     },
   ];
 }
 
-function collide(a: Extent, b: Extent): boolean {
-  const overlap = a.startBytes < b.endBytes && b.startBytes < a.endBytes;
+/** @param unitBytes what cannot be divided */
+function collide(a: Extent, b: Extent, unitBytes: number): boolean {
+  const unitOf = (bytes: number) => Math.floor(bytes / unitBytes);
+  const overlap =
+    unitOf(a.startBytes) <= unitOf(b.endBytes - 1) &&
+    unitOf(b.startBytes) <= unitOf(a.endBytes - 1);
   return overlap && a.storage === b.storage && !(a.readOnly && b.readOnly);
 }
 
@@ -164,9 +190,6 @@ function warnOfShelf(index: number, { shelf }: TargetConfig): Finding[] {
     },
   ];
 }
-
-/** What initiators address best, in bytes: a page, and the sector of most disks. */
-const PAGE_SIZE = 4096;
 
 function warnOfAlignment(index: number, backend: BackendConfig): Finding[] {
   return alignedKeys(backend).flatMap(([key, valueBytes]) => {

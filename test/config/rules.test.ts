@@ -43,6 +43,19 @@ describe('storage shared by two targets', () => {
     ]);
   });
 
+  it('is found within a page of which one target writes past the page cache', () => {
+    const [first, second] = [
+      'file={path="@a",length=4608}',
+      'file={path="@a",offset=4608,direct=true}',
+    ];
+    expect(collisions(first, second)).toEqual([
+      '12 target[1].file.path shares 4096 bytes with target e1.0, of which one is direct',
+    ]);
+    expect(collisions(first, `read_only = true\n${second}`)).toEqual([]);
+    expect(collisions(first.replace('4608', '4096'), second)).toEqual([]);
+    expect(collisions(first, second.replace('true', 'false'))).toEqual([]);
+  });
+
   it('is found between a file and a device target', () => {
     const [problem] = collisions('file.path = "/dev/null"', 'device.path = "/dev/null"');
     expect(problem).toBe('12 target[1].device.path holds data of target e1.0 too');

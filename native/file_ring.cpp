@@ -21,8 +21,8 @@ constexpr uint32_t kUringEntries = 256;
 constexpr uint32_t kThreadsPerFile = 2;
 constexpr uint32_t kThreadsPerFileWithoutUring = 8;
 
-// Queues of disks have room for 64 requests, seldom less. Reads that are not tried cost more.
-constexpr uint32_t kReadsTriedMax = 32;
+// SATA disks take 32 requests at a time: two files on one may be read like this before any try waits.
+constexpr uint32_t kReadsTriedMax = 16;
 constexpr std::chrono::milliseconds kStuckAfter{50};
 
 template <typename T>
@@ -177,7 +177,7 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
 
 // May even a try to read from the page cache wait?
 bool FileRing::ReadMayBlock(const File& file) const {
-  if (file.remote || file.tried_in_flight >= kReadsTriedMax) return true;
+  if (file.remote || file.reads_in_flight >= kReadsTriedMax) return true;
   return file.in_flight > 0 && now_ - file.progress > kStuckAfter;
 }
 
@@ -191,7 +191,6 @@ bool FileRing::TryNow(Operation* operation, const File& file) {
   }
   if (file.mode == FileMode::kDirect || operation->op != FileOp::kRead) return false;
   if (ReadMayBlock(file)) return false;
-  operation->tried = true;
   iovec vector{.iov_base = operation->data, .iov_len = operation->length};
   const ssize_t moved = preadv2(operation->fd, &vector, 1, operation->offset, RWF_NOWAIT);
   if (moved > 0) operation->done = static_cast<size_t>(moved);
@@ -201,7 +200,7 @@ bool FileRing::TryNow(Operation* operation, const File& file) {
 void FileRing::StartLater(Operation* operation, const int32_t* row) {
   File& file = files_[static_cast<size_t>(operation->file)];
   if (file.in_flight++ == 0) file.progress = now_;
-  if (operation->tried) file.tried_in_flight++;
+  if (operation->op == FileOp::kRead) file.reads_in_flight++;
   if (operation->op == FileOp::kWrite) {
     std::byte* stash = regions_[static_cast<size_t>(row[5])] + row[6];
     if (stash != operation->data) std::memcpy(stash, operation->data, operation->length);
@@ -249,7 +248,7 @@ bool FileRing::QueueUring(Operation* operation) {
   io_uring_sqe_set_data(entry, operation);
   // To submit tries first on the calling thread.
   const File& file = files_[static_cast<size_t>(operation->file)];
-  const bool may_block = file.mode == FileMode::kDirect ? file.remote : !operation->tried;
+  const bool may_block = file.mode == FileMode::kDirect ? file.remote : ReadMayBlock(file);
   if (may_block) entry->flags |= IOSQE_ASYNC;
   uring_in_flight_++;
   return true;
@@ -300,7 +299,7 @@ Napi::Value FileRing::Reap(const Napi::CallbackInfo& info) {
 void FileRing::Finish(const Operation* operation) {
   File& file = files_[static_cast<size_t>(operation->file)];
   file.in_flight--;
-  if (operation->tried) file.tried_in_flight--;
+  if (operation->op == FileOp::kRead) file.reads_in_flight--;
   file.progress = now_;
   Report(operation);
 }

@@ -26,9 +26,9 @@
 // What never blocks is done at once on the calling thread: it is twice as fast as handing it
 // over. What might block goes to io_uring (reads, direct I/O) or, where that would run on a
 // kernel thread anyway (buffered writes, flush, trim) or io_uring is forbidden, to threads. All that
-// concerns a file which is served elsewhere might block. So might a read of one with many reads in
-// flight that were tried, or that has been stuck for a while: to find that a page is not cached, the
-// kernel asks the disk for it first, and waits when the disk takes no more requests.
+// concerns a file which is served elsewhere might block, and so does a read of a file that has many
+// in flight, or has been stuck for a while: to find that a page is not cached, the kernel asks the
+// disk for it first, and waits when the disk takes no more requests.
 #pragma once
 
 #include <liburing.h>
@@ -68,7 +68,7 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
     bool remote;                  // any operation may block, a read of what is cached too
     std::vector<Operation*> run;  // gathered for the worker pool during one kick
     uint32_t in_flight = 0;       // operations that did not end at once
-    uint32_t tried_in_flight = 0;  // those of them that were tried at once
+    uint32_t reads_in_flight = 0;
     Clock::time_point progress;   // when one of them ended last, or the first of them was started
   };
 

@@ -36,8 +36,7 @@ struct Operation {
   size_t length;
   size_t done;
   off_t offset;
-  int error;   // errno, 0 = success
-  bool tried;  // at once, as what does not block; the pool leaves it alone
+  int error;  // errno, 0 = success
 };
 
 // Runs `operation` to its end with blocking system calls and sets its error.

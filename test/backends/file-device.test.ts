@@ -131,7 +131,7 @@ const MANY = 250;
 const GAP = 16 * PAGE;
 const HANG_SECONDS = 5;
 const AT_ONCE_MS = 1000;
-/** Each asks for less than is tried of one file; half of it all is less than the disk takes. */
+/** Each asks for less than is tried of one file; half of that is less than the disk takes. */
 const OTHERS = 16;
 const EACH = 14;
 /** After this it must have been seen that nothing goes on. */

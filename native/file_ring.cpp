@@ -21,10 +21,6 @@ constexpr uint32_t kUringEntries = 256;
 constexpr uint32_t kThreadsPerFile = 2;
 constexpr uint32_t kThreadsPerFileWithoutUring = 8;
 
-// SATA disks take 32 requests at a time: two files on one may be read like this before any try waits.
-constexpr uint32_t kReadsTriedMax = 16;
-constexpr std::chrono::milliseconds kStuckAfter{50};
-
 template <typename T>
 T* Elements(Napi::Object options, const char* name) {
   return options.Get(name).As<Napi::TypedArrayOf<T>>().Data();
@@ -151,7 +147,6 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
   const uint32_t count = info[0].As<Napi::Number>();
   completion_count_ = 0;
   if (watch_ == nullptr) return Napi::Number::New(info.Env(), 0);
-  now_ = Clock::now();
   for (uint32_t i = 0; i < count; i++) {
     const int32_t* row = rows_ + static_cast<size_t>(i) * kRowLength;
     const File& file = files_[static_cast<size_t>(row[1])];
@@ -175,12 +170,6 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), completion_count_);
 }
 
-// May even a try to read from the page cache wait?
-bool FileRing::ReadMayBlock(const File& file) const {
-  if (file.remote || file.reads_in_flight >= kReadsTriedMax) return true;
-  return file.in_flight > 0 && now_ - file.progress > kStuckAfter;
-}
-
 // Does the operation now if that cannot block. Returns false when it must be started instead;
 // `done` then tells how much is already there.
 bool FileRing::TryNow(Operation* operation, const File& file) {
@@ -189,8 +178,7 @@ bool FileRing::TryNow(Operation* operation, const File& file) {
     if (operation->op != FileOp::kFlush) Execute(operation);
     return true;
   }
-  if (file.mode == FileMode::kDirect || operation->op != FileOp::kRead) return false;
-  if (ReadMayBlock(file)) return false;
+  if (file.mode == FileMode::kDirect || file.remote || operation->op != FileOp::kRead) return false;
   iovec vector{.iov_base = operation->data, .iov_len = operation->length};
   const ssize_t moved = preadv2(operation->fd, &vector, 1, operation->offset, RWF_NOWAIT);
   if (moved > 0) operation->done = static_cast<size_t>(moved);
@@ -198,9 +186,7 @@ bool FileRing::TryNow(Operation* operation, const File& file) {
 }
 
 void FileRing::StartLater(Operation* operation, const int32_t* row) {
-  File& file = files_[static_cast<size_t>(operation->file)];
-  if (file.in_flight++ == 0) file.progress = now_;
-  if (operation->op == FileOp::kRead) file.reads_in_flight++;
+  const File& file = files_[static_cast<size_t>(operation->file)];
   if (operation->op == FileOp::kWrite) {
     std::byte* stash = regions_[static_cast<size_t>(row[5])] + row[6];
     if (stash != operation->data) std::memcpy(stash, operation->data, operation->length);
@@ -210,8 +196,9 @@ void FileRing::StartLater(Operation* operation, const int32_t* row) {
   const bool direct = file.mode == FileMode::kDirect &&
                       (operation->op == FileOp::kRead || operation->op == FileOp::kWrite);
   if ((buffered_read || direct) && QueueUring(operation)) return;
-  if (file.run.empty()) files_with_runs_.push_back(operation->file);
-  file.run.push_back(operation);
+  auto& run = files_[static_cast<size_t>(operation->file)].run;
+  if (run.empty()) files_with_runs_.push_back(operation->file);
+  run.push_back(operation);
 }
 
 void FileRing::SubmitRuns() {
@@ -247,9 +234,7 @@ bool FileRing::QueueUring(Operation* operation) {
   }
   io_uring_sqe_set_data(entry, operation);
   // To submit tries first on the calling thread.
-  const File& file = files_[static_cast<size_t>(operation->file)];
-  const bool may_block = file.mode == FileMode::kDirect ? file.remote : ReadMayBlock(file);
-  if (may_block) entry->flags |= IOSQE_ASYNC;
+  if (files_[static_cast<size_t>(operation->file)].remote) entry->flags |= IOSQE_ASYNC;
   uring_in_flight_++;
   return true;
 }
@@ -275,7 +260,7 @@ void FileRing::CollectUring() {
       continue;
     }
     operation->error = moved < 0 ? -moved : moved == 0 ? EIO : 0;
-    Finish(operation);
+    Report(operation);
   }
   SubmitUring();
 }
@@ -283,25 +268,15 @@ void FileRing::CollectUring() {
 Napi::Value FileRing::Reap(const Napi::CallbackInfo& info) {
   completion_count_ = 0;
   if (watch_ == nullptr) return Napi::Number::New(info.Env(), 0);
-  now_ = Clock::now();
   // The counter is cleared before looking, so that what ends meanwhile signals again.
   uint64_t signals = 0;
   while (read(event_fd_.get(), &signals, sizeof signals) < 0 && errno == EINTR) {
   }
   if (uring_ != nullptr) CollectUring();
   pool_->TakeDone(&done_);
-  for (const Operation* operation : done_) Finish(operation);
+  for (const Operation* operation : done_) Report(operation);
   done_.clear();
   return Napi::Number::New(info.Env(), completion_count_);
-}
-
-// Reports an operation that did not end at once.
-void FileRing::Finish(const Operation* operation) {
-  File& file = files_[static_cast<size_t>(operation->file)];
-  file.in_flight--;
-  if (operation->op == FileOp::kRead) file.reads_in_flight--;
-  file.progress = now_;
-  Report(operation);
 }
 
 void FileRing::Report(const Operation* operation) {

@@ -26,15 +26,12 @@
 // What never blocks is done at once on the calling thread: it is twice as fast as handing it
 // over. What might block goes to io_uring (reads, direct I/O) or, where that would run on a
 // kernel thread anyway (buffered writes, flush, trim) or io_uring is forbidden, to threads. All that
-// concerns a file which is served elsewhere might block, and so does a read of a file that has many
-// in flight, or has been stuck for a while: to find that a page is not cached, the kernel asks the
-// disk for it first, and waits when the disk takes no more requests.
+// concerns a file which is served elsewhere might block.
 #pragma once
 
 #include <liburing.h>
 #include <napi.h>
 
-#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -60,16 +57,11 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   ~FileRing() override;
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   struct File {
     int fd;
     FileMode mode;
     bool remote;                  // any operation may block, a read of what is cached too
     std::vector<Operation*> run;  // gathered for the worker pool during one kick
-    uint32_t in_flight = 0;       // operations that did not end at once
-    uint32_t reads_in_flight = 0;
-    Clock::time_point progress;   // when one of them ended last, or the first of them was started
   };
 
   Napi::Value RegisterMemory(const Napi::CallbackInfo& info);
@@ -85,14 +77,12 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   void Detach();
   void FinishEngines();
   void LeakEngines();
-  bool ReadMayBlock(const File& file) const;
   bool TryNow(Operation* operation, const File& file);
   void StartLater(Operation* operation, const int32_t* row);
   void SubmitRuns();
   bool QueueUring(Operation* operation);
   void SubmitUring();
   void CollectUring();
-  void Finish(const Operation* operation);
   void Report(const Operation* operation);
 
   std::unique_ptr<std::vector<Operation>> operations_;  // by request
@@ -100,7 +90,6 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   std::vector<std::byte*> regions_;
   std::vector<int32_t> files_with_runs_;
   std::vector<Operation*> done_;
-  Clock::time_point now_;  // of the present call
   Napi::ObjectReference kept_alive_;
   Napi::ObjectReference buffers_;
   const int32_t* rows_ = nullptr;

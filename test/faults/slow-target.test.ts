@@ -18,7 +18,7 @@ const NOISE_MS = 10;
 /** Longer than a FUSE daemon of QEMU lets the kernel remember a file's size. */
 const SIZE_KNOWN_MS = 1500;
 /** Other work may begin in the middle; a server that waits for the storage does so each time. */
-const ATTEMPTS = 3;
+const ATTEMPTS = 5;
 
 /** None of these waits for a disk, which other work on the machine may slow down. */
 const OTHERS: TomlTable[] = [

@@ -3,6 +3,7 @@ import { fstatSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openFileDevice } from '../../src/backends/file.ts';
+import type { FileDevice } from '../../src/backends/file-device.ts';
 import { FileIo } from '../../src/backends/file-io.ts';
 import { BlockOp, BlockRequest } from '../../src/core/block-device.ts';
 import { native } from '../../src/native.ts';
@@ -91,49 +92,51 @@ function isGone(fd: number): boolean {
   }
 }
 
-describeWith(STORAGE_TOOLS, 'a FileDevice whose storage is gone', () => {
-  it('lets go of its file and its lock all the same', async () => {
-    const folder = mkdtempSync('/var/tmp/aoe-file-device-');
-    const [below, path] = [join(folder, 'below'), join(folder, 'image')];
-    await createFile(below, PAGE);
-    const node = { driver: 'file', 'node-name': 'top', filename: below };
-    const storage = await ExportedFile.create(path, [node]);
-    const io = new FileIo(1);
+const HANG_SECONDS = 5;
+const AT_ONCE_MS = 1000;
+
+describeWith(STORAGE_TOOLS, 'a FileDevice on a file system that a program serves', () => {
+  let folder: string;
+  let path: string;
+  let storage: ExportedFile;
+  let io: FileIo;
+
+  beforeEach(async () => {
+    folder = mkdtempSync('/var/tmp/aoe-file-device-');
+    path = join(folder, 'image');
+    await createFile(join(folder, 'below'), PAGE);
+    const node = { driver: 'file', 'node-name': 'top', filename: join(folder, 'below') };
+    storage = await ExportedFile.create(path, [node]);
+    io = new FileIo(1);
+  });
+  afterEach(async () => {
+    io.close();
+    await storage[Symbol.asyncDispose]();
+    rmSync(folder, { recursive: true });
+  });
+
+  function openImage(readOnly: boolean): FileDevice {
     const image = { path, sizeBytes: undefined, offsetBytes: 0, lengthBytes: undefined };
-    const device = openFileDevice(io, { ...image, direct: false }, false);
+    return openFileDevice(io, { ...image, direct: false }, readOnly);
+  }
+
+  it('lets go of its file and its lock all the same when that one is gone', async () => {
+    const device = openImage(false);
     const descriptors = descriptorsOf(path);
     expect(descriptors).toHaveLength(2);
     await storage.die();
     await waitUntil('the file cannot be asked', () => descriptors.every(isGone));
     await expect(device.close()).rejects.toThrow('ENOTCONN');
     expect(descriptorsOf(path)).toEqual([]);
-    io.close();
-    await storage[Symbol.asyncDispose]();
-    rmSync(folder, { recursive: true });
   });
-});
 
-const HANG_SECONDS = 5;
-const AT_ONCE_MS = 1000;
-
-describeWith(STORAGE_TOOLS, 'a FileDevice whose storage hangs', () => {
-  it('does not hold up the thread by being closed', async () => {
-    const folder = mkdtempSync('/var/tmp/aoe-file-device-');
-    const [below, path] = [join(folder, 'below'), join(folder, 'image')];
-    await createFile(below, PAGE);
-    const node = { driver: 'file', 'node-name': 'top', filename: below };
-    const storage = await ExportedFile.create(path, [node]);
-    const io = new FileIo(1);
-    const image = { path, sizeBytes: undefined, offsetBytes: 0, lengthBytes: undefined };
-    const device = openFileDevice(io, { ...image, direct: false }, true);
+  it('does not hold up the thread by being closed while that one hangs', async () => {
+    const device = openImage(true);
     storage.hangFor(HANG_SECONDS);
     const startMs = performance.now();
     const closed = device.close();
     expect(performance.now() - startMs).toBeLessThan(AT_ONCE_MS);
     storage.goOn();
     await closed;
-    io.close();
-    await storage[Symbol.asyncDispose]();
-    rmSync(folder, { recursive: true });
   });
 });

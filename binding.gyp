@@ -16,6 +16,7 @@
         "native/cas/segment_sources.cpp",
         "native/file_ring.cpp",
         "native/file_system.cpp",
+        "native/file_tasks.cpp",
         "native/files.cpp",
         "native/image_lock.cpp",
         "native/interface_watch.cpp",
@@ -25,9 +26,15 @@
         "native/privileges.cpp",
         "native/service_manager.cpp",
         "native/system_error.cpp",
+        "native/task_threads.cpp",
         "native/worker_pool.cpp"
       ],
-      "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_DISABLE_CPP_EXCEPTIONS"],
+      "defines": [
+        "NAPI_VERSION=9",
+        "NODE_ADDON_API_DISABLE_DEPRECATED",
+        "NAPI_DISABLE_CPP_EXCEPTIONS",
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"
+      ],
       "cflags": ["-isystem", "<!(node -p \"require('node:path').resolve(require('node-addon-api').include_dir)\")"],
       "cflags_cc!": ["-std=gnu++17"],
       "cflags_cc": [

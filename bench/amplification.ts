@@ -66,9 +66,10 @@ export async function benchAmplification({ disk, live }: AmplificationOptions): 
 /** The host's files, with a count of what is written to them. */
 class CountingFiles {
   writtenBytes = 0;
+  readonly #host = hostFiles();
   readonly layer: FileLayer = {
-    ...hostFiles,
-    open: async (path, create) => this.#counted(await hostFiles.open(path, create)),
+    ...this.#host,
+    open: async (path, create) => this.#counted(await this.#host.open(path, create)),
   };
 
   #counted(file: StoreFile): StoreFile {

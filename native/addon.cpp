@@ -4,6 +4,7 @@
 #include "addon_state.h"
 #include "cas/cas_engine.h"
 #include "file_ring.h"
+#include "file_tasks.h"
 #include "files.h"
 #include "image_lock.h"
 #include "interface_watch.h"
@@ -17,6 +18,7 @@ Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new aoe::AddonState());
   aoe::PacketSocket::Register(env, exports);
   aoe::FileRing::Register(env, exports);
+  aoe::FileTasks::Register(env, exports);
   aoe::InterfaceWatch::Register(env, exports);
   aoe::RegisterFiles(env, exports);
   aoe::cas::CasEngine::Register(env, exports);

@@ -56,6 +56,29 @@ export interface FileRing {
   abandon(): void;
 }
 
+/** All promises are of a number; a negative one is that of an error. */
+export interface FileTasks {
+  open(path: string, flags: number, mode: number): Promise<number>;
+  close(fd: number): Promise<number>;
+  flush(fd: number): Promise<number>;
+  size(fd: number): Promise<number>;
+  read(fd: number, bytes: Uint8Array, position: number): Promise<number>;
+  write(
+    fd: number,
+    bytes: Uint8Array,
+    length: number,
+    position: number,
+    flush: boolean,
+  ): Promise<number>;
+  allocate(fd: number, sizeBytes: number): Promise<number>;
+  punch(fd: number, offset: number, length: number): Promise<number>;
+  dataBytes(fd: number, offset: number, length: number): Promise<number>;
+  rename(from: string, to: string): Promise<number>;
+  unlink(path: string): Promise<number>;
+  flushDirectory(path: string): Promise<number>;
+  freeBytes(path: string): Promise<number>;
+}
+
 export interface InterfaceWatch {
   drain(): void;
   close(): void;
@@ -125,16 +148,7 @@ interface Addon {
   FileRing: new (options: FileRingOptions, onCompletions: (errno: number) => void) => FileRing;
   InterfaceWatch: new (onChange: () => void) => InterfaceWatch;
   CasEngine: new (indexBytesMax: number) => CasEngine;
-  casWrite(
-    fd: number,
-    bytes: Uint8Array,
-    length: number,
-    position: number,
-    sync: boolean,
-  ): Promise<number>;
-  casAllocate(fd: number, sizeBytes: number): Promise<number>;
-  casPunch(fd: number, offset: number, length: number): Promise<number>;
-  casDataBytes(fd: number, offset: number, length: number): Promise<number>;
+  FileTasks: new (threadsMax: number) => FileTasks;
   allocateSlab(sizeBytes: number): ArrayBuffer;
   createMemoryFile(name: string): number;
   isMemoryFile(fd: number): boolean;

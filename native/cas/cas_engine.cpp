@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -12,11 +11,13 @@
 
 #include "../system_error.h"
 #include "block_hash.h"
-#include "task.h"
 
 namespace aoe::cas {
 
 namespace {
+
+// Reads of a disk profit from depth.
+constexpr uint32_t kThreadsMax = 8;
 
 uint8_t* Bytes(const Napi::Value& value) {
   auto array = value.As<Napi::Uint8Array>();
@@ -35,66 +36,6 @@ HashValue CopyHash(const uint8_t* hash) {
   HashValue copy;
   std::memcpy(copy.data(), hash, kHashSize);
   return copy;
-}
-
-int WriteAll(int fd, const uint8_t* bytes, size_t length, off_t position) {
-  while (length > 0) {
-    const ssize_t moved = pwrite(fd, bytes, length, position);
-    if (moved < 0 && errno == EINTR) continue;
-    if (moved < 0) return errno;
-    bytes += moved;
-    length -= static_cast<size_t>(moved);
-    position += moved;
-  }
-  return 0;
-}
-
-Napi::Value CasWrite(const Napi::CallbackInfo& info) {
-  const int fd = info[0].As<Napi::Number>();
-  const uint8_t* bytes = Bytes(info[1]);
-  const size_t length = Number(info[2]);
-  const off_t position = info[3].As<Napi::Number>().Int64Value();
-  const bool sync = info[4].As<Napi::Boolean>();
-  return Task::Run(info.Env(), {info[1]}, [=] {
-    const int error = WriteAll(fd, bytes, length, position);
-    if (error != 0 || !sync) return static_cast<double>(error);
-    return static_cast<double>(fdatasync(fd) < 0 ? errno : 0);
-  });
-}
-
-Napi::Value CasAllocate(const Napi::CallbackInfo& info) {
-  const int fd = info[0].As<Napi::Number>();
-  const off_t size = info[1].As<Napi::Number>().Int64Value();
-  return Task::Run(info.Env(), {}, [=] {
-    return static_cast<double>(fallocate(fd, 0, 0, size) < 0 ? errno : 0);
-  });
-}
-
-Napi::Value CasPunch(const Napi::CallbackInfo& info) {
-  const int fd = info[0].As<Napi::Number>();
-  const off_t offset = info[1].As<Napi::Number>().Int64Value();
-  const off_t length = info[2].As<Napi::Number>().Int64Value();
-  return Task::Run(info.Env(), {}, [=] {
-    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    return static_cast<double>(fallocate(fd, mode, offset, length) < 0 ? errno : 0);
-  });
-}
-
-Napi::Value CasDataBytes(const Napi::CallbackInfo& info) {
-  const int fd = info[0].As<Napi::Number>();
-  const off_t start = info[1].As<Napi::Number>().Int64Value();
-  const off_t end = start + info[2].As<Napi::Number>().Int64Value();
-  return Task::Run(info.Env(), {}, [=] {
-    off_t bytes = 0;
-    for (off_t at = start; at < end;) {
-      const off_t data = lseek(fd, at, SEEK_DATA);
-      if (data < 0 || data >= end) break;
-      const off_t hole = lseek(fd, data, SEEK_HOLE);
-      at = hole < 0 ? end : std::min(hole, end);
-      bytes += at - data;
-    }
-    return static_cast<double>(bytes);
-  });
 }
 
 }  // namespace
@@ -128,16 +69,13 @@ void CasEngine::Register(Napi::Env env, Napi::Object exports) {
                               InstanceMethod<&CasEngine::IndexCount>("indexCount"),
                               InstanceMethod<&CasEngine::IndexBytes>("indexBytes"),
                           }));
-  exports.Set("casWrite", Napi::Function::New<CasWrite>(env));
-  exports.Set("casAllocate", Napi::Function::New<CasAllocate>(env));
-  exports.Set("casPunch", Napi::Function::New<CasPunch>(env));
-  exports.Set("casDataBytes", Napi::Function::New<CasDataBytes>(env));
 }
 
 CasEngine::CasEngine(const Napi::CallbackInfo& info)
     : ObjectWrap(info),
       engine_(static_cast<size_t>(info[0].As<Napi::Number>().Int64Value())),
-      memories_(Napi::Persistent(Napi::Object::New(info.Env()))) {}
+      memories_(Napi::Persistent(Napi::Object::New(info.Env()))),
+      threads_(info.This().As<Napi::Object>(), kThreadsMax) {}
 
 void CasEngine::Attach(const Napi::CallbackInfo& info) {
   const uint32_t segment = Number(info[0]);
@@ -175,7 +113,7 @@ Napi::Value CasEngine::Ingest(const Napi::CallbackInfo& info) {
   const size_t count = Number(info[2]);
   uint8_t* record = Bytes(info[3]);
   const bool compress = info[4].As<Napi::Boolean>();
-  return Task::Run(info.Env(), {info.This(), info[0], info[1], info[3]}, [=, this] {
+  return threads_.Run({info.This(), info[0], info[1], info[3]}, [=, this] {
     return static_cast<double>(engine_.Ingest(slab, rows, count, record, compress, true));
   });
 }
@@ -195,7 +133,7 @@ Napi::Value CasEngine::Read(const Napi::CallbackInfo& info) {
   const auto kind = static_cast<EntryKind>(Number(info[2]));
   const HashValue hash = CopyHash(HashAt(info[3], info[4]));
   uint8_t* raw = Bytes(info[5]) + Number(info[6]);
-  return Task::Run(info.Env(), {info.This(), info[5]}, [=, this] {
+  return threads_.Run({info.This(), info[5]}, [=, this] {
     return static_cast<double>(engine_.Read(location, kind, hash.data(), raw, true));
   });
 }
@@ -203,7 +141,7 @@ Napi::Value CasEngine::Read(const Napi::CallbackInfo& info) {
 Napi::Value CasEngine::Locate(const Napi::CallbackInfo& info) {
   const HashValue hash = CopyHash(HashAt(info[0], info[1]));
   uint32_t* out = info[2].As<Napi::Uint32Array>().Data();
-  return Task::Run(info.Env(), {info.This(), info[2]}, [=, this] {
+  return threads_.Run({info.This(), info[2]}, [=, this] {
     FrameLocation location{};
     if (!engine_.Locate(hash.data(), &location)) return 0.0;
     out[0] = location.segment;
@@ -244,7 +182,7 @@ Napi::Value CasEngine::Verify(const Napi::CallbackInfo& info) {
   auto record = info[0].As<Napi::Uint8Array>();
   const uint8_t* bytes = record.Data();
   const size_t available = record.ByteLength();
-  return Task::Run(info.Env(), {info.This(), record},
+  return threads_.Run({info.This(), record},
                    [=, this] { return CheckRecord(&engine_, bytes, available, true); });
 }
 
@@ -256,7 +194,7 @@ Napi::Value CasEngine::Move(const Napi::CallbackInfo& info) {
   const uint8_t* source = Bytes(info[0]);
   const uint8_t* chosen = Bytes(info[1]);
   uint8_t* target = Bytes(info[2]);
-  return Task::Run(info.Env(), {info.This(), info[0], info[1], info[2]}, [=, this] {
+  return threads_.Run({info.This(), info[0], info[1], info[2]}, [=, this] {
     return static_cast<double>(engine_.Move(source, chosen, target));
   });
 }
@@ -313,7 +251,7 @@ Napi::Value CasEngine::HashNodes(const Napi::CallbackInfo& info) {
     const Napi::Value words = nodes[i];
     inputs[i] = reinterpret_cast<const uint8_t*>(words.As<Napi::Uint32Array>().Data());
   }
-  return Task::Run(info.Env(), {info[0], info[1]}, [inputs = std::move(inputs), out] {
+  return threads_.Run({info[0], info[1]}, [inputs = std::move(inputs), out] {
     Engine::HashNodes(inputs.data(), inputs.size(), out);
     return 0.0;
   });

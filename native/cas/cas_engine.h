@@ -4,24 +4,20 @@
 //   .attach(segment, fd | bytes)  where a segment's bytes are; fd is duplicated, bytes kept alive
 //   .detach(segment)  .condemn(segment)
 //   .ingestNow(slab, rows, count, record, compress)  record length; 0 when it would block
-//   .ingest(...)      the same on a worker thread, as a promise
+//   .ingest(...)      the same on a thread of its own, as a promise
 //   .written(record)  the record can be read from its segment from now on
 //   .readNow(segment, place, kind, words, index, out, outOffset)  ReadResult; never blocks
-//   .read(...)        the same on a worker thread, as a promise
+//   .read(...)        the same on a thread of its own, as a promise
 //   .locate(words, index, out)    promise of 1 when found; out: [segment, place]
 //   .check(record, frames)        -1 valid, -2 torn, else the index of the first damaged frame
-//   .verify(record)   check with frames on a worker thread, as a promise
+//   .verify(record)   check with frames on a thread of its own, as a promise
 //   .seal(record)     writes the checksum
 //   .addToIndex(record)
 //   .move(source, chosen, target) promise of the new record's length; 0: a frame is damaged
 //   .markBegin()  .mark(words, count)  .marked(record, flags)  .markEnd()  .dropDetached()
 //   .hash(domain, bytes, count, out)   hashes `count` inputs of 4096 bytes
-//   .hashNodes(nodes, out)        hashes tree nodes on a worker thread; promise of 0
+//   .hashNodes(nodes, out)        hashes tree nodes on a thread of its own; promise of 0
 //   .indexCount()  .indexBytes()
-//   casWrite(fd, bytes, length, position, sync)  promise of an errno; sync: fdatasync follows
-//   casAllocate(fd, size)  reserves room (fallocate); promise of an errno
-//   casPunch(fd, offset, length)      gives room back, zeroes remain; promise of an errno
-//   casDataBytes(fd, offset, length)  promise of how much of it is no hole
 //
 // rows: Int32Array, 6 a row, see IngestRow. words: Uint32Array that holds hashes, 8 words each,
 // `index` in words. Memory handed to a promise must stay as it is until it settles.
@@ -29,6 +25,7 @@
 
 #include <napi.h>
 
+#include "../task_threads.h"
 #include "engine.h"
 
 namespace aoe::cas {
@@ -67,6 +64,7 @@ class CasEngine final : public Napi::ObjectWrap<CasEngine> {
 
   Engine engine_;
   Napi::ObjectReference memories_;  // attached memory by segment
+  TaskThreads threads_;             // the last member: it waits for those who use the others
 };
 
 }  // namespace aoe::cas

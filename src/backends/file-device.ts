@@ -2,8 +2,6 @@
  * A block device over an open file: an image, a host's block device, or memory. What makes them
  * different is only how they are opened; see the modules beside this one.
  */
-import { close, fdatasync } from 'node:fs';
-import { promisify } from 'node:util';
 import {
   type BlockCapabilities,
   type BlockDevice,
@@ -70,11 +68,7 @@ export class FileDevice implements BlockDevice {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    try {
-      if (!this.capabilities.readOnly) await promisify(fdatasync)(this.#open.fd);
-    } finally {
-      await this.closeFile(this.#open.fd);
-    }
+    await this.closeFile(this.#open.fd);
   }
 
   #measureAgain(): number {
@@ -86,9 +80,9 @@ export class FileDevice implements BlockDevice {
     }
   }
 
-  /** Called once. Where the file is served elsewhere, closing it waits for that one. */
-  protected async closeFile(fd: number): Promise<void> {
-    await promisify(close)(fd);
+  /** Called once. */
+  protected closeFile(fd: number): Promise<void> {
+    return this.#io.closeFile(fd, !this.capabilities.readOnly);
   }
 }
 

@@ -12,6 +12,10 @@ import type { BlockRequest } from '../core/block-device.ts';
 import { BlockStatus } from '../core/block-error.ts';
 import type { Memory } from '../core/memory.ts';
 import { type FileRing, native } from '../native.ts';
+import { resultOf } from './file-tasks.ts';
+
+/** Closing waits for storage that hangs. One of each target that a server can have may do so. */
+const CLOSINGS_MAX = 4096;
 
 /** How a file is accessed; decides what can be done at once without blocking. */
 export const FileMode = { memory: 0, buffered: 1, direct: 2 } as const;
@@ -32,6 +36,7 @@ export class FileIo {
   readonly #offsets: Float64Array;
   readonly #completions: Int32Array;
   readonly #requests: BlockRequest[] = [];
+  readonly #closings = new native.FileTasks(CLOSINGS_MAX);
   #rowCount = 0;
   #finishing = false;
 
@@ -77,6 +82,20 @@ export class FileIo {
    */
   addFile(fd: number, mode: FileMode): number {
     return this.#ring.addFile(fd, mode);
+  }
+
+  /**
+   * Closes a file that nothing is in flight for, with `flush` after it is durable. Works when this
+   * is closed, too.
+   *
+   * @throws the system's error of the flush; the file is closed all the same
+   */
+  async closeFile(fd: number, flush: boolean): Promise<void> {
+    try {
+      if (flush) await resultOf('fdatasync', this.#closings.flush(fd));
+    } finally {
+      await resultOf('close', this.#closings.close(fd));
+    }
   }
 
   /** Gathers `request`, to act on `file` at `offset` bytes from its start. */

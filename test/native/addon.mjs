@@ -68,6 +68,22 @@ function startFileIo(path, uring) {
   return { ring, fd };
 }
 
+/** Starts tasks on a file, more than there are threads, and waits for none. */
+function startFileTasks(path) {
+  const tasks = new native.FileTasks(2);
+  tasks.open(path, constants.O_RDWR, 0).then(async (fd) => {
+    const uses = [
+      tasks.write(fd, new Uint8Array(8192), 8192, 0, true),
+      tasks.read(fd, new Uint8Array(8192), 0),
+      tasks.flush(fd),
+      tasks.size(fd),
+    ];
+    await Promise.all(uses);
+    await tasks.close(fd);
+  });
+  return tasks;
+}
+
 /** What a program does one after the other; a test ends it after each. */
 const STEPS = {
   load: () => {},
@@ -83,6 +99,9 @@ const STEPS = {
   },
   'file I/O on threads': (held) => {
     held.threads = startFileIo(held.path, false);
+  },
+  'file tasks': (held) => {
+    held.tasks = startFileTasks(held.path);
   },
   socket: (held) => {
     held.socket = openSocket('lo');

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { describeWith, disposeAll, run, TempDirectory, tryRun } from '../support/tools.ts';
 
 const PROGRAM = join(import.meta.dirname, 'addon.mjs');
-const STEP_COUNT = 11;
+const STEP_COUNT = 12;
 /** A user with no process but ours. */
 const USER = 1_000_000 + process.pid;
 

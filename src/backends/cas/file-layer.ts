@@ -6,10 +6,10 @@
  * names are durable after a sync of their directory; a rename replaces at once or not at all.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, open, readdir, rename, statfs, unlink } from 'node:fs/promises';
-import { getSystemErrorName } from 'node:util';
-import { makeDirectory, syncDirectory } from '../../core/directories.ts';
-import { native } from '../../native.ts';
+import { open, readdir } from 'node:fs/promises';
+import { makeDirectory } from '../../core/directories.ts';
+import { type FileTasks, native } from '../../native.ts';
+import { resultOf } from '../file-tasks.ts';
 
 /** An open file. */
 export interface StoreFile {
@@ -68,92 +68,102 @@ export async function withFile<T>(
 
 const { O_RDWR, O_CREAT, O_APPEND, O_NOFOLLOW } = constants;
 
-/** The files of the host. Never through a link, which the store's user could have put there. */
-export const hostFiles: FileLayer = {
-  makeDirectory,
-  list: (path) => readdir(path),
-  async open(path, create) {
-    const flags = O_RDWR | O_NOFOLLOW | (create ? O_CREAT : 0);
-    return new HostFile(await open(path, flags, 0o600));
-  },
-  rename,
-  unlink,
-  syncDirectory,
-  async freeBytes(path) {
-    const { bavail, bsize } = await statfs(path);
-    return bavail * bsize;
-  },
-  async lock(path, note) {
-    const handle = await open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600);
-    if (!native.lockFile(handle.fd)) {
-      return await handle.readFile('utf8').finally(() => handle.close());
-    }
-    // A full disk is no reason not to open the store.
-    await handle.truncate().catch(() => {});
-    await handle.appendFile(note).catch(() => {});
-    return () => {
-      handle.close().catch(() => {});
-    };
-  },
-};
+/** Writes wait for one another, but not for what prepares and removes files beside them. */
+const THREADS_MAX = 8;
+
+/**
+ * The files of the host, for one store: what hangs there hangs by itself. Never through a link,
+ * which the store's user could have put there.
+ */
+export function hostFiles(): FileLayer {
+  const tasks = new native.FileTasks(THREADS_MAX);
+  return {
+    makeDirectory,
+    list: (path) => readdir(path),
+    async open(path, create) {
+      const flags = O_RDWR | O_NOFOLLOW | (create ? O_CREAT : 0);
+      return new HostFile(tasks, await resultOf('open', tasks.open(path, flags, 0o600), path));
+    },
+    async rename(from, to) {
+      await resultOf('rename', tasks.rename(from, to), to);
+    },
+    async unlink(path) {
+      await resultOf('unlink', tasks.unlink(path), path);
+    },
+    async syncDirectory(path) {
+      await resultOf('fsync', tasks.flushDirectory(path), path);
+    },
+    freeBytes: (path) => resultOf('statfs', tasks.freeBytes(path), path),
+    lock,
+  };
+}
+
+async function lock(path: string, note: string): Promise<(() => void) | string> {
+  const handle = await open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600);
+  if (!native.lockFile(handle.fd)) {
+    return await handle.readFile('utf8').finally(() => handle.close());
+  }
+  // A full disk is no reason not to open the store.
+  await handle.truncate().catch(() => {});
+  await handle.appendFile(note).catch(() => {});
+  return () => {
+    handle.close().catch(() => {});
+  };
+}
 
 class HostFile implements StoreFile {
-  readonly #handle: FileHandle;
+  readonly #tasks: FileTasks;
+  #fd: number;
+  /** What closing waits for: its descriptor may be given to another file then. */
+  readonly #inFlight = new Set<Promise<number>>();
 
-  constructor(handle: FileHandle) {
-    this.#handle = handle;
+  constructor(tasks: FileTasks, fd: number) {
+    this.#tasks = tasks;
+    this.#fd = fd;
   }
 
   get source(): number {
-    return this.#handle.fd;
+    return this.#fd;
   }
 
-  async read(bytes: Uint8Array, position: number): Promise<number> {
-    let done = 0;
-    while (done < bytes.length) {
-      const { bytesRead } = await this.#handle.read(
-        bytes,
-        done,
-        bytes.length - done,
-        position + done,
-      );
-      if (bytesRead === 0) break;
-      done += bytesRead;
-    }
-    return done;
+  read(bytes: Uint8Array, position: number): Promise<number> {
+    return this.#run('read', this.#tasks.read(this.#fd, bytes, position));
   }
 
   async write(bytes: Uint8Array, length: number, position: number, sync: boolean): Promise<void> {
-    requireSuccess(await native.casWrite(this.#handle.fd, bytes, length, position, sync), 'write');
+    await this.#run('write', this.#tasks.write(this.#fd, bytes, length, position, sync));
   }
 
-  sync(): Promise<void> {
-    return this.#handle.datasync();
+  async sync(): Promise<void> {
+    await this.#run('fdatasync', this.#tasks.flush(this.#fd));
   }
 
-  async size(): Promise<number> {
-    return (await this.#handle.stat()).size;
+  size(): Promise<number> {
+    return this.#run('fstat', this.#tasks.size(this.#fd));
   }
 
   async allocate(sizeBytes: number): Promise<void> {
-    requireSuccess(await native.casAllocate(this.#handle.fd, sizeBytes), 'fallocate');
+    await this.#run('fallocate', this.#tasks.allocate(this.#fd, sizeBytes));
   }
 
   async punch(position: number, length: number): Promise<void> {
-    requireSuccess(await native.casPunch(this.#handle.fd, position, length), 'fallocate');
+    await this.#run('fallocate', this.#tasks.punch(this.#fd, position, length));
   }
 
   dataBytes(position: number, length: number): Promise<number> {
-    return native.casDataBytes(this.#handle.fd, position, length);
+    return this.#run('lseek', this.#tasks.dataBytes(this.#fd, position, length));
   }
 
-  close(): Promise<void> {
-    return this.#handle.close();
+  async close(): Promise<void> {
+    const fd = this.#fd;
+    if (fd < 0) return;
+    this.#fd = -1;
+    await Promise.all(this.#inFlight);
+    await resultOf('close', this.#tasks.close(fd));
   }
-}
 
-function requireSuccess(errno: number, syscall: string): void {
-  if (errno === 0) return;
-  const code = getSystemErrorName(-errno);
-  throw Object.assign(new Error(`${syscall}: ${code}`), { code, errno, syscall });
+  #run(syscall: string, task: Promise<number>): Promise<number> {
+    this.#inFlight.add(task);
+    return resultOf(syscall, task).finally(() => this.#inFlight.delete(task));
+  }
 }

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { explainFailure } from '../../core/startup-error.ts';
 import { type CasEngine, native } from '../../native.ts';
+import { hostFiles } from './file-layer.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
 import { BlockReader } from './reader.ts';
 import { type Claim, claimRemote, requireNewest } from './remote/claim.ts';
@@ -41,7 +42,7 @@ export async function openCasStore(
   given: Partial<StoreOptions> = {},
 ): Promise<CasStore> {
   try {
-    return await open(path, { ...STORE_DEFAULTS, ...given });
+    return await open(path, { ...STORE_DEFAULTS, ...given, files: given.files ?? hostFiles() });
   } catch (error) {
     const failure = error as NodeJS.ErrnoException;
     if (REMEDIES[failure.code ?? ''] === undefined) throw error;

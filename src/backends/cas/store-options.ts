@@ -1,5 +1,5 @@
 /** What can be chosen when a store is opened, and what it tells about itself. */
-import { type FileLayer, hostFiles } from './file-layer.ts';
+import type { FileLayer } from './file-layer.ts';
 import { ENTRIES_MAX } from './format.ts';
 import type { DamageError } from './reader.ts';
 import type { RemoteOptions } from './remote/remote-options.ts';
@@ -66,7 +66,7 @@ export interface DamageReport {
   readonly error: DamageError;
 }
 
-export const STORE_DEFAULTS: StoreOptions = {
+export const STORE_DEFAULTS: Omit<StoreOptions, 'files'> = {
   segmentBytes: 64 << 20,
   capacityBytes: Number.MAX_SAFE_INTEGER,
   cacheBytes: 64 << 20,
@@ -79,7 +79,6 @@ export const STORE_DEFAULTS: StoreOptions = {
   batchBlocks: ENTRIES_MAX,
   compress: true,
   controlPath: '',
-  files: hostFiles,
   remote: undefined,
   makeRoom: async () => false,
   onDamage: () => {},

@@ -23,7 +23,7 @@ const CRASHED = join(directory, 'crashed');
 beforeAll(makeStores);
 
 function openOnHost(path: string): Promise<CasStore> {
-  return openCasStore(path, { ...TINY, files: hostFiles });
+  return openCasStore(path, { ...TINY, files: hostFiles() });
 }
 
 /** A store with everything in it: duplicates, zeroes, trims, snapshots, a clone, moved frames. */
@@ -295,14 +295,15 @@ describe('an examination of a store', () => {
   it('takes up a snapshot that only the log has', async () => {
     const path = join(directory, 'logged');
     let isBlocked = false;
-    const open: typeof hostFiles.open = async (name, create) => {
-      const file = await hostFiles.open(name, create);
+    const files = hostFiles();
+    const open: typeof files.open = async (name, create) => {
+      const file = await files.open(name, create);
       if (!name.endsWith('superblock')) return file;
       const write = file.write.bind(file);
       file.write = (...args) => (isBlocked ? Promise.reject(new Error('blocked')) : write(...args));
       return file;
     };
-    const store = await openCasStore(path, { ...TINY, files: { ...hostFiles, open } });
+    const store = await openCasStore(path, { ...TINY, files: { ...files, open } });
     const client = clientOf(await store.openVolume('disk', SIZE));
     await client.write(0, blocksOf(1, 20));
     await store.checkpoint();

@@ -104,7 +104,7 @@ export async function requireNoOwner(parts: OwnerFileParts): Promise<void> {
  * @throws {StartupError} the client library or the credentials are missing
  */
 export async function openOwnBlobs(path: string): Promise<RemoteOptions | undefined> {
-  const owner = await readOwnerFile({ files: hostFiles, path });
+  const owner = await readOwnerFile({ files: hostFiles(), path });
   if (owner?.location === undefined) return undefined;
   const { location, cacheBytes = Number.POSITIVE_INFINITY } = owner;
   return { ...REMOTE_DEFAULTS, blobs: await openBlobs(location), location, cacheBytes };

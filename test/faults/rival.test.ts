@@ -7,7 +7,7 @@ import { TARGET_MAC } from '../protocol/frames.ts';
 import { memoryTarget } from '../protocol/served.ts';
 import { NetworkNamespace } from '../support/netns.ts';
 import { describeWith, disposeAll, waitUntil } from '../support/tools.ts';
-import { EFFORT, MIB, Setup, TOOLS } from './setup.ts';
+import { MIB, Setup, TOOLS } from './setup.ts';
 import { createFile } from './storage.ts';
 
 vi.setConfig({ testTimeout: 100_000 });
@@ -75,8 +75,7 @@ describeWith([...TOOLS, 'vblade'], 'another server with an address of ours', () 
     }
   });
 
-  // It takes a minute.
-  it.skipIf(EFFORT === 1)('is reported by a server that goes on serving', async () => {
+  it('is reported by a server that goes on serving', async () => {
     setup = await Setup.create({ count: 2 });
     await setup.start(TARGETS, { settings: { workers: 2 } });
     await startVblade(setup.initiatorNetwork, 'c0', 1);

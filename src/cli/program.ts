@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import { Command } from 'commander';
+import { nearest } from '../config/problem.ts';
 import { VERSION } from '../version.ts';
 import { announceCommand } from './announce.ts';
 import { benchCommand } from './bench.ts';
@@ -43,13 +45,13 @@ export function createProgram(): Command {
     .description('Serves files, devices and content-addressed disks over ATA over Ethernet.')
     .version(VERSION)
     .addHelpText('after', AFTER_HELP)
-    .showHelpAfterError('Try: aoe-server --help')
     .exitOverride();
   program
     .command('serve', { isDefault: true })
     .description('serve the targets of a configuration file (the default command)')
     .argument('<config>', 'configuration file')
     .action(async (path: string) => {
+      requireNoSlip(program, path);
       // Loaded on demand: the other commands work where the native addon does not.
       const { serve } = await import('./serve.ts');
       await serve(path);
@@ -82,5 +84,24 @@ export function createProgram(): Command {
   addExportCommand(program);
   addCasCommand(program);
   addCompletionCommands(program);
+  pointToHelp(program, program.name());
   return program;
+}
+
+/** What is no command is the name of a configuration file, unless it looks like a slip of one. */
+function requireNoSlip(program: Command, word: string): void {
+  if (/[./]/.test(word) || existsSync(word)) return;
+  const names = program.commands.map((command) => command.name());
+  const meant = nearest(word, names);
+  if (meant === undefined) return;
+  program.error(`error: unknown command '${word}'\n(Did you mean ${meant}?)`);
+}
+
+/** Whoever uses a command in a wrong way is shown where the help of that one is. */
+function pointToHelp(command: Command, name: string): void {
+  command.showHelpAfterError(`Try: ${name} --help`);
+  for (const child of command.commands) {
+    const isDefault = child.name() === 'serve';
+    pointToHelp(child, isDefault ? name : `${name} ${child.name()}`);
+  }
 }

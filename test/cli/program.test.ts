@@ -33,16 +33,18 @@ describe('aoe-server', () => {
   });
 
   it.each([
-    ['no arguments', [], "missing required argument 'config'"],
-    ['too many arguments', ['a.toml', 'b.toml'], 'too many arguments'],
-    ['an unknown option', ['--fast', 'a.toml'], "unknown option '--fast'"],
-    ['a list of no MAC addresses', ['mask', 'a.toml', 'e1.0', '--set', 'x'], 'a MAC address, such'],
-    ['check without a file', ['check'], "missing required argument 'config'"],
-  ])('exits with 2 for %s', (_, args, message) => {
+    ['no arguments', [], "missing required argument 'config'", ''],
+    ['too many arguments', ['a.toml', 'b.toml'], 'too many arguments', ''],
+    ['an unknown option', ['--fast', 'a.toml'], "unknown option '--fast'", ''],
+    ['a slip of a command', ['statsu'], 'Did you mean status?', ''],
+    ['no MAC address', ['mask', 'a.toml', 'e1.0', '--set', 'x'], 'a MAC address, such', ' mask'],
+    ['check without a file', ['check'], "missing required argument 'config'", ' check'],
+    ['a command of a command', ['cas', 'scrub', '--fast'], 'unknown option', ' cas scrub'],
+  ])('exits with 2 for %s', (_, args, message, command) => {
     const { status, stdout, stderr } = run(...args);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
     expect(stderr).toContain(message);
-    expect(stderr).toContain('Try: aoe-server --help');
+    expect(stderr).toContain(`Try: aoe-server${command} --help`);
   });
 
   it.each([['serve'], ['check']])('exits with 3 when %s finds the file wrong', (command) => {
@@ -61,9 +63,9 @@ describe('aoe-server', () => {
   });
 
   it('exits with 3 when there is no such file', () => {
-    const { status, stderr } = run('/nonexistent.toml');
+    const { status, stderr } = run('stats.toml');
     expect(status).toBe(3);
-    expect(stderr).toMatch(/^\/nonexistent\.toml: cannot be read: ENOENT.*\n {4}\S.*\n$/);
+    expect(stderr).toMatch(/^stats\.toml: cannot be read: ENOENT.*\n {4}\S.*\n$/);
   });
 });
 

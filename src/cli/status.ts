@@ -19,6 +19,17 @@ const UNANSWERED: readonly (readonly [keyof ServerStatus['frames'], string])[] =
   ['badSource', 'impossible source address'],
 ];
 
+const AFTER_HELP = `
+States:
+  up, DOWN   an interface receives and sends, or is taken up once it is there again
+  ok         a target or store is served
+  drained    a target is kept silent until it is resumed
+  FAILED     writing has failed: nothing more is written until the target is opened anew (readd)
+  DAMAGED    a store has damage: it is for reading only, or its blob service is not kept up; cas
+             scrub tells where
+  BEHIND     the blob service of a store does not answer and has not the latest
+`;
+
 /** Shows a running server. */
 export function statusCommand(): Command {
   const examples = [
@@ -27,6 +38,7 @@ export function statusCommand(): Command {
   ];
   return controlCommand('status', [], examples)
     .description('show the targets, interfaces and counters of a running server')
+    .addHelpText('after', AFTER_HELP)
     .action(status);
 }
 

@@ -8,6 +8,7 @@ import type { ListChange } from './aoe/target-state.ts';
 import { findMovedStorage } from './config/compare.ts';
 import type { TargetConfig } from './config/config.ts';
 import { StartupError } from './core/startup-error.ts';
+import { whoAnswer } from './hanging-storage.ts';
 import type { TargetCalls } from './worker-thread.ts';
 
 /** What a new configuration does to targets. */
@@ -51,12 +52,14 @@ export class LiveTargets {
     { added, changed }: TargetChange,
   ): Promise<void> {
     await this.#forgetClosed();
-    this.#refuseUnclosed([...added, ...changed]);
+    const opened = [...added, ...changed];
+    if (opened.length === 0) return;
+    this.#refuseUnclosed(opened);
     const names = new Set(changed.map(({ name }) => name));
-    const kept = now.filter(({ name }) => !names.has(name));
-    const moved =
-      findMovedStorage([...now, ...this.#unclosed], added) ??
-      findMovedStorage([...kept, ...this.#unclosed], changed);
+    // Storage that answers is not the storage that hangs.
+    const known = await whoAnswer([...now, ...this.#unclosed]);
+    const kept = known.filter(({ name }) => !names.has(name));
+    const moved = findMovedStorage(known, added) ?? findMovedStorage(kept, changed);
     if (moved === undefined) return;
     throw new StartupError(
       moved,

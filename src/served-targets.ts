@@ -19,11 +19,11 @@ import { storePathOf, whenStoreClosed } from './backends/index.ts';
 import type { TargetConfig } from './config/config.ts';
 import { Limits } from './core/limits.ts';
 import { StartupError } from './core/startup-error.ts';
+import { hangs, requireAnswers, within } from './hanging-storage.ts';
 import { type OpenedTarget, openTarget, type TargetServices, tryTarget } from './open-target.ts';
 import type { TargetStatus } from './status.ts';
 import { waitWhile } from './wait-while.ts';
 
-/** Storage that hangs must not hang the server. */
 const FLUSH_MS_MAX = 10_000;
 /** A store has more to do than to flush. */
 const CLOSE_MS_MAX = 60_000;
@@ -84,6 +84,7 @@ export class ServedTargets {
     for (const next of configs) {
       for (const { target, config, closing } of this.#at([addressOf(next)])) {
         for (const one of closing !== undefined ? [next] : [next, config]) {
+          await requireAnswers([one]);
           tryTarget(one, target.device.sizeBytes);
         }
       }
@@ -245,6 +246,7 @@ export class ServedTargets {
     }
     const replaced = this.#opened.get(addressOf(config));
     try {
+      await requireAnswers([config]);
       const opened = await openTarget(config, {
         ...this.#options.services,
         flushIndex,
@@ -320,18 +322,4 @@ export class ServedTargets {
 function storesOf({ backend }: TargetConfig): string[] {
   const path = storePathOf(backend);
   return path === undefined ? [] : [path];
-}
-
-/** @throws {StartupError} `work` on the storage of `name` takes too long; it goes on nevertheless */
-async function within(ms: number, work: Promise<void>, name: string): Promise<void> {
-  const timer = new AbortController();
-  const isDone = await Promise.race([
-    work.then(() => true),
-    sleep(ms, false, timer).catch(() => false),
-  ]).finally(() => timer.abort());
-  if (!isDone) throw hangs(name);
-}
-
-function hangs(name: string): StartupError {
-  return new StartupError(`the storage of ${name} hangs`, 'see the log of the server');
 }

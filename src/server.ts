@@ -62,7 +62,7 @@ interface Part extends Callable {
 export async function startServer(
   config: Config,
   log: Logger,
-  loadAgain: () => Config = () => config,
+  loadAgain: () => Promise<Config> = async () => config,
 ): Promise<RunningServer> {
   const server = new Server(config, log, loadAgain);
   try {
@@ -86,7 +86,7 @@ function nameOf({ name }: TargetConfig): string {
 class Server implements RunningServer, Operations {
   readonly failed: Promise<Error>;
   #config: Config;
-  readonly #loadAgain: () => Config;
+  readonly #loadAgain: () => Promise<Config>;
   /** Whatever changes targets: one after the other. */
   #changing: Promise<unknown> = Promise.resolve();
   readonly #stores: ServedStores;
@@ -100,7 +100,7 @@ class Server implements RunningServer, Operations {
   #fail: (error: Error) => void = () => {};
   #closing: Promise<void> | undefined;
 
-  constructor(config: Config, log: Logger, loadAgain: () => Config) {
+  constructor(config: Config, log: Logger, loadAgain: () => Promise<Config>) {
     this.#config = config;
     this.#loadAgain = loadAgain;
     this.#log = log;
@@ -285,7 +285,7 @@ class Server implements RunningServer, Operations {
 
   async #reload(): Promise<Reloaded> {
     const now = this.#config;
-    const next = this.#loadAgain();
+    const next = await this.#loadAgain();
     const change = planReload(now, next);
     const { added, changed, removed } = change;
     await this.#live.refuseMovedStorage(now.targets, change);

@@ -12,10 +12,7 @@ import type { BlockRequest } from '../core/block-device.ts';
 import { BlockStatus } from '../core/block-error.ts';
 import type { Memory } from '../core/memory.ts';
 import { type FileRing, native } from '../native.ts';
-import { resultOf } from './file-tasks.ts';
-
-/** Closing waits for storage that hangs. One of each target that a server can have may do so. */
-const CLOSINGS_MAX = 4096;
+import { resultOf, seldomTasks } from './file-tasks.ts';
 
 /** How a file is accessed; decides what can be done at once without blocking. */
 export const FileMode = { memory: 0, buffered: 1, direct: 2 } as const;
@@ -36,7 +33,6 @@ export class FileIo {
   readonly #offsets: Float64Array;
   readonly #completions: Int32Array;
   readonly #requests: BlockRequest[] = [];
-  readonly #closings = new native.FileTasks(CLOSINGS_MAX);
   #rowCount = 0;
   #finishing = false;
 
@@ -92,9 +88,9 @@ export class FileIo {
    */
   async closeFile(fd: number, flush: boolean): Promise<void> {
     try {
-      if (flush) await resultOf('fdatasync', this.#closings.flush(fd));
+      if (flush) await resultOf('fdatasync', seldomTasks.flush(fd));
     } finally {
-      await resultOf('close', this.#closings.close(fd));
+      await resultOf('close', seldomTasks.close(fd));
     }
   }
 

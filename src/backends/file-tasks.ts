@@ -1,5 +1,12 @@
-/** What the numbers mean that file tasks end with. */
+/** Work on files that may block, by threads that can wait. */
 import { getSystemErrorMap } from 'node:util';
+import { native } from '../native.ts';
+
+/** One for each target that a server can have. */
+const THREADS_MAX = 4096;
+
+/** For what is seldom done, such as opening and closing: each that hangs keeps a thread of its own. */
+export const seldomTasks = new native.FileTasks(THREADS_MAX);
 
 /**
  * @param path what the error tells it is about

@@ -10,6 +10,7 @@ import type {
 } from '../config/config.ts';
 import type { BlockDevice } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';
+import { whenOpens } from './answer.ts';
 import {
   isStore,
   openBlobs,
@@ -90,6 +91,12 @@ export function tryBackend(backend: BackendConfig, readOnly: boolean): number | 
       requireStore(backend.blobStore);
       return undefined;
   }
+}
+
+/** Settles when storage can be opened, or when that fails: never while it hangs. */
+export async function whenAnswered(backend: BackendConfig): Promise<void> {
+  if (backend.type === 'memory') return;
+  await whenOpens(backend.type === 'cas' ? backend.blobStore.path : backend.path);
 }
 
 /** The store that a target's storage is in, and that of other targets may be, too. */

@@ -1,6 +1,8 @@
 import { constants } from 'node:os';
 import type { Logger } from 'pino';
-import { loadConfig } from '../config/load.ts';
+import type { Config } from '../config/config.ts';
+import { listTargets, loadConfig } from '../config/load.ts';
+import { requireAnswers } from '../hanging-storage.ts';
 import type { UnrestoredError } from '../live-targets.ts';
 import { createLogger } from '../log.ts';
 import { startServer } from '../server.ts';
@@ -22,7 +24,7 @@ export async function serve(path: string): Promise<void> {
   // Without a handler it would end the server when its terminal closes.
   let reload = () => {};
   process.on('SIGHUP', () => reload());
-  const server = await startServer(config, log, () => loadConfig(path));
+  const server = await startServer(config, log, () => loadAgain(path));
   reload = () => {
     server.reload().catch((error: Error) => {
       const { message, remedy, isUnrestored } = error as UnrestoredError;
@@ -36,6 +38,12 @@ export async function serve(path: string): Promise<void> {
   notifyServiceManager('STOPPING=1', log);
   await server.close();
   if (failure !== undefined) throw failure;
+}
+
+/** @throws {ConfigError}; @throws {StartupError} the storage of a target hangs */
+async function loadAgain(path: string): Promise<Config> {
+  await requireAnswers(listTargets(path));
+  return loadConfig(path);
 }
 
 /** Resolves on the first stop signal; a second one ends the process at once. */

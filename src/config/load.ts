@@ -51,7 +51,7 @@ export function parseConfig(text: string, path: string, environment: ConfigEnvir
   });
 
   const parsed = configSchema.safeParse(document);
-  const tables = Array.isArray(document['target']) ? document['target'] : [];
+  const tables = tablesOf(document);
   const targets = placeValidTargets(tables, directory);
   const errors = [
     ...(parsed.error?.issues ?? []).flatMap((issue) => explain(issue, document)),
@@ -67,6 +67,21 @@ export function parseConfig(text: string, path: string, environment: ConfigEnvir
     targets: targets.map(({ target }): TargetConfig => target),
     warnings: sortByLine(findWarnings(parsed.data, targets).map(place)),
   };
+}
+
+/**
+ * The targets of a configuration file that are right in themselves. Looks at nothing but the file:
+ * to check it whole is to look at their storage, which may hang.
+ *
+ * @throws {ConfigError} it cannot be read at all
+ */
+export function listTargets(path: string): TargetConfig[] {
+  const tables = tablesOf(parseToml(readText(path), path));
+  return placeValidTargets(tables, dirname(resolve(path))).map(({ target }) => target);
+}
+
+function tablesOf(document: Record<string, unknown>): readonly unknown[] {
+  return Array.isArray(document['target']) ? document['target'] : [];
 }
 
 /** Targets that are right in themselves are compared with each other even if others are wrong. */

@@ -197,6 +197,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () =>
 
   it('is not drained, and goes on when its storage does', async () => {
     setup = await Setup.create();
+    SETTINGS.current = {};
     await makeImage('raw', DISK_BYTES);
     const raw = { driver: 'file', 'node-name': 'top', filename: setup.join('raw') };
     storage = setup.own(await ExportedFile.create(setup.join('disk0.img'), [raw]));
@@ -214,6 +215,25 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () =>
       storage.goOn();
     }
     expect(await load).toMatchObject(UNHARMED);
+  });
+
+  it('is left out by a reload, and delays nobody', { timeout: 120_000 }, async () => {
+    const beside = image(1, { path: 'beside.img' });
+    expect(await reload([image(0), beside])).toContain('"added":["e1.1"]');
+    const beginning = ['-t', 26, '-q', 4, '-j', setup.join('e1.0')];
+    const { report: stuck } = await setup.startLoad('1.0', ...beginning);
+    storage.hang();
+    try {
+      const meanwhile = ['-t', 25, '-q', 8, '-T', 4000, '-j', setup.join('e1.1')];
+      const load = setup.verify('1.1', ...meanwhile);
+      expect(await reload([image(0), beside])).toMatch(/the storage of e1.0 hangs/);
+      expect(await reload([beside])).toContain('"removed":["e1.0"]');
+      expect(await load).toMatchObject({ ...UNHARMED, resends: 0 });
+    } finally {
+      storage.goOn();
+    }
+    await eventually(async () => expect(await reload([image(0), beside])).toContain('["e1.0"]'));
+    expect(await stuck).toMatchObject(UNHARMED);
   });
 
   it('keeps no server from stopping while its flush goes on', async () => {

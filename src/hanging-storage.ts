@@ -1,0 +1,44 @@
+/**
+ * Storage that hangs must not hang the server: what its thread would wait for is asked beforehand
+ * by a thread that can wait, and nothing is waited for without end.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { whenAnswered } from './backends/index.ts';
+import type { TargetConfig } from './config/config.ts';
+import { StartupError } from './core/startup-error.ts';
+
+/** A disk that sleeps takes its time. */
+const ANSWER_MS_MAX = 15_000;
+
+export function hangs(name: string): StartupError {
+  return new StartupError(
+    `the storage of ${name} hangs`,
+    'see in the log of the kernel what is wrong with it; to go on without it, take its target out ' +
+      'of the configuration file with an editor, and reload',
+  );
+}
+
+/** @throws {StartupError} `work` on the storage of `name` takes too long; it goes on nevertheless */
+export async function within(ms: number, work: Promise<void>, name: string): Promise<void> {
+  const timer = new AbortController();
+  const isDone = await Promise.race([
+    work.then(() => true),
+    sleep(ms, false, timer).catch(() => false),
+  ]).finally(() => timer.abort());
+  if (!isDone) throw hangs(name);
+}
+
+/** @throws {StartupError} the storage of one of them hangs */
+export async function requireAnswers(targets: readonly TargetConfig[]): Promise<void> {
+  await Promise.all(targets.map(requireAnswer));
+}
+
+/** Those whose storage does not hang. */
+export async function whoAnswer(targets: readonly TargetConfig[]): Promise<TargetConfig[]> {
+  const answers = await Promise.allSettled(targets.map(requireAnswer));
+  return targets.filter((_, index) => answers[index]?.status === 'fulfilled');
+}
+
+function requireAnswer({ backend, name }: TargetConfig): Promise<void> {
+  return within(ANSWER_MS_MAX, whenAnswered(backend), name);
+}

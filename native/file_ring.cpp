@@ -1,7 +1,6 @@
 #include "file_ring.h"
 
 #include <sys/eventfd.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,10 +15,11 @@ namespace {
 constexpr uint32_t kRowLength = 8;
 constexpr uint32_t kUringEntries = 256;
 
-// Buffered writes of one file serialise on its inode lock, so a second thread only lets a flush
-// run beside them. Without io_uring the threads also carry reads, which profit from depth.
-constexpr uint32_t kThreadsPerFile = 2;
-constexpr uint32_t kThreadsPerFileWithoutUring = 8;
+// Disks profit from depth.
+constexpr uint32_t kWideLane = 16;
+// Buffered writes of one file serialise on its inode lock, so a second thread only lets a flush run
+// beside them.
+constexpr uint32_t kRunLane = 2;
 
 template <typename T>
 T* Elements(Napi::Object options, const char* name) {
@@ -58,8 +58,7 @@ FileRing::FileRing(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     return;
   }
   if (options.Get("uring").As<Napi::Boolean>()) OpenUring(request_count);
-  pool_ = std::make_unique<WorkerPool>(event_fd_.get(),
-                                       uring_ != nullptr ? kThreadsPerFile : kThreadsPerFileWithoutUring);
+  pool_ = std::make_unique<WorkerPool>(event_fd_.get());
   if (const int error = pool_->StartThread()) {
     ThrowSystemError(env, {error, "pthread_create"});
     return;
@@ -139,7 +138,13 @@ void FileRing::UnregisterMemory(const Napi::CallbackInfo& info) {
 Napi::Value FileRing::AddFile(const Napi::CallbackInfo& info) {
   const int32_t fd = info[0].As<Napi::Number>();
   const int32_t mode = info[1].As<Napi::Number>();
-  files_.push_back({.fd = fd, .mode = static_cast<FileMode>(mode), .remote = IsRemoteFile(fd)});
+  files_.push_back({
+      .fd = fd,
+      .mode = static_cast<FileMode>(mode),
+      .remote = IsRemoteFile(fd),
+      .wide_lane = pool_->AddLane(kWideLane),
+      .run_lane = pool_->AddLane(kRunLane),
+  });
   return Napi::Number::New(info.Env(), static_cast<double>(files_.size() - 1));
 }
 
@@ -170,8 +175,7 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), completion_count_);
 }
 
-// Does the operation now if that cannot block. Returns false when it must be started instead;
-// `done` then tells how much is already there.
+// Does the operation now if that cannot block. Returns false when it must be started instead.
 bool FileRing::TryNow(Operation* operation, const File& file) {
   if (file.mode == FileMode::kMemory) {
     // Nothing in memory becomes more durable by a flush.
@@ -179,38 +183,38 @@ bool FileRing::TryNow(Operation* operation, const File& file) {
     return true;
   }
   if (file.mode == FileMode::kDirect || file.remote || operation->op != FileOp::kRead) return false;
-  iovec vector{.iov_base = operation->data, .iov_len = operation->length};
-  const ssize_t moved = preadv2(operation->fd, &vector, 1, operation->offset, RWF_NOWAIT);
-  if (moved > 0) operation->done = static_cast<size_t>(moved);
-  return operation->done == operation->length;
+  if (!ReadCached(operation->fd, operation->data, operation->length, operation->offset)) return false;
+  operation->done = operation->length;
+  return true;
 }
 
 void FileRing::StartLater(Operation* operation, const int32_t* row) {
-  const File& file = files_[static_cast<size_t>(operation->file)];
+  File& file = files_[static_cast<size_t>(operation->file)];
   if (operation->op == FileOp::kWrite) {
     std::byte* stash = regions_[static_cast<size_t>(row[5])] + row[6];
     if (stash != operation->data) std::memcpy(stash, operation->data, operation->length);
     operation->data = stash;
   }
-  const bool buffered_read = operation->op == FileOp::kRead && file.mode == FileMode::kBuffered;
-  const bool direct = file.mode == FileMode::kDirect &&
-                      (operation->op == FileOp::kRead || operation->op == FileOp::kWrite);
-  if ((buffered_read || direct) && QueueUring(operation)) return;
-  auto& run = files_[static_cast<size_t>(operation->file)].run;
-  if (run.empty()) files_with_runs_.push_back(operation->file);
-  run.push_back(operation);
+  const bool direct_write = operation->op == FileOp::kWrite && file.mode == FileMode::kDirect;
+  if (operation->op == FileOp::kRead || direct_write) {
+    StartAlone(operation);
+    return;
+  }
+  if (file.run.empty()) files_with_runs_.push_back(operation->file);
+  file.run.push_back(operation);
+}
+
+void FileRing::StartAlone(Operation* operation) {
+  const File& file = files_[static_cast<size_t>(operation->file)];
+  const bool may_block = file.mode != FileMode::kDirect || file.remote;
+  if (may_block || !QueueUring(operation)) pool_->Submit(file.wide_lane, {operation});
 }
 
 void FileRing::SubmitRuns() {
-  for (const int32_t file : files_with_runs_) {
-    auto& run = files_[static_cast<size_t>(file)].run;
-    if (uring_ != nullptr) {
-      pool_->Submit(file, std::move(run));
-    } else {
-      // Spread over the file's threads: reads of a disk profit from depth.
-      for (Operation* operation : run) pool_->Submit(file, {operation});
-    }
-    run.clear();
+  for (const int32_t number : files_with_runs_) {
+    File& file = files_[static_cast<size_t>(number)];
+    pool_->Submit(file.run_lane, std::move(file.run));
+    file.run.clear();
   }
   files_with_runs_.clear();
 }
@@ -233,8 +237,6 @@ bool FileRing::QueueUring(Operation* operation) {
     io_uring_prep_write(entry, operation->fd, data, left, offset);
   }
   io_uring_sqe_set_data(entry, operation);
-  // To submit tries first on the calling thread.
-  if (files_[static_cast<size_t>(operation->file)].remote) entry->flags |= IOSQE_ASYNC;
   uring_in_flight_++;
   return true;
 }
@@ -256,7 +258,7 @@ void FileRing::CollectUring() {
     if (moved > 0) operation->done += static_cast<size_t>(moved);
     const bool again = moved == -EINTR || moved == -EAGAIN || moved > 0;
     if (again && operation->done < operation->length) {
-      if (!QueueUring(operation)) pool_->Submit(operation->file, {operation});
+      StartAlone(operation);
       continue;
     }
     operation->error = moved < 0 ? -moved : moved == 0 ? EIO : 0;

@@ -24,9 +24,12 @@
 // not end at once was copied to its stash. All other memory must stay put until completion.
 //
 // What never blocks is done at once on the calling thread: it is twice as fast as handing it
-// over. What might block goes to io_uring (reads, direct I/O) or, where that would run on a
-// kernel thread anyway (buffered writes, flush, trim) or io_uring is forbidden, to threads. All that
-// concerns a file which is served elsewhere might block.
+// over. What might block goes to threads, but for direct I/O, which goes to io_uring where that is not
+// forbidden: to start anything else there may block, too. All that concerns a file which is served
+// elsewhere might block.
+//
+// What goes to threads from one kick(), to one file, is done in order, but for reads and direct I/O,
+// which are done side by side.
 #pragma once
 
 #include <liburing.h>
@@ -61,6 +64,8 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
     int fd;
     FileMode mode;
     bool remote;                  // any operation may block, a read of what is cached too
+    size_t wide_lane;             // for operations that run side by side
+    size_t run_lane;
     std::vector<Operation*> run;  // gathered for the worker pool during one kick
   };
 
@@ -79,6 +84,7 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   void LeakEngines();
   bool TryNow(Operation* operation, const File& file);
   void StartLater(Operation* operation, const int32_t* row);
+  void StartAlone(Operation* operation);
   void SubmitRuns();
   bool QueueUring(Operation* operation);
   void SubmitUring();

@@ -85,33 +85,32 @@ int WorkerPool::StartThread() {
   return error;
 }
 
-void WorkerPool::Submit(int32_t file, std::vector<Operation*> run) {
+size_t WorkerPool::AddLane(uint32_t width) {
+  std::lock_guard lock(mutex_);
+  lanes_.emplace_back(width);
+  return lanes_.size() - 1;
+}
+
+void WorkerPool::Submit(size_t lane, std::vector<Operation*> run) {
   {
     std::lock_guard lock(mutex_);
-    const auto index = static_cast<size_t>(file);
-    while (lanes_.size() <= index) lanes_.push_back(std::make_unique<Lane>());
-    Lane* lane = lanes_[index].get();
-    lane->waiting.push_back(std::move(run));
-    Schedule(lane);
-    if (idle_ < runnable_.size() && threads_.size() < threads_per_file_ * lanes_.size()) {
-      StartThread();
-    }
+    lanes_[lane].waiting.push_back(std::move(run));
+    Schedule(&lanes_[lane]);
+    if (threads_.size() < busy_ + runnable_.size()) StartThread();
   }
   work_.notify_one();
 }
 
 void WorkerPool::Schedule(Lane* lane) {
   if (lane->scheduled == lane->waiting.size()) return;
-  if (lane->scheduled + lane->running == threads_per_file_) return;
+  if (lane->scheduled + lane->running == lane->width) return;
   lane->scheduled++;
   runnable_.push_back(lane);
 }
 
 bool WorkerPool::NextRun(std::vector<Operation*>* run, Lane** lane) {
   std::unique_lock lock(mutex_);
-  idle_++;
   work_.wait(lock, [this] { return !runnable_.empty() || ending_; });
-  idle_--;
   if (runnable_.empty()) return false;
   *lane = runnable_.front();
   runnable_.pop_front();
@@ -119,6 +118,7 @@ bool WorkerPool::NextRun(std::vector<Operation*>* run, Lane** lane) {
   (*lane)->waiting.pop_front();
   (*lane)->scheduled--;
   (*lane)->running++;
+  busy_++;
   return true;
 }
 
@@ -132,6 +132,7 @@ void WorkerPool::Work() {
       done_.insert(done_.end(), run.begin(), run.end());
       has_done_.store(true, std::memory_order_release);
       lane->running--;
+      busy_--;
       Schedule(lane);
     }
     const uint64_t one = 1;

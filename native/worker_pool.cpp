@@ -1,6 +1,7 @@
 #include "worker_pool.h"
 
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -127,16 +128,18 @@ void WorkerPool::Work() {
   Lane* lane = nullptr;
   while (NextRun(&run, &lane)) {
     for (Operation* operation : run) Execute(operation);
+    bool first = false;
     {
       std::lock_guard lock(mutex_);
+      first = done_.empty();
       done_.insert(done_.end(), run.begin(), run.end());
       has_done_.store(true, std::memory_order_release);
       lane->running--;
       busy_--;
       Schedule(lane);
     }
-    const uint64_t one = 1;
-    if (write(event_fd_, &one, sizeof one) < 0) continue;  // saturated: a signal is pending anyway
+    // Who takes it takes all that is done.
+    if (first) eventfd_write(event_fd_, 1);
   }
 }
 

@@ -71,14 +71,18 @@ bool IsMemoryFile(int fd) { return MagicOf(fd) == TMPFS_MAGIC; }
 
 bool IsRemoteFile(int fd) { return std::ranges::count(kRemoteMagics, MagicOf(fd)) > 0; }
 
-// RWF_NOWAIT alone would start the read of a page that is not there, and wait when the disk's queue is
-// full. For pages that are there it starts nothing, read or not: one that is just being read is
-// locked. But for reading ahead: ....
+// RWF_NOWAIT alone starts to read a page that is not there, and waits when the disk's queue is full.
+// Of pages that are there it starts none, and one that is still being read ends the try. What is left:
+// some cached pages are marked for the kernel to read ahead when they are read, which may wait as well;
+// a page may go after it was seen; and the kernel does not tell before Linux 6.5, nor where its call is
+// forbidden, nor of a file that the process could not write.
 bool ReadCached(int fd, void* data, size_t length, off_t offset) {
   if (!MayBeCached(fd, length, offset)) return false;
   const iovec vector{.iov_base = data, .iov_len = length};
   return preadv2(fd, &vector, 1, offset, RWF_NOWAIT) == static_cast<ssize_t>(length);
 }
+
+void KeepAccessTime(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NOATIME); }
 
 int LookAt(int fd, Freshness freshness, FileLook* look) {
   const int sync = freshness == Freshness::kKnown ? AT_STATX_DONT_SYNC : AT_STATX_SYNC_AS_STAT;

@@ -20,6 +20,10 @@ bool IsRemoteFile(int fd);
 // disk. When it returns false they are to be read by somebody who can wait; `data` is then undefined.
 bool ReadCached(int fd, void* data, size_t length, off_t offset);
 
+// Lets reads leave the file's time of access alone, but not when it belongs to another user. To change
+// it is a write: a read of what is cached would wait for the file system's journal.
+void KeepAccessTime(int fd);
+
 struct FileLook {
   uint16_t mode;        // st_mode
   uint32_t link_count;

@@ -3,9 +3,12 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <span>
 
 #include "file_system.h"
 
@@ -43,6 +46,16 @@ int CheckIsWhole(int fd, uint64_t least_size) {
 int Flush(const Operation* operation) {
   if (fdatasync(operation->fd) < 0) return errno;
   return CheckIsWhole(operation->fd, static_cast<uint64_t>(operation->offset));
+}
+
+// Reads what is cached. The kernel starts to read the rest, so that the disk has all of it at once.
+void Begin(const std::vector<Operation*>& run) {
+  for (Operation* operation : run) {
+    if (operation->op != FileOp::kRead) continue;
+    const iovec vector{.iov_base = operation->data, .iov_len = operation->length};
+    const ssize_t moved = preadv2(operation->fd, &vector, 1, operation->offset, RWF_NOWAIT);
+    if (moved > 0) operation->done = static_cast<size_t>(moved);
+  }
 }
 
 }  // namespace
@@ -86,20 +99,26 @@ int WorkerPool::StartThread() {
   return error;
 }
 
-size_t WorkerPool::AddLane(uint32_t width) {
+size_t WorkerPool::AddLane(uint32_t width, size_t run_max) {
   std::lock_guard lock(mutex_);
-  lanes_.emplace_back(width);
+  lanes_.push_back({.width = width, .run_max = run_max});
   return lanes_.size() - 1;
 }
 
-void WorkerPool::Submit(size_t lane, std::vector<Operation*> run) {
+void WorkerPool::Submit(size_t lane, const std::vector<Operation*>& operations) {
+  const std::span<Operation* const> all(operations);
+  size_t run_count = 0;
   {
     std::lock_guard lock(mutex_);
-    lanes_[lane].waiting.push_back(std::move(run));
-    Schedule(&lanes_[lane]);
-    if (threads_.size() < busy_ + runnable_.size()) StartThread();
+    Lane* to = &lanes_[lane];
+    for (size_t begin = 0; begin < all.size(); begin += to->run_max, run_count++) {
+      const auto run = all.subspan(begin, std::min(to->run_max, all.size() - begin));
+      to->waiting.emplace_back(run.begin(), run.end());
+      Schedule(to);
+      if (threads_.size() < busy_ + runnable_.size()) StartThread();
+    }
   }
-  work_.notify_one();
+  while (run_count-- > 0) work_.notify_one();
 }
 
 void WorkerPool::Schedule(Lane* lane) {
@@ -109,7 +128,7 @@ void WorkerPool::Schedule(Lane* lane) {
   runnable_.push_back(lane);
 }
 
-bool WorkerPool::NextRun(std::vector<Operation*>* run, Lane** lane) {
+bool WorkerPool::NextRun(Run* run, Lane** lane) {
   std::unique_lock lock(mutex_);
   work_.wait(lock, [this] { return !runnable_.empty() || ending_; });
   if (runnable_.empty()) return false;
@@ -124,9 +143,10 @@ bool WorkerPool::NextRun(std::vector<Operation*>* run, Lane** lane) {
 }
 
 void WorkerPool::Work() {
-  std::vector<Operation*> run;
+  Run run;
   Lane* lane = nullptr;
   while (NextRun(&run, &lane)) {
+    if (run.size() > 1) Begin(run);
     for (Operation* operation : run) Execute(operation);
     bool first = false;
     {

@@ -1,9 +1,9 @@
 // Threads that run blocking file operations for one FileRing.
 // Plain C++: no N-API, no libuv.
 //
-// A run is a list of operations, executed in order by one thread. Runs are submitted to lanes, each
-// of which executes at most so many at a time as it is wide. There is a thread for each run that may
-// execute, so a lane that stalls never keeps a thread from another one.
+// A run is a list of operations, executed in order by one thread. They are submitted to lanes, each of
+// which has its own length of a run, and executes at most so many at a time as it is wide. There is a
+// thread for each run that may execute, so a lane that stalls never keeps a thread from another one.
 //
 // A first thread is started by StartThread(), others when they are first needed. When the system has
 // none to give, those that are there do the work. All end in the destructor, which waits for all runs.
@@ -51,34 +51,36 @@ class WorkerPool {
   // Returns 0 or an errno. Must have succeeded once before Submit().
   int StartThread();
 
-  // Returns the number of a lane on which `width` runs may execute at a time.
-  size_t AddLane(uint32_t width);
+  // Returns the number of a lane that executes `width` runs at a time, of at most `run_max` operations.
+  size_t AddLane(uint32_t width, size_t run_max);
 
-  // Takes operations; they belong to the pool until TakeDone() returns them.
-  void Submit(size_t lane, std::vector<Operation*> run);
+  // Takes operations, as many runs as are needed for them; they belong to the pool until TakeDone()
+  // returns them.
+  void Submit(size_t lane, const std::vector<Operation*>& operations);
 
   // Moves finished operations to `done`.
   void TakeDone(std::vector<Operation*>* done);
   bool HasDone() const { return has_done_.load(std::memory_order_acquire); }
 
  private:
-  struct Lane {
-    explicit Lane(uint32_t runs_max) : width(runs_max) {}
+  using Run = std::vector<Operation*>;
 
-    const uint32_t width;
-    std::deque<std::vector<Operation*>> waiting;
+  struct Lane {
+    uint32_t width;
+    size_t run_max;
+    std::deque<Run> waiting;
     uint32_t scheduled = 0;  // entries in runnable_; each will take one waiting run
     uint32_t running = 0;
   };
 
   void Work();
   void Schedule(Lane* lane);
-  bool NextRun(std::vector<Operation*>* run, Lane** lane);
+  bool NextRun(Run* run, Lane** lane);
 
   const int event_fd_;
   std::mutex mutex_;
   std::condition_variable work_;
-  std::deque<Lane> lanes_;      // they stay where they are
+  std::deque<Lane> lanes_;  // they stay where they are
   std::deque<Lane*> runnable_;  // one entry for each run that may start
   std::vector<Operation*> done_;
   std::atomic<bool> has_done_ = false;

@@ -6,6 +6,8 @@ import {
   readdirSync,
   readlinkSync,
   rmSync,
+  statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -61,6 +63,21 @@ describe('FileDevice', () => {
     expect(device.flushCovers(write)).toBe(false);
     await ended;
     if (options.covers) expect(order).toEqual([write, flush]);
+    await device.close();
+    io.close();
+  });
+
+  it('leaves the access time alone: a read would wait for the disk to change it', async () => {
+    const io = new FileIo(1);
+    const path = join(folder, 'image');
+    const image = { path, sizeBytes: PAGE, offsetBytes: 0, lengthBytes: undefined };
+    const device = openFileDevice(io, { ...image, direct: false }, false);
+    const memory = io.registerMemory(native.allocateSlab(PAGE));
+    const client = new DeviceClient(device, memory, PAGE, 0);
+    await client.write(0, pattern(PAGE, 1));
+    utimesSync(path, 1, 2);
+    expect(await client.read(0, PAGE)).toEqual(pattern(PAGE, 1));
+    expect(statSync(path).atimeMs).toBe(1000);
     await device.close();
     io.close();
   });

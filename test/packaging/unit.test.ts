@@ -33,7 +33,7 @@ async function allowedCalls(): Promise<Set<string>> {
   const allowed = new Set<string>();
   for (const filter of settings('SystemCallFilter')) {
     for (const set of filter.replace('~', '').split(' ')) {
-      for (const call of await expand(set)) {
+      for (const call of set.startsWith('@') ? await expand(set) : [set]) {
         if (filter.startsWith('~')) allowed.delete(call);
         else allowed.add(call);
       }
@@ -110,7 +110,9 @@ describeWith(['systemd-analyze', 'strace', 'ip'], 'the systemd unit', () => {
   afterAll(() => disposeAll(setup));
 
   it('allows every system call that serving takes', async () => {
-    expect(calls).toEqual(expect.arrayContaining(['io_uring_enter', 'fdatasync', 'sendmmsg']));
+    expect(calls).toEqual(
+      expect.arrayContaining(['io_uring_enter', 'cachestat', 'fdatasync', 'sendmmsg']),
+    );
     const allowed = await allowedCalls();
     expect(calls.filter((call) => !allowed.has(call))).toEqual([]);
   });

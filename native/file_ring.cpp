@@ -145,8 +145,9 @@ Napi::Value FileRing::AddFile(const Napi::CallbackInfo& info) {
   const int32_t mode = info[1].As<Napi::Number>();
   KeepAccessTime(fd);
   File file{.fd = fd, .mode = static_cast<FileMode>(mode), .remote = IsRemoteFile(fd)};
-  const bool cached = file.mode == FileMode::kBuffered && !file.remote;
-  file.side_by_side.lane = pool_->AddLane(kThreadsSideBySide, cached ? kReadsPerRun : 1);
+  // Elsewhere, or past the page cache, a thread cannot begin a read and go on to the next.
+  const bool can_begin = file.mode == FileMode::kBuffered && !file.remote;
+  file.side_by_side.lane = pool_->AddLane(kThreadsSideBySide, can_begin ? kReadsPerRun : 1);
   file.in_order.lane = pool_->AddLane(kThreadsInOrder, kUnlimited);
   files_.push_back(std::move(file));
   return Napi::Number::New(info.Env(), static_cast<double>(files_.size() - 1));

@@ -30,7 +30,7 @@ enum class FileOp : int32_t { kRead = 0, kWrite = 1, kFlush = 2, kTrim = 3 };
 struct Operation {
   FileOp op;
   int fd;
-  int32_t file;  // whose number it is, nobody's here
+  int32_t file;  // the caller's number of it
   std::byte* data;
   size_t length;
   size_t done;

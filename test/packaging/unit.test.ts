@@ -110,10 +110,10 @@ describeWith(['systemd-analyze', 'strace', 'ip'], 'the systemd unit', () => {
   afterAll(() => disposeAll(setup));
 
   it('allows every system call that serving takes', async () => {
-    expect(calls).toEqual(
-      expect.arrayContaining(['io_uring_enter', 'cachestat', 'fdatasync', 'sendmmsg']),
-    );
+    expect(calls).toEqual(expect.arrayContaining(['io_uring_enter', 'fdatasync', 'sendmmsg']));
     const allowed = await allowedCalls();
     expect(calls.filter((call) => !allowed.has(call))).toEqual([]);
+    // Which strace 6.1 leaves out.
+    expect(allowed.has('cachestat')).toBe(true);
   });
 });

@@ -1,10 +1,10 @@
 #include "file_ring.h"
 
 #include <sys/eventfd.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "file_system.h"
@@ -16,10 +16,15 @@ namespace {
 constexpr uint32_t kRowLength = 8;
 constexpr uint32_t kUringEntries = 256;
 
-// Buffered writes of one file serialise on its inode lock, so a second thread only lets a flush
-// run beside them. Without io_uring the threads also carry reads, which profit from depth.
-constexpr uint32_t kThreadsPerFile = 2;
-constexpr uint32_t kThreadsPerFileWithoutUring = 8;
+// Disks profit from depth. A thread has all reads of a run under way at once, which costs half of what
+// a thread for each of them does.
+constexpr uint32_t kThreadsSideBySide = 16;
+constexpr size_t kReadsPerRun = 8;
+
+// Buffered writes of one file serialise on its inode lock, so a second thread only lets a flush run
+// beside them.
+constexpr uint32_t kThreadsInOrder = 2;
+constexpr size_t kUnlimited = SIZE_MAX;
 
 template <typename T>
 T* Elements(Napi::Object options, const char* name) {
@@ -58,8 +63,7 @@ FileRing::FileRing(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     return;
   }
   if (options.Get("uring").As<Napi::Boolean>()) OpenUring(request_count);
-  pool_ = std::make_unique<WorkerPool>(event_fd_.get(),
-                                       uring_ != nullptr ? kThreadsPerFile : kThreadsPerFileWithoutUring);
+  pool_ = std::make_unique<WorkerPool>(event_fd_.get());
   if (const int error = pool_->StartThread()) {
     ThrowSystemError(env, {error, "pthread_create"});
     return;
@@ -139,7 +143,13 @@ void FileRing::UnregisterMemory(const Napi::CallbackInfo& info) {
 Napi::Value FileRing::AddFile(const Napi::CallbackInfo& info) {
   const int32_t fd = info[0].As<Napi::Number>();
   const int32_t mode = info[1].As<Napi::Number>();
-  files_.push_back({.fd = fd, .mode = static_cast<FileMode>(mode), .remote = IsRemoteFile(fd)});
+  KeepAccessTime(fd);
+  File file{.fd = fd, .mode = static_cast<FileMode>(mode), .remote = IsRemoteFile(fd)};
+  // Elsewhere, or past the page cache, a thread cannot begin a read and go on to the next.
+  const bool can_begin = file.mode == FileMode::kBuffered && !file.remote;
+  file.side_by_side.lane = pool_->AddLane(kThreadsSideBySide, can_begin ? kReadsPerRun : 1);
+  file.in_order.lane = pool_->AddLane(kThreadsInOrder, kUnlimited);
+  files_.push_back(std::move(file));
   return Napi::Number::New(info.Env(), static_cast<double>(files_.size() - 1));
 }
 
@@ -165,13 +175,12 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
       StartLater(operation, row);
     }
   }
-  SubmitRuns();
+  SubmitToThreads();
   SubmitUring();
   return Napi::Number::New(info.Env(), completion_count_);
 }
 
-// Does the operation now if that cannot block. Returns false when it must be started instead;
-// `done` then tells how much is already there.
+// Does the operation now if that cannot block. Returns false when it must be started instead.
 bool FileRing::TryNow(Operation* operation, const File& file) {
   if (file.mode == FileMode::kMemory) {
     // Nothing in memory becomes more durable by a flush.
@@ -179,40 +188,36 @@ bool FileRing::TryNow(Operation* operation, const File& file) {
     return true;
   }
   if (file.mode == FileMode::kDirect || file.remote || operation->op != FileOp::kRead) return false;
-  iovec vector{.iov_base = operation->data, .iov_len = operation->length};
-  const ssize_t moved = preadv2(operation->fd, &vector, 1, operation->offset, RWF_NOWAIT);
-  if (moved > 0) operation->done = static_cast<size_t>(moved);
-  return operation->done == operation->length;
+  if (!ReadCached(operation->fd, operation->data, operation->length, operation->offset)) return false;
+  operation->done = operation->length;
+  return true;
 }
 
 void FileRing::StartLater(Operation* operation, const int32_t* row) {
-  const File& file = files_[static_cast<size_t>(operation->file)];
+  File& file = files_[static_cast<size_t>(operation->file)];
   if (operation->op == FileOp::kWrite) {
     std::byte* stash = regions_[static_cast<size_t>(row[5])] + row[6];
     if (stash != operation->data) std::memcpy(stash, operation->data, operation->length);
     operation->data = stash;
   }
-  const bool buffered_read = operation->op == FileOp::kRead && file.mode == FileMode::kBuffered;
-  const bool direct = file.mode == FileMode::kDirect &&
-                      (operation->op == FileOp::kRead || operation->op == FileOp::kWrite);
-  if ((buffered_read || direct) && QueueUring(operation)) return;
-  auto& run = files_[static_cast<size_t>(operation->file)].run;
-  if (run.empty()) files_with_runs_.push_back(operation->file);
-  run.push_back(operation);
+  const bool direct = file.mode == FileMode::kDirect && (operation->op == FileOp::kRead ||
+                                                         operation->op == FileOp::kWrite);
+  if (direct && !file.remote && QueueUring(operation)) return;
+  const bool ordered = !direct && operation->op != FileOp::kRead;
+  HandOver(operation, ordered ? &file.in_order : &file.side_by_side);
 }
 
-void FileRing::SubmitRuns() {
-  for (const int32_t file : files_with_runs_) {
-    auto& run = files_[static_cast<size_t>(file)].run;
-    if (uring_ != nullptr) {
-      pool_->Submit(file, std::move(run));
-    } else {
-      // Spread over the file's threads: reads of a disk profit from depth.
-      for (Operation* operation : run) pool_->Submit(file, {operation});
-    }
-    run.clear();
+void FileRing::HandOver(Operation* operation, Outgoing* outgoing) {
+  if (outgoing->operations.empty()) outgoing_.push_back(outgoing);
+  outgoing->operations.push_back(operation);
+}
+
+void FileRing::SubmitToThreads() {
+  for (Outgoing* outgoing : outgoing_) {
+    pool_->Submit(outgoing->lane, outgoing->operations);
+    outgoing->operations.clear();
   }
-  files_with_runs_.clear();
+  outgoing_.clear();
 }
 
 // Returns false when there is no io_uring, or it has no room: the worker pool must do it.
@@ -233,8 +238,6 @@ bool FileRing::QueueUring(Operation* operation) {
     io_uring_prep_write(entry, operation->fd, data, left, offset);
   }
   io_uring_sqe_set_data(entry, operation);
-  // To submit tries first on the calling thread.
-  if (files_[static_cast<size_t>(operation->file)].remote) entry->flags |= IOSQE_ASYNC;
   uring_in_flight_++;
   return true;
 }
@@ -256,13 +259,15 @@ void FileRing::CollectUring() {
     if (moved > 0) operation->done += static_cast<size_t>(moved);
     const bool again = moved == -EINTR || moved == -EAGAIN || moved > 0;
     if (again && operation->done < operation->length) {
-      if (!QueueUring(operation)) pool_->Submit(operation->file, {operation});
+      File& file = files_[static_cast<size_t>(operation->file)];
+      if (!QueueUring(operation)) HandOver(operation, &file.side_by_side);
       continue;
     }
     operation->error = moved < 0 ? -moved : moved == 0 ? EIO : 0;
     Report(operation);
   }
   SubmitUring();
+  SubmitToThreads();
 }
 
 Napi::Value FileRing::Reap(const Napi::CallbackInfo& info) {

@@ -24,9 +24,12 @@
 // not end at once was copied to its stash. All other memory must stay put until completion.
 //
 // What never blocks is done at once on the calling thread: it is twice as fast as handing it
-// over. What might block goes to io_uring (reads, direct I/O) or, where that would run on a
-// kernel thread anyway (buffered writes, flush, trim) or io_uring is forbidden, to threads. All that
-// concerns a file which is served elsewhere might block.
+// over. What might block goes to threads, but for direct I/O, which goes to io_uring where that is not
+// forbidden: to start anything else there may block, too. All that concerns a file which is served
+// elsewhere might block.
+//
+// What one kick() hands to threads of one file is done in order, but for reads and direct I/O, which
+// are done side by side.
 #pragma once
 
 #include <liburing.h>
@@ -57,11 +60,18 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   ~FileRing() override;
 
  private:
+  // What is handed to a lane of the worker pool at the end of a call.
+  struct Outgoing {
+    size_t lane;
+    std::vector<Operation*> operations;
+  };
+
   struct File {
     int fd;
     FileMode mode;
-    bool remote;                  // any operation may block, a read of what is cached too
-    std::vector<Operation*> run;  // gathered for the worker pool during one kick
+    bool remote;  // any operation may block, a read of what is cached too
+    Outgoing side_by_side;
+    Outgoing in_order;
   };
 
   Napi::Value RegisterMemory(const Napi::CallbackInfo& info);
@@ -79,7 +89,8 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   void LeakEngines();
   bool TryNow(Operation* operation, const File& file);
   void StartLater(Operation* operation, const int32_t* row);
-  void SubmitRuns();
+  void HandOver(Operation* operation, Outgoing* outgoing);
+  void SubmitToThreads();
   bool QueueUring(Operation* operation);
   void SubmitUring();
   void CollectUring();
@@ -88,7 +99,7 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   std::unique_ptr<std::vector<Operation>> operations_;  // by request
   std::vector<File> files_;
   std::vector<std::byte*> regions_;
-  std::vector<int32_t> files_with_runs_;
+  std::vector<Outgoing*> outgoing_;  // those that have operations
   std::vector<Operation*> done_;
   Napi::ObjectReference kept_alive_;
   Napi::ObjectReference buffers_;

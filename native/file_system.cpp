@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -31,6 +34,32 @@ constexpr uint32_t kRemoteMagics[] = {
     kOrangefsMagic,    kVboxsfMagic,     kVmhgfsMagic,
 };
 
+// What <linux/mman.h> lacks before Linux 6.5. The number is the same on all architectures.
+constexpr long kCachestat = 451;
+
+struct CachestatRange {
+  uint64_t offset;
+  uint64_t length;
+};
+
+struct Cachestat {
+  uint64_t cached;  // pages, like all of it
+  uint64_t dirty;
+  uint64_t writeback;
+  uint64_t evicted;
+  uint64_t recently_evicted;
+};
+
+// May the page cache have all of a range? True when the kernel does not tell.
+bool MayBeCached(int fd, size_t length, off_t offset) {
+  static const auto page_size = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  CachestatRange range{.offset = static_cast<uint64_t>(offset), .length = length};
+  Cachestat found{};
+  if (syscall(kCachestat, fd, &range, &found, 0U) < 0) return true;
+  const uint64_t pages = (range.offset + length - 1) / page_size - range.offset / page_size + 1;
+  return found.cached == pages;
+}
+
 uint32_t MagicOf(int fd) {
   struct statfs stats {};
   return fstatfs(fd, &stats) < 0 ? kUnknown : static_cast<uint32_t>(stats.f_type);
@@ -41,6 +70,19 @@ uint32_t MagicOf(int fd) {
 bool IsMemoryFile(int fd) { return MagicOf(fd) == TMPFS_MAGIC; }
 
 bool IsRemoteFile(int fd) { return std::ranges::count(kRemoteMagics, MagicOf(fd)) > 0; }
+
+// RWF_NOWAIT alone starts to read a page that is not there, and waits when the disk's queue is full.
+// Of pages that are there it starts none, and one that is still being read ends the try. What is left:
+// some cached pages are marked for the kernel to read ahead when they are read, which may wait as well;
+// a page may go after it was seen; and the kernel does not tell before Linux 6.5, nor where its call is
+// forbidden, nor of a file that the process could not write.
+bool ReadCached(int fd, void* data, size_t length, off_t offset) {
+  if (!MayBeCached(fd, length, offset)) return false;
+  const iovec vector{.iov_base = data, .iov_len = length};
+  return preadv2(fd, &vector, 1, offset, RWF_NOWAIT) == static_cast<ssize_t>(length);
+}
+
+void KeepAccessTime(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NOATIME); }
 
 int LookAt(int fd, Freshness freshness, FileLook* look) {
   const int sync = freshness == Freshness::kKnown ? AT_STATX_DONT_SYNC : AT_STATX_SYNC_AS_STAT;

@@ -1,6 +1,9 @@
 // What can be told of an open file and of the file system that it lies on.
 #pragma once
 
+#include <sys/types.h>
+
+#include <cstddef>
 #include <cstdint>
 
 namespace aoe {
@@ -12,6 +15,14 @@ bool IsMemoryFile(int fd);
 // may wait for that one, even a read of what is cached, as its file system asks first whether the
 // file has changed. RWF_NOWAIT and io_uring do not keep it from that. False when it cannot be told.
 bool IsRemoteFile(int fd);
+
+// Reads `length` bytes from `offset` on, if the page cache has all of them, without waiting for the
+// disk. When it returns false they are to be read by somebody who can wait; `data` is then undefined.
+bool ReadCached(int fd, void* data, size_t length, off_t offset);
+
+// Lets reads leave the file's time of access alone, but not when it belongs to another user. To change
+// it is a write: a read of what is cached would wait for the file system's journal.
+void KeepAccessTime(int fd);
 
 struct FileLook {
   uint16_t mode;        // st_mode

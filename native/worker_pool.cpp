@@ -1,10 +1,14 @@
 #include "worker_pool.h"
 
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <span>
 
 #include "file_system.h"
 
@@ -42,6 +46,16 @@ int CheckIsWhole(int fd, uint64_t least_size) {
 int Flush(const Operation* operation) {
   if (fdatasync(operation->fd) < 0) return errno;
   return CheckIsWhole(operation->fd, static_cast<uint64_t>(operation->offset));
+}
+
+// Reads what is cached. The kernel starts to read the rest, so that the disk has all of it at once.
+void Begin(const std::vector<Operation*>& run) {
+  for (Operation* operation : run) {
+    if (operation->op != FileOp::kRead) continue;
+    const iovec vector{.iov_base = operation->data, .iov_len = operation->length};
+    const ssize_t moved = preadv2(operation->fd, &vector, 1, operation->offset, RWF_NOWAIT);
+    if (moved > 0) operation->done = static_cast<size_t>(moved);
+  }
 }
 
 }  // namespace
@@ -85,33 +99,38 @@ int WorkerPool::StartThread() {
   return error;
 }
 
-void WorkerPool::Submit(int32_t file, std::vector<Operation*> run) {
+size_t WorkerPool::AddLane(uint32_t width, size_t run_max) {
+  std::lock_guard lock(mutex_);
+  lanes_.push_back({.width = width, .run_max = run_max});
+  return lanes_.size() - 1;
+}
+
+void WorkerPool::Submit(size_t lane, const std::vector<Operation*>& operations) {
+  const std::span<Operation* const> all(operations);
+  size_t run_count = 0;
   {
     std::lock_guard lock(mutex_);
-    const auto index = static_cast<size_t>(file);
-    while (lanes_.size() <= index) lanes_.push_back(std::make_unique<Lane>());
-    Lane* lane = lanes_[index].get();
-    lane->waiting.push_back(std::move(run));
-    Schedule(lane);
-    if (idle_ < runnable_.size() && threads_.size() < threads_per_file_ * lanes_.size()) {
-      StartThread();
+    Lane* to = &lanes_[lane];
+    for (size_t begin = 0; begin < all.size(); begin += to->run_max, run_count++) {
+      const auto run = all.subspan(begin, std::min(to->run_max, all.size() - begin));
+      to->waiting.emplace_back(run.begin(), run.end());
+      Schedule(to);
+      if (threads_.size() < busy_ + runnable_.size()) StartThread();
     }
   }
-  work_.notify_one();
+  while (run_count-- > 0) work_.notify_one();
 }
 
 void WorkerPool::Schedule(Lane* lane) {
   if (lane->scheduled == lane->waiting.size()) return;
-  if (lane->scheduled + lane->running == threads_per_file_) return;
+  if (lane->scheduled + lane->running == lane->width) return;
   lane->scheduled++;
   runnable_.push_back(lane);
 }
 
-bool WorkerPool::NextRun(std::vector<Operation*>* run, Lane** lane) {
+bool WorkerPool::NextRun(Run* run, Lane** lane) {
   std::unique_lock lock(mutex_);
-  idle_++;
   work_.wait(lock, [this] { return !runnable_.empty() || ending_; });
-  idle_--;
   if (runnable_.empty()) return false;
   *lane = runnable_.front();
   runnable_.pop_front();
@@ -119,23 +138,28 @@ bool WorkerPool::NextRun(std::vector<Operation*>* run, Lane** lane) {
   (*lane)->waiting.pop_front();
   (*lane)->scheduled--;
   (*lane)->running++;
+  busy_++;
   return true;
 }
 
 void WorkerPool::Work() {
-  std::vector<Operation*> run;
+  Run run;
   Lane* lane = nullptr;
   while (NextRun(&run, &lane)) {
+    if (run.size() > 1) Begin(run);
     for (Operation* operation : run) Execute(operation);
+    bool first = false;
     {
       std::lock_guard lock(mutex_);
+      first = done_.empty();
       done_.insert(done_.end(), run.begin(), run.end());
       has_done_.store(true, std::memory_order_release);
       lane->running--;
+      busy_--;
       Schedule(lane);
     }
-    const uint64_t one = 1;
-    if (write(event_fd_, &one, sizeof one) < 0) continue;  // saturated: a signal is pending anyway
+    // Who takes it takes all that is done.
+    if (first) eventfd_write(event_fd_, 1);
   }
 }
 

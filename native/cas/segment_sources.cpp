@@ -1,6 +1,6 @@
 #include "segment_sources.h"
 
-#include <sys/uio.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -13,16 +13,17 @@ int SegmentSource::Read(uint8_t* data, size_t length, size_t offset, bool may_bl
     std::memcpy(data, memory_ + offset, length);
     return 0;
   }
-  if (remote_ && !may_block) return EAGAIN;
+  if (!may_block) {
+    const bool read = !remote_ && ReadCached(fd_.get(), data, length, static_cast<off_t>(offset));
+    return read ? 0 : EAGAIN;
+  }
   size_t done = 0;
   while (done < length) {
-    iovec vector{.iov_base = data + done, .iov_len = length - done};
-    const ssize_t moved = preadv2(fd_.get(), &vector, 1, static_cast<off_t>(offset + done),
-                                  may_block ? 0 : RWF_NOWAIT);
+    const ssize_t moved = pread(fd_.get(), data + done, length - done,
+                                static_cast<off_t>(offset + done));
     if (moved < 0 && errno == EINTR) continue;
-    if (moved < 0) return errno == EOPNOTSUPP ? EAGAIN : errno;
-    // With RWF_NOWAIT a short read means that the rest is not in memory.
-    if (moved == 0) return may_block ? EIO : EAGAIN;
+    if (moved < 0) return errno;
+    if (moved == 0) return EIO;
     done += static_cast<size_t>(moved);
   }
   return 0;

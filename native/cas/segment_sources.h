@@ -16,7 +16,9 @@ namespace aoe::cas {
 
 class SegmentSource {
  public:
-  explicit SegmentSource(UniqueFd fd) : fd_(std::move(fd)), remote_(IsRemoteFile(fd_.get())) {}
+  explicit SegmentSource(UniqueFd fd) : fd_(std::move(fd)), remote_(IsRemoteFile(fd_.get())) {
+    KeepAccessTime(fd_.get());
+  }
   SegmentSource(const uint8_t* memory, size_t size) : memory_(memory), size_(size) {}
 
   // Reads exactly `length` bytes. Returns 0, an errno, or EAGAIN when it would block and

@@ -56,7 +56,7 @@ export class FileIo {
     );
   }
 
-  /** What carries operations that may block. */
+  /** What carries direct I/O. */
   get engine(): 'io_uring' | 'threads' {
     return this.#ring.engine;
   }
@@ -111,11 +111,10 @@ export class FileIo {
   }
 
   /**
-   * Is `request` still gathered? What of one file is run together is run in order, but for direct
-   * I/O and without io_uring.
+   * Is `request` still gathered? What of one file is run together is run in order, but for reads and
+   * direct I/O.
    */
   runsNext(request: BlockRequest): boolean {
-    if (this.engine !== 'io_uring') return false;
     for (let row = 0; row < this.#rowCount; row++) {
       if (this.#rows[row * ROW_LENGTH + 7] === request.index) return true;
     }

@@ -1,14 +1,27 @@
 import { spawn } from 'node:child_process';
-import { fstatSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import {
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openFileDevice } from '../../src/backends/file.ts';
-import type { FileDevice } from '../../src/backends/file-device.ts';
-import { FileIo } from '../../src/backends/file-io.ts';
+import { FileDevice } from '../../src/backends/file-device.ts';
+import { FileIo, FileMode } from '../../src/backends/file-io.ts';
 import { BlockOp, BlockRequest } from '../../src/core/block-device.ts';
+import { DeviceClient } from '../../src/core/device-client.ts';
 import { native } from '../../src/native.ts';
-import { createFile, ExportedFile, STORAGE_TOOLS } from '../faults/storage.ts';
-import { describeWith, run, waitUntil } from '../support/tools.ts';
+import { pattern } from '../conformance/block-device.ts';
+import { createFile, ExportedFile, LoopDevice, STORAGE_TOOLS } from '../faults/storage.ts';
+import { describeWith, disposeAll, run, waitUntil } from '../support/tools.ts';
 
 const PAGE = 4096;
 
@@ -25,7 +38,7 @@ describe('FileDevice', () => {
   it.each([
     { uring: true, direct: false, covers: true },
     { uring: true, direct: true, covers: false },
-    { uring: false, direct: false, covers: false },
+    { uring: false, direct: false, covers: true },
   ])('lets a flush cover what runs before it ($uring, $direct)', async (options) => {
     const io = new FileIo(2, options.uring);
     const image = { sizeBytes: PAGE, offsetBytes: 0, lengthBytes: undefined };
@@ -50,6 +63,21 @@ describe('FileDevice', () => {
     expect(device.flushCovers(write)).toBe(false);
     await ended;
     if (options.covers) expect(order).toEqual([write, flush]);
+    await device.close();
+    io.close();
+  });
+
+  it('leaves the access time alone: a read would wait for the disk to change it', async () => {
+    const io = new FileIo(1);
+    const path = join(folder, 'image');
+    const image = { path, sizeBytes: PAGE, offsetBytes: 0, lengthBytes: undefined };
+    const device = openFileDevice(io, { ...image, direct: false }, false);
+    const memory = io.registerMemory(native.allocateSlab(PAGE));
+    const client = new DeviceClient(device, memory, PAGE, 0);
+    await client.write(0, pattern(PAGE, 1));
+    utimesSync(path, 1, 2);
+    expect(await client.read(0, PAGE)).toEqual(pattern(PAGE, 1));
+    expect(statSync(path).atimeMs).toBe(1000);
     await device.close();
     io.close();
   });
@@ -138,5 +166,82 @@ describeWith(STORAGE_TOOLS, 'a FileDevice on a file system that a program serves
     expect(performance.now() - startMs).toBeLessThan(AT_ONCE_MS);
     storage.goOn();
     await closed;
+  });
+});
+
+/** More cold reads than a loop device takes. */
+const READS = 250;
+/** Each in a place of its own: none is read along with another. */
+const GAP = 16 * PAGE;
+/** After this the disk has been asked for whatever it takes. */
+const STUCK_MS = 300;
+
+describeWith(STORAGE_TOOLS, 'FileDevices on a disk that hangs', () => {
+  let folder: string;
+  let storage: ExportedFile;
+  let loop: LoopDevice;
+  let io: FileIo;
+  let devices: FileDevice[];
+  const content = pattern(READS * GAP, 1);
+
+  beforeEach(async () => {
+    folder = mkdtempSync('/var/tmp/aoe-file-device-');
+    const below = join(folder, 'below');
+    writeFileSync(below, content);
+    const node = { driver: 'file', 'node-name': 'top', filename: below };
+    storage = await ExportedFile.create(join(folder, 'disk'), [node]);
+    loop = await LoopDevice.attach(storage.path);
+    io = new FileIo(READS + 1);
+  });
+  afterEach(async () => {
+    storage.goOn();
+    for (const device of devices) await device.close();
+    io.close();
+    await disposeAll(loop, storage);
+    rmSync(folder, { recursive: true });
+  });
+
+  /** Opens the disk for each of `counts`, who may then have so many requests in flight. */
+  function open(...counts: number[]): DeviceClient[] {
+    devices = counts.map(
+      () =>
+        new FileDevice(io, {
+          fd: openSync(loop.path, 'r'),
+          mode: FileMode.buffered,
+          offsetBytes: 0,
+          capabilities: { readOnly: true, trim: false, trimZeroes: false },
+          measure: () => content.length,
+        }),
+    );
+    let requestIndex = 0;
+    return devices.map((device, user) => {
+      const count = counts[user] as number;
+      const memory = io.registerMemory(native.allocateSlab(count * PAGE));
+      requestIndex += count;
+      return new DeviceClient(device, memory, PAGE, requestIndex - count);
+    });
+  }
+
+  it.each([1, 25])('do not hold up the thread with cold reads, being %i', async (userCount) => {
+    const [cached, ...users] = open(1, ...Array(userCount).fill(READS / userCount)) as [
+      DeviceClient,
+      ...DeviceClient[],
+    ];
+    const readPage = async (client: DeviceClient, place: number) => {
+      const data = await client.read(place * GAP, PAGE);
+      expect(data.equals(content.subarray(place * GAP, place * GAP + PAGE))).toBe(true);
+    };
+    await readPage(cached, 0);
+    storage.hangFor(HANG_SECONDS);
+    const startMs = performance.now();
+    const reads: Promise<void>[] = [];
+    for (let place = 1; place < READS; place++) {
+      reads.push(readPage(users[place % userCount] as DeviceClient, place));
+    }
+    await sleep(STUCK_MS);
+    await readPage(cached, 0);
+    expect(performance.now() - startMs).toBeLessThan(AT_ONCE_MS + STUCK_MS);
+    storage.goOn();
+    await Promise.all(reads);
   });
 });

@@ -68,8 +68,7 @@ async function expectOthersUnharmed(
 async function findSlower(hang: () => unknown, goOn: () => void | Promise<void>) {
   const before = await loadOthers();
   // As many requests as are let in to one target, and more.
-  // Mostly writes: a disk's queue that is full of cold reads would stop the thread, as is known.
-  const load = ['-t', SECONDS + 1, '-q', 300, '-w', 80, '-T', 2000, '-j', setup.join('slow')];
+  const load = ['-t', SECONDS + 1, '-q', 300, '-T', 2000, '-j', setup.join('slow')];
   const slow = await setup.startLoad('1.0', ...load);
   await hang();
   // A server that waits for storage could not even be killed.

@@ -33,7 +33,7 @@ async function allowedCalls(): Promise<Set<string>> {
   const allowed = new Set<string>();
   for (const filter of settings('SystemCallFilter')) {
     for (const set of filter.replace('~', '').split(' ')) {
-      for (const call of await expand(set)) {
+      for (const call of set.startsWith('@') ? await expand(set) : [set]) {
         if (filter.startsWith('~')) allowed.delete(call);
         else allowed.add(call);
       }
@@ -113,5 +113,7 @@ describeWith(['systemd-analyze', 'strace', 'ip'], 'the systemd unit', () => {
     expect(calls).toEqual(expect.arrayContaining(['io_uring_enter', 'fdatasync', 'sendmmsg']));
     const allowed = await allowedCalls();
     expect(calls.filter((call) => !allowed.has(call))).toEqual([]);
+    // Which strace 6.1 leaves out.
+    expect(allowed.has('cachestat')).toBe(true);
   });
 });

@@ -1,6 +1,14 @@
+import { closeSync, openSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { BLOCK_SIZE, recordSizeMax, writeRecordHeader } from '../../../src/backends/cas/format.ts';
+import {
+  BLOCK_SIZE,
+  EntryKind,
+  recordSizeMax,
+  writeRecordHeader,
+} from '../../../src/backends/cas/format.ts';
 import { native } from '../../../src/native.ts';
+import { createFile, ExportedFile, LoopDevice, STORAGE_TOOLS } from '../../faults/storage.ts';
+import { describeWith, TempDirectory } from '../../support/tools.ts';
 import { decodeFrame, hashOf, readRecord } from './oracle.ts';
 import { seededRandom } from './sim-fs.ts';
 import { blockOf } from './tiny-store.ts';
@@ -139,5 +147,38 @@ describe('the engine of the content-addressed store', () => {
     fill(bounded, 400);
     expect(bounded.indexBytes()).toBeLessThanOrEqual(400_000);
     expect(bounded.indexCount()).toBeGreaterThan(10_000);
+  });
+});
+
+/** More blocks than a loop device takes requests, each in a place of its own. */
+const COLD_BLOCKS = 250;
+const GAP = 65_536;
+const FRAME_UNIT = 16;
+const WOULD_BLOCK = 1;
+const HANG_SECONDS = 5;
+const AT_ONCE_MS = 1000;
+
+describeWith(STORAGE_TOOLS, 'the engine of a store on a disk that hangs', () => {
+  it('does not wait to find what is not in memory', async () => {
+    await using directory = await TempDirectory.create();
+    await createFile(directory.join('below'), COLD_BLOCKS * GAP);
+    const node = { driver: 'file', 'node-name': 'top', filename: directory.join('below') };
+    await using disk = await ExportedFile.create(directory.join('disk'), [node]);
+    await using loop = await LoopDevice.attach(disk.path);
+    const fd = openSync(loop.path, 'r');
+    const engine = new native.CasEngine(NEVER_FULL);
+    engine.attach(1, fd);
+    const [hash, out] = [new Uint32Array(8), Buffer.alloc(BLOCK_SIZE)];
+    disk.hangFor(HANG_SECONDS);
+    const startMs = performance.now();
+    for (let block = 0; block < COLD_BLOCKS; block++) {
+      const place = ((block * GAP) / FRAME_UNIT) * 512 + BLOCK_SIZE / FRAME_UNIT;
+      const result = engine.readNow(1, place, EntryKind.block, hash, 0, out, 0);
+      expect(result).toBe(WOULD_BLOCK);
+    }
+    expect(performance.now() - startMs).toBeLessThan(AT_ONCE_MS);
+    disk.goOn();
+    engine.detach(1);
+    closeSync(fd);
   });
 });

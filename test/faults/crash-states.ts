@@ -5,7 +5,7 @@
  * with where it went and its flags, followed by its data. After a cut, writes that a later flush
  * covers are there; of the others each may be there, or not, or in some of its sectors only.
  */
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import { SECTOR_SIZE } from './setup.ts';
 
 const MAGIC = 0x6a736677736872n;
@@ -86,8 +86,13 @@ function apply(disk: Buffer, write: LoggedWrite, keeps: () => boolean): void {
   }
 }
 
-/** Writes a state to `path`, sparse. */
+/**
+ * Writes a state to `path`, sparse: to a new file, as the last state may still be mounted. A program
+ * in a network namespace has mounts of its own, those of its start, and a file system writes when the
+ * last one goes.
+ */
 export async function saveState(path: string, state: Buffer): Promise<void> {
+  await rm(path, { force: true });
   const file: FileHandle = await open(path, 'w');
   const chunk = 65_536;
   const zeroes = Buffer.alloc(chunk);

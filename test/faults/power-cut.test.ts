@@ -3,7 +3,7 @@ import { afterEach, expect, it, vi } from 'vitest';
 import { describeWith, disposeAll } from '../support/tools.ts';
 import { CrashStates, type LoggedWrite, parseLog, saveState } from './crash-states.ts';
 import { EFFORT, MIB, SECTOR_SIZE, Setup, TOOLS, UNHARMED } from './setup.ts';
-import { createRecordedDisk, Ext4, LoopDevice, Mount, STORAGE_TOOLS } from './storage.ts';
+import { createRecordedDisk, Ext4, LoopDevice, STORAGE_TOOLS } from './storage.ts';
 
 vi.setConfig({ testTimeout: 60_000 * EFFORT });
 
@@ -114,17 +114,12 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a power cut', () => {
 
     const { witness } = await forEachCut(async (state, known) => {
       await saveState(setup.join('crashed'), state);
-      const device = await LoopDevice.attach(setup.join('crashed'));
-      const mount = await Mount.ext4(device.path, setup.join('mnt'));
-      try {
-        expect(known.lostSectors(await readFile(setup.join('mnt/disk.img')))).toEqual([]);
-        if (known.configNumber === 0) return;
-        const saved = JSON.parse(await readFile(setup.join('mnt/state/e1.0.json'), 'utf8'));
-        const number = Number(Buffer.from(saved.configString, 'base64').toString());
-        expect(number).toBeGreaterThanOrEqual(known.configNumber);
-      } finally {
-        await disposeAll(mount, device);
-      }
+      await using _ext4 = await Ext4.open(setup.join('crashed'), setup.join('mnt'));
+      expect(known.lostSectors(await readFile(setup.join('mnt/disk.img')))).toEqual([]);
+      if (known.configNumber === 0) return;
+      const saved = JSON.parse(await readFile(setup.join('mnt/state/e1.0.json'), 'utf8'));
+      const number = Number(Buffer.from(saved.configString, 'base64').toString());
+      expect(number).toBeGreaterThanOrEqual(known.configNumber);
     });
     expect(witness.ackCount).toBeGreaterThan(100);
     expect(witness.configNumber).toBeGreaterThan(3);

@@ -127,9 +127,23 @@ export class Ext4 implements AsyncDisposable {
 
   /** Formats `file` and mounts it at `path`. */
   static async create(file: string, path: string): Promise<Ext4> {
+    return Ext4.open(file, path, (device) => run('mkfs.ext4', ['-q', device]));
+  }
+
+  /** Mounts the file system in `file` at `path`. */
+  static async open(
+    file: string,
+    path: string,
+    prepare?: (device: string) => Promise<unknown>,
+  ): Promise<Ext4> {
     const device = await LoopDevice.attach(file);
-    await run('mkfs.ext4', ['-q', device.path]);
-    return new Ext4(device, await Mount.ext4(device.path, path));
+    try {
+      await prepare?.(device.path);
+      return new Ext4(device, await Mount.ext4(device.path, path));
+    } catch (error) {
+      await device[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** Lets all writing wait. */

@@ -8,7 +8,7 @@ import { clientOf } from '../backends/cas/tiny-store.ts';
 import { describeWith, disposeAll, TempDirectory } from '../support/tools.ts';
 import { CrashStates, parseLog, saveState } from './crash-states.ts';
 import { EFFORT, MIB } from './setup.ts';
-import { createRecordedDisk, Ext4, LoopDevice, Mount, STORAGE_TOOLS } from './storage.ts';
+import { createRecordedDisk, Ext4, STORAGE_TOOLS } from './storage.ts';
 
 vi.setConfig({ testTimeout: 120_000 * EFFORT });
 
@@ -100,14 +100,9 @@ describeWith([...STORAGE_TOOLS], 'a power cut under a content-addressed store', 
         confirmed = Math.max(confirmed, confirmedIn(writes[heard]?.data ?? Buffer.alloc(0)));
       }
       await saveState(directory.join('crashed'), states.at(cut));
-      const device = await LoopDevice.attach(directory.join('crashed'));
-      const mount = await Mount.ext4(device.path, directory.join('mnt'));
-      try {
-        const path = directory.join('mnt/store');
-        expect(await lostBlocks(path, places.slice(0, confirmed))).toEqual([]);
-      } finally {
-        await disposeAll(mount, device);
-      }
+      await using _ext4 = await Ext4.open(directory.join('crashed'), directory.join('mnt'));
+      const path = directory.join('mnt/store');
+      expect(await lostBlocks(path, places.slice(0, confirmed))).toEqual([]);
     }
     expect(confirmed).toBe(WRITES - 1);
   });

@@ -14,7 +14,7 @@
 import { ENTRIES_MAX, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
 import { Pace } from './pace.ts';
 import { readRecord, recordsOf } from './records.ts';
-import type { Segment } from './segments.ts';
+import { isNoSpace, type Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { storedRoots, walkTree } from './walk.ts';
 
@@ -133,7 +133,7 @@ async function sweep(
       onProgress?.('moving', report.movedBytes, Math.max(movableBytes, report.movedBytes));
       if (emptied.length >= URGENT_SEGMENTS && store.segments.isShort) await giveBack();
     } catch (error) {
-      const isShort = (error as NodeJS.ErrnoException).code === 'ENOSPC';
+      const isShort = isNoSpace(error);
       if (isShort && emptied.length === 0) break;
       await giveBack();
       if (!isShort) throw error;

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE, FANOUT, frameOffset, HINT_WORD } from '../../../../src/backends/cas/format.ts';
 import { examine } from '../../../../src/backends/cas/fsck/index.ts';
@@ -10,6 +10,7 @@ import { openCasStore } from '../../../../src/backends/cas/open.ts';
 import type { PartCache } from '../../../../src/backends/cas/remote/part-cache.ts';
 import { REMOTE_DEFAULTS } from '../../../../src/backends/cas/remote/remote-options.ts';
 import { scrub } from '../../../../src/backends/cas/scrub.ts';
+import type { Segment } from '../../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { surveyStore } from '../../../../src/backends/cas/survey.ts';
 import type { Volume } from '../../../../src/backends/cas/volume.ts';
@@ -208,6 +209,32 @@ describe('a store that keeps some of its parts in blobs only', () => {
     expect(await client.read(evicted * BLOCK_SIZE, BLOCK_SIZE)).toEqual(blockOf(2 + 2 * evicted));
     expect(store.failure).toBeUndefined();
     expect(blobs.reads.length).toBeGreaterThan(1);
+    await store.close();
+  });
+
+  it('fails a write of a part of a block for which the disk has had no room for long', async () => {
+    const { store, blobs, files } = await reopen(await openFull());
+    const client = await clientFor(store);
+    const other = clientOf(await store.openVolume('other', BLOCK_SIZE));
+    const evicted = await findEvicted(store);
+    const { number } = store.log.segment as Segment;
+    const isOld = (path: string) => path.endsWith('.seg') && path < store.segments.pathOf(number);
+    files.fault = (op, path) => (op === 'write' && isOld(path) ? 'ENOSPC' : undefined);
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      blobs.reads.length = 0;
+      await client.write(evicted * BLOCK_SIZE, Buffer.alloc(512, 7));
+      const flushed = expect(client.flush()).rejects.toMatchObject({ code: 'noSpace' });
+      await expect.poll(() => blobs.reads.length, WAIT).toBeGreaterThan(1);
+      vi.advanceTimersByTime(100_000);
+      await flushed;
+    } finally {
+      vi.useRealTimers();
+    }
+    await other.write(0, blockOf(2));
+    await other.flush();
+    files.fault = () => undefined;
+    expect(await client.read(evicted * BLOCK_SIZE, BLOCK_SIZE)).toEqual(blockOf(2 + 2 * evicted));
     await store.close();
   });
 

@@ -53,6 +53,11 @@ export function storedRoots(store: CasStore): StoredRoot[] {
  */
 export async function findRoot(store: CasStore, nameOrHash: string): Promise<StoredRoot> {
   await store.whenSnapshotsStored();
+  return findRootNow(store, nameOrHash);
+}
+
+/** The same, among those that are stored. @throws {StartupError} there is none */
+export function findRootNow(store: CasStore, nameOrHash: string): StoredRoot {
   const roots = storedRoots(store);
   const found =
     roots.find(({ name }) => name === nameOrHash) ??

@@ -258,14 +258,18 @@ export class CasStore {
     });
   }
 
-  /** Gives segments back from which everything live has been moved. */
-  async release(emptied: readonly Segment[]): Promise<void> {
-    if (emptied.length === 0) return;
+  /**
+   * Gives segments back from which everything live has been moved.
+   *
+   * @param onNamed called when a catalog names what was moved so far
+   */
+  async release(emptied: readonly Segment[], onNamed: () => void): Promise<void> {
     this.#requireWritable();
     await this.#checkpointer.run(() => {
       for (const segment of emptied) segment.condemnedIn = this.generation + 1;
     });
-    await this.checkpoint();
+    onNamed();
+    if (emptied.length > 0) await this.checkpoint();
   }
 
   stats(): StoreStats {

@@ -131,7 +131,7 @@ async function sweep(
   const giveBack = async () => {
     if (emptied.length === 0 && heads.length === 0) return;
     await store.release(emptied, () => {
-      for (const head of heads.splice(0)) store.engine.addToIndex(head);
+      for (const head of heads.splice(0)) store.engine.addToIndex(head, false);
     });
     report.freedSegments += emptied.length;
     emptied = [];

@@ -127,7 +127,7 @@ export interface CasEngine {
   check(record: Uint8Array, frames: boolean): number;
   verify(record: Uint8Array): Promise<number>;
   seal(record: Uint8Array): void;
-  addToIndex(record: Uint8Array): void;
+  addToIndex(record: Uint8Array, isRebuilt: boolean): void;
   move(source: Uint8Array, chosen: Uint8Array, target: Uint8Array): Promise<number>;
   markBegin(): void;
   mark(words: Uint32Array, count: number): number;

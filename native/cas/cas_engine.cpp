@@ -188,7 +188,9 @@ Napi::Value CasEngine::Verify(const Napi::CallbackInfo& info) {
 
 void CasEngine::Seal(const Napi::CallbackInfo& info) { Engine::Seal(Bytes(info[0])); }
 
-void CasEngine::AddToIndex(const Napi::CallbackInfo& info) { engine_.AddToIndex(Bytes(info[0])); }
+void CasEngine::AddToIndex(const Napi::CallbackInfo& info) {
+  engine_.AddToIndex(Bytes(info[0]), info[1].ToBoolean());
+}
 
 Napi::Value CasEngine::Move(const Napi::CallbackInfo& info) {
   const uint8_t* source = Bytes(info[0]);

@@ -12,7 +12,7 @@
 //   .check(record, frames)        -1 valid, -2 torn, else the index of the first damaged frame
 //   .verify(record)   check with frames on a thread of its own, as a promise
 //   .seal(record)     writes the checksum
-//   .addToIndex(record)
+//   .addToIndex(record, isRebuilt)
 //   .move(source, chosen, target) promise of the new record's length; 0: a frame is damaged
 //   .markBegin()  .mark(words, count)  .marked(record, flags)  .markEnd()  .dropDetached()
 //   .hash(domain, bytes, count, out)   hashes `count` inputs of 4096 bytes

@@ -25,7 +25,8 @@ namespace aoe::cas {
 struct EntryAddress {
   uint32_t segment = 0;
   uint16_t record = 0;  // its offset in units of kRecordAlignment
-  uint16_t index : 13 = 0;
+  uint16_t index : 12 = 0;
+  uint16_t rebuilt : 1 = 0;  // from before the start: older than what was logged since
   uint16_t moved : 1 = 0;   // in a record of moved frames: hints do not lead there
   uint16_t kept : 1 = 0;    // that, or in place of one that was
   uint16_t marked : 1 = 0;  // found alive by the collection that is running

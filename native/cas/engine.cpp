@@ -37,7 +37,7 @@ EntryAddress AddressOf(const RecordHeader& header, size_t index) {
   EntryAddress address;
   address.segment = header.segment;
   address.record = static_cast<uint16_t>(header.offset);
-  address.index = static_cast<uint16_t>(index & 0x1fff);
+  address.index = static_cast<uint16_t>(index & 0xfff);
   address.moved = address.kept = header.type == kMovedRecord ? 1 : 0;
   return address;
 }
@@ -170,7 +170,12 @@ bool Engine::FindDuplicate(const uint8_t* hash, bool may_block, Entry* entry, bo
 
 void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
   if (marking_) address.marked = 1;
-  const EntryAddress* known = index_.Find(fingerprint);
+  EntryAddress* known = index_.Find(fingerprint);
+  // What was logged since was perhaps stored anew because the other one is damaged.
+  if (known != nullptr && address.rebuilt != 0 && known->rebuilt == 0) {
+    if (address.kept != 0) known->kept = 1;
+    return;
+  }
   if (known != nullptr && known->marked != 0) address.marked = 1;
   if (known != nullptr && known->kept != 0) address.kept = 1;
   index_.Put(fingerprint, address);
@@ -276,12 +281,15 @@ RecordState Engine::Check(const uint8_t* record, size_t available, bool frames, 
   return RecordState::kValid;
 }
 
-void Engine::AddToIndex(const uint8_t* record) {
+void Engine::AddToIndex(const uint8_t* record, bool rebuilt) {
   const RecordHeader* header = HeaderOf(record);
   std::lock_guard lock(mutex_);
   for (size_t i = 0; i < header->entry_count; i++) {
     const Entry& entry = EntriesOf(record)[i];
-    if (HasFrame(entry.kind)) Remember(Fingerprint(entry.hash), AddressOf(*header, i));
+    if (!HasFrame(entry.kind)) continue;
+    EntryAddress address = AddressOf(*header, i);
+    address.rebuilt = rebuilt ? 1 : 0;
+    Remember(Fingerprint(entry.hash), address);
   }
   EnforceLimit(header->segment);
 }

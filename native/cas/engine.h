@@ -76,8 +76,9 @@ class Engine {
   // Writes the hashes of tree nodes, 32 bytes each, one after the other.
   static void HashNodes(const uint8_t* const* nodes, size_t count, uint8_t* hashes);
 
-  // Makes the frames of a checked record known to the index.
-  void AddToIndex(const uint8_t* record);
+  // Makes the frames of a checked record known to the index. While it is `rebuilt` after a start
+  // they do not take the place of what was replayed or logged since.
+  void AddToIndex(const uint8_t* record, bool rebuilt);
 
   // Copies the chosen frames of `source` into the new record `target` after verifying them.
   // Returns its length, 0 when a frame is damaged.

@@ -1,5 +1,5 @@
 /** Directories whose entries survive a power cut. */
-import { mkdir, open } from 'node:fs/promises';
+import { mkdir, open, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 
 /**
@@ -8,10 +8,29 @@ import { dirname, resolve } from 'node:path';
  */
 export async function makeDirectory(path: string): Promise<void> {
   const whole = resolve(path);
-  const first = await mkdir(whole, { recursive: true, mode: 0o700 });
-  if (first === undefined) return;
-  for (let made = whole; made !== dirname(first); made = dirname(made)) {
-    await syncDirectory(dirname(made));
+  const parent = dirname(whole);
+  try {
+    if (!(await makeOne(whole))) return;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    await makeDirectory(parent);
+    // Once only, unlike a recursive mkdir: /proc says so of whatever one would make there.
+    if (!(await makeOne(whole))) return;
+  }
+  await syncDirectory(parent);
+}
+
+/** @returns whether it is new */
+async function makeOne(path: string): Promise<boolean> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+    return true;
+  } catch (error) {
+    const isThere = await stat(path)
+      .then((found) => found.isDirectory())
+      .catch(() => false);
+    if (isThere) return false;
+    throw error;
   }
 }
 

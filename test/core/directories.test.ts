@@ -1,4 +1,4 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -19,5 +19,13 @@ describe('makeDirectory', () => {
         expect((await stat(made)).mode & 0o777).toBe(0o700);
       }
     }
+  });
+
+  it('fails where there is a file, or where nothing can be made', async () => {
+    const file = join(root, 'file');
+    await writeFile(file, '');
+    await expect(makeDirectory(file)).rejects.toMatchObject({ code: 'EEXIST' });
+    await expect(makeDirectory(join(file, 'a/b'))).rejects.toMatchObject({ code: 'ENOTDIR' });
+    await expect(makeDirectory('/proc/aoe/store')).rejects.toMatchObject({ code: 'ENOENT' });
   });
 });

@@ -11,8 +11,9 @@ import { BlockOp, SECTOR_SIZE } from '../../core/block-device.ts';
 import { BlockStatus } from '../../core/block-error.ts';
 import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
 import { BLOCK_SIZE } from './format.ts';
+import { ROOM_WAIT_MS_MAX } from './patience.ts';
 import { type BlockReader, DamageError } from './reader.ts';
-import type { Segments } from './segments.ts';
+import { isNoSpace, type Segments } from './segments.ts';
 import type { Volume } from './volume.ts';
 import type { Writer } from './writer.ts';
 
@@ -38,9 +39,6 @@ interface HeldRequest {
   /** Since when, by the clock of `performance`. */
   readonly sinceMs: number;
 }
-
-/** Linux gives a target up after three minutes without an answer; an error is better than that. */
-const HELD_MS_MAX = 90_000;
 
 const ZERO_BLOCK = Buffer.alloc(BLOCK_SIZE);
 
@@ -79,8 +77,9 @@ export class CasDevice implements BlockDevice {
         return;
       case BlockOp.flush:
         this.#parts.flush((status) => {
-          const lost = this.#volume.lostWrite !== undefined;
-          request.complete(lost ? BlockStatus.ioError : status);
+          const { lostWrite } = this.#volume;
+          if (lostWrite === undefined) request.complete(status);
+          else request.complete(isNoSpace(lostWrite) ? BlockStatus.noSpace : BlockStatus.ioError);
         });
         return;
     }
@@ -173,7 +172,7 @@ export class CasDevice implements BlockDevice {
 
   /** How many of those held have waited long enough; they are the first. */
   #lateCount(): number {
-    const untilMs = performance.now() - HELD_MS_MAX;
+    const untilMs = performance.now() - ROOM_WAIT_MS_MAX;
     const index = this.#held.findIndex(({ sinceMs }) => sinceMs >= untilMs);
     return index === -1 ? this.#held.length : index;
   }

@@ -5,21 +5,33 @@
  * Why nothing live is lost:
  * - From before the roots are taken until the end, whatever is stored or found as a duplicate is
  *   marked as well, so every block is either reachable from the roots or marked by its writer.
+ * - No duplicate relies on what was moved before a catalog names its new place: a crash undoes it.
  * - A segment is condemned before its live frames are chosen; from then on no duplicate relies on
  *   it.
  * - Only segments that the log's replay does not need are touched, and they are given back after
  *   two checkpoints: whichever superblock is read after a crash, it does not need them.
  * - What cannot be read ends the collection, or keeps the segment.
  */
-import { ENTRIES_MAX, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
+import {
+  ENTRIES_MAX,
+  ENTRY_SIZE,
+  FANOUT,
+  NODE_SIZE,
+  RECORD_HEADER_SIZE,
+  recordSizeMax,
+} from './format.ts';
 import { Pace } from './pace.ts';
 import { readRecord, recordsOf } from './records.ts';
-import type { Segment } from './segments.ts';
+import { isNoSpace, type Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { storedRoots, walkTree } from './walk.ts';
 
 /** So much is moved between two syncs: a large one would hold up those of clients. */
 const UNSYNCED_BYTES_MAX = 4 << 20;
+/** What an index entry is made of, of a record. */
+const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
+/** Memory for what was moved and is not in the index yet: about a GiB of blocks. */
+const HEADS_MAX = 1024;
 /** Given back at once when writes may be waiting for room; each time takes two checkpoints. */
 const URGENT_SEGMENTS = 4;
 /** Segments with more than this share of live bytes are not worth moving. */
@@ -114,14 +126,20 @@ async function sweep(
   report: Report,
 ): Promise<void> {
   const movableBytes = victims.reduce((sum, { liveBytes }) => sum + liveBytes, 0);
-  const onMoved = (bytes: number) => {
-    report.movedBytes += bytes;
-  };
+  const heads: Uint8Array[] = [];
   let emptied: Segment[] = [];
   const giveBack = async () => {
-    await store.release(emptied);
+    if (emptied.length === 0 && heads.length === 0) return;
+    await store.release(emptied, () => {
+      for (const head of heads.splice(0)) store.engine.addToIndex(head, false);
+    });
     report.freedSegments += emptied.length;
     emptied = [];
+  };
+  const onMoved = async (record: Uint8Array, length: number) => {
+    report.movedBytes += length;
+    heads.push(record.slice(0, Math.min(length, HEAD_BYTES_MAX)));
+    if (heads.length >= HEADS_MAX) await giveBack();
   };
   while (victims.length > 0 && !pace.isCancelled) {
     const { segment } = victims[0] as Victim;
@@ -133,7 +151,7 @@ async function sweep(
       onProgress?.('moving', report.movedBytes, Math.max(movableBytes, report.movedBytes));
       if (emptied.length >= URGENT_SEGMENTS && store.segments.isShort) await giveBack();
     } catch (error) {
-      const isShort = (error as NodeJS.ErrnoException).code === 'ENOSPC';
+      const isShort = isNoSpace(error);
       if (isShort && emptied.length === 0) break;
       await giveBack();
       if (!isShort) throw error;
@@ -210,7 +228,7 @@ async function measure(store: CasStore, segment: Segment, pace: Pace): Promise<n
 /**
  * Moves the live frames of a segment.
  *
- * @param onMoved told how many bytes, for each record
+ * @param onMoved called for each record, with its length
  * @returns whether it is empty; it is not when something cannot be read
  * @throws ENOSPC what is moved by then is not alive in the segment any more
  */
@@ -218,7 +236,7 @@ async function empty(
   store: CasStore,
   segment: Segment,
   pace: Pace,
-  onMoved: (bytes: number) => void,
+  onMoved: (record: Uint8Array, length: number) => Promise<void>,
 ): Promise<boolean> {
   const { engine, moved, reader, segments } = store;
   const flags = new Uint8Array(ENTRIES_MAX);
@@ -243,8 +261,7 @@ async function empty(
     const length = await engine.move(whole.bytes, flags, target);
     if (length === 0) return false;
     await moved.write(target, length);
-    engine.addToIndex(target);
-    onMoved(length);
+    await onMoved(target, length);
     unsyncedBytes += length;
     if (unsyncedBytes >= UNSYNCED_BYTES_MAX) {
       await moved.sync();

@@ -1,8 +1,9 @@
 /** Completes dirty blocks before they are logged: their place in the map, sectors that they lack. */
 import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
 import { BLOCK_SIZE } from './format.ts';
-import type { Patience } from './patience.ts';
+import { type Patience, ROOM_WAIT_MS_MAX } from './patience.ts';
 import { type BlockReader, DamageError } from './reader.ts';
+import { isNoSpace } from './segments.ts';
 import type { Volume } from './volume.ts';
 
 export interface FillParts {
@@ -36,7 +37,8 @@ function fillFromMemory({ cache, reader }: FillParts, slot: number): boolean {
 
 /**
  * Brings in what a dirty block needs: its place in the map, and the sectors that it lacks. When
- * they are damaged the write is lost, and its volume says so at every flush from now on.
+ * they are damaged, or this disk has had no room for them for long, the write is lost, and its
+ * volume says so at every flush from now on.
  */
 export async function fill(
   { cache, reader }: FillParts,
@@ -53,10 +55,12 @@ export async function fill(
   try {
     await patiently(() => volume.tree.fetch(lba));
     if (cache.mask[slot] === MASK_FULL) return;
-    await patiently(() => reader.read(volume, lba, base, 0));
+    const endMs = performance.now() + ROOM_WAIT_MS_MAX;
+    const isLate = () => volume.lostWrite !== undefined || performance.now() > endMs;
+    await patiently(() => reader.read(volume, lba, base, 0), isLate);
     if (isSame()) mergeSectors(cache, slot, base);
   } catch (error) {
-    if (!(error instanceof DamageError)) throw error;
+    if (!(error instanceof DamageError) && !isNoSpace(error)) throw error;
     volume.lostWrite = error;
     if (isSame()) cache.release(slot);
   }

@@ -1,20 +1,29 @@
 /** A blob store that cannot be reached holds writes up; it does not lose them. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { BlobUnreachableError } from './blob-store.ts';
+import { isNoSpace } from './segments.ts';
 
 const RETRY_MS = 1000;
+/** Linux gives a target up after three minutes without an answer; an error is better than that. */
+export const ROOM_WAIT_MS_MAX = 90_000;
 
-/** Does something that may need the blob store, again and again until it can be reached. */
-export type Patience = <T>(work: () => Promise<T>) => Promise<T>;
+/**
+ * Does something that may need the blob store, again and again until it can be reached.
+ *
+ * @param isLate asked while this disk has no room for what comes from there
+ * @throws ENOSPC it is late
+ */
+export type Patience = <T>(work: () => Promise<T>, isLate?: () => boolean) => Promise<T>;
 
 /** @param hasFailed nothing is worth waiting for any more */
 export function newPatience(hasFailed: () => boolean): Patience {
-  return async (work) => {
+  return async (work, isLate = () => false) => {
     for (;;) {
       try {
         return await work();
       } catch (error) {
         if (!(error instanceof BlobUnreachableError) || hasFailed()) throw error;
+        if (isNoSpace(error.cause) && isLate()) throw error.cause;
         await delay(RETRY_MS);
       }
     }

@@ -71,7 +71,7 @@ export async function replay(
     const found = await scanner?.read(offset, AHEAD_BYTES);
     if (segment && found && isNext(found.header, sequence, epoch)) {
       problems.push(...(await apply(parts, found)));
-      parts.engine.addToIndex(found.bytes);
+      parts.engine.addToIndex(found.bytes, false);
       offset += found.header.length;
       segment.usedBytes = offset;
       sequence++;
@@ -224,7 +224,7 @@ export async function indexSegment(
     for await (const found of recordsOf(parts, segment, end, false, start)) {
       if (typeof found !== 'number') {
         isLost = false;
-        if (found.header.entryCount > 0) parts.engine.addToIndex(found.bytes);
+        if (found.header.entryCount > 0) parts.engine.addToIndex(found.bytes, true);
         continue;
       }
       const problem = `segment ${segment.number}: no record at byte ${found}, though there should be one`;

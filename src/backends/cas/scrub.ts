@@ -52,6 +52,7 @@ const VALID = -1;
 /**
  * Verifies everything that is stored now. Clients and collections go on meanwhile.
  *
+ * @throws {BlobUnreachableError} what is not on this disk, or damaged there, cannot be verified
  * @throws the pace's reason, when it is cancelled
  */
 export async function scrub(store: CasStore, options: ScrubOptions = {}): Promise<ScrubReport> {

@@ -294,3 +294,7 @@ export function segmentName(number: number): string {
 export function noSpace(): Error {
   return Object.assign(new Error('the store has reached its capacity'), { code: 'ENOSPC' });
 }
+
+export function isNoSpace(error: unknown): error is Error {
+  return (error as NodeJS.ErrnoException).code === 'ENOSPC';
+}

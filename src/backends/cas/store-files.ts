@@ -185,7 +185,9 @@ async function loadFrom(
 function indexAll({ engine, segments }: LoadParts, store: Uint8Array): () => Promise<string[]> {
   const ends = [...segments.table.values()]
     .filter(({ condemnedIn }) => condemnedIn === 0)
-    .map((segment) => ({ segment, end: segment.usedBytes }));
+    .map((segment) => ({ segment, end: segment.usedBytes }))
+    // The newest last: what is there twice was perhaps stored anew because the first is damaged.
+    .toSorted((a, b) => a.segment.number - b.segment.number);
   return async () => {
     const problems: string[] = [];
     for (const { segment, end } of ends) {

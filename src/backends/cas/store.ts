@@ -19,7 +19,7 @@ import type { Superblock } from './superblock.ts';
 import type { Volume } from './volume.ts';
 import { VolumeChanges } from './volume-changes.ts';
 import { VolumeTable } from './volume-table.ts';
-import { findRoot, type StoredRoot } from './walk.ts';
+import { findRoot, findRootNow, type StoredRoot } from './walk.ts';
 import { Writer } from './writer.ts';
 
 /** What a tree node takes of a segment at most. */
@@ -185,11 +185,19 @@ export class CasStore {
    * @throws {StartupError} there is none
    */
   async openSnapshot(nameOrRoot: string): Promise<CasDevice> {
-    const entry = await findRoot(this, nameOrRoot);
-    const { name, sizeBytes, root } = entry;
-    const snapshot = await loadVolume(this.reader, { id: 0, name, sizeBytes }, root);
-    this.#table.openSnapshots.add(snapshot);
-    return this.#deviceOf(snapshot, true);
+    await this.whenSnapshotsStored();
+    const { name, sizeBytes, root } = findRootNow(this, nameOrRoot);
+    // Before anything is waited for: it might be deleted meanwhile.
+    const use = { name };
+    const { openSnapshots } = this.#table;
+    openSnapshots.add(use);
+    try {
+      const snapshot = await loadVolume(this.reader, { id: 0, name, sizeBytes }, root);
+      return this.#deviceOf(snapshot, true, () => openSnapshots.delete(use));
+    } catch (error) {
+      openSnapshots.delete(use);
+      throw error;
+    }
   }
 
   /** Makes everything written so far durable, maps included. */
@@ -250,14 +258,18 @@ export class CasStore {
     });
   }
 
-  /** Gives segments back from which everything live has been moved. */
-  async release(emptied: readonly Segment[]): Promise<void> {
-    if (emptied.length === 0) return;
+  /**
+   * Gives segments back from which everything live has been moved.
+   *
+   * @param onNamed called when a catalog names what was moved so far
+   */
+  async release(emptied: readonly Segment[], onNamed: () => void): Promise<void> {
     this.#requireWritable();
     await this.#checkpointer.run(() => {
       for (const segment of emptied) segment.condemnedIn = this.generation + 1;
     });
-    await this.checkpoint();
+    onNamed();
+    if (emptied.length > 0) await this.checkpoint();
   }
 
   stats(): StoreStats {
@@ -389,7 +401,7 @@ export class CasStore {
     });
   };
 
-  #deviceOf(volume: Volume, readOnly: boolean): CasDevice {
+  #deviceOf(volume: Volume, readOnly: boolean, onClose: () => void = () => {}): CasDevice {
     const { cache, reader, writer, segments } = this;
     volume.users++;
     return new CasDevice(volume, {
@@ -406,7 +418,7 @@ export class CasStore {
       },
       onClose: async () => {
         volume.users--;
-        this.#table.openSnapshots.delete(volume);
+        onClose();
         if (!readOnly && this.failure === undefined && !this.#closed) await this.writer.flushed();
       },
     });

@@ -19,8 +19,8 @@ export class VolumeTable {
   snapshots: readonly SnapshotEntry[];
   /** Snapshots that the next checkpoint stores. */
   logged: readonly LoggedSnapshot[] = [];
-  /** Snapshots that devices are open on. */
-  readonly openSnapshots = new Set<Volume>();
+  /** Snapshots that devices are open on, or about to be. */
+  readonly openSnapshots = new Set<{ readonly name: string }>();
   /** Stored roots that volumes are about to get: what they reach must stay. */
   readonly takenRoots = new Set<StoredRoot>();
   /** The lowest number that no volume ever had. */

@@ -12,7 +12,7 @@ import {
   NODE_WORDS,
 } from './format.ts';
 import type { Pace } from './pace.ts';
-import type { BlockReader, DamageError } from './reader.ts';
+import { type BlockReader, DamageError } from './reader.ts';
 import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { heightOf, isZeroHash } from './tree.ts';
@@ -53,6 +53,11 @@ export function storedRoots(store: CasStore): StoredRoot[] {
  */
 export async function findRoot(store: CasStore, nameOrHash: string): Promise<StoredRoot> {
   await store.whenSnapshotsStored();
+  return findRootNow(store, nameOrHash);
+}
+
+/** The same, among those that are stored. @throws {StartupError} there is none */
+export function findRootNow(store: CasStore, nameOrHash: string): StoredRoot {
   const roots = storedRoots(store);
   const found =
     roots.find(({ name }) => name === nameOrHash) ??
@@ -70,7 +75,12 @@ export function settledBytes({ log, nodes, moved }: CasStore, segment: Segment):
   return stream?.durableBytesOf(segment) ?? segment.usedBytes;
 }
 
-/** Visits the nodes of one tree, parents first. @throws the pace's reason, when it is cancelled */
+/**
+ * Visits the nodes of one tree, parents first.
+ *
+ * @throws {BlobUnreachableError}
+ * @throws the pace's reason, when it is cancelled
+ */
 export async function walkTree(
   reader: BlockReader,
   { root, sizeBytes }: StoredRoot,
@@ -107,7 +117,9 @@ async function visit(
   try {
     words = await reader.loadNode(parent, child);
   } catch (error) {
-    visitor.damaged(error as DamageError, level, firstLba);
+    // A blob store that does not answer may pass.
+    if (!(error instanceof DamageError)) throw error;
+    visitor.damaged(error, level, firstLba);
     return;
   }
   visitor.node({ level, firstLba, words });

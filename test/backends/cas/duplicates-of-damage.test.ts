@@ -10,7 +10,7 @@ import { scrub } from '../../../src/backends/cas/scrub.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { hashOf, readRecord } from './oracle.ts';
 import { SimFs } from './sim-fs.ts';
-import { blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
+import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
 
 const BLOCKS = 40;
 const SIZE = 2 * BLOCKS * BLOCK_SIZE;
@@ -36,6 +36,15 @@ function movedRecords(files: SimFs, seedOf: ReadonlyMap<string, number>): MovedR
     }
   }
   return found;
+}
+
+/** Damages the block of a seed wherever it is stored. */
+function damage(files: SimFs, seed: number): void {
+  for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {
+    const bytes = Buffer.from(files.contentOf(path).buffer);
+    const at = bytes.indexOf(blockOf(seed).subarray(0, 64));
+    if (at !== -1) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
+  }
 }
 
 /** Opens a store that is damaged. */
@@ -100,17 +109,37 @@ describe('a record of moved frames that is damaged', () => {
 });
 
 describe('a block that is damaged', () => {
+  it('is read from where it was stored anew, and is a duplicate of that, after a crash', async () => {
+    const files = new SimFs();
+    const written = await openTiny(files);
+    await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, BLOCKS, 2));
+    await written.close();
+    damage(files, 30);
+    const lba = 14;
+    const { store, client } = await openDamaged(files);
+    await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
+    await client.write(BLOCKS * BLOCK_SIZE, blockOf(30));
+    await client.flush();
+    await abandon(store);
+
+    const { store: recovered, client: again } = await openDamaged(files);
+    await again.write((BLOCKS + 1) * BLOCK_SIZE, blockOf(30));
+    await again.flush();
+    expect(await again.read(lba * BLOCK_SIZE, BLOCK_SIZE)).toEqual(blockOf(30));
+    await recovered.close();
+    const { store: healed } = await openDamaged(files);
+    const blocks = await readBlocks(healed, BLOCKS + 2);
+    expect([blocks[lba], ...blocks.slice(BLOCKS)]).toEqual([30, 30, 30].map(blockOf));
+    await healed.close();
+  });
+
   it('is stored anew when it is written again, once it is known to be', async () => {
     for (const find of ['read', 'scrub'] as const) {
       const files = new SimFs();
       const written = await openTiny(files);
       await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, BLOCKS, 2));
       await written.close();
-      for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {
-        const bytes = Buffer.from(files.contentOf(path).buffer);
-        const at = bytes.indexOf(blockOf(30).subarray(0, 64));
-        if (at !== -1) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
-      }
+      damage(files, 30);
       const { store, client } = await openDamaged(files);
       const lba = 14;
       if (find === 'read')

@@ -4,13 +4,14 @@ import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { hostFiles } from '../../../src/backends/cas/file-layer.ts';
-import { BLOCK_SIZE, FANOUT } from '../../../src/backends/cas/format.ts';
+import { BLOCK_SIZE, FANOUT, HINT_WORD } from '../../../src/backends/cas/format.ts';
 import { type Examination, examine } from '../../../src/backends/cas/fsck/index.ts';
 import { openCasStore } from '../../../src/backends/cas/open.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
+import type { TreeNode } from '../../../src/backends/cas/tree.ts';
 import { hashOf } from './oracle.ts';
 import { seededRandom } from './sim-fs.ts';
-import { blockOf, blocksOf, clientOf, TINY } from './tiny-store.ts';
+import { blockOf, blocksOf, clientOf, makeGarbage, TINY } from './tiny-store.ts';
 
 const BLOCKS = 2 * FANOUT + 40;
 const SIZE = BLOCKS * BLOCK_SIZE;
@@ -346,6 +347,28 @@ describe('an examination of a store', () => {
     await store.close();
     expect(readFileSync(file).readUInt32LE(4)).toBe(2);
     expect((await examine(path)).findings).toEqual([]);
+  });
+
+  it('takes a wrong place for harmless if a collection has moved what should be there', async () => {
+    const path = join(directory, 'moved');
+    const store = await openOnHost(path);
+    const client = clientOf(await store.openVolume('disk', FANOUT * BLOCK_SIZE));
+    await makeGarbage(client, 40, 4);
+    await store.checkpoint();
+    await collect(store, { liveMax: 1 });
+    const [moved, written, other] = [0, 100, 101];
+    await client.write(written * BLOCK_SIZE, blocksOf(9000, 2, 2));
+    await client.flush();
+    const leaf = (await store.findVolume('disk')?.tree.fetch(0)) as TreeNode;
+    const { words } = leaf;
+    for (const child of [moved, written]) {
+      words.copyWithin(HINT_WORD + 2 * child, HINT_WORD + 2 * other, HINT_WORD + 2 * other + 2);
+    }
+    await store.close();
+    const { findings } = await examine(path);
+    expect(findings.map(({ message }) => message)).toEqual([
+      'the place of block 100 of disk is wrong: readers find it by its hash',
+    ]);
   });
 
   it('misses a segment', async () => {

@@ -198,3 +198,40 @@ describe('a volume that gets the content of another one', () => {
     },
   );
 });
+
+describe('a snapshot that is being opened', () => {
+  it('is in use until all its devices are closed, and keeps its content', async () => {
+    const { store } = await openChanged();
+    const { reader } = store;
+    const { loadRoot } = reader;
+    let deletion: Promise<void> | undefined;
+    // The disk answers late.
+    reader.loadRoot = async (reference) => {
+      reader.loadRoot = loadRoot;
+      deletion = store.deleteSnapshot('before');
+      await deletion.catch(() => {});
+      await collect(store, { liveMax: 1 });
+      return loadRoot.call(reader, reference);
+    };
+    const device = await store.openSnapshot('before');
+    await expect(deletion).rejects.toThrow('snapshot before is in use');
+    const other = await store.openSnapshot('before');
+    expect((await clientOf(device).read(0, SIZE)).equals(BEFORE)).toBe(true);
+    await other.close();
+    await expect(store.deleteSnapshot('before')).rejects.toThrow('snapshot before is in use');
+    await device.close();
+    await store.deleteSnapshot('before');
+    await store.close();
+  });
+
+  it('can be deleted when it could not be opened', async () => {
+    const { store } = await openChanged();
+    const { reader } = store;
+    const { loadRoot } = reader;
+    reader.loadRoot = () => Promise.reject(new Error('no route'));
+    await expect(store.openSnapshot('before')).rejects.toThrow('no route');
+    reader.loadRoot = loadRoot;
+    await store.deleteSnapshot('before');
+    await store.close();
+  });
+});

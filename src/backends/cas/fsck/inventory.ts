@@ -15,6 +15,8 @@ export class Inventory {
   /** Numbers of segments: values of the tables have no room for them. */
   readonly #segments: number[] = [];
   readonly #indexes = new Map<number, number>();
+  /** Those of them that hold what collections have moved. */
+  readonly #moved = new Set<number>();
 
   constructor(directory: StoreDirectory) {
     this.#directory = directory;
@@ -28,13 +30,22 @@ export class Inventory {
     return this.#tables.node.count;
   }
 
-  add(content: Content, hash: Buffer, segment: number, place: number): void {
+  /** @param isMoved a collection has put it there */
+  add(content: Content, hash: Buffer, segment: number, place: number, isMoved: boolean): void {
+    if (this.hasMoved(content, hash)) return;
     let index = this.#indexes.get(segment);
     if (index === undefined) {
       index = this.#segments.push(segment);
       this.#indexes.set(segment, index);
     }
+    if (isMoved) this.#moved.add(index);
     this.#tables[content].set(wordsOf(hash), 0, index * 2 ** 32 + place);
+  }
+
+  /** Is there an intact copy that a collection has moved? */
+  hasMoved(content: Content, hash: Buffer): boolean {
+    const value = this.#tables[content].get(wordsOf(hash), 0);
+    return this.#moved.has(Math.floor(value / 2 ** 32));
   }
 
   /** Takes up what is in a blob store only, as far as one can tell. */

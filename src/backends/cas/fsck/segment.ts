@@ -118,7 +118,8 @@ export function examineContent(
       ? decodeFrame(bytes.subarray(start, end), rawSizeOf(entry.kind) as number)
       : undefined;
     if (raw !== undefined && hashOf(content, raw).equals(entry.hash)) {
-      inventory.add(content, entry.hash, segment, entry.place);
+      const isMoved = record.type === RecordType.moved;
+      inventory.add(content, entry.hash, segment, entry.place, isMoved);
     } else if (directory.isPartial && isInside && isHole(bytes, start, end, record.inlineEnd)) {
       inventory.addAbsent(content, entry.hash);
     } else {

@@ -116,13 +116,15 @@ class TreeWalker {
   }
 
   /**
-   * A place may be out of date after a collection: its segment is gone then. One in a segment that
-   * is there must be right.
+   * A place may be out of date after a collection: its segment is gone then, or a crash has undone
+   * the move that it tells of. The store finds by its hash what was moved, always; anything else
+   * only while its dedup index has room for it.
    */
   async #examineHint(content: 'block' | 'node', child: Child, what: string): Promise<boolean> {
     const { findings, inventory } = this.#parts;
     const { hash, segment, place } = child;
     if (!inventory.hasSegment(segment) && segment < this.#nextSegment) return true;
+    if (inventory.hasMoved(content, hash)) return true;
     if (await inventory.isAt(content, hash, segment, place)) return true;
     findings.add('tree', `the place of ${what} is wrong: readers find it by its hash`);
     return false;

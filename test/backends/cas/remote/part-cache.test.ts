@@ -2,17 +2,20 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE, FANOUT, frameOffset, HINT_WORD } from '../../../../src/backends/cas/format.ts';
 import { examine } from '../../../../src/backends/cas/fsck/index.ts';
 import { openCasStore } from '../../../../src/backends/cas/open.ts';
+import { Pace } from '../../../../src/backends/cas/pace.ts';
 import type { PartCache } from '../../../../src/backends/cas/remote/part-cache.ts';
 import { REMOTE_DEFAULTS } from '../../../../src/backends/cas/remote/remote-options.ts';
 import { scrub } from '../../../../src/backends/cas/scrub.ts';
+import type { Segment } from '../../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { surveyStore } from '../../../../src/backends/cas/survey.ts';
 import type { Volume } from '../../../../src/backends/cas/volume.ts';
+import { type StoredRoot, storedRoots, walkTree } from '../../../../src/backends/cas/walk.ts';
 import { SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from '../tiny-store.ts';
 import { openRemote, ownerOf } from './remote-store.ts';
@@ -91,10 +94,10 @@ async function expectContent(store: CasStore): Promise<void> {
 
 const partsOf = (names: readonly string[]) => names.filter((name) => name.startsWith('segment-'));
 
-/** Damages the frame of every record of a store on its disk. */
-function damageFrames({ store, files }: Opened): void {
-  for (const { number, stream, usedBytes } of store.segments.table.values()) {
-    if (stream === 'node') continue;
+/** Damages every record in some segments of a store on its disk, most of them in a frame. */
+function damage({ store, files }: Opened, isChosen: (segment: Segment) => boolean): void {
+  for (const segment of [...store.segments.table.values()].filter(isChosen)) {
+    const { number, usedBytes } = segment;
     const bytes = files.contentOf(store.segments.pathOf(number));
     for (let at = 1000; at < usedBytes; at += 4096) bytes[at] = (bytes[at] as number) ^ 1;
   }
@@ -211,13 +214,59 @@ describe('a store that keeps some of its parts in blobs only', () => {
     await store.close();
   });
 
+  it('fails a write of a part of a block for which the disk has had no room for long', async () => {
+    const { store, blobs, files } = await reopen(await openFull());
+    const client = await clientFor(store);
+    const other = clientOf(await store.openVolume('other', BLOCK_SIZE));
+    const evicted = await findEvicted(store);
+    const { number } = store.log.segment as Segment;
+    const isOld = (path: string) => path.endsWith('.seg') && path < store.segments.pathOf(number);
+    files.fault = (op, path) => (op === 'write' && isOld(path) ? 'ENOSPC' : undefined);
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      blobs.reads.length = 0;
+      await client.write(evicted * BLOCK_SIZE, Buffer.alloc(512, 7));
+      const flushed = expect(client.flush()).rejects.toMatchObject({ code: 'noSpace' });
+      await expect.poll(() => blobs.reads.length, WAIT).toBeGreaterThan(1);
+      vi.advanceTimersByTime(100_000);
+      await flushed;
+    } finally {
+      vi.useRealTimers();
+    }
+    await other.write(0, blockOf(2));
+    await other.flush();
+    files.fault = () => undefined;
+    expect(await client.read(evicted * BLOCK_SIZE, BLOCK_SIZE)).toEqual(blockOf(2 + 2 * evicted));
+    await store.close();
+  });
+
   it('repairs what is damaged on the disk from the blobs', async () => {
     const opened = await reopen(await openFull());
-    damageFrames(opened);
+    damage(opened, ({ stream }) => stream !== 'node');
     await expectContent(opened.store);
     const report = await scrub(opened.store);
     expect(report.damage).toEqual([]);
     await opened.store.close();
+  });
+
+  it('has no damaged node on a walk only because the blobs do not answer', async () => {
+    const opened = await reopen(await openFull());
+    const { store, blobs } = opened;
+    const [root] = storedRoots(store);
+    damage(opened, ({ stream }) => stream === 'node');
+    let damaged = 0;
+    const walk = () =>
+      walkTree(store.reader, root as StoredRoot, new Pace(), {
+        enter: () => true,
+        node: () => {},
+        damaged: () => damaged++,
+      });
+    blobs.beforeRead = () => Promise.reject(new Error('no route'));
+    await expect(walk()).rejects.toMatchObject({ code: 'AOE_BLOB_UNREACHABLE' });
+    blobs.beforeRead = async () => {};
+    await walk();
+    expect(damaged).toBe(0);
+    await abandon(store);
   });
 
   it('is collected, surveyed and verified as a whole', async () => {

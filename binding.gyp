@@ -47,6 +47,7 @@
         "-Wno-missing-field-initializers"
       ],
       "libraries": ["-llz4", "-luring"],
+      "ldflags": ["-Wl,-z,nodelete"],
       "conditions": [
         ["target_arch=='x64'", {
           "sources": [

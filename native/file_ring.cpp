@@ -143,6 +143,7 @@ void FileRing::UnregisterMemory(const Napi::CallbackInfo& info) {
 Napi::Value FileRing::AddFile(const Napi::CallbackInfo& info) {
   const int32_t fd = info[0].As<Napi::Number>();
   const int32_t mode = info[1].As<Napi::Number>();
+  if (watch_ == nullptr) return Napi::Number::New(info.Env(), 0);
   KeepAccessTime(fd);
   File file{.fd = fd, .mode = static_cast<FileMode>(mode), .remote = IsRemoteFile(fd)};
   // Elsewhere, or past the page cache, a thread cannot begin a read and go on to the next.

@@ -35,6 +35,7 @@ struct TaskThreads::Queue : std::enable_shared_from_this<Queue> {
   explicit Queue(uint32_t most) : threads_max(most) {}
 
   void Submit(std::unique_ptr<Task> task);
+  int StartFirst();
   int StartThread();
   std::unique_ptr<Task> Next();
   void Work();
@@ -63,7 +64,12 @@ void TaskThreads::Queue::Submit(std::unique_ptr<Task> task) {
   work.notify_one();
 }
 
-// With the mutex locked, or before anyone else knows of the queue. Returns 0 or an errno.
+int TaskThreads::Queue::StartFirst() {
+  std::lock_guard lock(mutex);
+  return StartThread();
+}
+
+// With the mutex locked. Returns 0 or an errno.
 int TaskThreads::Queue::StartThread() {
   const auto run = [](void* self) -> void* {
     const std::unique_ptr<std::shared_ptr<Queue>> queue(static_cast<std::shared_ptr<Queue>*>(self));
@@ -126,7 +132,7 @@ TaskThreads::TaskThreads(Napi::Object owner, uint32_t threads_max)
     ThrowSystemError(env_, {errno, "eventfd"});
     return;
   }
-  if (const int error = queue_->StartThread()) {
+  if (const int error = queue_->StartFirst()) {
     ThrowSystemError(env_, {error, "pthread_create"});
     return;
   }

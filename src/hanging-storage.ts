@@ -1,6 +1,6 @@
 /**
- * Storage that hangs must not hang the server: what its thread would wait for is asked beforehand
- * by a thread that can wait, and nothing is waited for without end.
+ * Storage that hangs must not hang the server: a thread that can wait looks first whether it can be
+ * opened. A disk below what is cached of a file system may hang all the same.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { whenAnswered } from './backends/index.ts';

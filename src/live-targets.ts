@@ -56,7 +56,7 @@ export class LiveTargets {
     if (opened.length === 0) return;
     this.#refuseUnclosed(opened);
     const names = new Set(changed.map(({ name }) => name));
-    // Storage that answers is not the storage that hangs.
+    // What hangs is not compared: what is new has answered, so it is not the same storage.
     const known = await whoAnswer([...now, ...this.#unclosed]);
     const kept = known.filter(({ name }) => !names.has(name));
     const moved = findMovedStorage(known, added) ?? findMovedStorage(kept, changed);

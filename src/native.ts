@@ -131,7 +131,7 @@ export interface CasEngine {
   move(source: Uint8Array, chosen: Uint8Array, target: Uint8Array): Promise<number>;
   markBegin(): void;
   mark(words: Uint32Array, count: number): number;
-  marked(record: Uint8Array, flags: Uint8Array): number;
+  marked(record: Uint8Array, flags: Uint8Array): Promise<number>;
   markEnd(): void;
   dropDetached(): void;
   hash(domain: number, bytes: Uint8Array, count: number, out: Uint8Array): void;

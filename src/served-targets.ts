@@ -60,6 +60,7 @@ export class ServedTargets {
   );
   /** Addresses of targets that were removed while their storage hung, until it is closed. */
   readonly #unclosed = new Set<number>();
+  #isClosed = false;
   /** Targets' own flushes that go on, also of targets that were removed meanwhile. */
   #flushCount = 0;
 
@@ -214,6 +215,7 @@ export class ServedTargets {
 
   /** Closes all. No request and no flush may be in flight. @throws what the first said that failed */
   async closeAll(): Promise<void> {
+    this.#isClosed = true;
     await this.discard();
     const opened = [...this.#opened.values()].filter(({ closing }) => closing === undefined);
     const closed = await Promise.allSettled(opened.map(({ target }) => target.close()));
@@ -247,6 +249,7 @@ export class ServedTargets {
     const replaced = this.#opened.get(addressOf(config));
     try {
       await requireAnswers([config]);
+      if (this.#isClosed) throw new StartupError('the server is stopping', 'start it again');
       const opened = await openTarget(config, {
         ...this.#options.services,
         flushIndex,

@@ -183,7 +183,7 @@ Napi::Value CasEngine::Verify(const Napi::CallbackInfo& info) {
   const uint8_t* bytes = record.Data();
   const size_t available = record.ByteLength();
   return threads_.Run({info.This(), record},
-                   [=, this] { return CheckRecord(&engine_, bytes, available, true); });
+                      [=, this] { return CheckRecord(&engine_, bytes, available, true); });
 }
 
 void CasEngine::Seal(const Napi::CallbackInfo& info) { Engine::Seal(Bytes(info[0])); }
@@ -218,15 +218,17 @@ Napi::Value CasEngine::Mark(const Napi::CallbackInfo& info) {
 Napi::Value CasEngine::Marked(const Napi::CallbackInfo& info) {
   const uint8_t* record = Bytes(info[0]);
   uint8_t* flags = Bytes(info[1]);
-  const auto* header = reinterpret_cast<const RecordHeader*>(record);
-  const auto* entries = reinterpret_cast<const Entry*>(record + sizeof(RecordHeader));
-  double live = 0;
-  for (size_t i = 0; i < header->entry_count; i++) {
-    const Entry& entry = entries[i];
-    flags[i] = HasFrame(entry.kind) && engine_.IsLive(record, i) ? 1 : 0;
-    if (flags[i] != 0) live += static_cast<double>(PlaceStored(entry.place) + sizeof(Entry));
-  }
-  return Napi::Number::New(info.Env(), live);
+  return threads_.Run({info.This(), info[0], info[1]}, [=, this] {
+    const auto* header = reinterpret_cast<const RecordHeader*>(record);
+    const auto* entries = reinterpret_cast<const Entry*>(record + sizeof(RecordHeader));
+    double live = 0;
+    for (size_t i = 0; i < header->entry_count; i++) {
+      const Entry& entry = entries[i];
+      flags[i] = HasFrame(entry.kind) && engine_.IsLive(record, i) ? 1 : 0;
+      if (flags[i] != 0) live += static_cast<double>(PlaceStored(entry.place) + sizeof(Entry));
+    }
+    return live;
+  });
 }
 
 void CasEngine::MarkEnd(const Napi::CallbackInfo&) { engine_.MarkEnd(); }

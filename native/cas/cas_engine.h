@@ -14,7 +14,8 @@
 //   .seal(record)     writes the checksum
 //   .addToIndex(record, isRebuilt)
 //   .move(source, chosen, target) promise of the new record's length; 0: a frame is damaged
-//   .markBegin()  .mark(words, count)  .marked(record, flags)  .markEnd()  .dropDetached()
+//   .markBegin()  .mark(words, count)  .markEnd()  .dropDetached()
+//   .marked(record, flags)        promise of how many bytes of it must stay; flags: which entries
 //   .hash(domain, bytes, count, out)   hashes `count` inputs of 4096 bytes
 //   .hashNodes(nodes, out)        hashes tree nodes on a thread of its own; promise of 0
 //   .indexCount()  .indexBytes()

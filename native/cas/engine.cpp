@@ -97,23 +97,25 @@ size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, 
   // Entries whose frame an earlier entry of this record holds: -1 for none.
   int32_t twin[kEntriesMax];
   {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    EntryReader::Miss miss;
+    Entry found;
     if (!may_block) {
       for (size_t i = 0; i < count; i++) {
-        bool would_block = false;
-        Entry found;
-        if (HasFrame(entries[i].kind)) FindDuplicate(entries[i].hash, false, &found, &would_block);
-        if (would_block) return 0;
+        if (HasFrame(entries[i].kind)) FindDuplicate(entries[i].hash, &found, &miss);
+        if (miss.source != nullptr) return 0;
       }
     }
     entries_.Remember(header->segment, header->offset, record);
     for (size_t i = 0; i < count; i++) {
       twin[i] = -1;
       if (!HasFrame(entries[i].kind)) continue;
-      Entry found;
-      bool would_block = false;
       const uint64_t fingerprint = Fingerprint(entries[i].hash);
-      if (!FindDuplicate(entries[i].hash, may_block, &found, &would_block)) {
+      bool is_duplicate = FindDuplicate(entries[i].hash, &found, &miss);
+      while (may_block && miss.source != nullptr && Fetch(miss, &lock)) {
+        is_duplicate = FindDuplicate(entries[i].hash, &found, &miss);
+      }
+      if (!is_duplicate) {
         Remember(fingerprint, AddressOf(*header, i));
         continue;
       }
@@ -159,13 +161,23 @@ void Engine::Written(const uint8_t* record) {
 }
 
 // A duplicate is what has the same full hash, in a segment that will stay.
-bool Engine::FindDuplicate(const uint8_t* hash, bool may_block, Entry* entry, bool* would_block) {
+bool Engine::FindDuplicate(const uint8_t* hash, Entry* entry, EntryReader::Miss* miss) {
+  miss->source = nullptr;
   const EntryAddress* address = index_.Find(Fingerprint(hash));
   if (address == nullptr || !sources_.Trusted(address->segment)) return false;
-  const int error = entries_.Read(*address, may_block, entry);
-  *would_block = error == EAGAIN;
+  const int error = entries_.Read(*address, entry, miss);
   if (error != 0 || !HasFrame(entry->kind) || !SameHash(entry->hash, hash)) return false;
   return damaged_.empty() || !damaged_.contains(KeyOf(entry->segment, entry->place));
+}
+
+// The lock is given up while the disk is waited for: the thread of the server needs it, too.
+bool Engine::Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* lock) {
+  lock->unlock();
+  auto page = EntryReader::Fetch(miss);
+  lock->lock();
+  if (page == nullptr) return false;
+  entries_.Keep(std::move(page));
+  return true;
 }
 
 void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
@@ -218,10 +230,16 @@ ReadResult Engine::Read(FrameLocation location, EntryKind kind, const uint8_t* h
 }
 
 bool Engine::Locate(const uint8_t* hash, FrameLocation* location) {
-  std::lock_guard lock(mutex_);
-  const EntryAddress* address = index_.Find(Fingerprint(hash));
+  std::unique_lock lock(mutex_);
   Entry entry;
-  if (address == nullptr || entries_.Read(*address, true, &entry) != 0) return false;
+  int error = 0;
+  EntryReader::Miss miss;
+  do {
+    const EntryAddress* address = index_.Find(Fingerprint(hash));
+    if (address == nullptr) return false;
+    error = entries_.Read(*address, &entry, &miss);
+  } while (error == EAGAIN && Fetch(miss, &lock));
+  if (error != 0) return false;
   if (!HasFrame(entry.kind) || !SameHash(entry.hash, hash)) return false;
   *location = {entry.segment, entry.place};
   return true;
@@ -343,8 +361,8 @@ bool Engine::IsLive(const uint8_t* record, size_t index) {
   const Entry& entry = EntriesOf(record)[index];
   const EntryAddress own = AddressOf(*HeaderOf(record), index);
   Entry other;
-  {
-    std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  for (;;) {
     const uint64_t fingerprint = Fingerprint(entry.hash);
     const EntryAddress* known = index_.Find(fingerprint);
     if (known == nullptr || known->marked == 0) {
@@ -355,9 +373,11 @@ bool Engine::IsLive(const uint8_t* record, size_t index) {
     // Hints lead here, or used to: another one is found for sure only where it was moved to.
     const bool is_damaged = damaged_.contains(KeyOf(entry.segment, entry.place));
     if (is_known || (known->moved == 0 && !is_damaged)) return true;
-    bool would_block = false;
-    if (!FindDuplicate(entry.hash, true, &other, &would_block)) return true;
+    EntryReader::Miss miss;
+    if (FindDuplicate(entry.hash, &other, &miss)) break;
+    if (miss.source == nullptr || !Fetch(miss, &lock)) return true;
   }
+  lock.unlock();
   // Rare enough to be read: what is about to go may be the only intact one.
   uint8_t raw[kNodeSize];
   const FrameLocation location = {other.segment, other.place};

@@ -98,7 +98,8 @@ class Engine {
   size_t index_bytes();
 
  private:
-  bool FindDuplicate(const uint8_t* hash, bool may_block, Entry* entry, bool* would_block);
+  bool FindDuplicate(const uint8_t* hash, Entry* entry, EntryReader::Miss* miss);
+  bool Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* lock);
   void Remember(uint64_t fingerprint, EntryAddress address);
   void EnforceLimit(uint32_t newest_segment);
 

@@ -10,6 +10,7 @@ import {
   SECTOR_SIZE,
 } from '../core/block-device.ts';
 import { type FileIo, FileMode } from './file-io.ts';
+import { closeFile } from './file-tasks.ts';
 
 export interface OpenFile {
   /** The open file; the device owns and closes it. */
@@ -82,7 +83,7 @@ export class FileDevice implements BlockDevice {
 
   /** Called once. */
   protected closeFile(fd: number): Promise<void> {
-    return this.#io.closeFile(fd, !this.capabilities.readOnly);
+    return closeFile(fd, !this.capabilities.readOnly);
   }
 }
 

@@ -12,7 +12,6 @@ import type { BlockRequest } from '../core/block-device.ts';
 import { BlockStatus } from '../core/block-error.ts';
 import type { Memory } from '../core/memory.ts';
 import { type FileRing, native } from '../native.ts';
-import { resultOf, seldomTasks } from './file-tasks.ts';
 
 /** How a file is accessed; decides what can be done at once without blocking. */
 export const FileMode = { memory: 0, buffered: 1, direct: 2 } as const;
@@ -78,20 +77,6 @@ export class FileIo {
    */
   addFile(fd: number, mode: FileMode): number {
     return this.#ring.addFile(fd, mode);
-  }
-
-  /**
-   * Closes a file that nothing is in flight for, with `flush` after it is durable. Works when this
-   * is closed, too.
-   *
-   * @throws the system's error of the flush; the file is closed all the same
-   */
-  async closeFile(fd: number, flush: boolean): Promise<void> {
-    try {
-      if (flush) await resultOf('fdatasync', seldomTasks.flush(fd));
-    } finally {
-      await resultOf('close', seldomTasks.close(fd));
-    }
   }
 
   /** Gathers `request`, to act on `file` at `offset` bytes from its start. */

@@ -25,3 +25,16 @@ export async function resultOf(
   const error = new Error(`${code}: ${text}, ${syscall}${place}`);
   throw Object.assign(error, { code, errno: result, syscall, path });
 }
+
+/**
+ * Closes a file, with `flush` after it is durable, by a thread that can wait for it.
+ *
+ * @throws the system's error of the flush; the file is closed all the same
+ */
+export async function closeFile(fd: number, flush: boolean): Promise<void> {
+  try {
+    if (flush) await resultOf('fdatasync', seldomTasks.flush(fd));
+  } finally {
+    await resultOf('close', seldomTasks.close(fd));
+  }
+}

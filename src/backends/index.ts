@@ -95,8 +95,17 @@ export function tryBackend(backend: BackendConfig, readOnly: boolean): number | 
 
 /** Settles when storage can be opened, or when that fails: never while it hangs. */
 export async function whenAnswered(backend: BackendConfig): Promise<void> {
-  if (backend.type === 'memory') return;
-  await whenOpens(backend.type === 'cas' ? backend.blobStore.path : backend.path);
+  switch (backend.type) {
+    case 'memory':
+      return;
+    case 'file':
+      // Its folder may belong to somebody who would have us open something else.
+      return whenOpens(backend.path, constants.O_NOFOLLOW);
+    case 'device':
+      return whenOpens(backend.path);
+    case 'cas':
+      return whenOpens(backend.blobStore.path);
+  }
 }
 
 /** The store that a target's storage is in, and that of other targets may be, too. */

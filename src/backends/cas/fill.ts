@@ -52,11 +52,11 @@ export async function fill(
     cache.state[slot] === SlotState.dirty &&
     cache.lba[slot] === lba &&
     cache.owner[slot] === volume;
+  const endMs = performance.now() + ROOM_WAIT_MS_MAX;
+  const isLate = () => volume.lostWrite !== undefined || performance.now() > endMs;
   try {
-    await patiently(() => volume.tree.fetch(lba));
+    await patiently(() => volume.tree.fetch(lba), isLate);
     if (cache.mask[slot] === MASK_FULL) return;
-    const endMs = performance.now() + ROOM_WAIT_MS_MAX;
-    const isLate = () => volume.lostWrite !== undefined || performance.now() > endMs;
     await patiently(() => reader.read(volume, lba, base, 0), isLate);
     if (isSame()) mergeSectors(cache, slot, base);
   } catch (error) {

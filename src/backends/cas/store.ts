@@ -262,13 +262,21 @@ export class CasStore {
    * Gives segments back from which everything live has been moved.
    *
    * @param onNamed called when a catalog names what was moved so far
+   * @throws what a checkpoint throws; they are given back all the same if it was called
    */
   async release(emptied: readonly Segment[], onNamed: () => void): Promise<void> {
     this.#requireWritable();
-    await this.#checkpointer.run(() => {
-      for (const segment of emptied) segment.condemnedIn = this.generation + 1;
-    });
-    onNamed();
+    let namedIn = Number.POSITIVE_INFINITY;
+    try {
+      await this.#checkpointer.run(() => {
+        namedIn = this.generation + 1;
+        for (const segment of emptied) segment.condemnedIn = namedIn;
+      });
+    } finally {
+      // What is not known at its new place is still needed where it was.
+      if (this.generation >= namedIn) onNamed();
+      else for (const segment of emptied) segment.condemnedIn = 0;
+    }
     if (emptied.length > 0) await this.checkpoint();
   }
 

@@ -132,7 +132,7 @@ async function measureSegment(store: CasStore, segment: Segment, pace: Pace) {
     await pace.spend(found.bytes.length);
     const { entryCount } = found.header;
     if (entryCount === 0) continue;
-    liveBytes += store.engine.marked(found.bytes, flags);
+    liveBytes += await store.engine.marked(found.bytes, flags);
     const words = entryWords(found.bytes, entryCount);
     for (let i = 0; i < entryCount; i++) {
       const at = i * ENTRY_WORDS;

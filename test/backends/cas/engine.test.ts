@@ -1,4 +1,6 @@
 import { closeSync, openSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import {
   BLOCK_SIZE,
@@ -157,6 +159,10 @@ const FRAME_UNIT = 16;
 const WOULD_BLOCK = 1;
 const HANG_SECONDS = 5;
 const AT_ONCE_MS = 1000;
+/** Time enough for a search to have begun. */
+const BEGUN_MS = 200;
+/** Where nobody has looked before. */
+const FAR = 8 << 20;
 
 describeWith(STORAGE_TOOLS, 'the engine of a store on a disk that hangs', () => {
   it('does not wait to find what is not in memory', async () => {
@@ -178,6 +184,38 @@ describeWith(STORAGE_TOOLS, 'the engine of a store on a disk that hangs', () => 
     }
     expect(performance.now() - startMs).toBeLessThan(AT_ONCE_MS);
     disk.goOn();
+    engine.detach(1);
+    closeSync(fd);
+  });
+
+  it('lets others use its index while it looks for a duplicate there', async () => {
+    await using directory = await TempDirectory.create();
+    const block = blockOf(2);
+    const known = Buffer.alloc(recordSizeMax(1, BLOCK_SIZE));
+    header(known, 1, FAR);
+    new native.CasEngine(NEVER_FULL).ingestNow(block, rowsOf(1), 1, known, false);
+    await createFile(directory.join('below'), 2 * FAR);
+    await using below = await open(directory.join('below'), 'r+');
+    await below.write(known, 0, known.length, FAR);
+    const node = { driver: 'file', 'node-name': 'top', filename: directory.join('below') };
+    await using disk = await ExportedFile.create(directory.join('disk'), [node]);
+    await using loop = await LoopDevice.attach(disk.path);
+    const fd = openSync(loop.path, 'r');
+    const engine = new native.CasEngine(NEVER_FULL);
+    engine.attach(1, fd);
+    engine.addToIndex(known, false);
+    disk.hangFor(HANG_SECONDS);
+    const record = Buffer.alloc(recordSizeMax(1, BLOCK_SIZE));
+    header(record, 2, 0);
+    const ingested = engine.ingest(block, rowsOf(1), 1, record, false);
+    await sleep(BEGUN_MS);
+    const startMs = performance.now();
+    expect(engine.indexCount()).toBe(1);
+    engine.addToIndex(known, false);
+    expect(performance.now() - startMs).toBeLessThan(AT_ONCE_MS);
+    disk.goOn();
+    await ingested;
+    expect(readRecord(record).map(({ kind }) => kind)).toEqual([EntryKind.duplicate]);
     engine.detach(1);
     closeSync(fd);
   });

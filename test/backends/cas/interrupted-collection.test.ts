@@ -70,3 +70,24 @@ describe('a power cut in the middle of a collection', () => {
     }
   });
 });
+
+describe('a collection whose checkpoint fails', () => {
+  it('lets go of nothing that it has moved', async () => {
+    const files = new SimFs();
+    const { store, client } = await openDisk(files, 2 ** 30);
+    const seeds = await makeGarbage(client, BLOCKS, 4);
+    let isFailing = false;
+    files.fault = (_, path) => (isFailing && path.endsWith('superblock') ? 'EIO' : undefined);
+    const fail = async () => {
+      isFailing = true;
+    };
+    await expect(collect(store, { liveMax: 1, pace: new PaceWith(fail) })).rejects.toThrow('EIO');
+    isFailing = false;
+    for (let count = 0; count < 3; count++) await store.checkpoint();
+    for (const [lba, seed] of seeds.entries()) {
+      const block = await client.read(lba * BLOCK_SIZE, BLOCK_SIZE);
+      expect(block.equals(blockOf(seed)), `block ${lba}`).toBe(true);
+    }
+    await store.close();
+  });
+});

@@ -129,6 +129,7 @@ export class SimFs implements FileLayer {
   }
 
   async unlink(path: string): Promise<void> {
+    this.#check('unlink', path);
     if (!this.#names.delete(path)) throw failure('ENOENT', path);
     this.trace.push({ op: 'unlink', path });
   }

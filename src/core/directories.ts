@@ -15,7 +15,7 @@ export async function makeDirectory(path: string): Promise<void> {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     await makeDirectory(parent);
     // Once only, unlike a recursive mkdir: /proc says so of whatever one would make there.
-    if (!(await makeOne(whole))) return;
+    await makeOne(whole);
   }
   await syncDirectory(parent);
 }

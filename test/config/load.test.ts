@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { loadConfig, parseConfig } from '../../src/config/load.ts';
+import { listTargets, loadConfig, parseConfig } from '../../src/config/load.ts';
 import { ConfigError } from '../../src/config/problem.ts';
 import { SERVER, TARGET } from './samples.ts';
 
@@ -341,3 +341,22 @@ function catchError(action: () => unknown): unknown {
   }
   return undefined;
 }
+
+describe('listTargets', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'aoe-list-'));
+  const path = join(directory, 'aoe.toml');
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  it('has the targets that are right in themselves, whatever is wrong besides', () => {
+    const wrong = TARGET.replace('shelf = 1', 'shelf = "one"');
+    writeFileSync(path, `[server]\ninterfaces = 7\n${TARGET}${wrong}`);
+    expect(listTargets(path).map(({ name }) => name)).toEqual(['e1.0']);
+    writeFileSync(path, 'target = "none"');
+    expect(listTargets(path)).toEqual([]);
+  });
+
+  it('has none of a file that is not TOML', () => {
+    writeFileSync(path, '[server');
+    expect(() => listTargets(path)).toThrow(ConfigError);
+  });
+});

@@ -105,13 +105,14 @@ void FileRing::OpenUring(uint32_t request_count) {
 }
 
 void FileRing::FinishEngines() {
-  pool_.reset();
-  if (uring_ == nullptr) return;
   while (uring_in_flight_ > 0) {
     io_uring_submit_and_wait(uring_.get(), 1);
     completion_count_ = 0;
     CollectUring();
   }
+  // Last: it may have got what did not fit into the ring again.
+  pool_.reset();
+  if (uring_ == nullptr) return;
   io_uring_queue_exit(uring_.get());
   uring_.reset();
 }

@@ -82,6 +82,30 @@ bool ReadCached(int fd, void* data, size_t length, off_t offset) {
   return preadv2(fd, &vector, 1, offset, RWF_NOWAIT) == static_cast<ssize_t>(length);
 }
 
+int ReadOn(int fd, void* data, size_t length, off_t offset, size_t* done) {
+  while (*done < length) {
+    const ssize_t moved = pread(fd, static_cast<std::byte*>(data) + *done, length - *done,
+                                offset + static_cast<off_t>(*done));
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved < 0) return errno;
+    if (moved == 0) return 0;
+    *done += static_cast<size_t>(moved);
+  }
+  return 0;
+}
+
+int WriteOn(int fd, const void* data, size_t length, off_t offset, size_t* done) {
+  while (*done < length) {
+    const ssize_t moved = pwrite(fd, static_cast<const std::byte*>(data) + *done, length - *done,
+                                 offset + static_cast<off_t>(*done));
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved < 0) return errno;
+    if (moved == 0) return EIO;
+    *done += static_cast<size_t>(moved);
+  }
+  return 0;
+}
+
 void KeepAccessTime(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NOATIME); }
 
 int LookAt(int fd, Freshness freshness, FileLook* look) {

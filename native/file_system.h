@@ -20,6 +20,11 @@ bool IsRemoteFile(int fd);
 // disk. When it returns false they are to be read by somebody who can wait; `data` is then undefined.
 bool ReadCached(int fd, void* data, size_t length, off_t offset);
 
+// Read or write what is left behind `*done` bytes, by as many calls as it takes. Return 0 or an errno.
+// Reading ends at the end of the file, with less done than asked for.
+int ReadOn(int fd, void* data, size_t length, off_t offset, size_t* done);
+int WriteOn(int fd, const void* data, size_t length, off_t offset, size_t* done);
+
 // Lets reads leave the file's time of access alone, but not when it belongs to another user. To change
 // it is a write: a read of what is cached would wait for the file system's journal.
 void KeepAccessTime(int fd);

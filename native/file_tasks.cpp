@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <string>
 
+#include "file_system.h"
 #include "unique_fd.h"
 
 namespace aoe {
@@ -23,30 +24,6 @@ std::string Path(const Napi::Value& value) { return value.As<Napi::String>(); }
 
 // What a system call returned, or the error that it left.
 double Result(int64_t result) { return static_cast<double>(result < 0 ? -errno : result); }
-
-double ReadAll(int fd, uint8_t* bytes, size_t length, off_t position) {
-  size_t done = 0;
-  while (done < length) {
-    const ssize_t moved = pread(fd, bytes + done, length - done, position + static_cast<off_t>(done));
-    if (moved < 0 && errno == EINTR) continue;
-    if (moved < 0) return Result(moved);
-    if (moved == 0) break;
-    done += static_cast<size_t>(moved);
-  }
-  return static_cast<double>(done);
-}
-
-double WriteAll(int fd, const uint8_t* bytes, size_t length, off_t position) {
-  while (length > 0) {
-    const ssize_t moved = pwrite(fd, bytes, length, position);
-    if (moved < 0 && errno == EINTR) continue;
-    if (moved < 0) return Result(moved);
-    bytes += moved;
-    length -= static_cast<size_t>(moved);
-    position += moved;
-  }
-  return 0;
-}
 
 double CountData(int fd, off_t start, off_t end) {
   off_t bytes = 0;
@@ -123,7 +100,9 @@ Napi::Value FileTasks::Read(const Napi::CallbackInfo& info) {
   auto bytes = info[1].As<Napi::Uint8Array>();
   return threads_.Run({bytes}, [fd = Int(info[0]), data = bytes.Data(), length = bytes.ByteLength(),
                                 position = Offset(info[2])] {
-    return ReadAll(fd, data, length, position);
+    size_t done = 0;
+    const int error = ReadOn(fd, data, length, position, &done);
+    return error != 0 ? -error : static_cast<double>(done);
   });
 }
 
@@ -133,8 +112,10 @@ Napi::Value FileTasks::Write(const Napi::CallbackInfo& info) {
   const bool flush = info[4].As<Napi::Boolean>();
   return threads_.Run({bytes}, [=, fd = Int(info[0]), data = bytes.Data(),
                                 position = Offset(info[3])] {
-    const double result = WriteAll(fd, data, length, position);
-    return result == 0 && flush ? Result(fdatasync(fd)) : result;
+    size_t done = 0;
+    const int error = WriteOn(fd, data, length, position, &done);
+    if (error != 0) return static_cast<double>(-error);
+    return flush ? Result(fdatasync(fd)) : 0;
   });
 }
 

@@ -16,20 +16,11 @@ namespace aoe {
 
 namespace {
 
-int Move(Operation* operation) {
-  while (operation->done < operation->length) {
-    std::byte* data = operation->data + operation->done;
-    const size_t left = operation->length - operation->done;
-    const off_t offset = operation->offset + static_cast<off_t>(operation->done);
-    const ssize_t moved = operation->op == FileOp::kRead
-                              ? pread(operation->fd, data, left, offset)
-                              : pwrite(operation->fd, data, left, offset);
-    if (moved < 0 && errno == EINTR) continue;
-    if (moved < 0) return errno;
-    if (moved == 0) return EIO;  // the file is shorter than the device it backs
-    operation->done += static_cast<size_t>(moved);
-  }
-  return 0;
+int Read(Operation* operation) {
+  const int error = ReadOn(operation->fd, operation->data, operation->length, operation->offset,
+                           &operation->done);
+  if (error != 0) return error;
+  return operation->done < operation->length ? EIO : 0;  // the file is shorter than the device it backs
 }
 
 // A flush of a file that was removed or cut short keeps nothing safe: what was written to it will
@@ -63,8 +54,11 @@ void Begin(const std::vector<Operation*>& run) {
 void Execute(Operation* operation) {
   switch (operation->op) {
     case FileOp::kRead:
+      operation->error = Read(operation);
+      return;
     case FileOp::kWrite:
-      operation->error = Move(operation);
+      operation->error = WriteOn(operation->fd, operation->data, operation->length,
+                                 operation->offset, &operation->done);
       return;
     case FileOp::kFlush:
       operation->error = Flush(operation);

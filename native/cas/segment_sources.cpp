@@ -1,7 +1,5 @@
 #include "segment_sources.h"
 
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstring>
 
@@ -18,15 +16,9 @@ int SegmentSource::Read(uint8_t* data, size_t length, size_t offset, bool may_bl
     return read ? 0 : EAGAIN;
   }
   size_t done = 0;
-  while (done < length) {
-    const ssize_t moved = pread(fd_.get(), data + done, length - done,
-                                static_cast<off_t>(offset + done));
-    if (moved < 0 && errno == EINTR) continue;
-    if (moved < 0) return errno;
-    if (moved == 0) return EIO;
-    done += static_cast<size_t>(moved);
-  }
-  return 0;
+  const int error = ReadOn(fd_.get(), data, length, static_cast<off_t>(offset), &done);
+  if (error != 0) return error;
+  return done < length ? EIO : 0;
 }
 
 void SegmentSources::Attach(uint32_t segment, std::shared_ptr<SegmentSource> source) {

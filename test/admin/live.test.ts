@@ -199,8 +199,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () =>
     setup = await Setup.create();
     SETTINGS.current = {};
     await makeImage('raw', DISK_BYTES);
-    const raw = { driver: 'file', 'node-name': 'top', filename: setup.join('raw') };
-    storage = setup.own(await ExportedFile.create(setup.join('disk0.img'), [raw]));
+    storage = setup.own(await ExportedFile.of(setup.join('raw'), setup.join('disk0.img')));
     await setup.start([image(0)]);
     const load = setup.verify('1.0', '-t', 12, '-q', 8, '-j', setup.join('e1.0'));
     await expectWritten();

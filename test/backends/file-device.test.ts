@@ -133,8 +133,7 @@ describeWith(STORAGE_TOOLS, 'a FileDevice on a file system that a program serves
     folder = mkdtempSync('/var/tmp/aoe-file-device-');
     path = join(folder, 'image');
     await createFile(join(folder, 'below'), PAGE);
-    const node = { driver: 'file', 'node-name': 'top', filename: join(folder, 'below') };
-    storage = await ExportedFile.create(path, [node]);
+    storage = await ExportedFile.of(join(folder, 'below'), path);
     io = new FileIo(1);
   });
   afterEach(async () => {
@@ -188,8 +187,7 @@ describeWith(STORAGE_TOOLS, 'FileDevices on a disk that hangs', () => {
     folder = mkdtempSync('/var/tmp/aoe-file-device-');
     const below = join(folder, 'below');
     writeFileSync(below, content);
-    const node = { driver: 'file', 'node-name': 'top', filename: below };
-    storage = await ExportedFile.create(join(folder, 'disk'), [node]);
+    storage = await ExportedFile.of(below, join(folder, 'disk'));
     loop = await LoopDevice.attach(storage.path);
     io = new FileIo(READS + 1);
   });

@@ -34,8 +34,7 @@ describeWith(STORAGE_TOOLS, 'storage that hangs', () => {
     endedCount = 0;
     directory = await TempDirectory.create();
     await createFile(directory.join('below'), 64 * MIB);
-    const below = { driver: 'file', 'node-name': 'top', filename: directory.join('below') };
-    disk = await ExportedFile.create(directory.join('disk'), [below]);
+    disk = await ExportedFile.of(directory.join('below'), directory.join('disk'));
     hanging = await Ext4.create(disk.path, directory.join('mnt'));
     states = await StateStore.open(directory.join('states'), native.lockFile);
   });

@@ -112,8 +112,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, 'fsfreeze'], 'a target whose storage h
     });
 
     it(`delays no other target when its device does not answer, ${how} the cache`, async () => {
-      const image = { driver: 'file', 'node-name': 'top', filename: setup.join('below') };
-      const disk = setup.own(await ExportedFile.create(setup.join('slow-disk'), [image]));
+      const disk = setup.own(await ExportedFile.of(setup.join('below'), setup.join('slow-disk')));
       const { path } = setup.own(await LoopDevice.attach(disk.path));
       await start({ backend: 'device', device: { path, direct } });
       await expectOthersUnharmed(
@@ -159,8 +158,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS, 'fsfreeze'], 'a target whose storage h
 
 /** Shows `below` as an image on a file system that a program serves. */
 function exportFile(): Promise<ExportedFile> {
-  const image = { driver: 'file', 'node-name': 'top', filename: setup.join('below') };
-  return ExportedFile.create(setup.join('served.img'), [image]);
+  return ExportedFile.of(setup.join('below'), setup.join('served.img'));
 }
 
 /** @returns sizes in bytes of all targets, by address */

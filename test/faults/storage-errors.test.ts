@@ -203,8 +203,7 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'storage that fails', () => {
 
   it('says at once that storage is gone that cannot even be measured, and serves all others', async () => {
     await createFile(setup.join('below'), SIZE);
-    const node = { driver: 'file', 'node-name': 'top', filename: setup.join('below') };
-    const disk = setup.own(await ExportedFile.create(setup.join('dying'), [node]));
+    const disk = setup.own(await ExportedFile.of(setup.join('below'), setup.join('dying')));
     await start(fileTarget(disk.path));
     expect(await load()).toMatchObject(UNHARMED);
     await disk.die();

@@ -24,6 +24,11 @@ export class ExportedFile implements AsyncDisposable {
     this.#daemon = daemon;
   }
 
+  /** Shows the file `below` as the file `path`. */
+  static of(below: string, path: string): Promise<ExportedFile> {
+    return ExportedFile.create(path, [{ driver: 'file', 'node-name': 'top', filename: below }]);
+  }
+
   /** Shows the last of the block nodes, which is named `top`, as the file `path`. */
   static async create(path: string, nodes: readonly object[]): Promise<ExportedFile> {
     await writeFile(path, '');

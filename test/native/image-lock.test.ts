@@ -33,8 +33,7 @@ describeWith(STORAGE_TOOLS, 'the lock of an image', () => {
   beforeEach(async () => {
     directory = await TempDirectory.create();
     await createFile(directory.join('below'), 32 * MIB);
-    const node = { driver: 'file', 'node-name': 'top', filename: directory.join('below') };
-    storage = await ExportedFile.create(directory.join('disk'), [node]);
+    storage = await ExportedFile.of(directory.join('below'), directory.join('disk'));
     ext4 = await Ext4.create(storage.path, directory.join('mnt'));
     image = directory.join('mnt', 'disk.img');
     writeFileSync(image, Buffer.alloc(MIB, 1), { flush: true });

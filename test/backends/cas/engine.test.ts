@@ -168,8 +168,7 @@ describeWith(STORAGE_TOOLS, 'the engine of a store on a disk that hangs', () => 
   it('does not wait to find what is not in memory', async () => {
     await using directory = await TempDirectory.create();
     await createFile(directory.join('below'), COLD_BLOCKS * GAP);
-    const node = { driver: 'file', 'node-name': 'top', filename: directory.join('below') };
-    await using disk = await ExportedFile.create(directory.join('disk'), [node]);
+    await using disk = await ExportedFile.of(directory.join('below'), directory.join('disk'));
     await using loop = await LoopDevice.attach(disk.path);
     const fd = openSync(loop.path, 'r');
     const engine = new native.CasEngine(NEVER_FULL);
@@ -197,8 +196,7 @@ describeWith(STORAGE_TOOLS, 'the engine of a store on a disk that hangs', () => 
     await createFile(directory.join('below'), 2 * FAR);
     await using below = await open(directory.join('below'), 'r+');
     await below.write(known, 0, known.length, FAR);
-    const node = { driver: 'file', 'node-name': 'top', filename: directory.join('below') };
-    await using disk = await ExportedFile.create(directory.join('disk'), [node]);
+    await using disk = await ExportedFile.of(directory.join('below'), directory.join('disk'));
     await using loop = await LoopDevice.attach(disk.path);
     const fd = openSync(loop.path, 'r');
     const engine = new native.CasEngine(NEVER_FULL);

@@ -35,8 +35,7 @@ describeWith(STORAGE_TOOLS, 'a store on a file system that a program serves', ()
     engine.ingestNow(blockOf(2), new Int32Array([1, 5, 0, 1, 0, 1]), 1, record, false);
     const path = directory.join('segment');
     await writeFile(path, record);
-    const raw = { driver: 'file', 'node-name': 'top', filename: path };
-    exported = await ExportedFile.create(directory.join('served'), [raw]);
+    exported = await ExportedFile.of(path, directory.join('served'));
 
     const [entry] = readRecord(record);
     const words = new Uint32Array(new Uint8Array(entry?.hash ?? []).buffer);

@@ -5,7 +5,8 @@
  * Invariants:
  * - One write or sync is in flight at a time; what is written ahead of the log with a record lies
  *   behind all records so far.
- * - A slot of a record stays in memory until the record is in its segment.
+ * - A slot of a record stays in memory until the record is in its segment and the maps point to it;
+ *   no flush that covers the record ends before.
  */
 import { BlockStatus } from '../../core/block-error.ts';
 import type { CasEngine } from '../../native.ts';
@@ -23,6 +24,8 @@ const LITTLE_BYTES = 128 << 10;
 /** What is written beforehand: so much that fewer than one of a hundred syncs bear it. */
 const AHEAD_BYTES = 512 << 10;
 
+async function nothing(): Promise<void> {}
+
 interface PendingRecord {
   readonly buffer: Uint8Array;
   readonly length: number;
@@ -31,6 +34,8 @@ interface PendingRecord {
   readonly sequence: number;
   /** Slots whose blocks it holds; negative for what is no block. */
   readonly slots: Int32Array;
+  /** Settles when the maps point to it. */
+  mapped: Promise<void>;
 }
 
 interface Flush {
@@ -106,14 +111,25 @@ export class LogWriter {
   }
 
   /**
-   * Takes a finished record; its buffer comes back when it is written.
+   * Takes a finished record, and has the maps pointed to it while it is being written. Its buffer
+   * comes back when both are done.
    *
    * @param ingestedCount items that are in records now
+   * @returns when the maps are done; rejects if they cannot be
    */
-  write(buffer: Uint8Array, length: number, slots: Int32Array, ingestedCount: number): void {
-    const { segment, offset, sequence } = this.#parts.log.append(length);
-    this.#pending.push({ buffer, length, segment, offset, sequence, slots });
+  async write(
+    buffer: Uint8Array,
+    length: number,
+    slots: Int32Array,
+    ingestedCount: number,
+    pointMaps: () => Promise<void> = nothing,
+  ): Promise<void> {
+    const place = this.#parts.log.append(length);
+    const record = { buffer, length, ...place, slots, mapped: Promise.resolve() };
+    this.#pending.push(record);
     this.ingested(ingestedCount);
+    record.mapped = pointMaps();
+    await record.mapped;
   }
 
   /** @param ticket items queued so far, of which `ingestedCount` are in records */
@@ -193,6 +209,7 @@ export class LogWriter {
           const { buffer, length, offset, segment } = record;
           const aheadBytes = sync ? this.#prepareAhead(record) : 0;
           await segment.file.write(buffer, length + aheadBytes, offset, sync);
+          await record.mapped;
           this.#pending.shift();
           this.#written(record);
           if (sync) {

@@ -45,6 +45,7 @@ describe('a survey of a store', () => {
     const device = await store.openVolume('disk', 64 * BLOCK_SIZE);
     const client = clientOf(device);
     await client.write(0, blocksOf(1, 30, 2));
+    await client.flush();
     const before = await surveyStore(store);
     expect(before.uniqueBytes).toBe(30 * BLOCK_SIZE);
     // 600 bytes of noise a block.

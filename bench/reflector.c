@@ -1,25 +1,31 @@
 // reflector: an AoE target without storage, the floor that no server can get below.
 //
-//   reflector [--ring] INTERFACE
+//   reflector [--ring] [--image FILE] INTERFACE
 //
 // It answers for every shelf and slot. Reads return the same bytes whatever the LBA, writes are
 // received and forgotten. By default frames come by recvmmsg; --ring takes them from a
 // TPACKET_V2 ring, as aoe-server does. Both send by sendmmsg past the queueing discipline.
+//
+// With --image it reads and writes FILE, by one system call a request, and nothing else: no bounds,
+// no order, no durability. That is what is left of a server's time when all of it is in C.
 
 #define _GNU_SOURCE
 #include "link.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum {
   RING_SLOT_SIZE = 16384,
   RING_SLOT_COUNT = 2048,
   RING_BLOCK_SIZE = 1 << 20,
   BUFFER_COUNT = 64,
-  DEVICE_SECTORS = 1 << 24,
 };
 
 static int receiver, sender;
+static int image = -1;
+static uint32_t device_sectors = 1 << 24;
 static int mtu;
 static uint8_t mac[6];
 
@@ -33,6 +39,12 @@ static void open_sockets(const char *interface) {
   sender = open_socket(interface, 0);
   read_mac(receiver, interface, mac);
   mtu = read_mtu(receiver, interface);
+}
+
+static void open_image(const char *path) {
+  image = open(path, O_RDWR);
+  if (image < 0) fail(path);
+  device_sectors = (uint32_t)(lseek(image, 0, SEEK_END) / SECTOR_SIZE);
 }
 
 static void prepare_replies(void) {
@@ -60,8 +72,8 @@ static size_t identify(struct frame *reply) {
   words[49] = htole16(0x0200);  // LBA
   words[83] = htole16(0x4400);  // LBA48
   words[86] = htole16(0x0400);
-  words[60] = words[100] = htole16(DEVICE_SECTORS & 0xFFFF);
-  words[61] = words[101] = htole16(DEVICE_SECTORS >> 16);
+  words[60] = words[100] = htole16(device_sectors & 0xFFFF);
+  words[61] = words[101] = htole16(device_sectors >> 16);
   return sizeof *reply + SECTOR_SIZE;
 }
 
@@ -74,8 +86,15 @@ static size_t answer_config(struct frame *reply) {
   return FRAME_SIZE_MIN;
 }
 
+static off_t offset_of(const struct frame *request) {
+  uint64_t lba = 0;
+  memcpy(&lba, request->ata.lba, sizeof request->ata.lba);
+  return (off_t)(le64toh(lba) * SECTOR_SIZE);
+}
+
 // Returns the size of the reply, in bytes; 0 for a request that gets none.
 static size_t answer_ata(const struct frame *request, struct frame *reply) {
+  size_t size = (size_t)request->ata.sector_count * SECTOR_SIZE;
   memset(&reply->ata, 0, sizeof reply->ata);
   reply->ata.command_status = ATA_READY;
   switch (request->ata.command_status) {
@@ -84,9 +103,11 @@ static size_t answer_ata(const struct frame *request, struct frame *reply) {
     case ATA_READ_SECTORS:
     case ATA_READ_SECTORS_EXT:
       if (request->ata.sector_count > sectors_max()) return 0;
-      return sizeof *reply + (size_t)request->ata.sector_count * SECTOR_SIZE;
+      if (image >= 0 && pread(image, reply->data, size, offset_of(request)) < 0) fail("pread");
+      return sizeof *reply + size;
     case ATA_WRITE_SECTORS:
     case ATA_WRITE_SECTORS_EXT:
+      if (image >= 0 && pwrite(image, request->data, size, offset_of(request)) < 0) fail("pwrite");
       return FRAME_SIZE_MIN;
     default:
       return 0;
@@ -164,12 +185,22 @@ _Noreturn static void reflect_by_ring(void) {
 }
 
 int main(int argc, char **argv) {
-  int by_ring = argc == 3 && strcmp(argv[1], "--ring") == 0;
-  if (argc != 2 + by_ring) {
-    fprintf(stderr, "usage: reflector [--ring] INTERFACE\n");
+  int by_ring = 0;
+  int next = 1;
+  for (; next < argc - 1; next++) {
+    if (strcmp(argv[next], "--ring") == 0) {
+      by_ring = 1;
+    } else if (strcmp(argv[next], "--image") == 0 && next < argc - 2) {
+      open_image(argv[++next]);
+    } else {
+      break;
+    }
+  }
+  if (next != argc - 1) {
+    fprintf(stderr, "usage: reflector [--ring] [--image FILE] INTERFACE\n");
     return 2;
   }
-  open_sockets(argv[argc - 1]);
+  open_sockets(argv[next]);
   prepare_replies();
   if (by_ring) reflect_by_ring();
   reflect_by_recvmmsg();

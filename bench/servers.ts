@@ -77,6 +77,19 @@ function reflector(name: string, flags: readonly string[]): Server {
   };
 }
 
+/** The reflector with an image: the least that a server does, all of it in C. */
+const inC: Server = {
+  name: 'in-c',
+  settlingSeconds: 0.5,
+  needsImages: true,
+  // It knows one image, and promises nothing of what is written.
+  suits: ({ storage, targets, mode }) => storage === 'tmpfs' && targets === 1 && mode !== 'verify',
+  async start({ place, interfaceName, images, directory }) {
+    const args = ['--ring', '--image', `${images[0]}`, interfaceName];
+    return [new ServerProcess(place, join(directory, 'reflector'), args)];
+  },
+};
+
 /** aoe-server with a content-addressed store, into which the images are imported anew. */
 const cas: Server = {
   name: 'cas',
@@ -105,6 +118,7 @@ export const SERVERS: readonly Server[] = [
   aoeServer('two-workers', 2),
   cas,
   vblade,
+  inC,
   reflector('reflector', []),
   reflector('reflector-ring', ['--ring']),
 ];

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { openCasDevice } from '../src/backends/cas/index.ts';
 import { openFileDevice } from '../src/backends/file.ts';
 import type { BlockDevice } from '../src/core/block-device.ts';
+import { logAlone } from './log-alone.ts';
 import { ScratchDirectory } from './scratch.ts';
 import { median } from './statistics.ts';
 import {
@@ -52,7 +53,9 @@ const LOADS: readonly StoreLoad[] = [
 export async function benchStore(options: PairOptions, signal: AbortSignal): Promise<void> {
   await using scratch = await ScratchDirectory.create(options.disk);
   using runner = new LoadRunner();
-  console.log(`${'4 KiB and 64 KiB requests'.padEnd(38)}    file     cas  unit  ratio  (pairs)`);
+  console.log(
+    `${'4 KiB and 64 KiB requests'.padEnd(38)}    file     cas     log  unit  ratio  (pairs)`,
+  );
   for (const [index, load] of LOADS.entries()) {
     if (!load.name.includes(options.only)) continue;
     const path = join(scratch.path, `${index}`);
@@ -60,6 +63,7 @@ export async function benchStore(options: PairOptions, signal: AbortSignal): Pro
     const volume = { path: `${path}.cas`, name: 'disk', sizeBytes: SIZE, onMissing: () => {} };
     const cas = await openFilled(runner, load, await openCasDevice(volume, false));
     const rounds: [LoadFigures, LoadFigures][] = [];
+    const logsUs: number[] = [];
     for (let round = 0; round <= options.rounds; round++) {
       signal.throwIfAborted();
       const run = async (device: BlockDevice): Promise<LoadFigures> => {
@@ -70,9 +74,12 @@ export async function benchStore(options: PairOptions, signal: AbortSignal): Pro
       };
       const pair: [LoadFigures, LoadFigures] = [await run(file), await run(cas)];
       // The first one warms up.
-      if (round > 0) rounds.push(pair);
+      if (round === 0) continue;
+      rounds.push(pair);
+      const logUs = await logAlone(`${path}.log`, load, options.seconds);
+      if (logUs !== undefined) logsUs.push(logUs);
     }
-    print(load, rounds);
+    print(load, rounds, logsUs);
     await file.close();
     await cas.close();
   }
@@ -93,11 +100,16 @@ async function openFilled(
   return device;
 }
 
-function print(load: StoreLoad, rounds: readonly [LoadFigures, LoadFigures][]): void {
+function print(
+  load: StoreLoad,
+  rounds: readonly [LoadFigures, LoadFigures][],
+  logsUs: readonly number[],
+): void {
   const isLatency = load.depth === 1;
   const pick = isLatency
     ? ({ p50Us }: LoadFigures) => p50Us
     : ({ mbPerSecond }: LoadFigures) => mbPerSecond;
+  const logs = logsUs.map((us) => (isLatency ? us : (load.depth * load.requestBytes) / us));
   const ratios = rounds.map(([file, cas]) => pick(cas) / pick(file));
   const cells = [
     median(rounds.map(([file]) => pick(file)))
@@ -106,6 +118,7 @@ function print(load: StoreLoad, rounds: readonly [LoadFigures, LoadFigures][]): 
     median(rounds.map(([, cas]) => pick(cas)))
       .toFixed(0)
       .padStart(8),
+    (logs.length > 0 ? median(logs).toFixed(0) : '-').padStart(8),
     (isLatency ? 'us' : 'MB/s').padStart(6),
     median(ratios).toFixed(2).padStart(7),
     `  (${Math.min(...ratios).toFixed(2)}-${Math.max(...ratios).toFixed(2)})`,

@@ -80,9 +80,10 @@ class Engine {
   // they do not take the place of what was replayed or logged since.
   void AddToIndex(const uint8_t* record, bool rebuilt);
 
-  // Copies the chosen frames of `source` into the new record `target` after verifying them.
-  // Returns its length, 0 when a frame is damaged.
-  size_t Move(const uint8_t* source, const uint8_t* chosen, uint8_t* target);
+  // Copies the chosen frames of the record `source`, of which `available` bytes are there, into the
+  // new record `target` after verifying them; in place of a damaged one what the index leads to.
+  // Returns its length, at most that of `source`; 0 when that is damaged, too. May block.
+  size_t Move(const uint8_t* source, size_t available, const uint8_t* chosen, uint8_t* target);
 
   // Collection. Between MarkBegin and MarkEnd whatever is stored or found as a duplicate is
   // marked too. Mark returns whether the hash was not marked before.

@@ -8,6 +8,8 @@ import {
 } from '../../../src/backends/cas/format.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
+import type { StoreOptions } from '../../../src/backends/cas/store-options.ts';
+import type { DeviceClient } from '../../../src/core/device-client.ts';
 import { hashOf, readRecord } from './oracle.ts';
 import { SimFs } from './sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
@@ -48,11 +50,20 @@ function damage(files: SimFs, seed: number): void {
 }
 
 /** Opens a store that is damaged. */
-async function openDamaged(files: SimFs) {
+async function openDamaged(files: SimFs, options: Partial<StoreOptions> = {}) {
   const failures: string[] = [];
-  const store = await openTiny(files, { onFailed: ({ message }) => failures.push(message) });
+  const onFailed = ({ message }: Error) => failures.push(message);
+  const store = await openTiny(files, { ...options, onFailed });
   await store.indexed;
   return { store, failures, client: clientOf(await store.openVolume('disk', SIZE)) };
+}
+
+/** Writes so much else that an index drops what it may, and nothing stays in memory. */
+async function writeMuch(client: DeviceClient): Promise<void> {
+  for (let round = 1; round <= 8; round++) {
+    await client.write((BLOCKS + 1) * BLOCK_SIZE, blocksOf(10_000 * round, BLOCKS - 1, 2));
+    await client.flush();
+  }
 }
 
 /** The first block of each seed; of what cannot be read there is none. */
@@ -153,4 +164,56 @@ describe('a block that is damaged', () => {
       await healed.close();
     }
   });
+
+  it('is read from where it was stored anew, however much the index forgets since', async () => {
+    const options = { indexBytesMax: 48 << 10, checkpointBytes: 1 << 30 };
+    const files = new SimFs();
+    const written = await openTiny(files, options);
+    await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, 8, 2));
+    await written.close();
+    damage(files, 8);
+    const { store, client } = await openDamaged(files, options);
+    const lba = 3;
+    await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
+    await client.write(BLOCKS * BLOCK_SIZE, blockOf(8));
+    await writeMuch(client);
+    expect((await readBlocks(store, lba + 1))[lba]).toEqual(blockOf(8));
+    await store.close();
+  });
+
+  it.each(['alone', 'beside one that stays'])(
+    'is found where it was stored anew after a collection has freed it %s, also after a start',
+    async (where) => {
+      const options = { indexBytesMax: 48 << 10, checkpointBytes: 1 << 30 };
+      const files = new SimFs();
+      const written = await openTiny(files, options);
+      await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, 8, 2));
+      await written.close();
+      damage(files, 8);
+      const { store, client } = await openDamaged(files, options);
+      const former = [...store.segments.table.values()].filter(({ stream }) => stream === 'data');
+      const lba = 3;
+      await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
+      await client.write(BLOCKS * BLOCK_SIZE, blockOf(8));
+      const staying = where === 'alone' ? [lba] : [lba - 1, lba];
+      for (let other = 0; other < 8; other++) {
+        if (staying.includes(other)) continue;
+        await client.write(other * BLOCK_SIZE, blockOf(1000 + 2 * other));
+      }
+      await client.write(8 * BLOCK_SIZE, blocksOf(2000, 20, 2));
+      await client.flush();
+      await store.checkpoint();
+      await collect(store, { liveMax: 1 });
+      expect(former.filter(({ number }) => store.segments.table.has(number))).toEqual([]);
+      await writeMuch(client);
+      const expected = staying.map((index) => blockOf(2 + 2 * index));
+      const blocks = await readBlocks(store, 8);
+      expect(staying.map((index) => blocks[index])).toEqual(expected);
+      await store.close();
+      const again = await openDamaged(files, options);
+      const found = await readBlocks(again.store, 8);
+      expect(staying.map((index) => found[index])).toEqual(expected);
+      await again.store.close();
+    },
+  );
 });

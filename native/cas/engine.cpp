@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "block_hash.h"
 
@@ -204,16 +205,14 @@ bool Engine::Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* 
 void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
   if (marking_) address.marked = 1;
   EntryAddress* known = index_.Find(fingerprint);
-  // What was logged since was perhaps stored anew because the other one is damaged.
-  if (known != nullptr && address.rebuilt != 0 && known->rebuilt == 0) {
-    if (address.kept != 0) known->kept = 1;
-    return;
-  }
   if (known != nullptr) {
-    if (known->marked != 0) address.marked = 1;
     // What is known and stored anew is damaged where it was, and that is where hints lead.
     const bool is_anew = address.rebuilt == 0 && sources_.Trusted(known->segment);
+    // What was logged since was perhaps stored anew because the other one is damaged.
+    if (address.rebuilt != 0 && known->rebuilt == 0) std::swap(address, *known);
+    if (known->marked != 0) address.marked = 1;
     if (is_anew || known->kept != 0) address.kept = 1;
+    others_.Put(fingerprint, *known);
   }
   index_.Put(fingerprint, address);
 }
@@ -221,18 +220,20 @@ void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
 // Forgets the oldest eighth of the segments, but for what is found by the index alone: the rest is
 // no longer found as duplicates, that is all.
 void Engine::EnforceLimit(uint32_t newest_segment) {
-  if (index_.bytes() <= index_bytes_limit_ || marking_) return;
+  if (index_.bytes() + others_.bytes() <= index_bytes_limit_ || marking_) return;
   uint32_t oldest = newest_segment;
   index_.Filter([&](const EntryAddress& address) {
     if (address.kept == 0) oldest = std::min(oldest, address.segment);
     return true;
   });
   const uint32_t first_kept = oldest + (newest_segment - oldest) / 8 + 1;
-  index_.Filter([&](const EntryAddress& address) {
-    return address.kept != 0 || address.segment >= first_kept;
-  });
+  for (DedupIndex* index : {&index_, &others_}) {
+    index->Filter([&](const EntryAddress& address) {
+      return address.kept != 0 || address.segment >= first_kept;
+    });
+  }
   // To look again at each record would take too long.
-  const size_t bytes = index_.bytes();
+  const size_t bytes = index_.bytes() + others_.bytes();
   index_bytes_limit_ = bytes <= index_bytes_max_ ? index_bytes_max_ : bytes + bytes / 8;
 }
 
@@ -250,14 +251,26 @@ ReadResult Engine::Read(FrameLocation location, EntryKind kind, const uint8_t* h
 
 bool Engine::Locate(const uint8_t* hash, FrameLocation* location) {
   std::unique_lock lock(mutex_);
+  FrameLocation other;
+  if (!LookUp(&index_, hash, location, &lock)) return LookUp(&others_, hash, location, &lock);
+  const bool is_damaged = damaged_.contains(KeyOf(location->segment, location->place));
+  if (is_damaged && LookUp(&others_, hash, &other, &lock) &&
+      !damaged_.contains(KeyOf(other.segment, other.place))) {
+    *location = other;
+  }
+  return true;
+}
+
+bool Engine::LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* location,
+                    std::unique_lock<std::mutex>* lock) {
   Entry entry;
   int error = 0;
   EntryReader::Miss miss;
   do {
-    const EntryAddress* address = index_.Find(Fingerprint(hash));
+    const EntryAddress* address = index->Find(Fingerprint(hash));
     if (address == nullptr) return false;
     error = entries_.Read(*address, &entry, &miss);
-  } while (error == EAGAIN && Fetch(miss, &lock));
+  } while (error == EAGAIN && Fetch(miss, lock));
   if (error != 0) return false;
   if (!HasFrame(entry.kind) || !SameHash(entry.hash, hash)) return false;
   *location = {entry.segment, entry.place};
@@ -412,7 +425,9 @@ void Engine::MarkEnd() {
 
 void Engine::DropDetached() {
   std::lock_guard lock(mutex_);
-  index_.Filter([this](const EntryAddress& address) { return sources_.Attached(address.segment); });
+  for (DedupIndex* index : {&index_, &others_}) {
+    index->Filter([this](const EntryAddress& address) { return sources_.Attached(address.segment); });
+  }
 }
 
 size_t Engine::index_count() {
@@ -422,7 +437,7 @@ size_t Engine::index_count() {
 
 size_t Engine::index_bytes() {
   std::lock_guard lock(mutex_);
-  return index_.bytes();
+  return index_.bytes() + others_.bytes();
 }
 
 }  // namespace aoe::cas

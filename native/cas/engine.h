@@ -59,7 +59,8 @@ class Engine {
   ReadResult Read(FrameLocation location, EntryKind kind, const uint8_t* hash, uint8_t* raw,
                   bool may_block);
 
-  // Looks up where a frame is by its hash alone. May block.
+  // Looks up where a frame is by its hash alone: where it is not known to be damaged, if there is
+  // such a place. May block.
   bool Locate(const uint8_t* hash, FrameLocation* location);
 
   // Remembers that a frame is damaged: no duplicate may rely on it.
@@ -101,6 +102,8 @@ class Engine {
  private:
   bool FindDuplicate(const uint8_t* hash, Entry* entry, EntryReader::Miss* miss);
   bool Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* lock);
+  bool LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* location,
+              std::unique_lock<std::mutex>* lock);
   void Remember(uint64_t fingerprint, EntryAddress address);
   void EnforceLimit(uint32_t newest_segment);
 
@@ -110,6 +113,7 @@ class Engine {
   SegmentSources sources_;
   std::mutex mutex_;
   DedupIndex index_;
+  DedupIndex others_;  // where else what is stored twice is: the one in `index_` may be damaged
   EntryReader entries_{sources_};
   // One Ingest of blocks and one of nodes may run at a time.
   CompressionGate block_gate_;

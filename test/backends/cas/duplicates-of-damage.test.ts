@@ -40,13 +40,34 @@ function movedRecords(files: SimFs, seedOf: ReadonlyMap<string, number>): MovedR
   return found;
 }
 
-/** Damages the block of a seed wherever it is stored. */
-function damage(files: SimFs, seed: number): void {
-  for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {
+/** Where the block of a seed is stored, by segment. */
+function placesOf(files: SimFs, seed: number): { readonly bytes: Buffer; readonly at: number }[] {
+  const paths = files.paths().filter((name) => name.endsWith('.seg'));
+  return paths.sort().flatMap((path) => {
     const bytes = Buffer.from(files.contentOf(path).buffer);
     const at = bytes.indexOf(blockOf(seed).subarray(0, 64));
-    if (at !== -1) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
-  }
+    return at === -1 ? [] : [{ bytes, at }];
+  });
+}
+
+/** Damages the block of a seed, wherever it is stored or in one place. */
+function damage(files: SimFs, seed: number, places = placesOf(files, seed)): void {
+  for (const { bytes, at } of places) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
+}
+
+/** A store with one block twice, as its index had forgotten it when it was written again. */
+async function storeTwice(seed: number, isMoved: boolean): Promise<SimFs> {
+  const files = new SimFs();
+  const store = await openTiny(files, { indexBytesMax: 1, checkpointBytes: 1 << 30 });
+  const client = clientOf(await store.openVolume('disk', SIZE));
+  await client.write(0, blockOf(seed));
+  await writeMuch(client);
+  await client.write(BLOCKS * BLOCK_SIZE, blockOf(seed));
+  await writeMuch(client);
+  await store.checkpoint();
+  if (isMoved) await collect(store, { liveMax: 1 });
+  await store.close();
+  return files;
 }
 
 /** Opens a store that is damaged. */
@@ -120,6 +141,22 @@ describe('a record of moved frames that is damaged', () => {
 });
 
 describe('a block that is damaged', () => {
+  it.each([
+    ['older', 'was written', 0, false],
+    ['newer', 'was written', 1, false],
+    ['older', 'a collection has moved', 0, true],
+    ['newer', 'a collection has moved', 1, true],
+  ])('is read from another copy when it is the %s one that %s', async (_, __, which, isMoved) => {
+    const files = await storeTwice(8, isMoved);
+    const places = placesOf(files, 8);
+    expect(places).toHaveLength(2);
+    damage(files, 8, places.slice(which, which + 1));
+    const { store } = await openDamaged(files);
+    const blocks = await readBlocks(store, BLOCKS + 1);
+    expect([blocks[0], blocks[BLOCKS]]).toEqual([blockOf(8), blockOf(8)]);
+    await store.close();
+  });
+
   it('is read from where it was stored anew, and is a duplicate of that, after a crash', async () => {
     const files = new SimFs();
     const written = await openTiny(files);
@@ -181,9 +218,14 @@ describe('a block that is damaged', () => {
     await store.close();
   });
 
-  it.each(['alone', 'beside one that stays'])(
-    'is found where it was stored anew after a collection has freed it %s, also after a start',
-    async (where) => {
+  it.each([
+    ['the same segment', 'alone', [3]],
+    ['the same segment', 'beside one that stays', [2, 3]],
+    ['another segment', 'alone', [3]],
+    ['another segment', 'beside one that stays', [2, 3]],
+  ])(
+    'is found where it was stored anew in %s when a collection has freed it %s, also after a start',
+    async (where, _, staying) => {
       const options = { indexBytesMax: 48 << 10, checkpointBytes: 1 << 30 };
       const files = new SimFs();
       const written = await openTiny(files, options);
@@ -194,13 +236,14 @@ describe('a block that is damaged', () => {
       const former = [...store.segments.table.values()].filter(({ stream }) => stream === 'data');
       const lba = 3;
       await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
-      await client.write(BLOCKS * BLOCK_SIZE, blockOf(8));
-      const staying = where === 'alone' ? [lba] : [lba - 1, lba];
+      const again = () => client.write(BLOCKS * BLOCK_SIZE, blockOf(8));
+      if (where === 'the same segment') await again();
       for (let other = 0; other < 8; other++) {
         if (staying.includes(other)) continue;
         await client.write(other * BLOCK_SIZE, blockOf(1000 + 2 * other));
       }
       await client.write(8 * BLOCK_SIZE, blocksOf(2000, 20, 2));
+      if (where === 'another segment') await again();
       await client.flush();
       await store.checkpoint();
       await collect(store, { liveMax: 1 });
@@ -210,10 +253,10 @@ describe('a block that is damaged', () => {
       const blocks = await readBlocks(store, 8);
       expect(staying.map((index) => blocks[index])).toEqual(expected);
       await store.close();
-      const again = await openDamaged(files, options);
-      const found = await readBlocks(again.store, 8);
+      const restarted = await openDamaged(files, options);
+      const found = await readBlocks(restarted.store, 8);
       expect(staying.map((index) => found[index])).toEqual(expected);
-      await again.store.close();
+      await restarted.store.close();
     },
   );
 });

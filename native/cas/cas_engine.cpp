@@ -193,11 +193,13 @@ void CasEngine::AddToIndex(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value CasEngine::Move(const Napi::CallbackInfo& info) {
-  const uint8_t* source = Bytes(info[0]);
+  auto source = info[0].As<Napi::Uint8Array>();
+  const uint8_t* bytes = source.Data();
+  const size_t available = source.ByteLength();
   const uint8_t* chosen = Bytes(info[1]);
   uint8_t* target = Bytes(info[2]);
-  return threads_.Run({info.This(), info[0], info[1], info[2]}, [=, this] {
-    return static_cast<double>(engine_.Move(source, chosen, target));
+  return threads_.Run({info.This(), source, info[1], info[2]}, [=, this] {
+    return static_cast<double>(engine_.Move(bytes, available, chosen, target));
   });
 }
 

@@ -2,7 +2,8 @@
 //
 // It is a hint. A match is no proof: the caller compares the full hash in the entry. It may be
 // lost or out of date without losing data; it is rebuilt from the log. It may be partial, but for
-// frames that a collection has moved: nothing else tells where they are.
+// frames to which no hints lead, such as those that a collection has moved: nothing else tells
+// where they are.
 //
 // 256 shards by the top byte of the fingerprint, each an array in which the slots lie in ascending
 // order of their fingerprints near the place that a fingerprint maps to. So a search that fails
@@ -28,7 +29,7 @@ struct EntryAddress {
   uint16_t index : 12 = 0;
   uint16_t rebuilt : 1 = 0;  // from before the start: older than what was logged since
   uint16_t moved : 1 = 0;   // in a record of moved frames: hints do not lead there
-  uint16_t kept : 1 = 0;    // that, or in place of one that was
+  uint16_t kept : 1 = 0;    // that, or stored anew in place of another: hints do not lead there
   uint16_t marked : 1 = 0;  // found alive by the collection that is running
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "block_hash.h"
 
@@ -77,6 +78,27 @@ void FillEntries(const uint8_t* slab, const IngestRow* rows, size_t count, Entry
 }
 
 bool SameHash(const uint8_t* a, const uint8_t* b) { return std::memcmp(a, b, kHashSize) == 0; }
+
+// Restores a frame to `raw`. Returns whether that is what has this hash.
+bool Restore(const uint8_t* frame, size_t stored, EntryKind kind, const uint8_t* hash,
+             uint8_t* raw) {
+  if (!DecodeFrame(frame, stored, raw, RawSize(kind))) return false;
+  uint8_t actual[kHashSize];
+  const uint8_t* inputs[] = {raw};
+  const auto domain = kind == EntryKind::kNode ? HashDomain::kNode : HashDomain::kBlock;
+  HashMany(domain, inputs, 1, actual);
+  return SameHash(actual, hash);
+}
+
+// Is the frame in this record what its entry says?
+bool IsIntact(const uint8_t* record, const Entry& entry) {
+  const RecordHeader& header = *HeaderOf(record);
+  const size_t start = FrameStart(header, entry);
+  const size_t stored = PlaceStored(entry.place);
+  if (start > header.length || stored > header.length - start) return false;
+  uint8_t raw[kNodeSize];
+  return Restore(record + start, stored, entry.kind, entry.hash, raw);
+}
 
 void FinishRecord(uint8_t* record, size_t count, size_t used) {
   RecordHeader* header = HeaderOf(record);
@@ -183,31 +205,35 @@ bool Engine::Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* 
 void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
   if (marking_) address.marked = 1;
   EntryAddress* known = index_.Find(fingerprint);
-  // What was logged since was perhaps stored anew because the other one is damaged.
-  if (known != nullptr && address.rebuilt != 0 && known->rebuilt == 0) {
-    if (address.kept != 0) known->kept = 1;
-    return;
+  if (known != nullptr) {
+    // What is known and stored anew is damaged where it was, and that is where hints lead.
+    const bool is_anew = address.rebuilt == 0 && sources_.Trusted(known->segment);
+    // What was logged since was perhaps stored anew because the other one is damaged.
+    if (address.rebuilt != 0 && known->rebuilt == 0) std::swap(address, *known);
+    if (known->marked != 0) address.marked = 1;
+    if (is_anew || known->kept != 0) address.kept = 1;
+    others_.Put(fingerprint, *known);
   }
-  if (known != nullptr && known->marked != 0) address.marked = 1;
-  if (known != nullptr && known->kept != 0) address.kept = 1;
   index_.Put(fingerprint, address);
 }
 
 // Forgets the oldest eighth of the segments, but for what is found by the index alone: the rest is
 // no longer found as duplicates, that is all.
 void Engine::EnforceLimit(uint32_t newest_segment) {
-  if (index_.bytes() <= index_bytes_limit_ || marking_) return;
+  if (index_.bytes() + others_.bytes() <= index_bytes_limit_ || marking_) return;
   uint32_t oldest = newest_segment;
   index_.Filter([&](const EntryAddress& address) {
     if (address.kept == 0) oldest = std::min(oldest, address.segment);
     return true;
   });
   const uint32_t first_kept = oldest + (newest_segment - oldest) / 8 + 1;
-  index_.Filter([&](const EntryAddress& address) {
-    return address.kept != 0 || address.segment >= first_kept;
-  });
+  for (DedupIndex* index : {&index_, &others_}) {
+    index->Filter([&](const EntryAddress& address) {
+      return address.kept != 0 || address.segment >= first_kept;
+    });
+  }
   // To look again at each record would take too long.
-  const size_t bytes = index_.bytes();
+  const size_t bytes = index_.bytes() + others_.bytes();
   index_bytes_limit_ = bytes <= index_bytes_max_ ? index_bytes_max_ : bytes + bytes / 8;
 }
 
@@ -216,29 +242,35 @@ ReadResult Engine::Read(FrameLocation location, EntryKind kind, const uint8_t* h
   const auto source = sources_.Get(location.segment);
   if (source == nullptr) return ReadResult::kGone;
   const size_t stored = PlaceStored(location.place);
-  const size_t raw_size = RawSize(kind);
-  if (stored > raw_size) return ReadResult::kDamaged;
+  if (stored > RawSize(kind)) return ReadResult::kDamaged;
   uint8_t frame[kNodeSize];
   const int error = source->Read(frame, stored, PlaceOffset(location.place), may_block);
   if (error != 0) return error == EAGAIN ? ReadResult::kWouldBlock : ReadResult::kError;
-  if (!DecodeFrame(frame, stored, raw, raw_size)) return ReadResult::kDamaged;
-  uint8_t actual[kHashSize];
-  const uint8_t* inputs[] = {raw};
-  const auto domain = kind == EntryKind::kNode ? HashDomain::kNode : HashDomain::kBlock;
-  HashMany(domain, inputs, 1, actual);
-  return SameHash(actual, hash) ? ReadResult::kOk : ReadResult::kDamaged;
+  return Restore(frame, stored, kind, hash, raw) ? ReadResult::kOk : ReadResult::kDamaged;
 }
 
 bool Engine::Locate(const uint8_t* hash, FrameLocation* location) {
   std::unique_lock lock(mutex_);
+  FrameLocation other;
+  if (!LookUp(&index_, hash, location, &lock)) return LookUp(&others_, hash, location, &lock);
+  const bool is_damaged = damaged_.contains(KeyOf(location->segment, location->place));
+  if (is_damaged && LookUp(&others_, hash, &other, &lock) &&
+      !damaged_.contains(KeyOf(other.segment, other.place))) {
+    *location = other;
+  }
+  return true;
+}
+
+bool Engine::LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* location,
+                    std::unique_lock<std::mutex>* lock) {
   Entry entry;
   int error = 0;
   EntryReader::Miss miss;
   do {
-    const EntryAddress* address = index_.Find(Fingerprint(hash));
+    const EntryAddress* address = index->Find(Fingerprint(hash));
     if (address == nullptr) return false;
     error = entries_.Read(*address, &entry, &miss);
-  } while (error == EAGAIN && Fetch(miss, &lock));
+  } while (error == EAGAIN && Fetch(miss, lock));
   if (error != 0) return false;
   if (!HasFrame(entry.kind) || !SameHash(entry.hash, hash)) return false;
   *location = {entry.segment, entry.place};
@@ -280,21 +312,9 @@ RecordState Engine::Check(const uint8_t* record, size_t available, bool frames, 
   if (!frames) return RecordState::kValid;
   for (size_t i = 0; i < header->entry_count; i++) {
     const Entry& entry = EntriesOf(record)[i];
-    if (!HasFrame(entry.kind)) continue;
-    const size_t start = FrameStart(*header, entry);
-    const size_t stored = PlaceStored(entry.place);
-    uint8_t raw[kNodeSize];
-    uint8_t actual[kHashSize];
-    const uint8_t* inputs[] = {raw};
-    const auto domain = entry.kind == EntryKind::kNode ? HashDomain::kNode : HashDomain::kBlock;
-    const bool inside = start <= header->length && stored <= header->length - start;
-    const bool decoded = inside && stored <= RawSize(entry.kind) &&
-                         DecodeFrame(record + start, stored, raw, RawSize(entry.kind));
-    if (decoded) HashMany(domain, inputs, 1, actual);
-    if (!decoded || !SameHash(actual, entry.hash)) {
-      *damaged = i;
-      return RecordState::kDamagedFrame;
-    }
+    if (!HasFrame(entry.kind) || IsIntact(record, entry)) continue;
+    *damaged = i;
+    return RecordState::kDamagedFrame;
   }
   return RecordState::kValid;
 }
@@ -312,10 +332,12 @@ void Engine::AddToIndex(const uint8_t* record, bool rebuilt) {
   EnforceLimit(header->segment);
 }
 
-size_t Engine::Move(const uint8_t* source, const uint8_t* chosen, uint8_t* target) {
+size_t Engine::Move(const uint8_t* source, size_t available, const uint8_t* chosen,
+                    uint8_t* target) {
   size_t damaged = 0;
+  if (Check(source, available, false, &damaged) != RecordState::kValid) return 0;
   const RecordHeader* from = HeaderOf(source);
-  if (Check(source, from->length, true, &damaged) != RecordState::kValid) return 0;
+  if (from->length > available) return 0;
   RecordHeader* to = HeaderOf(target);
   const size_t count =
       static_cast<size_t>(std::count(chosen, chosen + from->entry_count, uint8_t{1}));
@@ -324,8 +346,20 @@ size_t Engine::Move(const uint8_t* source, const uint8_t* chosen, uint8_t* targe
   for (size_t i = 0; i < from->entry_count; i++) {
     if (chosen[i] == 0) continue;
     const Entry& entry = EntriesOf(source)[i];
-    const size_t stored = PlaceStored(entry.place);
-    std::memcpy(target + used, source + FrameStart(*from, entry), stored);
+    size_t stored = PlaceStored(entry.place);
+    if (IsIntact(source, entry)) {
+      std::memcpy(target + used, source + FrameStart(*from, entry), stored);
+    } else {
+      FrameLocation other;
+      uint8_t raw[kNodeSize];
+      if (!Locate(entry.hash, &other)) return 0;
+      if (Read(other, entry.kind, entry.hash, raw, true) != ReadResult::kOk) return 0;
+      CompressionGate gate;
+      const size_t encoded = EncodeFrame(raw, RawSize(entry.kind), target + used, &gate);
+      // The caller has room for a record as long as this one.
+      if (encoded > stored) return 0;
+      stored = encoded;
+    }
     *next = entry;
     next->segment = to->segment;
     next->place = PackPlace(size_t{to->offset} * kRecordAlignment + used, stored);
@@ -371,8 +405,7 @@ bool Engine::IsLive(const uint8_t* record, size_t index) {
     const bool is_known = known->segment == own.segment && known->record == own.record &&
                           known->index == own.index;
     // Hints lead here, or used to: another one is found for sure only where it was moved to.
-    const bool is_damaged = damaged_.contains(KeyOf(entry.segment, entry.place));
-    if (is_known || (known->moved == 0 && !is_damaged)) return true;
+    if (is_known || known->moved == 0) return true;
     EntryReader::Miss miss;
     if (FindDuplicate(entry.hash, &other, &miss)) break;
     if (miss.source == nullptr || !Fetch(miss, &lock)) return true;
@@ -392,7 +425,9 @@ void Engine::MarkEnd() {
 
 void Engine::DropDetached() {
   std::lock_guard lock(mutex_);
-  index_.Filter([this](const EntryAddress& address) { return sources_.Attached(address.segment); });
+  for (DedupIndex* index : {&index_, &others_}) {
+    index->Filter([this](const EntryAddress& address) { return sources_.Attached(address.segment); });
+  }
 }
 
 size_t Engine::index_count() {
@@ -402,7 +437,7 @@ size_t Engine::index_count() {
 
 size_t Engine::index_bytes() {
   std::lock_guard lock(mutex_);
-  return index_.bytes();
+  return index_.bytes() + others_.bytes();
 }
 
 }  // namespace aoe::cas

@@ -59,7 +59,8 @@ class Engine {
   ReadResult Read(FrameLocation location, EntryKind kind, const uint8_t* hash, uint8_t* raw,
                   bool may_block);
 
-  // Looks up where a frame is by its hash alone. May block.
+  // Looks up where a frame is by its hash alone: where it is not known to be damaged, if there is
+  // such a place. May block.
   bool Locate(const uint8_t* hash, FrameLocation* location);
 
   // Remembers that a frame is damaged: no duplicate may rely on it.
@@ -80,9 +81,10 @@ class Engine {
   // they do not take the place of what was replayed or logged since.
   void AddToIndex(const uint8_t* record, bool rebuilt);
 
-  // Copies the chosen frames of `source` into the new record `target` after verifying them.
-  // Returns its length, 0 when a frame is damaged.
-  size_t Move(const uint8_t* source, const uint8_t* chosen, uint8_t* target);
+  // Copies the chosen frames of the record `source`, of which `available` bytes are there, into the
+  // new record `target` after verifying them; in place of a damaged one what the index leads to.
+  // Returns its length, at most that of `source`; 0 when that is damaged, too. May block.
+  size_t Move(const uint8_t* source, size_t available, const uint8_t* chosen, uint8_t* target);
 
   // Collection. Between MarkBegin and MarkEnd whatever is stored or found as a duplicate is
   // marked too. Mark returns whether the hash was not marked before.
@@ -100,6 +102,8 @@ class Engine {
  private:
   bool FindDuplicate(const uint8_t* hash, Entry* entry, EntryReader::Miss* miss);
   bool Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* lock);
+  bool LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* location,
+              std::unique_lock<std::mutex>* lock);
   void Remember(uint64_t fingerprint, EntryAddress address);
   void EnforceLimit(uint32_t newest_segment);
 
@@ -109,6 +113,7 @@ class Engine {
   SegmentSources sources_;
   std::mutex mutex_;
   DedupIndex index_;
+  DedupIndex others_;  // where else what is stored twice is: the one in `index_` may be damaged
   EntryReader entries_{sources_};
   // One Ingest of blocks and one of nodes may run at a time.
   CompressionGate block_gate_;

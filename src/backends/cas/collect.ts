@@ -10,7 +10,8 @@
  *   it.
  * - Only segments that the log's replay does not need are touched, and they are given back after
  *   two checkpoints: whichever superblock is read after a crash, it does not need them.
- * - What cannot be read ends the collection, or keeps the segment.
+ * - What cannot be read ends the collection, or keeps the segment. In place of a damaged frame an
+ *   intact copy is moved, which the index finds ever after: hints lead to the damaged one.
  */
 import {
   ENTRIES_MAX,
@@ -21,7 +22,7 @@ import {
   recordSizeMax,
 } from './format.ts';
 import { Pace } from './pace.ts';
-import { readRecord, recordsOf } from './records.ts';
+import { recordsOf } from './records.ts';
 import { isNoSpace, type Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { storedRoots, walkTree } from './walk.ts';
@@ -250,10 +251,6 @@ async function empty(
     if (typeof found === 'number') return false;
     const { header, bytes } = found;
     if (header.entryCount === 0 || (await engine.marked(bytes, flags)) === 0) continue;
-    const read = () => readRecord(parts, segment, header.offset, true);
-    const whole =
-      (await read()) ?? (await reader.frames?.restored(segment.number, header.offset, read));
-    if (whole === undefined) return false;
     if (!moved.fits(header.length)) {
       // Takes a spare only when clients have theirs: they would have to wait for one to be made.
       await segments.replenish();
@@ -261,7 +258,13 @@ async function empty(
       void segments.replenish();
     }
     moved.prepare(target);
-    const length = await engine.move(whole.bytes, flags, target);
+    const move = async () => {
+      const record = new Uint8Array(header.length);
+      await segment.file.read(record, header.offset);
+      return engine.move(record, flags, target);
+    };
+    const length =
+      (await move()) || (await reader.frames?.restored(segment.number, header.offset, move)) || 0;
     if (length === 0) return false;
     await moved.write(target, length);
     await onMoved(target, length);

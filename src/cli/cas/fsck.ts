@@ -21,18 +21,19 @@ export async function examineStore(
   { json }: { readonly json?: true },
 ): Promise<void> {
   const examination = await examineWithProgress(path);
-  const { findings, unreadable, ...counts } = examination;
+  const { findings, notes, unreadable, ...counts } = examination;
   const found = findings.map(({ place, message, hash, lost }) => {
     return { place, message, hash, lost: lost.map(toSectors) };
   });
   const lost = found.flatMap((finding) => finding.lost);
   if (json) {
-    console.log(JSON.stringify({ ...counts, unreadable, findings: found, lost }, null, 2));
+    console.log(JSON.stringify({ ...counts, unreadable, notes, findings: found, lost }, null, 2));
   } else {
     for (const finding of found) {
       console.log(`${finding.place}: ${finding.message}`);
       if (finding.lost.length > 0) console.log(indent(formatLost(finding.lost)));
     }
+    for (const note of notes) console.log(`note: ${note}`);
     const { generation, segments, logRecords, blocks, nodes, absent } = counts;
     console.log(
       `generation ${generation}: ${segments} segments, ${logRecords} records of log, ` +

@@ -8,6 +8,8 @@ import {
 } from '../../../src/backends/cas/format.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
+import type { StoreOptions } from '../../../src/backends/cas/store-options.ts';
+import type { DeviceClient } from '../../../src/core/device-client.ts';
 import { hashOf, readRecord } from './oracle.ts';
 import { SimFs } from './sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
@@ -38,21 +40,51 @@ function movedRecords(files: SimFs, seedOf: ReadonlyMap<string, number>): MovedR
   return found;
 }
 
-/** Damages the block of a seed wherever it is stored. */
-function damage(files: SimFs, seed: number): void {
-  for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {
+/** Where the block of a seed is stored, by segment. */
+function placesOf(files: SimFs, seed: number): { readonly bytes: Buffer; readonly at: number }[] {
+  const paths = files.paths().filter((name) => name.endsWith('.seg'));
+  return paths.sort().flatMap((path) => {
     const bytes = Buffer.from(files.contentOf(path).buffer);
     const at = bytes.indexOf(blockOf(seed).subarray(0, 64));
-    if (at !== -1) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
-  }
+    return at === -1 ? [] : [{ bytes, at }];
+  });
+}
+
+/** Damages the block of a seed, wherever it is stored or in one place. */
+function damage(files: SimFs, seed: number, places = placesOf(files, seed)): void {
+  for (const { bytes, at } of places) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
+}
+
+/** A store with one block twice, as its index had forgotten it when it was written again. */
+async function storeTwice(seed: number, isMoved: boolean): Promise<SimFs> {
+  const files = new SimFs();
+  const store = await openTiny(files, { indexBytesMax: 1, checkpointBytes: 1 << 30 });
+  const client = clientOf(await store.openVolume('disk', SIZE));
+  await client.write(0, blockOf(seed));
+  await writeMuch(client);
+  await client.write(BLOCKS * BLOCK_SIZE, blockOf(seed));
+  await writeMuch(client);
+  await store.checkpoint();
+  if (isMoved) await collect(store, { liveMax: 1 });
+  await store.close();
+  return files;
 }
 
 /** Opens a store that is damaged. */
-async function openDamaged(files: SimFs) {
+async function openDamaged(files: SimFs, options: Partial<StoreOptions> = {}) {
   const failures: string[] = [];
-  const store = await openTiny(files, { onFailed: ({ message }) => failures.push(message) });
+  const onFailed = ({ message }: Error) => failures.push(message);
+  const store = await openTiny(files, { ...options, onFailed });
   await store.indexed;
   return { store, failures, client: clientOf(await store.openVolume('disk', SIZE)) };
+}
+
+/** Writes so much else that an index drops what it may, and nothing stays in memory. */
+async function writeMuch(client: DeviceClient): Promise<void> {
+  for (let round = 1; round <= 8; round++) {
+    await client.write((BLOCKS + 1) * BLOCK_SIZE, blocksOf(10_000 * round, BLOCKS - 1, 2));
+    await client.flush();
+  }
 }
 
 /** The first block of each seed; of what cannot be read there is none. */
@@ -109,6 +141,22 @@ describe('a record of moved frames that is damaged', () => {
 });
 
 describe('a block that is damaged', () => {
+  it.each([
+    ['older', 'was written', 0, false],
+    ['newer', 'was written', 1, false],
+    ['older', 'a collection has moved', 0, true],
+    ['newer', 'a collection has moved', 1, true],
+  ])('is read from another copy when it is the %s one that %s', async (_, __, which, isMoved) => {
+    const files = await storeTwice(8, isMoved);
+    const places = placesOf(files, 8);
+    expect(places).toHaveLength(2);
+    damage(files, 8, places.slice(which, which + 1));
+    const { store } = await openDamaged(files);
+    const blocks = await readBlocks(store, BLOCKS + 1);
+    expect([blocks[0], blocks[BLOCKS]]).toEqual([blockOf(8), blockOf(8)]);
+    await store.close();
+  });
+
   it('is read from where it was stored anew, and is a duplicate of that, after a crash', async () => {
     const files = new SimFs();
     const written = await openTiny(files);
@@ -153,4 +201,62 @@ describe('a block that is damaged', () => {
       await healed.close();
     }
   });
+
+  it('is read from where it was stored anew, however much the index forgets since', async () => {
+    const options = { indexBytesMax: 48 << 10, checkpointBytes: 1 << 30 };
+    const files = new SimFs();
+    const written = await openTiny(files, options);
+    await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, 8, 2));
+    await written.close();
+    damage(files, 8);
+    const { store, client } = await openDamaged(files, options);
+    const lba = 3;
+    await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
+    await client.write(BLOCKS * BLOCK_SIZE, blockOf(8));
+    await writeMuch(client);
+    expect((await readBlocks(store, lba + 1))[lba]).toEqual(blockOf(8));
+    await store.close();
+  });
+
+  it.each([
+    ['the same segment', 'alone', [3]],
+    ['the same segment', 'beside one that stays', [2, 3]],
+    ['another segment', 'alone', [3]],
+    ['another segment', 'beside one that stays', [2, 3]],
+  ])(
+    'is found where it was stored anew in %s when a collection has freed it %s, also after a start',
+    async (where, _, staying) => {
+      const options = { indexBytesMax: 48 << 10, checkpointBytes: 1 << 30 };
+      const files = new SimFs();
+      const written = await openTiny(files, options);
+      await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, 8, 2));
+      await written.close();
+      damage(files, 8);
+      const { store, client } = await openDamaged(files, options);
+      const former = [...store.segments.table.values()].filter(({ stream }) => stream === 'data');
+      const lba = 3;
+      await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
+      const again = () => client.write(BLOCKS * BLOCK_SIZE, blockOf(8));
+      if (where === 'the same segment') await again();
+      for (let other = 0; other < 8; other++) {
+        if (staying.includes(other)) continue;
+        await client.write(other * BLOCK_SIZE, blockOf(1000 + 2 * other));
+      }
+      await client.write(8 * BLOCK_SIZE, blocksOf(2000, 20, 2));
+      if (where === 'another segment') await again();
+      await client.flush();
+      await store.checkpoint();
+      await collect(store, { liveMax: 1 });
+      expect(former.filter(({ number }) => store.segments.table.has(number))).toEqual([]);
+      await writeMuch(client);
+      const expected = staying.map((index) => blockOf(2 + 2 * index));
+      const blocks = await readBlocks(store, 8);
+      expect(staying.map((index) => blocks[index])).toEqual(expected);
+      await store.close();
+      const restarted = await openDamaged(files, options);
+      const found = await readBlocks(restarted.store, 8);
+      expect(staying.map((index) => found[index])).toEqual(expected);
+      await restarted.store.close();
+    },
+  );
 });

@@ -58,6 +58,14 @@ function flip(path: string, at: number): () => void {
   };
 }
 
+/** What an examination says of a store that is open. */
+async function examineCopy(path: string) {
+  const copy = mkdtempSync(join(directory, 'copy-'));
+  cpSync(path, copy, { recursive: true });
+  const { findings, notes } = await examine(copy);
+  return [findings, notes];
+}
+
 async function findFlip(path: string, file: string, at: number): Promise<Examination> {
   const restore = flip(join(path, file), at);
   try {
@@ -65,6 +73,44 @@ async function findFlip(path: string, file: string, at: number): Promise<Examina
   } finally {
     restore();
   }
+}
+
+/** A store as a crash leaves it between the copies of a generation of its superblock. */
+async function crashBetweenCopies(path: string, generation: number): Promise<void> {
+  const files = hostFiles();
+  const open: typeof files.open = async (name, create) => {
+    const file = await files.open(name, create);
+    if (!name.endsWith('superblock')) return file;
+    const write = file.write.bind(file);
+    let count = 0;
+    file.write = (...args) =>
+      ++count < 2 * generation ? write(...args) : Promise.reject(new Error('cut off'));
+    return file;
+  };
+  const cutOff = async () => {
+    const store = await openCasStore(path, { ...TINY, files: { ...files, open } });
+    try {
+      const client = clientOf(await store.openVolume('disk', SIZE));
+      for (let lba = 0; ; lba++) {
+        await client.write(lba * BLOCK_SIZE, blockOf(2 + 2 * lba));
+        await store.checkpoint();
+      }
+    } finally {
+      await store.closeFiles();
+    }
+  };
+  await expect(cutOff()).rejects.toThrow('cut off');
+}
+
+/** Changes a copy of the superblock and makes it right in itself again. */
+function changeCopy(path: string, number: number, change: (copy: Buffer) => void): void {
+  const file = join(path, 'superblock');
+  const bytes = readFileSync(file);
+  const copy = bytes.subarray(number * 4096, (number + 1) * 4096);
+  change(copy);
+  copy.fill(0, 56, 88);
+  hashOf('record', copy).copy(copy, 56);
+  writeFileSync(file, bytes);
 }
 
 /** A record behind the log's end that was half written. */
@@ -202,6 +248,46 @@ describe('an examination of a store', () => {
     }
   });
 
+  it.each([1, 2, 3, 6, 7])(
+    'takes a crash between the copies of generation %i of the superblock for harmless',
+    async (generation) => {
+      const path = join(directory, `between-${generation}`);
+      await crashBetweenCopies(path, generation);
+      const number = generation % 2 === 0 ? 1 : 3;
+      const { findings, notes, ...examination } = await examine(path);
+      expect(findings).toEqual([]);
+      expect(notes).toEqual([expect.stringContaining(`copy ${number}`)]);
+      expect(examination).toMatchObject({ generation, unreadable: false });
+      // What was found before is the other pair's, and still there when it is written.
+      const store = await openOnHost(path);
+      expect(await examineCopy(path)).toEqual([[], notes]);
+      await store.checkpoint();
+      expect(await examineCopy(path)).toEqual([[], []]);
+      await store.close();
+    },
+  );
+
+  it('does not take copies of the superblock that differ in another way for harmless', async () => {
+    const generation = Number(readFileSync(join(CLOSED, 'superblock')).readBigUInt64LE(24));
+    const changes: [number, (copy: Buffer) => void][] = [
+      [0, (copy) => copy.writeBigUInt64LE(BigInt(generation - 2), 24)],
+      [1, (copy) => copy.writeBigUInt64LE(BigInt(generation - 4), 24)],
+      [1, (copy) => copy.fill(7, 8, 24)],
+      [1, (copy) => copy.writeUInt32LE(copy.readUInt32LE(40) + 1, 40)],
+      [1, (copy) => copy.writeUInt32LE(copy.readUInt32LE(44) + 4096, 44)],
+    ];
+    for (const [index, [number, change]] of changes.entries()) {
+      const path = join(directory, `differing-${index}`);
+      cpSync(CLOSED, path, { recursive: true });
+      changeCopy(path, number, change);
+      const { findings, notes } = await examine(path);
+      expect(notes).toEqual([]);
+      expect(findings).toContainEqual(
+        expect.objectContaining({ message: 'copies 0 and 1 differ' }),
+      );
+    }
+  });
+
   it('finds a flipped bit in a catalog, and goes on with the one before', async () => {
     const path = CLOSED;
     const last = newest(recordsOfType(path, 4));
@@ -331,16 +417,12 @@ describe('an examination of a store', () => {
     const path = join(directory, 'version-1');
     cpSync(CLOSED, path, { recursive: true });
     const file = join(path, 'superblock');
-    const bytes = readFileSync(file);
-    for (const copy of [0, 1, 2, 3].map((index) =>
-      bytes.subarray(index * 4096).subarray(0, 4096),
-    )) {
-      expect(copy.readUInt32LE(4)).toBe(2);
-      copy.writeUInt32LE(1, 4);
-      copy.fill(0, 56, 88);
-      hashOf('record', copy).copy(copy, 56);
+    for (const number of [0, 1, 2, 3]) {
+      changeCopy(path, number, (copy) => {
+        expect(copy.readUInt32LE(4)).toBe(2);
+        copy.writeUInt32LE(1, 4);
+      });
     }
-    writeFileSync(file, bytes);
     expect((await examine(path)).findings).toEqual([]);
     const store = await openOnHost(path);
     expect(store.snapshots.map(({ name }) => name)).toEqual(['before']);

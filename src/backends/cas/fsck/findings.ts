@@ -23,6 +23,8 @@ interface FindingDetails {
 }
 
 export class Findings {
+  /** What a crash may leave and is harmless, for people. */
+  readonly notes: string[] = [];
   readonly #list: (Finding & { readonly lost: LostBlocks[] })[] = [];
   readonly #byHash = new Map<string, LostBlocks[]>();
   /** No catalog can be read: everything is out of reach. */

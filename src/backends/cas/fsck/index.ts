@@ -15,6 +15,8 @@ export type { Finding, LostBlocks } from './findings.ts';
 
 export interface Examination {
   readonly findings: readonly Finding[];
+  /** What a crash may leave and is harmless, for people. */
+  readonly notes: readonly string[];
   /** No catalog can be read, so volumes and snapshots are out of reach. */
   readonly unreadable: boolean;
   readonly generation: number;
@@ -69,6 +71,7 @@ async function examineFiles(
   }
   return {
     findings: findings.list,
+    notes: findings.notes,
     unreadable: findings.unreadable,
     generation: current?.superblock.generation ?? 0,
     segments: catalog?.segments.length ?? 0,

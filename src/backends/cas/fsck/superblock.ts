@@ -1,4 +1,5 @@
 /** Examines the superblock and the catalogs that it names. */
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { RecordType, SUPERBLOCK_VERSIONS } from '../format.ts';
 import type { Findings } from './findings.ts';
@@ -95,6 +96,10 @@ async function readCopies(
     }
     copies.push(undefined);
     if (isUnused(bytes, number)) continue;
+    if (isUnwritten(bytes, number, copies[number - 1])) {
+      noteCrash(number, findings);
+      continue;
+    }
     const problem = typeof copy === 'string' ? copy : `is of generation ${copy.generation}`;
     findings.add('superblock', `copy ${number} ${problem}`);
   }
@@ -109,6 +114,20 @@ function isUnused(bytes: Buffer, number: number): boolean {
   return bytes.subarray(0, 2 * COPY_SIZE).every((byte) => byte === 0);
 }
 
+/** The first generation of a pair has no former one below its second copy. */
+function isUnwritten(bytes: Buffer, number: number, first: SuperblockCopy | undefined): boolean {
+  if (number % 2 === 0 || first === undefined || first.generation > 2) return false;
+  const copy = bytes.subarray(number * COPY_SIZE, (number + 1) * COPY_SIZE);
+  return copy.every((byte) => byte === 0);
+}
+
+/** Copies are written one after the other, each of a pair durable before the next. */
+function noteCrash(number: number, findings: Findings): void {
+  findings.notes.push(
+    `a crash came before copy ${number} of the superblock was written: copy ${number - 1} counts`,
+  );
+}
+
 function comparePair(
   first: SuperblockCopy | undefined,
   second: SuperblockCopy | undefined,
@@ -116,7 +135,11 @@ function comparePair(
   findings: Findings,
 ): void {
   if (first === undefined || second === undefined) return;
-  if (first.generation === second.generation && first.store.equals(second.store)) return;
+  if (isDeepStrictEqual(first, second)) return;
+  if (first.generation === second.generation + 2 && first.store.equals(second.store)) {
+    noteCrash(number + 1, findings);
+    return;
+  }
   findings.add('superblock', `copies ${number} and ${number + 1} differ`);
 }
 

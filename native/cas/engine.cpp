@@ -116,8 +116,8 @@ size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, 
   RecordHeader* header = HeaderOf(record);
   Entry* entries = EntriesOf(record);
   FillEntries(slab, rows, count, entries);
-  // Entries whose frame an earlier entry of this record holds: -1 for none.
-  int32_t twin[kEntriesMax];
+  // Which entry of this record holds the frame of an entry, itself or an earlier one: -1 for none.
+  int32_t holder[kEntriesMax];
   {
     std::unique_lock lock(mutex_);
     EntryReader::Miss miss;
@@ -130,7 +130,7 @@ size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, 
     }
     entries_.Remember(header->segment, header->offset, record);
     for (size_t i = 0; i < count; i++) {
-      twin[i] = -1;
+      holder[i] = -1;
       if (!HasFrame(entries[i].kind)) continue;
       const uint64_t fingerprint = Fingerprint(entries[i].hash);
       bool is_duplicate = FindDuplicate(entries[i].hash, &found, &miss);
@@ -139,12 +139,13 @@ size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, 
       }
       if (!is_duplicate) {
         Remember(fingerprint, AddressOf(*header, i));
+        holder[i] = static_cast<int32_t>(i);
         continue;
       }
       EntryAddress* address = index_.Find(fingerprint);
       address->marked = marking_ ? 1 : 0;
       if (address->segment == header->segment && address->record == header->offset) {
-        twin[i] = address->index;
+        holder[i] = address->index;
       }
       entries[i].kind = EntryKind::kDuplicate;
       entries[i].segment = found.segment;
@@ -152,29 +153,38 @@ size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, 
     }
     EnforceLimit(header->segment);
   }
-  const size_t base = size_t{header->offset} * kRecordAlignment;
+  FinishRecord(record, count, LayOut(slab, rows, holder, count, compress, record));
+  return header->length;
+}
+
+size_t Engine::LayOut(const uint8_t* slab, const IngestRow* rows, const int32_t* holder,
+                      size_t count, bool compress, uint8_t* record) {
+  const RecordHeader& header = *HeaderOf(record);
+  Entry* entries = EntriesOf(record);
+  const size_t base = size_t{header.offset} * kRecordAlignment;
   size_t used = sizeof(RecordHeader) + count * sizeof(Entry);
+  uint32_t places[kEntriesMax];
   for (size_t i = 0; i < count; i++) {
-    Entry& entry = entries[i];
-    if (twin[i] >= 0) {
-      entry.segment = entries[twin[i]].segment;
-      entry.place = entries[twin[i]].place;
-    }
-    if (!HasFrame(entry.kind)) continue;
+    if (!HasFrame(entries[i].kind)) continue;
     const uint8_t* raw = slab + rows[i].memory;
-    size_t stored = RawSize(entry.kind);
+    size_t stored = RawSize(entries[i].kind);
     if (compress) {
-      CompressionGate* gate = entry.kind == EntryKind::kNode ? &node_gate_ : &block_gate_;
-      stored = EncodeFrame(raw, RawSize(entry.kind), record + used, gate);
+      CompressionGate* gate = entries[i].kind == EntryKind::kNode ? &node_gate_ : &block_gate_;
+      stored = EncodeFrame(raw, stored, record + used, gate);
     } else {
       std::memcpy(record + used, raw, stored);
     }
-    entry.segment = header->segment;
-    entry.place = PackPlace(base + used, stored);
+    places[i] = PackPlace(base + used, stored);
     used += stored;
   }
-  FinishRecord(record, count, used);
-  return header->length;
+  // Who looks for the same content reads these entries already.
+  std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < count; i++) {
+    if (holder[i] < 0) continue;
+    entries[i].segment = header.segment;
+    entries[i].place = places[holder[i]];
+  }
+  return used;
 }
 
 void Engine::Written(const uint8_t* record) {
@@ -273,6 +283,8 @@ bool Engine::LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* locat
   } while (error == EAGAIN && Fetch(miss, lock));
   if (error != 0) return false;
   if (!HasFrame(entry.kind) || !SameHash(entry.hash, hash)) return false;
+  // Its record is being made: where the frame will be is not known yet.
+  if (entry.segment == 0) return false;
   *location = {entry.segment, entry.place};
   return true;
 }

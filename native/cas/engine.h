@@ -1,8 +1,9 @@
 // The engine of the content-addressed store: hashes, deduplicates, compresses and lays out log
 // records; reads and verifies frames. Plain C++: no N-API, no libuv.
 //
-// Threading: every function may be called from any thread. `mutex_` guards the index and the
-// entry reader; hashing, compression and file reads of frames happen outside of it.
+// Threading: every function may be called from any thread. `mutex_` guards the index, the entry
+// reader and so the entries of pending records; hashing, compression and file reads of frames happen
+// outside of it.
 //
 // Invariant: an index entry points to an entry that is in a pending record or in an attached
 // segment, or the segment is gone and the entry is ignored.
@@ -101,6 +102,10 @@ class Engine {
 
  private:
   bool FindDuplicate(const uint8_t* hash, Entry* entry, EntryReader::Miss* miss);
+  // Writes the frames of a record, and into its entries where they are: `holder` tells which entry
+  // has the frame of each, -1 for none of them. Returns the bytes used.
+  size_t LayOut(const uint8_t* slab, const IngestRow* rows, const int32_t* holder, size_t count,
+                bool compress, uint8_t* record);
   bool Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* lock);
   bool LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* location,
               std::unique_lock<std::mutex>* lock);

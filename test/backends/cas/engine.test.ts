@@ -129,6 +129,28 @@ describe('the engine of the content-addressed store', () => {
     }
   });
 
+  it('does not tell where a frame is before its record is made', async () => {
+    const count = 256;
+    const slab = Buffer.concat(Array.from({ length: count }, (_, i) => blockOf(i + 1)));
+    const hashes = new Uint32Array(count * 8);
+    const record = Buffer.alloc(recordSizeMax(count, BLOCK_SIZE));
+    const places: Uint32Array[] = [];
+    for (let segment = 1; segment <= 20; segment++) {
+      const engine = new native.CasEngine(NEVER_FULL);
+      engine.hash(0, slab, count, new Uint8Array(hashes.buffer));
+      header(record, segment, 0);
+      const ingested = engine.ingest(slab, rowsOf(count), count, record, true);
+      // The last one is in the index for a while before its frame is made.
+      const looks = Array.from({ length: 4 * count }, async () => {
+        const place = new Uint32Array(2);
+        if ((await engine.locate(hashes, (count - 1) * 8, place)) === 1) places.push(place);
+      });
+      await Promise.all([ingested, ...looks]);
+    }
+    expect(places.length).toBeGreaterThan(0);
+    expect(places.filter(([segment]) => segment === 0)).toEqual([]);
+  });
+
   it('keeps the index within 20 bytes an entry and within its limit', () => {
     const count = 256;
     const slab = Buffer.alloc(count * BLOCK_SIZE);

@@ -15,13 +15,16 @@ const RECORD_BLOCKS_MAX = 256;
 const LITTLE_BYTES = 128 << 10;
 const WRITTEN_BYTES = 16 << 20;
 
-/** @returns how long all requests in flight take together, in microseconds; undefined for reads */
+/**
+ * @returns how long all requests in flight take together, in microseconds; undefined for reads, and
+ * where no request waits for the disk
+ */
 export async function logAlone(
   path: string,
   load: StoreLoad,
   seconds: number,
 ): Promise<number | undefined> {
-  if (load.op === 'read' || load.content === 'compressible') return undefined;
+  if (!load.durable) return undefined;
   const blocks = (load.depth * load.requestBytes) / BLOCK;
   const recordBlocks = Math.min(blocks, RECORD_BLOCKS_MAX);
   const stored = load.content === 'duplicate' ? 0 : BLOCK;
@@ -44,7 +47,7 @@ export async function logAlone(
       for (const end = at + groupBytes; at < end; ) {
         at += writeSync(file, record, 0, record.length, at);
       }
-      if (load.durable) fdatasyncSync(file);
+      fdatasyncSync(file);
     }
     return ((performance.now() - startMs) * 1000) / groupCount;
   } finally {

@@ -52,15 +52,12 @@ export class Batch {
     return this.#trimSerial;
   }
 
-  /** Fills the rows with the head of a queue. @returns how many items it took */
-  gather(queue: readonly number[], countMax: number): number {
+  /** Fills the rows with items of the queue. */
+  gather(items: readonly number[]): void {
     const cache = this.#cache;
-    const max = Math.min(this.#slots.length, countMax);
     this.slotCount = 0;
     let count = 0;
-    let taken = 0;
-    for (; taken < queue.length && taken < max; taken++) {
-      const item = queue[taken] as number;
+    for (const item of items) {
       const row = count * ROW_LENGTH;
       if (item < 0) {
         const trim = this.#trims.get(item) as Trim;
@@ -76,7 +73,6 @@ export class Batch {
       this.#slots[count++] = item;
     }
     this.#count = count;
-    return taken;
   }
 
   #setRow(

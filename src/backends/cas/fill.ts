@@ -13,12 +13,11 @@ export interface FillParts {
 
 const SCRATCH = new Uint8Array(BLOCK_SIZE);
 
-/** Fills what takes no waiting of the first `max` items of a queue. @returns slots that need some */
-export function fillNow(parts: FillParts, queue: readonly number[], max: number): number[] {
+/** Fills what takes no waiting of some items of the queue. @returns slots that need some */
+export function fillNow(parts: FillParts, items: readonly number[]): number[] {
   const { cache } = parts;
   const cold: number[] = [];
-  for (let i = 0; i < queue.length && i < max; i++) {
-    const slot = queue[i] as number;
+  for (const slot of items) {
     if (slot < 0 || cache.state[slot] !== SlotState.dirty) continue;
     const partial = cache.mask[slot] !== MASK_FULL;
     const volume = cache.owner[slot] as Volume;

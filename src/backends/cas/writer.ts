@@ -31,17 +31,20 @@ import {
   recordSizeMax,
   writeInlineData,
 } from './format.ts';
+import { ItemQueue } from './item-queue.ts';
 import { LogWriter } from './log-writer.ts';
 import { newPatience } from './patience.ts';
 import type { BlockReader } from './reader.ts';
 import { noSpace, type Segments } from './segments.ts';
 import type { RecordStream } from './stream.ts';
 
+/** Up to here handing a batch to another thread takes longer than doing it. */
+const INLINE_MAX = 8;
 /**
- * Up to here handing a batch to another thread, and the result back, takes about as long as doing
- * it, 0.25 ms at most.
+ * The same where somebody waits, counting the time until that thread and this one wake up; it takes
+ * 0.25 ms. Otherwise this thread has more to do than that one.
  */
-const INLINE_MAX = 64;
+const AWAITED_INLINE_MAX = 64;
 /** While a record is being written, so many blocks are worth a batch before anybody asks for it. */
 const EAGER_COUNT = 64;
 /** What one dirty block, or a trim, may take of the log at most: a record of its own. */
@@ -81,8 +84,7 @@ export class Writer {
   readonly #parts: WriterParts;
   readonly #batch: Batch;
   readonly #patiently = newPatience(() => this.failed);
-  /** Slots, and trims as negative numbers, in the order in which they were queued. */
-  #queue: number[] = [];
+  readonly #queue = new ItemQueue();
   #queuedCount = 0;
   #takenCount = 0;
   /** Of what was queued, how much is in records or needs none. */
@@ -245,7 +247,7 @@ export class Writer {
   /** When nothing is being written a flush may follow at once: it should find everything here. */
   get #isWorthwhile(): boolean {
     if (this.#demand > this.#ingestedCount) return true;
-    return this.#queue.length >= (this.log.isBusy ? EAGER_COUNT : this.#parts.batchBlocks);
+    return this.#queue.count >= (this.log.isBusy ? EAGER_COUNT : this.#parts.batchBlocks);
   }
 
   async #run(): Promise<void> {
@@ -267,26 +269,28 @@ export class Writer {
   }
 
   async #ingestBatch(): Promise<void> {
-    const { batchBlocks } = this.#parts;
     const batch = this.#batch;
     const buffer = this.log.takeBuffer() ?? (await this.log.nextBuffer());
     if (this.#countMax === 0) {
       await this.#logNote(this.#notes.shift() as Note, buffer);
       return;
     }
+    let next: number[];
     for (;;) {
-      const cold = fillNow(this.#parts, this.#queue, batchBlocks);
+      next = this.#queue.first(this.#countMax);
+      const cold = fillNow(this.#parts, next);
       if (cold.length > 0) {
         await Promise.all(cold.map((slot) => fill(this.#parts, slot, this.#patiently)));
-      } else if (!this.#fitsNext) {
+      } else if (!this.#fits(next)) {
         await this.#advance();
       } else {
         break;
       }
     }
-    const taken = batch.gather(this.#queue, this.#countMax);
+    batch.gather(next);
     const { slotCount } = batch;
-    this.#queue = this.#queue.slice(taken);
+    const taken = next.length;
+    this.#queue.removeFirst(taken);
     this.#takenCount += taken;
     let mapped: Promise<void> | undefined;
     if (batch.count === 0) {
@@ -313,9 +317,8 @@ export class Writer {
     return note === undefined ? batchBlocks : Math.min(batchBlocks, note.ticket - this.#takenCount);
   }
 
-  /** Does the log's segment have room for the next batch? */
-  get #fitsNext(): boolean {
-    const next = this.#queue.slice(0, this.#countMax);
+  /** Does the log's segment have room for this batch? */
+  #fits(next: readonly number[]): boolean {
     const blockCount = next.filter((item) => item >= 0).length;
     const sizeMax = RECORD_HEADER_SIZE + next.length * ENTRY_SIZE + blockCount * BLOCK_SIZE;
     return this.#parts.log.fits(alignUp(sizeMax, RECORD_ALIGNMENT));
@@ -345,7 +348,8 @@ export class Writer {
     const { engine, cache, log, compress } = this.#parts;
     const { rows, count } = this.#batch;
     log.prepare(record);
-    if (count <= INLINE_MAX) {
+    const isAwaited = this.#demand > this.#ingestedCount;
+    if (count <= (isAwaited ? AWAITED_INLINE_MAX : INLINE_MAX)) {
       const length = engine.ingestNow(cache.slab, rows, count, record, compress);
       if (length !== 0) return length;
     }

@@ -1,6 +1,6 @@
 /**
- * The floor of a log on this disk: the writes and syncs that a load's records need, from one thread
- * that does nothing else. No store that keeps a log gets below, whatever it does with the blocks.
+ * What a log takes of this disk: a load's records written and synced, in the same order and to room
+ * of the same kind as a growing store has, from one thread that does nothing else.
  */
 import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs';
 import { rm } from 'node:fs/promises';

@@ -289,6 +289,17 @@ bool Engine::LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* locat
   return true;
 }
 
+bool Engine::ReadAnywhere(EntryKind kind, const uint8_t* hash, uint8_t* raw) {
+  for (DedupIndex* index : {&index_, &others_}) {
+    FrameLocation location;
+    std::unique_lock lock(mutex_);
+    const bool is_found = LookUp(index, hash, &location, &lock);
+    lock.unlock();
+    if (is_found && Read(location, kind, hash, raw, true) == ReadResult::kOk) return true;
+  }
+  return false;
+}
+
 void Engine::Distrust(FrameLocation location) {
   std::lock_guard lock(mutex_);
   damaged_.insert(KeyOf(location.segment, location.place));
@@ -362,10 +373,8 @@ size_t Engine::Move(const uint8_t* source, size_t available, const uint8_t* chos
     if (IsIntact(source, entry)) {
       std::memcpy(target + used, source + FrameStart(*from, entry), stored);
     } else {
-      FrameLocation other;
       uint8_t raw[kNodeSize];
-      if (!Locate(entry.hash, &other)) return 0;
-      if (Read(other, entry.kind, entry.hash, raw, true) != ReadResult::kOk) return 0;
+      if (!ReadAnywhere(entry.kind, entry.hash, raw)) return 0;
       CompressionGate gate;
       const size_t encoded = EncodeFrame(raw, RawSize(entry.kind), target + used, &gate);
       // The caller has room for a record as long as this one.

@@ -83,7 +83,7 @@ class Engine {
   void AddToIndex(const uint8_t* record, bool rebuilt);
 
   // Copies the chosen frames of the record `source`, of which `available` bytes are there, into the
-  // new record `target` after verifying them; in place of a damaged one what the index leads to.
+  // new record `target` after verifying them; in place of a damaged one what the indexes lead to.
   // Returns its length, at most that of `source`; 0 when that is damaged, too. May block.
   size_t Move(const uint8_t* source, size_t available, const uint8_t* chosen, uint8_t* target);
 
@@ -107,6 +107,8 @@ class Engine {
   size_t LayOut(const uint8_t* slab, const IngestRow* rows, const int32_t* holder, size_t count,
                 bool compress, uint8_t* record);
   bool Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* lock);
+  // Reads what has this hash from the first place that the indexes lead to where it is intact.
+  bool ReadAnywhere(EntryKind kind, const uint8_t* hash, uint8_t* raw);
   bool LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* location,
               std::unique_lock<std::mutex>* lock);
   void Remember(uint64_t fingerprint, EntryAddress address);

@@ -6,8 +6,8 @@
  * - free: nobody's.
  * - clean: the same as what the volume's map points to, which can be read; may be evicted.
  * - dirty: newer than the map; waits in the writer's queue. Sectors not in `mask` are unknown.
- * - sealed: handed to the engine; must not be changed until it is logged.
- * - writing: logged and in the map, but its record is not in its segment yet.
+ * - sealed: handed to the engine; must not be changed until it is in the map.
+ * - writing: in the map, but its record may not be in its segment yet.
  * - loading: reserved for a read under way.
  *
  * An orphan is a sealed or writing slot that was overwritten or trimmed meanwhile: its volume does

@@ -117,7 +117,7 @@ export class LogWriter {
    * @param ingestedCount items that are in records now
    * @returns when the maps are done; rejects if they cannot be
    */
-  async write(
+  write(
     buffer: Uint8Array,
     length: number,
     slots: Int32Array,
@@ -129,7 +129,7 @@ export class LogWriter {
     this.#pending.push(record);
     this.ingested(ingestedCount);
     record.mapped = pointMaps();
-    await record.mapped;
+    return record.mapped;
   }
 
   /** @param ticket items queued so far, of which `ingestedCount` are in records */
@@ -206,16 +206,17 @@ export class LogWriter {
           await log.sync();
         } else {
           const sync = this.#pending.length === 1 && this.#mustSync();
-          const { buffer, length, offset, segment } = record;
+          const { buffer, length, offset, segment, sequence } = record;
+          const start = { segment: segment.number, offset, sequence };
           const aheadBytes = sync ? this.#prepareAhead(record) : 0;
           await segment.file.write(buffer, length + aheadBytes, offset, sync);
+          // Who needs no more than what was before it does not wait for its maps.
+          if (sync) log.confirm(start);
+          this.#finishFlushes();
           await record.mapped;
           this.#pending.shift();
           this.#written(record);
-          if (sync) {
-            const end = { segment: segment.number, offset: offset + length };
-            log.confirm({ ...end, sequence: record.sequence + 1 });
-          }
+          if (sync) log.confirm({ ...start, offset: offset + length, sequence: sequence + 1 });
         }
         this.#finishFlushes();
       }

@@ -13,7 +13,7 @@ import type { RecordStream } from './stream.ts';
 import { REFERENCE_WORDS, type TreeNode } from './tree.ts';
 
 const ROW_LENGTH = 6;
-/** Up to here handing a batch to another thread takes longer than doing it. */
+/** Up to here handing a batch to another thread takes longer than doing it. No client waits. */
 const INLINE_MAX = 8;
 
 export class NodeWriter {

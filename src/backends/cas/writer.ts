@@ -304,9 +304,10 @@ export class Writer {
       mapped = this.log.write(buffer, length, batch.items(), this.#takenCount, pointMaps);
       this.#parts.onRecord(length);
     }
-    this.#reservedBytes -= slotCount * BLOCK_BYTES_MAX + (taken - slotCount) * TRIM_BYTES_MAX;
     this.#ingestedCount = this.#takenCount;
     await mapped;
+    // Only now: while something is reserved nobody takes the room that there is for the last.
+    this.#reservedBytes -= slotCount * BLOCK_BYTES_MAX + (taken - slotCount) * TRIM_BYTES_MAX;
     this.#mappedCount = this.#takenCount;
   }
 

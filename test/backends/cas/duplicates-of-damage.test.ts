@@ -157,6 +157,23 @@ describe('a block that is damaged', () => {
     await store.close();
   });
 
+  it.each([
+    ['older', 0],
+    ['newer', 1],
+  ])('keeps no segment when the %s of its copies is damaged and unread', async (_, which) => {
+    const files = await storeTwice(8, false);
+    damage(files, 8, placesOf(files, 8).slice(which, which + 1));
+    const { store } = await openDamaged(files);
+    const former = [...store.segments.table.values()].filter(({ stream }) => stream === 'data');
+    await clientOf(await store.openVolume('disk', SIZE)).write(BLOCK_SIZE, blocksOf(3000, 20, 2));
+    await store.checkpoint();
+    await collect(store, { liveMax: 1 });
+    expect(former.filter(({ number }) => store.segments.table.has(number))).toEqual([]);
+    const blocks = await readBlocks(store, BLOCKS + 1);
+    expect([blocks[0], blocks[BLOCKS]]).toEqual([blockOf(8), blockOf(8)]);
+    await store.close();
+  });
+
   it('is read from where it was stored anew, and is a duplicate of that, after a crash', async () => {
     const files = new SimFs();
     const written = await openTiny(files);

@@ -124,7 +124,7 @@ function isUnwritten(bytes: Buffer, number: number, first: SuperblockCopy | unde
 /** Copies are written one after the other, each of a pair durable before the next. */
 function noteCrash(number: number, findings: Findings): void {
   findings.notes.push(
-    `a crash came before copy ${number} of the superblock was written: copy ${number - 1} counts`,
+    `a crash came before copy ${number} of the superblock was written, which is harmless`,
   );
 }
 

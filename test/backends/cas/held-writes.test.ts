@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import type { Volume } from '../../../src/backends/cas/volume.ts';
 import { SimFs } from './sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
 
@@ -72,4 +73,26 @@ describe('a write that waits for room', () => {
     expect(refused).toBeLessThan(AT_ONCE);
     await abandon(store);
   });
+});
+
+it('room is reserved until the maps say what it was reserved for', async () => {
+  const store = await openTiny(new SimFs());
+  const client = clientOf(await store.openVolume('disk', BLOCKS * BLOCK_SIZE));
+  await client.write(0, blocksOf(2, 4, 2));
+  await client.flush();
+  const { tree } = store.findVolume('disk') as Volume;
+  let clear = (): void => {};
+  const cleared = new Promise<void>((resolve) => {
+    clear = resolve;
+  });
+  vi.spyOn(tree, 'clear').mockReturnValue(cleared);
+  const trimmed = client.trim(0, 2 * BLOCK_SIZE);
+  await expect.poll(() => tree.clear).toHaveBeenCalled();
+  // Whoever finds no room now waits, as it may turn out that there is some.
+  expect(store.writer.reservedBytes).toBeGreaterThan(0);
+  clear();
+  await trimmed;
+  await client.flush();
+  expect(store.writer.reservedBytes).toBe(0);
+  await abandon(store);
 });

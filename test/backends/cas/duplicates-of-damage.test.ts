@@ -79,6 +79,16 @@ async function openDamaged(files: SimFs, options: Partial<StoreOptions> = {}) {
   return { store, failures, client: clientOf(await store.openVolume('disk', SIZE)) };
 }
 
+/** Opens a store of so many blocks, with seeds from 2 on, of which that at `lba` is damaged. */
+async function openWithDamage(lba: number, count: number, options: Partial<StoreOptions> = {}) {
+  const files = new SimFs();
+  const written = await openTiny(files, options);
+  await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, count, 2));
+  await written.close();
+  damage(files, 2 + 2 * lba);
+  return { files, ...(await openDamaged(files, options)) };
+}
+
 /** Writes so much else that an index drops what it may, and nothing stays in memory. */
 async function writeMuch(client: DeviceClient): Promise<void> {
   for (let round = 1; round <= 8; round++) {
@@ -175,13 +185,8 @@ describe('a block that is damaged', () => {
   });
 
   it('is read from where it was stored anew, and is a duplicate of that, after a crash', async () => {
-    const files = new SimFs();
-    const written = await openTiny(files);
-    await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, BLOCKS, 2));
-    await written.close();
-    damage(files, 30);
     const lba = 14;
-    const { store, client } = await openDamaged(files);
+    const { files, store, client } = await openWithDamage(lba, BLOCKS);
     await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
     await client.write(BLOCKS * BLOCK_SIZE, blockOf(30));
     await client.flush();
@@ -200,13 +205,8 @@ describe('a block that is damaged', () => {
 
   it('is stored anew when it is written again, once it is known to be', async () => {
     for (const find of ['read', 'scrub'] as const) {
-      const files = new SimFs();
-      const written = await openTiny(files);
-      await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, BLOCKS, 2));
-      await written.close();
-      damage(files, 30);
-      const { store, client } = await openDamaged(files);
       const lba = 14;
+      const { files, store, client } = await openWithDamage(lba, BLOCKS);
       if (find === 'read')
         await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
       else expect((await scrub(store)).affected).toEqual([{ name: 'disk', lba, count: 1 }]);
@@ -221,13 +221,8 @@ describe('a block that is damaged', () => {
 
   it('is read from where it was stored anew, however much the index forgets since', async () => {
     const options = { indexBytesMax: 48 << 10, checkpointBytes: 1 << 30 };
-    const files = new SimFs();
-    const written = await openTiny(files, options);
-    await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, 8, 2));
-    await written.close();
-    damage(files, 8);
-    const { store, client } = await openDamaged(files, options);
     const lba = 3;
+    const { store, client } = await openWithDamage(lba, 8, options);
     await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
     await client.write(BLOCKS * BLOCK_SIZE, blockOf(8));
     await writeMuch(client);
@@ -244,14 +239,9 @@ describe('a block that is damaged', () => {
     'is found where it was stored anew in %s when a collection has freed it %s, also after a start',
     async (where, _, staying) => {
       const options = { indexBytesMax: 48 << 10, checkpointBytes: 1 << 30 };
-      const files = new SimFs();
-      const written = await openTiny(files, options);
-      await clientOf(await written.openVolume('disk', SIZE)).write(0, blocksOf(2, 8, 2));
-      await written.close();
-      damage(files, 8);
-      const { store, client } = await openDamaged(files, options);
-      const former = [...store.segments.table.values()].filter(({ stream }) => stream === 'data');
       const lba = 3;
+      const { files, store, client } = await openWithDamage(lba, 8, options);
+      const former = [...store.segments.table.values()].filter(({ stream }) => stream === 'data');
       await expect(client.read(lba * BLOCK_SIZE, BLOCK_SIZE)).rejects.toThrow();
       const again = () => client.write(BLOCKS * BLOCK_SIZE, blockOf(8));
       if (where === 'the same segment') await again();

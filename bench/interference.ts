@@ -3,8 +3,11 @@
  * else going on, and during each kind of work, in turn. The work goes as fast as a server lets it.
  */
 import { join } from 'node:path';
-import { type CasStore, openCasStore } from '../src/backends/cas/index.ts';
-import { BYTES_PER_SECOND_MAX } from '../src/stores/served-stores.ts';
+import {
+  BACKGROUND_BYTES_PER_SECOND,
+  type CasStore,
+  openCasStore,
+} from '../src/backends/cas/index.ts';
 import { StoreActions } from '../src/stores/store-actions.ts';
 import { ScratchDirectory } from './scratch.ts';
 import { median } from './statistics.ts';
@@ -41,7 +44,7 @@ const WORKS: readonly Work[] = [
   {
     name: 'checkpoint',
     rangeBytes: VOLUME_BYTES,
-    run: (_, store) => store.checkpoint(),
+    run: (_, store, signal) => store.checkpoint(() => signal.aborted),
   },
   {
     name: 'scrub',
@@ -62,7 +65,7 @@ export async function benchInterference(
   await using scratch = await ScratchDirectory.create(disk);
   using runner = new LoadRunner();
   const store = await openCasStore(join(scratch.path, 'store'));
-  const actions = new StoreActions(store, { bytesPerSecondMax: BYTES_PER_SECOND_MAX });
+  const actions = new StoreActions(store, { bytesPerSecondMax: BACKGROUND_BYTES_PER_SECOND });
   const device = runner.layersOver(await store.openVolume('disk', VOLUME_BYTES), true);
   await runner.fill(device, FILLED_BYTES);
   console.log(

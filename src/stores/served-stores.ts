@@ -4,7 +4,12 @@
  * room for clients.
  */
 import type { Logger } from 'pino';
-import { type CasStore, openStorePaths, withOpenStore } from '../backends/cas/index.ts';
+import {
+  BACKGROUND_BYTES_PER_SECOND,
+  type CasStore,
+  openStorePaths,
+  withOpenStore,
+} from '../backends/cas/index.ts';
 import { StartupError } from '../core/startup-error.ts';
 import type { TargetStatus } from '../status.ts';
 import type {
@@ -23,8 +28,6 @@ import { JobBoard } from './job-board.ts';
 import { measureFree, RoomKeeper } from './room-keeper.ts';
 import { StoreActions } from './store-actions.ts';
 
-/** For jobs that are not told how fast to go. */
-export const BYTES_PER_SECOND_MAX = 64 << 20;
 const EXTENTS_MAX = 1 << 16;
 /** A target that was read or written in this time counts as used. */
 const USED_MS = 60_000;
@@ -209,7 +212,7 @@ export class ServedStore {
 
   async #runJob(store: CasStore, request: JobRequest, watch: JobWatch) {
     const options = {
-      bytesPerSecondMax: BYTES_PER_SECOND_MAX,
+      bytesPerSecondMax: BACKGROUND_BYTES_PER_SECOND,
       isUrgent: () => this.room.isUrgent,
       extentsMax: EXTENTS_MAX,
     };

@@ -129,7 +129,7 @@ export class StoreActions implements StoreOperations {
       );
     }
     return whileNothingIsFreed(store, async () => {
-      await store.checkpoint();
+      await store.checkpoint(() => pace.isUrgent);
       const roots = [await findRoot(store, before), await findRoot(store, after)] as const;
       const found: JobResults['diff'] = [];
       for await (const { firstLba, count } of diffRoots(store.reader, ...roots)) {

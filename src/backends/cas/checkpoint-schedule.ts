@@ -12,15 +12,20 @@ export interface CheckpointScheduleOptions {
 
 export class CheckpointSchedule {
   readonly #options: CheckpointScheduleOptions;
-  readonly #checkpoint: () => Promise<void>;
+  readonly #checkpoint: (isUrgent: () => boolean) => Promise<void>;
   #logBytes = 0;
   #timer: NodeJS.Timeout | undefined;
   #isRunning = false;
+  /** Is the next one due while one is under way? */
+  #isLate = false;
   #isClosed = false;
   /** The checkpoint under way, or the last one. */
   #running: Promise<void> = Promise.resolve();
 
-  constructor(options: CheckpointScheduleOptions, checkpoint: () => Promise<void>) {
+  constructor(
+    options: CheckpointScheduleOptions,
+    checkpoint: (isUrgent: () => boolean) => Promise<void>,
+  ) {
     this.#options = options;
     this.#checkpoint = checkpoint;
   }
@@ -56,18 +61,20 @@ export class CheckpointSchedule {
   /** Starts nothing more, and waits for what runs. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#isLate = true;
     clearTimeout(this.#timer);
     await this.#running;
   }
 
-  /** Makes one now, if none is under way. */
+  /** Makes one now; if one is under way it makes haste. */
   start(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (this.#isRunning || this.#isClosed) return;
+    this.#isLate = this.#isRunning || this.#isClosed;
+    if (this.#isLate) return;
     this.#isRunning = true;
     // Without room for nodes the log just grows; the next attempt may find some.
-    this.#running = this.#checkpoint()
+    this.#running = this.#checkpoint(() => this.#isLate)
       .catch((error: Error) => this.#options.onFailed(error))
       .finally(() => {
         this.#isRunning = false;

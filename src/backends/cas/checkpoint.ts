@@ -9,6 +9,7 @@ import { type Catalog, encodeCatalog, rootEntry, type SnapshotEntry } from './ca
 import type { StoreFile } from './file-layer.ts';
 import { FANOUT, RecordType, recordSizeMax } from './format.ts';
 import { NodeWriter } from './node-writer.ts';
+import { BACKGROUND_BYTES_PER_SECOND, Pace } from './pace.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { RecordStream, StreamPosition } from './stream.ts';
 import { type Superblock, writeSuperblock } from './superblock.ts';
@@ -50,10 +51,13 @@ export interface CheckpointParts {
 export class Checkpointer {
   readonly #parts: CheckpointParts;
   readonly #nodeWriter: NodeWriter;
+  readonly #pace = new Pace({ bytesPerSecondMax: BACKGROUND_BYTES_PER_SECOND });
   #superblock: Superblock;
   #logStart: StreamPosition;
   /** The last checkpoint that was asked for; none begins before the one before it has ended. */
   #last: Promise<void> = Promise.resolve();
+  /** How many wait for a checkpoint to end. */
+  #waiting = 0;
 
   /** @param logStart where replay would begin now */
   constructor(parts: CheckpointParts, superblock: Superblock, logStart: StreamPosition) {
@@ -79,27 +83,38 @@ export class Checkpointer {
    *
    * @param change what is to become true with it: changes volumes, snapshots or segments, at a
    * moment when maps and log agree and no earlier checkpoint is under way
+   * @param isUrgent asked again and again; while it is not, and nobody else waits for a checkpoint,
+   * clients are left their share of the disk
    * @throws what `change` throws: there is no checkpoint then
    */
-  run(change: () => void = () => {}): Promise<void> {
-    const run = this.#last.then(() => this.#run(change));
+  run(change = () => {}, isUrgent = () => true): Promise<void> {
+    const run = this.#last.then(() => this.#run(change, isUrgent));
     this.#last = run.catch(() => {});
-    return run;
+    return this.#whileWaiting(run);
   }
 
   /** Waits for what runs. */
-  async settled(): Promise<void> {
-    await this.#last;
+  settled(): Promise<void> {
+    return this.#whileWaiting(this.#last);
   }
 
-  async #run(change: () => void): Promise<void> {
+  async #whileWaiting(work: Promise<void>): Promise<void> {
+    this.#waiting++;
+    try {
+      await work;
+    } finally {
+      this.#waiting--;
+    }
+  }
+
+  async #run(change: () => void, isUrgent: () => boolean): Promise<void> {
     const { writer, volumes } = this.#parts;
     const frozen = await this.#freeze(change);
     await writer.flushed();
-    await this.#nodeWriter.write([
-      ...frozen.roots.values(),
-      ...frozen.snapshots.map(({ root }) => root),
-    ]);
+    const roots = [...frozen.roots.values(), ...frozen.snapshots.map(({ root }) => root)];
+    await this.#nodeWriter.write(roots, async (bytes) => {
+      if (!isUrgent() && this.#waiting === 1) await this.#pace.wait(bytes);
+    });
     for (const [volume, root] of frozen.roots) {
       if (root.reference !== undefined) volume.reference = root.reference;
     }
@@ -141,7 +156,6 @@ export class Checkpointer {
       (bytes) => engine.seal(bytes),
     );
     const { segment, offset } = await nodes.write(record, record.length, true);
-    nodes.confirm(nodes.position);
     const generation = this.#superblock.generation + 1;
     const next = { ...this.#superblock, generation, segment: segment.number, offset };
     await writeSuperblock(superblockFile, engine, { ...next, length: record.length });

@@ -22,13 +22,11 @@ import {
   recordSizeMax,
 } from './format.ts';
 import { Pace } from './pace.ts';
-import { recordsOf } from './records.ts';
+import { bytesRead, RecordMemory, recordsOf } from './records.ts';
 import { isNoSpace, type Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { storedRoots, walkTree } from './walk.ts';
 
-/** So much is moved between two syncs: a large one would hold up those of clients. */
-const UNSYNCED_BYTES_MAX = 4 << 20;
 /** What an index entry is made of, of a record. */
 const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
 /** Memory for what was moved and is not in the index yet: about a GiB of blocks. */
@@ -51,6 +49,8 @@ export interface CollectOptions {
   onProgress?(phase: 'examining' | 'moving', doneBytes: number, totalBytes: number): void;
 }
 
+type PacedOptions = CollectOptions & { readonly pace: Pace };
+
 export interface CollectReport {
   readonly examinedBytes: number;
   readonly liveBytes: number;
@@ -67,7 +67,8 @@ const running = new WeakMap<CasStore, Promise<unknown>>();
  * @throws the pace's reason, when it is cancelled; what was emptied by then is freed
  */
 export function collect(store: CasStore, options: CollectOptions = {}): Promise<CollectReport> {
-  return whileMarking(store, () => markAndSweep(store, options));
+  const { pace = new Pace() } = options;
+  return whileMarking(store, pace, () => markAndSweep(store, { ...options, pace }));
 }
 
 /** Does something while no collection runs: what stored roots reach stays where it can be read. */
@@ -84,12 +85,12 @@ export function whileNothingIsFreed<T>(store: CasStore, work: () => Promise<T>):
  * Does something with the engine's marks, beginning with none and from a checkpoint on. Waits
  * until nobody else does.
  */
-export function whileMarking<T>(store: CasStore, work: () => Promise<T>): Promise<T> {
+export function whileMarking<T>(store: CasStore, pace: Pace, work: () => Promise<T>): Promise<T> {
   return whileNothingIsFreed(store, async () => {
     await store.indexed;
     store.engine.markBegin();
     try {
-      await store.checkpoint();
+      await store.checkpoint(() => pace.isUrgent);
       return await work();
     } finally {
       store.engine.markEnd();
@@ -97,9 +98,9 @@ export function whileMarking<T>(store: CasStore, work: () => Promise<T>): Promis
   });
 }
 
-async function markAndSweep(store: CasStore, options: CollectOptions): Promise<CollectReport> {
+async function markAndSweep(store: CasStore, options: PacedOptions): Promise<CollectReport> {
   const { liveMax = LIVE_MAX, enoughBytes = Number.POSITIVE_INFINITY } = options;
-  const { pace = new Pace(), onProgress } = options;
+  const { pace, onProgress } = options;
   const settled = settledSegments(store);
   const totalBytes = settled.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
   await markRoots(store, pace);
@@ -112,7 +113,7 @@ async function markAndSweep(store: CasStore, options: CollectOptions): Promise<C
     report.liveBytes += liveBytes;
     if (liveBytes <= liveMax * segment.usedBytes) worthwhile.push({ segment, liveBytes });
   }
-  await sweep(store, chooseVictims(worthwhile, enoughBytes), { ...options, pace }, report);
+  await sweep(store, chooseVictims(worthwhile, enoughBytes), options, report);
   pace.throwIfCancelled();
   return report;
 }
@@ -123,7 +124,7 @@ type Report = { -readonly [Key in keyof CollectReport]: CollectReport[Key] };
 async function sweep(
   store: CasStore,
   victims: Victim[],
-  { pace, onProgress }: CollectOptions & { readonly pace: Pace },
+  { pace, onProgress }: PacedOptions,
   report: Report,
 ): Promise<void> {
   const movableBytes = victims.reduce((sum, { liveBytes }) => sum + liveBytes, 0);
@@ -131,9 +132,13 @@ async function sweep(
   let emptied: Segment[] = [];
   const giveBack = async () => {
     if (emptied.length === 0 && heads.length === 0) return;
-    await store.release(emptied, () => {
-      for (const head of heads.splice(0)) store.engine.addToIndex(head, false);
-    });
+    await store.release(
+      emptied,
+      () => pace.isUrgent,
+      () => {
+        for (const head of heads.splice(0)) store.engine.addToIndex(head, false);
+      },
+    );
     report.freedSegments += emptied.length;
     emptied = [];
   };
@@ -224,7 +229,7 @@ async function measure(store: CasStore, segment: Segment, pace: Pace): Promise<n
     // What cannot be read counts as live: the segment stays.
     if (typeof found === 'number') return segment.usedBytes;
     if (found.header.entryCount > 0) liveBytes += await store.engine.marked(found.bytes, flags);
-    await pace.spend(found.bytes.length);
+    await pace.spend(bytesRead(found));
   }
   return liveBytes;
 }
@@ -245,8 +250,8 @@ async function empty(
   const { engine, moved, reader, segments } = store;
   const flags = new Uint8Array(ENTRIES_MAX);
   const target = new Uint8Array(recordSizeMax(ENTRIES_MAX, NODE_SIZE));
+  const memory = new RecordMemory();
   const parts = { engine, store: store.storeId };
-  let unsyncedBytes = 0;
   for await (const found of recordsOf(parts, segment, segment.usedBytes, false)) {
     if (typeof found === 'number') return false;
     const { header, bytes } = found;
@@ -259,7 +264,7 @@ async function empty(
     }
     moved.prepare(target);
     const move = async () => {
-      const record = new Uint8Array(header.length);
+      const record = memory.take(header.length);
       await segment.file.read(record, header.offset);
       return engine.move(record, flags, target);
     };
@@ -268,11 +273,6 @@ async function empty(
     if (length === 0) return false;
     await moved.write(target, length);
     await onMoved(target, length);
-    unsyncedBytes += length;
-    if (unsyncedBytes >= UNSYNCED_BYTES_MAX) {
-      await moved.sync();
-      unsyncedBytes = 0;
-    }
     await pace.wait(header.length + length);
   }
   return true;

@@ -14,7 +14,7 @@ import { SUPERBLOCK_NAME } from './superblock.ts';
 export { type CollectReport, collect, whileNothingIsFreed } from './collect.ts';
 export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
 export { openCasStore } from './open.ts';
-export { Pace } from './pace.ts';
+export { BACKGROUND_BYTES_PER_SECOND, Pace } from './pace.ts';
 export { openBlobs } from './remote/open-blobs.ts';
 export { openOwnBlobs } from './remote/owner-file.ts';
 export { REMOTE_DEFAULTS } from './remote/remote-options.ts';

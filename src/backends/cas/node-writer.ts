@@ -34,11 +34,17 @@ export class NodeWriter {
     this.#record = new Uint8Array(recordSizeMax(batch, NODE_SIZE));
   }
 
-  /** Writes the dirty nodes of frozen trees. They are durable after the next sync of the stream. */
-  async write(roots: readonly TreeNode[]): Promise<void> {
+  /**
+   * Writes the dirty nodes of frozen trees. They are durable after the next sync of the stream.
+   *
+   * @param rest waited for after each batch, with the bytes of its nodes
+   */
+  async write(roots: readonly TreeNode[], rest: (bytes: number) => Promise<void>): Promise<void> {
     for (const nodes of dirtyLevels(roots)) {
       for (let start = 0; start < nodes.length; start += this.#batch) {
-        await this.#writeBatch(nodes.slice(start, start + this.#batch));
+        const batch = nodes.slice(start, start + this.#batch);
+        await this.#writeBatch(batch);
+        await rest(batch.length * NODE_SIZE);
       }
     }
   }

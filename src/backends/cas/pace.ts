@@ -6,6 +6,8 @@ import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promi
 
 /** After so long without a turn of the event loop, requests of clients have waited enough. */
 const TURN_MS_MAX = 1;
+/** For work in the background that is not told how fast to go. */
+export const BACKGROUND_BYTES_PER_SECOND = 64 << 20;
 /** What was not used for a while can be caught up on, but no more than this. */
 const CATCH_UP_MS_MAX = 100;
 
@@ -34,6 +36,11 @@ export class Pace {
     return this.#signal?.aborted ?? false;
   }
 
+  /** Is nothing to be waited for? */
+  get isUrgent(): boolean {
+    return this.isCancelled || this.#isUrgent();
+  }
+
   /** @throws the reason, when it is cancelled */
   throwIfCancelled(): void {
     this.#signal?.throwIfAborted();
@@ -50,7 +57,7 @@ export class Pace {
     const nowMs = performance.now();
     this.#dueMs = Math.max(this.#dueMs, nowMs - CATCH_UP_MS_MAX) + bytes / this.#bytesPerMs;
     const aheadMs = this.#dueMs - nowMs;
-    if (aheadMs > 1 && !this.#isUrgent()) {
+    if (aheadMs > 1 && !this.isUrgent) {
       await delay(aheadMs, undefined, { signal: this.#signal }).catch(() => {});
     } else if (nowMs - this.#turnMs > TURN_MS_MAX) {
       await nextTurn();

@@ -72,9 +72,25 @@ export async function* recordsOf(
   }
 }
 
+/** What was read of the disk for a record of which no frames were asked for. */
+export function bytesRead({ header }: FoundRecord): number {
+  return Math.min(header.length, FAR_AHEAD_BYTES);
+}
+
 /** Does a header say that its record stands at this place? */
 export function isAt(header: RecordHeader, segment: Segment, offset: number): boolean {
   return header.segment === segment.number && header.offset === offset;
+}
+
+/** Memory for one record after another: new memory for each takes longer than to read it. */
+export class RecordMemory {
+  #bytes = new Uint8Array(0);
+
+  /** @returns `length` bytes, valid until the next call */
+  take(length: number): Uint8Array<ArrayBuffer> {
+    if (this.#bytes.length < length) this.#bytes = new Uint8Array(length);
+    return this.#bytes.subarray(0, length);
+  }
 }
 
 /** Reads the records of one segment in ascending order, many with one read. */
@@ -82,6 +98,7 @@ export class RecordScanner {
   readonly #parts: RecordParts;
   readonly #segment: Segment;
   readonly #frames: boolean;
+  readonly #memory = new RecordMemory();
   #chunk = new Uint8Array(0);
   #chunkStart = 0;
   #chunkLength = 0;
@@ -122,10 +139,9 @@ export class RecordScanner {
   ): Promise<Uint8Array | undefined> {
     const end = this.#chunkStart + this.#chunkLength;
     if (offset < this.#chunkStart || offset + length > end) {
-      const wanted = Math.max(length, aheadBytes);
-      if (this.#chunk.length < wanted) this.#chunk = new Uint8Array(wanted);
+      this.#chunk = this.#memory.take(Math.max(length, aheadBytes));
       this.#chunkStart = offset;
-      this.#chunkLength = await this.#segment.file.read(this.#chunk.subarray(0, wanted), offset);
+      this.#chunkLength = await this.#segment.file.read(this.#chunk, offset);
       if (this.#chunkLength < length) return undefined;
     }
     const start = offset - this.#chunkStart;

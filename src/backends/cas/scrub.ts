@@ -13,7 +13,7 @@ import {
   hexOf,
 } from './format.ts';
 import { Pace } from './pace.ts';
-import { readRecord, recordsOf } from './records.ts';
+import { RecordMemory, readRecord, recordsOf } from './records.ts';
 import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { settledBytes, storedRoots, walkTree } from './walk.ts';
@@ -57,7 +57,7 @@ const VALID = -1;
  */
 export async function scrub(store: CasStore, options: ScrubOptions = {}): Promise<ScrubReport> {
   const { pace = new Pace(), onProgress } = options;
-  if (!store.readOnly) await store.checkpoint();
+  if (!store.readOnly) await store.checkpoint(() => pace.isUrgent);
   const segments = [...store.segments.table.values()];
   const ends = new Map(segments.map((segment) => [segment, settledBytes(store, segment)]));
   const totalBytes = [...ends.values()].reduce((sum, end) => sum + end, 0);
@@ -93,6 +93,7 @@ async function* scrubSegment(
   damage: SegmentDamage[],
 ): AsyncGenerator<number> {
   const parts = { engine: store.engine, store: store.storeId };
+  const memory = new RecordMemory();
   for await (const found of recordsOf(parts, segment, end, false)) {
     if (typeof found === 'number') {
       damage.push({ segment: segment.number, offset: found, hash: undefined });
@@ -100,7 +101,7 @@ async function* scrubSegment(
     }
     const { header } = found;
     const verify = async (): Promise<number> => {
-      const bytes = new Uint8Array(header.length);
+      const bytes = memory.take(header.length);
       await segment.file.read(bytes, header.offset);
       return store.engine.verify(bytes);
     };

@@ -96,7 +96,7 @@ export class CasStore {
       hasRoomForMaps: (queuedCount) => this.#hasRoomForMaps(queuedCount * NODES_CHANGED),
       onFailed: options.onFailed,
     });
-    this.#schedule = new CheckpointSchedule(options, () => this.checkpoint());
+    this.#schedule = new CheckpointSchedule(options, (isUrgent) => this.checkpoint(isUrgent));
     this.#checkpointer = this.#newCheckpointer(superblock);
     this.#changes = new VolumeChanges({
       ...{ volumes: this.#table, checkpointer: this.#checkpointer },
@@ -200,10 +200,14 @@ export class CasStore {
     }
   }
 
-  /** Makes everything written so far durable, maps included. */
-  async checkpoint(): Promise<void> {
+  /**
+   * Makes everything written so far durable, maps included.
+   *
+   * @param isUrgent asked again and again; while it is not, clients are left their share of the disk
+   */
+  async checkpoint(isUrgent?: () => boolean): Promise<void> {
     this.#requireWritable();
-    await this.#checkpointer.run();
+    await this.#checkpointer.run(undefined, isUrgent);
   }
 
   /** Waits until every snapshot that was taken has its map stored, and can be read. */
@@ -261,23 +265,28 @@ export class CasStore {
   /**
    * Gives segments back from which everything live has been moved.
    *
+   * @param isUrgent see {@link checkpoint}
    * @param onNamed called when a catalog names what was moved so far
    * @throws what a checkpoint throws; they are given back all the same if it was called
    */
-  async release(emptied: readonly Segment[], onNamed: () => void): Promise<void> {
+  async release(
+    emptied: readonly Segment[],
+    isUrgent: () => boolean,
+    onNamed: () => void,
+  ): Promise<void> {
     this.#requireWritable();
     let namedIn = Number.POSITIVE_INFINITY;
     try {
       await this.#checkpointer.run(() => {
         namedIn = this.generation + 1;
         for (const segment of emptied) segment.condemnedIn = namedIn;
-      });
+      }, isUrgent);
     } finally {
       // What is not known at its new place is still needed where it was.
       if (this.generation >= namedIn) onNamed();
       else for (const segment of emptied) segment.condemnedIn = 0;
     }
-    if (emptied.length > 0) await this.checkpoint();
+    if (emptied.length > 0) await this.checkpoint(isUrgent);
   }
 
   stats(): StoreStats {

@@ -10,6 +10,9 @@
 import { RecordType, writeRecordHeader } from './format.ts';
 import type { Segment, Segments, StreamName } from './segments.ts';
 
+/** Synced at the latest after so much: a larger sync would hold up those of clients. */
+const UNSYNCED_BYTES_MAX = 4 << 20;
+
 /** Where a stream ends. */
 export interface StreamPosition {
   /** 0: no segment yet. */
@@ -139,14 +142,19 @@ export class RecordStream {
   }
 
   /**
-   * Takes up a finished record, and writes it.
+   * Takes up a finished record, and writes it, when those before it are written.
    *
    * @throws the disk's error; the stream is broken then
    */
-  async write(record: Uint8Array, length: number, sync = false): Promise<RecordPlace> {
+  async write(record: Uint8Array, length: number, mustSync = false): Promise<RecordPlace> {
     const place = this.append(length);
-    this.#writing = place.segment.file.write(record, length, place.offset, sync);
+    const { segment, offset } = place;
+    const unsyncedBytes = segment.usedBytes - this.durableBytesOf(segment);
+    const sync = mustSync || unsyncedBytes >= UNSYNCED_BYTES_MAX;
+    const { position } = this;
+    this.#writing = segment.file.write(record, length, offset, sync);
     await this.#orBreak(this.#writing);
+    if (sync) this.confirm(position);
     return place;
   }
 

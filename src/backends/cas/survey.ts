@@ -20,7 +20,7 @@ import {
   storedSize,
 } from './format.ts';
 import { Pace } from './pace.ts';
-import { recordsOf } from './records.ts';
+import { bytesRead, recordsOf } from './records.ts';
 import type { Segment, StreamName } from './segments.ts';
 import type { CasStore } from './store.ts';
 import { heightOf, isZeroHash } from './tree.ts';
@@ -49,7 +49,7 @@ export interface SurveyedSegment {
 
 /** @throws {DamageError} a node cannot be read */
 export function surveyStore(store: CasStore, pace = new Pace()): Promise<StoreSurvey> {
-  return whileMarking(store, async () => {
+  return whileMarking(store, pace, async () => {
     const count = await new BlockCounter(store, pace).countAll();
     const segments: SurveyedSegment[] = [];
     let compressedBytes = 0;
@@ -129,7 +129,7 @@ async function measureSegment(store: CasStore, segment: Segment, pace: Pace) {
   let [liveBytes, blockBytes] = [0, 0];
   for await (const found of recordsOf(parts, segment, usedBytes, false)) {
     if (typeof found === 'number') break;
-    await pace.spend(found.bytes.length);
+    await pace.spend(bytesRead(found));
     const { entryCount } = found.header;
     if (entryCount === 0) continue;
     liveBytes += await store.engine.marked(found.bytes, flags);

@@ -47,7 +47,7 @@ export function measureUsage(store: CasStore, pace = new Pace()): Promise<RootUs
 }
 
 async function measure(store: CasStore, pace: Pace): Promise<RootUsage[]> {
-  await store.checkpoint();
+  await store.checkpoint(() => pace.isUrgent);
   const roots = storedRoots(store);
   const meter = new Meter(store, roots.length, pace);
   const contents: Content[] = [];

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
@@ -269,6 +270,7 @@ describe('a snapshot', () => {
     for (let leaf = 0; leaf < 64; leaf++) {
       await client.write(leaf * 128 * BLOCK_SIZE, blockOf(1));
       await client.flush();
+      await nextTurn();
     }
     expect(store.generation).toBeGreaterThan(generation + 3);
     await store.close();

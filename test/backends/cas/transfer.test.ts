@@ -120,6 +120,7 @@ describe('a transfer between stores', () => {
     const client = clientOf(await source.openVolume('disk', SIZE));
     await client.write(0, blockOf(2));
     await source.snapshot('disk', 'a');
+    await source.whenSnapshotsStored();
     for (const seed of [4, 6, 8]) {
       await client.write(0, blockOf(seed));
       await client.flush();

@@ -263,11 +263,7 @@ async function empty(
       void segments.replenish();
     }
     moved.prepare(target);
-    const move = async () => {
-      const record = memory.take(header.length);
-      await segment.file.read(record, header.offset);
-      return engine.move(record, flags, target);
-    };
+    const move = async () => engine.move(await memory.read(segment, header), flags, target);
     const length =
       (await move()) || (await reader.frames?.restored(segment.number, header.offset, move)) || 0;
     if (length === 0) return false;

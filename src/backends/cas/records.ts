@@ -91,6 +91,15 @@ export class RecordMemory {
     if (this.#bytes.length < length) this.#bytes = new Uint8Array(length);
     return this.#bytes.subarray(0, length);
   }
+
+  /** Reads a whole record. @returns its bytes, valid until the next call */
+  async read({ file }: Segment, { offset, length }: RecordHeader): Promise<Uint8Array> {
+    const bytes = this.take(length);
+    const count = await file.read(bytes, offset);
+    // What was here before must not pass for what the file lacks.
+    bytes.fill(0, count);
+    return bytes;
+  }
 }
 
 /** Reads the records of one segment in ascending order, many with one read. */

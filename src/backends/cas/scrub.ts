@@ -100,11 +100,8 @@ async function* scrubSegment(
       return;
     }
     const { header } = found;
-    const verify = async (): Promise<number> => {
-      const bytes = memory.take(header.length);
-      await segment.file.read(bytes, header.offset);
-      return store.engine.verify(bytes);
-    };
+    const verify = async (): Promise<number> =>
+      store.engine.verify(await memory.read(segment, header));
     let result = await verify();
     if (result !== VALID) {
       // Not on this disk, or damaged there: what is stored elsewhere counts.

@@ -78,6 +78,29 @@ describe('a damaged content-addressed store', () => {
     expect(found).toBeGreaterThan(100);
   });
 
+  it('finds what the end of a file lacks, though what was read before has the same there', async () => {
+    const store = await openTiny(new SimFs(), { compress: false });
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    const offsets: number[] = [];
+    for (const seed of [2, 4]) {
+      offsets.push(store.log.position.offset);
+      const block = blockOf(6);
+      await client.write(seed * BLOCK_SIZE, block.fill(seed, 0, 512));
+      await client.flush();
+    }
+    await store.checkpoint();
+    const { segment } = store.log;
+    if (segment === undefined) throw new Error('nothing is logged');
+    const [, offset = 0] = offsets;
+    const { file } = segment;
+    const read = file.read.bind(file);
+    const end = offset + BLOCK_SIZE;
+    file.read = (bytes, position) => read(bytes.subarray(0, Math.max(0, end - position)), position);
+    const { damage } = await scrub(store);
+    expect(damage).toMatchObject([{ segment: segment.number, offset }]);
+    await abandon(store);
+  });
+
   it('tells which blocks of which volume and snapshot damage affects', async () => {
     const files = await makeDisk();
     for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {

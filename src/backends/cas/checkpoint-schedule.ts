@@ -16,8 +16,10 @@ export class CheckpointSchedule {
   #logBytes = 0;
   #timer: NodeJS.Timeout | undefined;
   #isRunning = false;
-  /** Is the next one due while one is under way? */
-  #isLate = false;
+  /** Must the one under way make haste? */
+  #isUrgent = false;
+  /** Is another one due when the one under way has ended? */
+  #isNextDue = false;
   #isClosed = false;
   /** The checkpoint under way, or the last one. */
   #running: Promise<void> = Promise.resolve();
@@ -54,6 +56,8 @@ export class CheckpointSchedule {
   /** Takes notice of a checkpoint that covers all of the log. */
   begun(): void {
     this.#logBytes = 0;
+    this.#isUrgent = this.#isClosed;
+    this.#isNextDue = false;
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
@@ -61,23 +65,25 @@ export class CheckpointSchedule {
   /** Starts nothing more, and waits for what runs. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    this.#isLate = true;
+    this.#isUrgent = true;
     clearTimeout(this.#timer);
     await this.#running;
   }
 
-  /** Makes one now; if one is under way it makes haste. */
+  /** Makes one now; if one is under way it makes haste, and the next one follows it. */
   start(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#isLate = this.#isRunning || this.#isClosed;
-    if (this.#isLate) return;
+    this.#isNextDue = this.#isRunning;
+    this.#isUrgent = this.#isRunning || this.#isClosed;
+    if (this.#isUrgent) return;
     this.#isRunning = true;
     // Without room for nodes the log just grows; the next attempt may find some.
-    this.#running = this.#checkpoint(() => this.#isLate)
+    this.#running = this.#checkpoint(() => this.#isUrgent)
       .catch((error: Error) => this.#options.onFailed(error))
       .finally(() => {
         this.#isRunning = false;
+        if (this.#isNextDue) this.start();
       });
   }
 }

@@ -79,7 +79,10 @@ describe('the schedule of checkpoints', () => {
     schedule.logged(1, 1, false);
     expect([ends.length, isUrgent()]).toEqual([1, true]);
     await end();
+    expect([ends.length, isUrgent()]).toEqual([1, false]);
     schedule.logged(1, 1, true);
+    expect([ends.length, isUrgent()]).toEqual([1, true]);
+    await end();
     expect([ends.length, isUrgent()]).toEqual([1, false]);
     const closed = schedule.close();
     expect(isUrgent()).toBe(true);
@@ -87,6 +90,34 @@ describe('the schedule of checkpoints', () => {
     await closed;
     schedule.logged(1000, 1, false);
     expect(ends.length).toBe(0);
+  });
+
+  it('makes the next one that was due when the one under way has ended', async () => {
+    const ends: (() => void)[] = [];
+    let isUrgent = () => false;
+    const schedule = new CheckpointSchedule(options, (isUrgentNow) => {
+      isUrgent = isUrgentNow;
+      return new Promise((resolve) => ends.push(resolve));
+    });
+    const end = async () => {
+      ends.pop()?.();
+      await new Promise(setImmediate);
+    };
+    schedule.start();
+    // It has not begun: it will cover this, too.
+    schedule.logged(1000, 1, false);
+    expect(isUrgent()).toBe(true);
+    schedule.begun();
+    expect(isUrgent()).toBe(false);
+    // A snapshot: nothing may be logged after it.
+    schedule.start();
+    expect(isUrgent()).toBe(true);
+    await end();
+    expect([ends.length, isUrgent()]).toEqual([1, false]);
+    schedule.begun();
+    await end();
+    expect(ends.length).toBe(0);
+    await schedule.close();
   });
 });
 

@@ -7,7 +7,7 @@ import { BLOCK_SIZE, FANOUT, NODE_SIZE } from '../../../src/backends/cas/format.
 import { BACKGROUND_BYTES_PER_SECOND } from '../../../src/backends/cas/pace.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { SimFs } from './sim-fs.ts';
-import { blockOf, clientOf, openTiny } from './tiny-store.ts';
+import { abandon, blockOf, clientOf, openTiny } from './tiny-store.ts';
 
 const NODES = 24_000;
 const LEAF_BYTES = FANOUT * BLOCK_SIZE;
@@ -17,11 +17,11 @@ const AT_ONCE_MS = 100;
 const LARGE = { segmentBytes: 16 << 20, batchBlocks: 256, checkpointBytes: 1 << 30 };
 
 /** Changes so many nodes, all of them leaves. */
-async function openChanged(files: SimFs): Promise<CasStore> {
+async function openChanged(files: SimFs, nodeCount = NODES): Promise<CasStore> {
   const store = await openTiny(files, LARGE);
-  const client = clientOf(await store.openVolume('disk', NODES * LEAF_BYTES));
+  const client = clientOf(await store.openVolume('disk', nodeCount * LEAF_BYTES));
   const block = blockOf(1);
-  for (let leaf = 0; leaf < NODES; leaf++) await client.write(leaf * LEAF_BYTES, block);
+  for (let leaf = 0; leaf < nodeCount; leaf++) await client.write(leaf * LEAF_BYTES, block);
   await client.flush();
   return store;
 }
@@ -49,6 +49,17 @@ describe('a checkpoint', () => {
     expect(hurried.generation).toBe(before + 2);
     expect(bothMs).toBeLessThan(0.8 * tookMs);
     await hurried.close();
+  });
+
+  it('writes nothing more once a crash has ended its store', async () => {
+    const files = new SimFs();
+    const store = await openChanged(files, NODES / 8);
+    const checkpoint = store.checkpoint(() => false);
+    const failed = expect(checkpoint).rejects.toThrow('EBADF');
+    await abandon(store);
+    const { length } = files.trace;
+    await failed;
+    expect(files.trace.length).toBe(length);
   });
 });
 

@@ -159,7 +159,11 @@ export class SimFs implements FileLayer {
   #file(number: number, path: string): StoreFile {
     const inode = this.#inodes[number] as Inode;
     const { trace } = this;
-    const check = (op: string) => this.#check(op, path);
+    let isClosed = false;
+    const check = (op: string) => {
+      if (isClosed) throw failure('EBADF', path);
+      this.#check(op, path);
+    };
     const sync = async (): Promise<void> => {
       check('sync');
       trace.push({ op: 'sync', inode: number });
@@ -200,7 +204,9 @@ export class SimFs implements FileLayer {
         const pages = pagesOf(position, length, false);
         return PAGE * pages.filter((page) => !inode.holes.has(page)).length;
       },
-      async close() {},
+      async close() {
+        isClosed = true;
+      },
     };
   }
 }

@@ -10,6 +10,9 @@ export interface CheckpointScheduleOptions {
   onFailed(error: Error): void;
 }
 
+/** When so much of the next one is due the one under way makes haste: it should end before that. */
+const HASTE_SHARE = 0.5;
+
 export class CheckpointSchedule {
   readonly #options: CheckpointScheduleOptions;
   readonly #checkpoint: (isUrgent: () => boolean) => Promise<void>;
@@ -46,7 +49,9 @@ export class CheckpointSchedule {
   logged(length: number, changedCount: number, isScarce: boolean): void {
     this.#logBytes += length;
     const { checkpointBytes, checkpointNodes, checkpointMs } = this.#options;
-    if (this.#logBytes >= checkpointBytes || changedCount >= checkpointNodes || isScarce) {
+    const dueShare = Math.max(this.#logBytes / checkpointBytes, changedCount / checkpointNodes);
+    this.#isUrgent ||= dueShare >= HASTE_SHARE;
+    if (dueShare >= 1 || isScarce) {
       this.start();
     } else if (checkpointMs > 0) {
       this.#timer ??= setTimeout(() => this.start(), checkpointMs).unref();

@@ -71,7 +71,7 @@ describe('the schedule of checkpoints', () => {
     },
   };
 
-  it('has one make haste when the next one is due, or the store is closed', async () => {
+  it('has one make haste when half of the next one is due, or the store is closed', async () => {
     const ends: (() => void)[] = [];
     let isUrgent = () => false;
     const schedule = new CheckpointSchedule(options, (isUrgentNow) => {
@@ -85,9 +85,11 @@ describe('the schedule of checkpoints', () => {
     };
     schedule.logged(1000, 1, false);
     expect([ends.length, isUrgent()]).toEqual([1, false]);
-    schedule.logged(999, 99, false);
+    schedule.logged(499, 49, false);
     expect(isUrgent()).toBe(false);
     schedule.logged(1, 1, false);
+    expect(isUrgent()).toBe(true);
+    schedule.logged(500, 1, false);
     expect([ends.length, isUrgent()]).toEqual([1, true]);
     await end();
     expect([ends.length, isUrgent()]).toEqual([1, false]);

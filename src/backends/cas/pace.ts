@@ -29,7 +29,7 @@ export class Pace {
   constructor({ bytesPerSecondMax, signal, isUrgent = () => false }: PaceOptions = {}) {
     this.#bytesPerMs = (bytesPerSecondMax ?? Number.MAX_SAFE_INTEGER) / 1000;
     this.#signal = signal;
-    this.#isUrgent = isUrgent;
+    this.#isUrgent = bytesPerSecondMax === undefined ? () => true : isUrgent;
   }
 
   get isCancelled(): boolean {

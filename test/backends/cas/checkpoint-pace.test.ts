@@ -4,7 +4,7 @@ import {
   type CheckpointScheduleOptions,
 } from '../../../src/backends/cas/checkpoint-schedule.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE } from '../../../src/backends/cas/format.ts';
-import { BACKGROUND_BYTES_PER_SECOND } from '../../../src/backends/cas/pace.ts';
+import { BACKGROUND_BYTES_PER_SECOND, Pace } from '../../../src/backends/cas/pace.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { SimFs } from './sim-fs.ts';
 import { abandon, blockOf, clientOf, openTiny } from './tiny-store.ts';
@@ -60,6 +60,16 @@ describe('a checkpoint', () => {
     const { length } = files.trace;
     await failed;
     expect(files.trace.length).toBe(length);
+  });
+});
+
+describe('a pace', () => {
+  it('is urgent when it has no bound, or is cancelled', () => {
+    const aborter = new AbortController();
+    const pace = new Pace({ bytesPerSecondMax: 1, signal: aborter.signal });
+    expect([new Pace().isUrgent, pace.isUrgent]).toEqual([true, false]);
+    aborter.abort();
+    expect(pace.isUrgent).toBe(true);
   });
 });
 

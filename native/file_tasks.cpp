@@ -29,6 +29,7 @@ double CountData(int fd, off_t start, off_t end) {
   off_t bytes = 0;
   for (off_t at = start; at < end;) {
     const off_t data = lseek(fd, at, SEEK_DATA);
+    if (data < 0 && errno != ENXIO) return Result(-1);
     if (data < 0 || data >= end) break;
     const off_t hole = lseek(fd, data, SEEK_HOLE);
     at = hole < 0 ? end : std::min(hole, end);

@@ -129,11 +129,11 @@ export interface CasEngine {
   seal(record: Uint8Array): void;
   addToIndex(record: Uint8Array, isRebuilt: boolean): void;
   move(source: Uint8Array, chosen: Uint8Array, target: Uint8Array): Promise<number>;
-  markBegin(): void;
+  markBegin(): Promise<number>;
   mark(words: Uint32Array, count: number): number;
   marked(record: Uint8Array, flags: Uint8Array): Promise<number>;
   markEnd(): void;
-  dropDetached(): void;
+  dropDetached(): Promise<number>;
   hash(domain: number, bytes: Uint8Array, count: number, out: Uint8Array): void;
   hashNodes(nodes: readonly Uint32Array[], out: Uint8Array): Promise<number>;
   indexCount(): number;

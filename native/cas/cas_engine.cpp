@@ -203,7 +203,12 @@ Napi::Value CasEngine::Move(const Napi::CallbackInfo& info) {
   });
 }
 
-void CasEngine::MarkBegin(const Napi::CallbackInfo&) { engine_.MarkBegin(); }
+Napi::Value CasEngine::MarkBegin(const Napi::CallbackInfo& info) {
+  return threads_.Run({info.This()}, [this] {
+    engine_.MarkBegin();
+    return 0.0;
+  });
+}
 
 Napi::Value CasEngine::Mark(const Napi::CallbackInfo& info) {
   const auto* hashes = reinterpret_cast<const uint8_t*>(info[0].As<Napi::Uint32Array>().Data());
@@ -235,7 +240,12 @@ Napi::Value CasEngine::Marked(const Napi::CallbackInfo& info) {
 
 void CasEngine::MarkEnd(const Napi::CallbackInfo&) { engine_.MarkEnd(); }
 
-void CasEngine::DropDetached(const Napi::CallbackInfo&) { engine_.DropDetached(); }
+Napi::Value CasEngine::DropDetached(const Napi::CallbackInfo& info) {
+  return threads_.Run({info.This()}, [this] {
+    engine_.DropDetached();
+    return 0.0;
+  });
+}
 
 Napi::Value CasEngine::Hash(const Napi::CallbackInfo& info) {
   const auto domain = static_cast<HashDomain>(Number(info[0]));

@@ -14,7 +14,8 @@
 //   .seal(record)     writes the checksum
 //   .addToIndex(record, isRebuilt)
 //   .move(source, chosen, target) promise of the new record's length; 0: a frame is damaged
-//   .markBegin()  .mark(words, count)  .markEnd()  .dropDetached()
+//   .markBegin()  .dropDetached() on a thread of their own; promise of 0
+//   .mark(words, count)  .markEnd()
 //   .marked(record, flags)        promise of how many bytes of it must stay; flags: which entries
 //   .hash(domain, bytes, count, out)   hashes `count` inputs of 4096 bytes
 //   .hashNodes(nodes, out)        hashes tree nodes on a thread of its own; promise of 0
@@ -53,11 +54,11 @@ class CasEngine final : public Napi::ObjectWrap<CasEngine> {
   void Seal(const Napi::CallbackInfo& info);
   void AddToIndex(const Napi::CallbackInfo& info);
   Napi::Value Move(const Napi::CallbackInfo& info);
-  void MarkBegin(const Napi::CallbackInfo& info);
+  Napi::Value MarkBegin(const Napi::CallbackInfo& info);
   Napi::Value Mark(const Napi::CallbackInfo& info);
   Napi::Value Marked(const Napi::CallbackInfo& info);
   void MarkEnd(const Napi::CallbackInfo& info);
-  void DropDetached(const Napi::CallbackInfo& info);
+  Napi::Value DropDetached(const Napi::CallbackInfo& info);
   Napi::Value Hash(const Napi::CallbackInfo& info);
   Napi::Value HashNodes(const Napi::CallbackInfo& info);
   Napi::Value IndexCount(const Napi::CallbackInfo& info);

@@ -12,9 +12,9 @@ uint64_t NonZero(uint64_t fingerprint) { return fingerprint == 0 ? 1 : fingerpri
 
 }  // namespace
 
-// Maps what is below the shard's byte to the homes, keeping the order.
+// Maps what is below the shard's bits to the homes, keeping the order.
 size_t DedupIndex::Home(const Shard& shard, uint64_t fingerprint) {
-  const uint64_t fraction = fingerprint << 8 >> 32;
+  const uint64_t fraction = fingerprint << kShardBits >> 32;
   return static_cast<size_t>(fraction * shard.homes >> 32);
 }
 
@@ -30,7 +30,7 @@ size_t DedupIndex::Seek(const Shard& shard, uint64_t fingerprint) {
 
 EntryAddress* DedupIndex::Find(uint64_t fingerprint) {
   fingerprint = NonZero(fingerprint);
-  Shard& shard = shards_[fingerprint >> 56];
+  Shard& shard = ShardOf(fingerprint);
   const size_t position = Seek(shard, fingerprint);
   if (position == shard.slots.size()) return nullptr;
   Slot& slot = shard.slots[position];
@@ -39,7 +39,7 @@ EntryAddress* DedupIndex::Find(uint64_t fingerprint) {
 
 void DedupIndex::Put(uint64_t fingerprint, EntryAddress address) {
   fingerprint = NonZero(fingerprint);
-  Shard& shard = shards_[fingerprint >> 56];
+  Shard& shard = ShardOf(fingerprint);
   if (shard.homes == 0) Rebuild(&shard, kHomesMin);
   size_t position = Seek(shard, fingerprint);
   if (position < shard.slots.size() && shard.slots[position].fingerprint == fingerprint) {
@@ -88,24 +88,26 @@ void DedupIndex::Rebuild(Shard* shard, size_t homes) {
   capacity_ += shard->slots.size();
 }
 
-void DedupIndex::Unmark() {
-  for (Shard& shard : shards_) {
-    for (Slot& slot : shard.slots) slot.address.marked = 0;
-  }
+size_t DedupIndex::Unmark(size_t number) {
+  std::vector<Slot>& slots = shards_[number].slots;
+  for (Slot& slot : slots) slot.address.marked = 0;
+  return slots.size();
 }
 
-void DedupIndex::Filter(const std::function<bool(const EntryAddress&)>& keep) {
-  for (Shard& shard : shards_) {
-    for (Slot& slot : shard.slots) {
-      if (slot.fingerprint == 0 || keep(slot.address)) continue;
-      slot = Slot{};
-      shard.count--;
-      count_--;
-    }
-    if (shard.homes == 0) continue;
-    // Closes the gaps, so that a search may stop at an empty slot again.
-    Rebuild(&shard, std::max(kHomesMin, shard.count * 20 / 17));
+size_t DedupIndex::Filter(size_t number, const std::function<bool(const EntryAddress&)>& keep) {
+  Shard& shard = shards_[number];
+  const size_t count = shard.count;
+  const size_t slot_count = shard.slots.size();
+  for (Slot& slot : shard.slots) {
+    if (slot.fingerprint == 0 || keep(slot.address)) continue;
+    slot = Slot{};
+    shard.count--;
   }
+  if (shard.count == count) return slot_count;
+  count_ -= count - shard.count;
+  // Closes the gaps, so that a search may stop at an empty slot again.
+  Rebuild(&shard, std::max(kHomesMin, shard.count * 20 / 17));
+  return slot_count;
 }
 
 }  // namespace aoe::cas

@@ -5,10 +5,11 @@
 // frames to which no hints lead, such as those that a collection has moved: nothing else tells
 // where they are.
 //
-// 256 shards by the top byte of the fingerprint, each an array in which the slots lie in ascending
+// 1024 shards by the top bits of the fingerprint, each an array in which the slots lie in ascending
 // order of their fingerprints near the place that a fingerprint maps to. So a search that fails
 // ends as early as one that succeeds, a shard may be nine tenths full (17.8 to 20 bytes an entry)
-// and grows by an eighth, one shard at a time.
+// and grows by an eighth, one shard at a time. What concerns all entries is done for one shard at a
+// time, too, so that nobody waits for long: a GiB of them takes a second.
 //
 // Invariants of a shard: used slots ascend; between a fingerprint's home and its slot there is no
 // empty slot. Not thread-safe.
@@ -35,13 +36,17 @@ struct EntryAddress {
 
 class DedupIndex {
  public:
+  static constexpr size_t kShards = 1024;
+
   // Returns null when there is no such fingerprint.
   EntryAddress* Find(uint64_t fingerprint);
   // Adds a fingerprint, or gives it a new address.
   void Put(uint64_t fingerprint, EntryAddress address);
-  void Unmark();
-  // Drops every entry whose address does not satisfy `keep`.
-  void Filter(const std::function<bool(const EntryAddress&)>& keep);
+  // Returns how many slots there are in the shard.
+  size_t Unmark(size_t shard);
+  // Drops every entry of a shard whose address does not satisfy `keep`. Returns how many slots were
+  // looked at.
+  size_t Filter(size_t shard, const std::function<bool(const EntryAddress&)>& keep);
 
   size_t count() const { return count_; }
   size_t bytes() const { return capacity_ * sizeof(Slot); }
@@ -58,10 +63,12 @@ class DedupIndex {
     size_t count = 0;
   };
 
-  static constexpr size_t kShards = 256;
-  static constexpr size_t kHomesMin = 24;
+  static constexpr int kShardBits = 10;
+  static_assert(kShards == 1 << kShardBits);
+  static constexpr size_t kHomesMin = 8;
   static constexpr size_t kOverflow = 8;
 
+  Shard& ShardOf(uint64_t fingerprint) { return shards_[fingerprint >> (64 - kShardBits)]; }
   static size_t Home(const Shard& shard, uint64_t fingerprint);
   static size_t Seek(const Shard& shard, uint64_t fingerprint);
   static bool Insert(Shard* shard, size_t position, const Slot& slot);

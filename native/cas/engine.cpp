@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "block_hash.h"
@@ -10,6 +12,13 @@
 namespace aoe::cas {
 
 namespace {
+
+// Slots of an index that are looked at with the lock held: some tenths of a millisecond.
+constexpr size_t kSlotsAtOnce = size_t{1} << 15;
+// How long it is left to others then.
+constexpr std::chrono::microseconds kTurn{50};
+// Forgetting begins when so much of the limit is left, as it takes its time.
+constexpr size_t kHeadroom = 16;
 
 uint64_t KeyOf(uint32_t segment, uint32_t place) { return uint64_t{segment} << 32 | place; }
 
@@ -214,6 +223,7 @@ bool Engine::Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* 
 
 void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
   if (marking_) address.marked = 1;
+  oldest_ = std::min(oldest_, address.segment);
   EntryAddress* known = index_.Find(fingerprint);
   if (known != nullptr) {
     // What is known and stored anew is damaged where it was, and that is where hints lead.
@@ -228,23 +238,45 @@ void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
 }
 
 // Forgets the oldest eighth of the segments, but for what is found by the index alone: the rest is
-// no longer found as duplicates, that is all.
+// no longer found as duplicates, that is all. Goes over a part of the index each time, so that
+// nobody waits for all of it.
 void Engine::EnforceLimit(uint32_t newest_segment) {
-  if (index_.bytes() + others_.bytes() <= index_bytes_limit_ || marking_) return;
-  uint32_t oldest = newest_segment;
-  index_.Filter([&](const EntryAddress& address) {
-    if (address.kept == 0) oldest = std::min(oldest, address.segment);
-    return true;
-  });
-  const uint32_t first_kept = oldest + (newest_segment - oldest) / 8 + 1;
-  for (DedupIndex* index : {&index_, &others_}) {
-    index->Filter([&](const EntryAddress& address) {
-      return address.kept != 0 || address.segment >= first_kept;
-    });
+  newest_ = std::max(newest_, newest_segment);
+  if (marking_) return;
+  if (thinned_ == DedupIndex::kShards) {
+    if (AllIndexBytes() <= index_bytes_limit_ - index_bytes_limit_ / kHeadroom) return;
+    first_kept_ = oldest_ + (newest_ - oldest_) / 8 + 1;
+    oldest_ = first_kept_;
+    thinned_ = 0;
   }
-  // To look again at each record would take too long.
-  const size_t bytes = index_.bytes() + others_.bytes();
-  index_bytes_limit_ = bytes <= index_bytes_max_ ? index_bytes_max_ : bytes + bytes / 8;
+  const auto keep = [this](const EntryAddress& address) {
+    return address.kept != 0 || address.segment >= first_kept_;
+  };
+  for (size_t slots = 0; slots < kSlotsAtOnce && thinned_ < DedupIndex::kShards; thinned_++) {
+    slots += index_.Filter(thinned_, keep) + others_.Filter(thinned_, keep);
+  }
+  if (thinned_ < DedupIndex::kShards) return;
+  const size_t bytes = AllIndexBytes();
+  if (bytes <= index_bytes_max_) {
+    index_bytes_limit_ = index_bytes_max_;
+  } else if (first_kept_ > newest_) {
+    // What is left must stay: to look again at each record would take too long.
+    index_bytes_limit_ = bytes + bytes / 8;
+  }
+}
+
+// Lets others have the lock after each part of the index.
+void Engine::InParts(const std::function<size_t(size_t shard)>& work) {
+  for (size_t shard = 0; shard < DedupIndex::kShards;) {
+    {
+      std::lock_guard lock(mutex_);
+      for (size_t slots = 0; slots < kSlotsAtOnce && shard < DedupIndex::kShards; shard++) {
+        slots += work(shard);
+      }
+    }
+    // Whoever waits for it would not be fast enough to get it otherwise.
+    if (shard < DedupIndex::kShards) std::this_thread::sleep_for(kTurn);
+  }
 }
 
 ReadResult Engine::Read(FrameLocation location, EntryKind kind, const uint8_t* hash, uint8_t* raw,
@@ -392,8 +424,8 @@ size_t Engine::Move(const uint8_t* source, size_t available, const uint8_t* chos
 }
 
 void Engine::MarkBegin() {
+  InParts([this](size_t shard) { return index_.Unmark(shard); });
   std::lock_guard lock(mutex_);
-  index_.Unmark();
   marked_unindexed_ = DedupIndex();
   marking_ = true;
 }
@@ -445,10 +477,8 @@ void Engine::MarkEnd() {
 }
 
 void Engine::DropDetached() {
-  std::lock_guard lock(mutex_);
-  for (DedupIndex* index : {&index_, &others_}) {
-    index->Filter([this](const EntryAddress& address) { return sources_.Attached(address.segment); });
-  }
+  const auto keep = [this](const EntryAddress& a) { return sources_.Attached(a.segment); };
+  InParts([&](size_t shard) { return index_.Filter(shard, keep) + others_.Filter(shard, keep); });
 }
 
 size_t Engine::index_count() {
@@ -458,7 +488,7 @@ size_t Engine::index_count() {
 
 size_t Engine::index_bytes() {
   std::lock_guard lock(mutex_);
-  return index_.bytes() + others_.bytes();
+  return AllIndexBytes();
 }
 
 }  // namespace aoe::cas

@@ -88,7 +88,8 @@ class Engine {
   size_t Move(const uint8_t* source, size_t available, const uint8_t* chosen, uint8_t* target);
 
   // Collection. Between MarkBegin and MarkEnd whatever is stored or found as a duplicate is
-  // marked too. Mark returns whether the hash was not marked before.
+  // marked too. Mark returns whether the hash was not marked before. MarkBegin and DropDetached go
+  // over all of the index: not for the thread of the server.
   void MarkBegin();
   bool Mark(const uint8_t* hash);
   // Must the frame of an entry of this record stay? Only if it is marked, and no other frame with
@@ -113,10 +114,19 @@ class Engine {
               std::unique_lock<std::mutex>* lock);
   void Remember(uint64_t fingerprint, EntryAddress address);
   void EnforceLimit(uint32_t newest_segment);
+  // Does some work on each shard of the indexes; it returns how many slots it looked at.
+  void InParts(const std::function<size_t(size_t shard)>& work);
+  size_t AllIndexBytes() const { return index_.bytes() + others_.bytes(); }
 
   const size_t index_bytes_max_;
   // The same, or more while what must be kept takes more.
   size_t index_bytes_limit_;
+  // Segments from here on stay in the indexes; shards below `thinned_` have lost the others.
+  uint32_t first_kept_ = 0;
+  size_t thinned_ = DedupIndex::kShards;
+  // No entry that may be forgotten is of an older segment, but in shards that are not thinned yet.
+  uint32_t oldest_ = UINT32_MAX;
+  uint32_t newest_ = 0;
   SegmentSources sources_;
   std::mutex mutex_;
   DedupIndex index_;

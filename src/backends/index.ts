@@ -146,9 +146,10 @@ async function openCasBackend(
   { blobStore, sizeBytes, root }: CasBackendConfig,
   { name, readOnly, controlPath, makeRoom, onMissing, onTrouble }: BackendOptions,
 ): Promise<BlockDevice> {
-  const { path } = blobStore;
+  const { path, indexMemoryBytes } = blobStore;
   const storeOptions: Partial<StoreOptions> = {
     controlPath,
+    ...(indexMemoryBytes === undefined ? {} : { indexBytesMax: indexMemoryBytes }),
     remote: blobStore.type === 'file' ? undefined : await remoteOf(blobStore, onTrouble),
     makeRoom: () => makeRoom(path),
     onFailed: (error) => onTrouble('the store has failed', error),

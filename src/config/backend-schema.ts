@@ -79,6 +79,9 @@ const CACHE_SIZE_MIN = 64 * MEBIBYTE;
 /** Less would make writes wait in the best of times. */
 const LAG_MIN = 64 * MEBIBYTE;
 
+/** Less than what an empty store takes. */
+const INDEX_MEMORY_MIN = MEBIBYTE;
+
 const blobStore = table(
   {
     type: oneOf(BLOB_STORE_TYPES, {
@@ -93,6 +96,14 @@ const blobStore = table(
         'The directory: the store itself, or what of it is on this machine. A relative path is ' +
         'relative to the configuration file.',
     }),
+    index_memory: size(MEBIBYTE, INDEX_MEMORY_MIN, {
+      example: '"256MiB"',
+      description:
+        'How much memory may tell where blocks are that are written again: 20 bytes for each ' +
+        'block, so 5 GiB of data for 25 MiB. Beyond it blocks of the oldest data are stored ' +
+        'anew. It takes more only for what collections have moved.',
+      unset: '"1GiB"',
+    }).optional(),
     bucket: text(NAME_SIZE_MAX, {
       example: '"aoe-disks"',
       description: 'The bucket of S3, or the container of Azure. It must exist.',
@@ -147,7 +158,7 @@ const blobStore = table(
   'Where the blocks are kept. Credentials come from the environment and the files in which the ' +
     'tools of the service look for them.',
   (keys, report) => {
-    const { type, path: _path, ...others } = keys;
+    const { type, path: _path, index_memory: _memory, ...others } = keys;
     if (type === 'file') {
       for (const [key, value] of Object.entries(others)) {
         if (value === undefined) continue;

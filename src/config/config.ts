@@ -98,17 +98,20 @@ export interface CasBackendConfig {
   readonly blobStore: FileStoreConfig | RemoteStoreConfig;
 }
 
-export interface FileStoreConfig {
-  readonly type: 'file';
-  /** Absolute. */
+interface AnyStoreConfig {
+  /** Of its directory on this machine, absolute. */
   readonly path: string;
+  /** Memory for its dedup index; undefined for the default. */
+  readonly indexMemoryBytes: number | undefined;
+}
+
+export interface FileStoreConfig extends AnyStoreConfig {
+  readonly type: 'file';
 }
 
 /** A store that is kept in a blob store as well. */
-export interface RemoteStoreConfig {
+export interface RemoteStoreConfig extends AnyStoreConfig {
   readonly type: 's3' | 'azure';
-  /** Of its directory on this machine, absolute. */
-  readonly path: string;
   /** undefined for the service's own. */
   readonly endpoint: string | undefined;
   readonly region: string | undefined;
@@ -225,11 +228,13 @@ function toStoreConfig(
   directory: string,
 ): FileStoreConfig | RemoteStoreConfig {
   const path = resolve(directory, store.path);
+  const indexMemoryBytes = store.index_memory;
   const { type, bucket = '', prefix = '', endpoint, region, durability = 'local' } = store;
-  if (type === 'file') return { type, path };
+  if (type === 'file') return { type, path, indexMemoryBytes };
   return {
     type,
     path,
+    indexMemoryBytes,
     endpoint,
     region,
     bucket,

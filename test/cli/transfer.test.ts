@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { blocksOf } from '../backends/cas/tiny-store.ts';
+import { describeWith } from '../support/tools.ts';
 import { PROGRAM, run } from './run.ts';
 
 const MIB = 1 << 20;
@@ -191,5 +192,21 @@ describe('send and receive', () => {
     const { status, stderr } = spawnSync('bash', ['-c', command], { encoding: 'utf8' });
     expect(status).toBe(1);
     expect(stderr).toMatch(/^aoe-server: .*EPIPE/);
+  });
+});
+
+describeWith(['strace'], 'import', () => {
+  it('does not read the holes of an image', () => {
+    const path = at('large.img');
+    makeSparse(path, 2048 * MIB);
+    const trace = at('trace');
+    const tracer = ['-f', '-e', 'trace=read,pread64', '-P', path, '-o', trace];
+    const program = [process.execPath, PROGRAM, 'import', path, at('store-of-holes'), 'large'];
+    expect(spawnSync('strace', [...tracer, ...program]).status).toBe(0);
+    const readBytes = readFileSync(trace, 'utf8')
+      .split('\n')
+      .reduce((sum, line) => sum + Number(/ = (\d+)$/.exec(line)?.[1] ?? 0), 0);
+    expect(readBytes).toBeGreaterThan(0);
+    expect(readBytes).toBeLessThanOrEqual(4 * MIB);
   });
 });

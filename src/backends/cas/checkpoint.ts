@@ -201,7 +201,7 @@ export class Checkpointer {
     for (const { number } of [...segments.table.values()].filter(isDue)) {
       if (await segments.recycle(number, () => isNeeded(number))) count++;
     }
-    if (count > 0) engine.dropDetached();
+    if (count > 0) await engine.dropDetached();
   }
 
   #trimMemory(): void {

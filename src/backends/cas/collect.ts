@@ -88,7 +88,7 @@ export function whileNothingIsFreed<T>(store: CasStore, work: () => Promise<T>):
 export function whileMarking<T>(store: CasStore, pace: Pace, work: () => Promise<T>): Promise<T> {
   return whileNothingIsFreed(store, async () => {
     await store.indexed;
-    store.engine.markBegin();
+    await store.engine.markBegin();
     try {
       await store.checkpoint(() => pace.isUrgent);
       return await work();

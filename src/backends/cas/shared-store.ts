@@ -35,7 +35,7 @@ const shared = new Map<string, SharedStore>();
 /**
  * Opens a store for one more user of this process.
  *
- * @param options count for the first one; they must say the same about where the store is kept
+ * @param options count for the first one; they must say the same about how the store is kept
  * @returns the store, and a function that gives it back: the last one closes it
  * @throws {StartupError} it is open with other options, or cannot be opened
  */
@@ -132,11 +132,11 @@ function canShare({ isClosing, options }: SharedStore, other: Partial<StoreOptio
   return !isClosing && isDeepStrictEqual(keepingOf(options), keepingOf(other));
 }
 
-/** Where a store is kept besides this disk, and how. */
-function keepingOf({ remote }: Partial<StoreOptions>): object | undefined {
-  if (remote === undefined) return undefined;
+/** How a store is kept: in how much memory, and where besides this disk. */
+function keepingOf({ indexBytesMax, remote }: Partial<StoreOptions>): object {
+  if (remote === undefined) return { indexBytesMax };
   const { location, durability, cacheBytes, lagBytesMax } = remote;
-  return { location, durability, cacheBytes, lagBytesMax };
+  return { indexBytesMax, location, durability, cacheBytes, lagBytesMax };
 }
 
 function staysOpen(path: string, { isClosing, users }: SharedStore): StartupError {

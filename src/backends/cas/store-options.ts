@@ -11,8 +11,8 @@ export interface StoreOptions {
   /** Memory for blocks. */
   readonly cacheBytes: number;
   /**
-   * Memory for the dedup index; beyond it the oldest segments are not found as duplicates. It takes
-   * more only for what collections have moved.
+   * Memory for the dedup index, in bytes; beyond it the oldest segments are not found as duplicates.
+   * It takes more only for what collections have moved.
    */
   readonly indexBytesMax: number;
   /** Tree nodes in memory, about, of each volume. */

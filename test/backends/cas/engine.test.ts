@@ -1,10 +1,14 @@
+import { randomFillSync } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import {
   BLOCK_SIZE,
+  ENTRIES_MAX,
+  ENTRY_SIZE,
   EntryKind,
+  RECORD_HEADER_SIZE,
   recordSizeMax,
   writeRecordHeader,
 } from '../../../src/backends/cas/format.ts';
@@ -17,6 +21,8 @@ import { blockOf } from './tiny-store.ts';
 
 const STORE = new Uint8Array(16).fill(7);
 const NEVER_FULL = 2 ** 30;
+/** Of a record's header. */
+const ENTRY_COUNT_OFFSET = 56;
 
 function header(record: Uint8Array, segment: number, offset: number, sequence = 1): void {
   const rest = { sequence, epoch: 1, durableSequence: 1 };
@@ -171,6 +177,38 @@ describe('the engine of the content-addressed store', () => {
     fill(bounded, 400);
     expect(bounded.indexBytes()).toBeLessThanOrEqual(400_000);
     expect(bounded.indexCount()).toBeGreaterThan(10_000);
+  });
+
+  it('forgets little at a time, before its index is full', async () => {
+    const limit = 8_000_000;
+    const engine = new native.CasEngine(limit);
+    const recordCount = 3000;
+    const add = (number: number) => {
+      const record = new Uint8Array(recordSizeMax(ENTRIES_MAX, 0));
+      header(record, number, 0, number);
+      randomFillSync(record, RECORD_HEADER_SIZE);
+      const view = new DataView(record.buffer);
+      view.setUint32(ENTRY_COUNT_OFFSET, ENTRIES_MAX, true);
+      for (let i = 0; i < ENTRIES_MAX; i++) {
+        view.setUint32(RECORD_HEADER_SIZE + i * ENTRY_SIZE, EntryKind.block, true);
+      }
+      engine.addToIndex(record, false);
+    };
+    let [most, mostLost] = [0, 0];
+    for (let number = 1; number <= recordCount; number++) {
+      const before = engine.indexCount();
+      add(number);
+      most = Math.max(most, engine.indexBytes());
+      mostLost = Math.max(mostLost, before - engine.indexCount());
+    }
+    expect(most).toBeLessThanOrEqual(limit);
+    expect(most).toBeGreaterThan(0.9 * limit);
+    // Of some 400,000 it would lose an eighth.
+    expect(mostLost).toBeGreaterThan(0);
+    expect(mostLost).toBeLessThan(20_000);
+    // Nothing is attached, so nothing of it can be found: all of it goes.
+    await engine.dropDetached();
+    expect(engine.indexCount()).toBe(0);
   });
 });
 

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import {
   REMOTE_DEFAULTS,
   type RemoteOptions,
@@ -10,6 +11,9 @@ import {
   whenStoreClosed,
   withOpenStore,
 } from '../../../src/backends/cas/shared-store.ts';
+import { FileIo } from '../../../src/backends/file-io.ts';
+import { openBackend } from '../../../src/backends/index.ts';
+import { TempDirectory } from '../../support/tools.ts';
 import { TraceBlobs } from './remote/trace-blobs.ts';
 import { SimFs } from './sim-fs.ts';
 import { TINY } from './tiny-store.ts';
@@ -53,6 +57,34 @@ describe('a store that is shared', () => {
       });
     }
     await first.release();
+  });
+
+  it('has the memory for its index that the configuration gives it', async () => {
+    await using directory = await TempDirectory.create();
+    const io = new FileIo(1);
+    const path = directory.join('store');
+    const open = (indexMemoryBytes: number | undefined) =>
+      openBackend(
+        {
+          ...{ type: 'cas', blockSizeBytes: BLOCK_SIZE, sizeBytes: 1 << 20, root: undefined },
+          blobStore: { type: 'file', path, indexMemoryBytes },
+        },
+        {
+          ...{ io, name: 'e1.0', readOnly: false, controlPath: '' },
+          makeRoom: async () => false,
+          onMissing: () => {},
+          onTrouble: () => {},
+        },
+      );
+    const limit = () => withOpenStore(path, async ({ options }) => options.indexBytesMax);
+    const little = await open(16 << 20);
+    expect(await limit()).toEqual({ result: 16 << 20 });
+    await expect(open(32 << 20)).rejects.toThrow('other targets have the store');
+    await little.close();
+    const usual = await open(undefined);
+    expect(await limit()).toEqual({ result: 1 << 30 });
+    await usual.close();
+    io.close();
   });
 
   it('is not gone on with while a job works on it', async () => {

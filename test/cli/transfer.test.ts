@@ -196,17 +196,28 @@ describe('send and receive', () => {
 });
 
 describeWith(['strace'], 'import', () => {
-  it('does not read the holes of an image', () => {
-    const path = at('large.img');
-    makeSparse(path, 2048 * MIB);
-    const trace = at('trace');
-    const tracer = ['-f', '-e', 'trace=read,pread64', '-P', path, '-o', trace];
-    const program = [process.execPath, PROGRAM, 'import', path, at('store-of-holes'), 'large'];
+  const path = at('large.img');
+
+  /** @returns the system calls that an import makes */
+  function traceImport(volume: string, ...options: string[]): string {
+    const tracer = ['-f', ...options, '-o', at('trace')];
+    const program = [process.execPath, PROGRAM, 'import', path, at('traced'), volume];
     expect(spawnSync('strace', [...tracer, ...program]).status).toBe(0);
-    const readBytes = readFileSync(trace, 'utf8')
+    return readFileSync(at('trace'), 'utf8');
+  }
+
+  it('does not read the holes of an image', () => {
+    makeSparse(path, 2048 * MIB);
+    const readBytes = traceImport('e1.0', '-e', 'trace=read,pread64', '-P', path)
       .split('\n')
       .reduce((sum, line) => sum + Number(/ = (\d+)$/.exec(line)?.[1] ?? 0), 0);
     expect(readBytes).toBeGreaterThan(0);
     expect(readBytes).toBeLessThanOrEqual(4 * MIB);
+  });
+
+  it('does not load what only a store in a cloud needs', () => {
+    const opened = traceImport('e1.1', '-e', 'trace=openat,open');
+    expect(opened).toContain('/commander/');
+    expect(opened).not.toMatch(/@aws-sdk|@smithy|@azure/);
   });
 });

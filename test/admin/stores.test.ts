@@ -160,11 +160,16 @@ describeWith(TOOLS, 'a store that is served', () => {
     const clone = { shelf: 1, slot: 2, backend: 'cas', cas: casOf({ size: VOLUME_BYTES }) };
     const snapshot = { shelf: 1, slot: 1, backend: 'cas', cas: casOf({ root: 'monday' }) };
     const targets = [DISK, snapshot, clone];
-    const changed = targets.map((target) => ({ ...target, config_string: 'changed' }));
+    const { root } = JSON.parse(await cas('list', '--json')).snapshots[0];
+    const byHash = { ...snapshot, cas: casOf({ root }) };
+    const changed = [DISK, byHash, clone].map((target) => {
+      return { ...target, config_string: 'changed' };
+    });
     const latest = await knowledge('journal');
     const { lastAccess } = (await status()).targets[0] ?? {};
     for (const next of [changed, targets]) {
       expect(await reload(next)).toBe('added none, changed e1.0, e1.1, e1.2, removed none\n');
+      await expectBetween('1.1', atSnapshot, sentBySnapshot);
     }
     // A rollback must still see that it is in use.
     expect((await status()).targets[0]).toMatchObject({ lastAccess });

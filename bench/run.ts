@@ -100,6 +100,11 @@ function createProgram(): Command {
     .option('--gib <count>', 'size of all volumes together', positive, 64)
     .option('--disk <directory>', 'for the store', '/var/tmp')
     .action(runGrowth);
+  program
+    .command('recovery')
+    .description('time the opening of a content-addressed store after a crash, by its log')
+    .option('--disk <directory>', 'for the store', '/var/tmp')
+    .action(runRecovery);
   withPairOptions(program.command('interference'))
     .description('show what clients notice of background work on a content-addressed store')
     .action(runInterference);
@@ -188,6 +193,12 @@ async function runGrowth(options: GrowthOptions): Promise<void> {
   useAddon();
   const { benchGrowth } = await import('./growth.ts');
   await benchGrowth(options, interruption.signal);
+}
+
+async function runRecovery(options: { disk: string }): Promise<void> {
+  useAddon();
+  const { benchRecovery } = await import('./recovery.ts');
+  await benchRecovery(options, interruption.signal);
 }
 
 async function runInterference(options: PairOptions): Promise<void> {

@@ -60,7 +60,7 @@ export async function* recordsOf(
   const scanner = new RecordScanner(parts, segment, frames);
   let aheadBytes = frames ? AHEAD_BYTES : FAR_AHEAD_BYTES;
   for (let offset = start; offset < end; ) {
-    const found = await scanner.read(offset, aheadBytes);
+    const found = await scanner.read(offset, Math.min(aheadBytes, end - offset));
     if (found === undefined) {
       yield offset;
       return;

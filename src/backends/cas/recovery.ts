@@ -68,7 +68,8 @@ export async function replay(
   const problems: string[] = [];
   const firsts = await readFirsts(parts, candidates);
   for (;;) {
-    const found = await scanner?.read(offset, AHEAD_BYTES);
+    const aheadBytes = Math.min(AHEAD_BYTES, parts.segments.segmentBytes - offset);
+    const found = await scanner?.read(offset, aheadBytes);
     if (segment && found && isNext(found.header, sequence, epoch)) {
       problems.push(...(await apply(parts, found)));
       parts.engine.addToIndex(found.bytes, false);

@@ -122,6 +122,9 @@ export interface CasEngine {
     out: Uint8Array,
     outOffset: number,
   ): Promise<number>;
+  /** Like {@link locate}, if that takes no waiting. @returns -1 when it does */
+  locateNow(words: Uint32Array, index: number, out: Uint32Array): number;
+  /** @returns 1 when it is known where that is, else 0 */
   locate(words: Uint32Array, index: number, out: Uint32Array): Promise<number>;
   distrust(segment: number, place: number): void;
   check(record: Uint8Array, frames: boolean): number;

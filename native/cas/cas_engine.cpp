@@ -52,6 +52,7 @@ void CasEngine::Register(Napi::Env env, Napi::Object exports) {
                               InstanceMethod<&CasEngine::Written>("written"),
                               InstanceMethod<&CasEngine::ReadNow>("readNow"),
                               InstanceMethod<&CasEngine::Read>("read"),
+                              InstanceMethod<&CasEngine::LocateNow>("locateNow"),
                               InstanceMethod<&CasEngine::Locate>("locate"),
                               InstanceMethod<&CasEngine::Distrust>("distrust"),
                               InstanceMethod<&CasEngine::Check>("check"),
@@ -138,15 +139,31 @@ Napi::Value CasEngine::Read(const Napi::CallbackInfo& info) {
   });
 }
 
+namespace {
+
+// Returns 1 when it is known, 0 when it is not, -1 when it would block.
+double LocateInto(Engine* engine, const uint8_t* hash, uint32_t* out, bool may_block) {
+  FrameLocation location{};
+  const ReadResult result = engine->Locate(hash, &location, may_block);
+  if (result == ReadResult::kWouldBlock) return -1;
+  if (result != ReadResult::kOk) return 0;
+  out[0] = location.segment;
+  out[1] = location.place;
+  return 1;
+}
+
+}  // namespace
+
+Napi::Value CasEngine::LocateNow(const Napi::CallbackInfo& info) {
+  uint32_t* out = info[2].As<Napi::Uint32Array>().Data();
+  return Napi::Number::New(info.Env(), LocateInto(&engine_, HashAt(info[0], info[1]), out, false));
+}
+
 Napi::Value CasEngine::Locate(const Napi::CallbackInfo& info) {
   const HashValue hash = CopyHash(HashAt(info[0], info[1]));
   uint32_t* out = info[2].As<Napi::Uint32Array>().Data();
   return threads_.Run({info.This(), info[2]}, [=, this] {
-    FrameLocation location{};
-    if (!engine_.Locate(hash.data(), &location)) return 0.0;
-    out[0] = location.segment;
-    out[1] = location.place;
-    return 1.0;
+    return LocateInto(&engine_, hash.data(), out, true);
   });
 }
 

@@ -47,6 +47,7 @@ class CasEngine final : public Napi::ObjectWrap<CasEngine> {
   void Written(const Napi::CallbackInfo& info);
   Napi::Value ReadNow(const Napi::CallbackInfo& info);
   Napi::Value Read(const Napi::CallbackInfo& info);
+  Napi::Value LocateNow(const Napi::CallbackInfo& info);
   Napi::Value Locate(const Napi::CallbackInfo& info);
   void Distrust(const Napi::CallbackInfo& info);
   Napi::Value Check(const Napi::CallbackInfo& info);

@@ -291,43 +291,48 @@ ReadResult Engine::Read(FrameLocation location, EntryKind kind, const uint8_t* h
   return Restore(frame, stored, kind, hash, raw) ? ReadResult::kOk : ReadResult::kDamaged;
 }
 
-bool Engine::Locate(const uint8_t* hash, FrameLocation* location) {
+ReadResult Engine::Locate(const uint8_t* hash, FrameLocation* location, bool may_block) {
   std::unique_lock lock(mutex_);
+  const ReadResult result = LookUp(&index_, hash, location, may_block, &lock);
+  if (result == ReadResult::kGone) return LookUp(&others_, hash, location, may_block, &lock);
+  if (result != ReadResult::kOk) return result;
+  if (!damaged_.contains(KeyOf(location->segment, location->place))) return result;
   FrameLocation other;
-  if (!LookUp(&index_, hash, location, &lock)) return LookUp(&others_, hash, location, &lock);
-  const bool is_damaged = damaged_.contains(KeyOf(location->segment, location->place));
-  if (is_damaged && LookUp(&others_, hash, &other, &lock) &&
-      !damaged_.contains(KeyOf(other.segment, other.place))) {
+  const ReadResult another = LookUp(&others_, hash, &other, may_block, &lock);
+  if (another == ReadResult::kWouldBlock) return another;
+  if (another == ReadResult::kOk && !damaged_.contains(KeyOf(other.segment, other.place))) {
     *location = other;
   }
-  return true;
+  return result;
 }
 
-bool Engine::LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* location,
-                    std::unique_lock<std::mutex>* lock) {
+ReadResult Engine::LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* location,
+                          bool may_block, std::unique_lock<std::mutex>* lock) {
   Entry entry;
   int error = 0;
   EntryReader::Miss miss;
   do {
     const EntryAddress* address = index->Find(Fingerprint(hash));
-    if (address == nullptr) return false;
+    if (address == nullptr) return ReadResult::kGone;
     error = entries_.Read(*address, &entry, &miss);
+    if (error == EAGAIN && !may_block) return ReadResult::kWouldBlock;
   } while (error == EAGAIN && Fetch(miss, lock));
-  if (error != 0) return false;
-  if (!HasFrame(entry.kind) || !SameHash(entry.hash, hash)) return false;
+  if (error != 0) return ReadResult::kGone;
+  if (!HasFrame(entry.kind) || !SameHash(entry.hash, hash)) return ReadResult::kGone;
   // Its record is being made: where the frame will be is not known yet.
-  if (entry.segment == 0) return false;
+  if (entry.segment == 0) return ReadResult::kGone;
   *location = {entry.segment, entry.place};
-  return true;
+  return ReadResult::kOk;
 }
 
 bool Engine::ReadAnywhere(EntryKind kind, const uint8_t* hash, uint8_t* raw) {
   for (DedupIndex* index : {&index_, &others_}) {
     FrameLocation location;
     std::unique_lock lock(mutex_);
-    const bool is_found = LookUp(index, hash, &location, &lock);
+    const ReadResult found = LookUp(index, hash, &location, true, &lock);
     lock.unlock();
-    if (is_found && Read(location, kind, hash, raw, true) == ReadResult::kOk) return true;
+    if (found != ReadResult::kOk) continue;
+    if (Read(location, kind, hash, raw, true) == ReadResult::kOk) return true;
   }
   return false;
 }

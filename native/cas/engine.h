@@ -61,8 +61,8 @@ class Engine {
                   bool may_block);
 
   // Looks up where a frame is by its hash alone: where it is not known to be damaged, if there is
-  // such a place. May block.
-  bool Locate(const uint8_t* hash, FrameLocation* location);
+  // such a place: kOk, kGone, or kWouldBlock unless it may.
+  ReadResult Locate(const uint8_t* hash, FrameLocation* location, bool may_block);
 
   // Remembers that a frame is damaged: no duplicate may rely on it.
   void Distrust(FrameLocation location);
@@ -110,8 +110,8 @@ class Engine {
   bool Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* lock);
   // Reads what has this hash from the first place that the indexes lead to where it is intact.
   bool ReadAnywhere(EntryKind kind, const uint8_t* hash, uint8_t* raw);
-  bool LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* location,
-              std::unique_lock<std::mutex>* lock);
+  ReadResult LookUp(DedupIndex* index, const uint8_t* hash, FrameLocation* location, bool may_block,
+                    std::unique_lock<std::mutex>* lock);
   void Remember(uint64_t fingerprint, EntryAddress address);
   void EnforceLimit(uint32_t newest_segment);
   // Does some work on each shard of the indexes; it returns how many slots it looked at.

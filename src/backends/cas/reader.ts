@@ -164,11 +164,17 @@ export class BlockReader {
         if (look > 0) refreshHint(words, child, hash, location);
         return;
       }
-      if ((await this.#engine.locate(hash, 0, location)) !== 0) continue;
+      if (await this.#locate(hash, location)) continue;
       await this.whenIndexed();
-      if ((await this.#engine.locate(hash, 0, location)) === 0) break;
+      if (!(await this.#locate(hash, location))) break;
     }
     throw new DamageError(hexOf(hash, 0));
+  }
+
+  /** Asks the index. @returns whether it knows where that is */
+  async #locate(hash: Uint32Array, location: Uint32Array): Promise<boolean> {
+    const known = this.#engine.locateNow(hash, 0, location);
+    return (known < 0 ? await this.#engine.locate(hash, 0, location) : known) === 1;
   }
 }
 

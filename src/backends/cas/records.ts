@@ -56,11 +56,12 @@ export async function* recordsOf(
   end: number,
   frames: boolean,
   start = 0,
+  memory?: RecordMemory,
 ): AsyncGenerator<FoundRecord | number> {
-  const scanner = new RecordScanner(parts, segment, frames);
+  const scanner = new RecordScanner(parts, segment, frames, memory);
   let aheadBytes = frames ? AHEAD_BYTES : FAR_AHEAD_BYTES;
   for (let offset = start; offset < end; ) {
-    const found = await scanner.read(offset, aheadBytes);
+    const found = await scanner.read(offset, Math.min(aheadBytes, end - offset));
     if (found === undefined) {
       yield offset;
       return;
@@ -107,13 +108,22 @@ export class RecordScanner {
   readonly #parts: RecordParts;
   readonly #segment: Segment;
   readonly #frames: boolean;
-  readonly #memory = new RecordMemory();
+  readonly #memory: RecordMemory;
   #chunk = new Uint8Array(0);
   #chunkStart = 0;
   #chunkLength = 0;
 
-  /** @param frames verify each frame, too */
-  constructor(parts: RecordParts, segment: Segment, frames: boolean) {
+  /**
+   * @param frames verify each frame, too
+   * @param memory of nobody else until this is done
+   */
+  constructor(
+    parts: RecordParts,
+    segment: Segment,
+    frames: boolean,
+    memory: RecordMemory = new RecordMemory(),
+  ) {
+    this.#memory = memory;
     this.#parts = parts;
     this.#segment = segment;
     this.#frames = frames;

@@ -26,6 +26,7 @@ import {
   AHEAD_BYTES,
   type FoundRecord,
   isAt,
+  type RecordMemory,
   type RecordParts,
   RecordScanner,
   readRecord,
@@ -68,7 +69,8 @@ export async function replay(
   const problems: string[] = [];
   const firsts = await readFirsts(parts, candidates);
   for (;;) {
-    const found = await scanner?.read(offset, AHEAD_BYTES);
+    const aheadBytes = Math.min(AHEAD_BYTES, parts.segments.segmentBytes - offset);
+    const found = await scanner?.read(offset, aheadBytes);
     if (segment && found && isNext(found.header, sequence, epoch)) {
       problems.push(...(await apply(parts, found)));
       parts.engine.addToIndex(found.bytes, false);
@@ -216,12 +218,13 @@ export async function indexSegment(
   parts: RecordParts,
   segment: Segment,
   end: number,
+  memory: RecordMemory,
 ): Promise<string[]> {
   const problems: string[] = [];
   let [start, isLost] = [0, false];
   while (start < end) {
     let next = end;
-    for await (const found of recordsOf(parts, segment, end, false, start)) {
+    for await (const found of recordsOf(parts, segment, end, false, start, memory)) {
       if (typeof found !== 'number') {
         isLost = false;
         if (found.header.entryCount > 0) parts.engine.addToIndex(found.bytes, true);

@@ -11,7 +11,7 @@ import { BlobUnreachableError } from './blob-store.ts';
 import { type Catalog, decodeCatalog, type RootEntry, referenceOf } from './catalog.ts';
 import type { FileLayer, StoreFile } from './file-layer.ts';
 import type { BlockReader } from './reader.ts';
-import { readRecord } from './records.ts';
+import { RecordMemory, readRecord } from './records.ts';
 import { indexSegment, replay } from './recovery.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { StreamPosition } from './stream.ts';
@@ -190,9 +190,10 @@ function indexAll({ engine, segments }: LoadParts, store: Uint8Array): () => Pro
     .toSorted((a, b) => a.segment.number - b.segment.number);
   return async () => {
     const problems: string[] = [];
+    const memory = new RecordMemory();
     for (const { segment, end } of ends) {
       try {
-        problems.push(...(await indexSegment({ engine, store }, segment, end)));
+        problems.push(...(await indexSegment({ engine, store }, segment, end, memory)));
       } catch (error) {
         problems.push(`segment ${segment.number}: ${(error as Error).message}`);
       }

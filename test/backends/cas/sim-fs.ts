@@ -11,13 +11,32 @@ const SECTOR = 512;
 
 const PAGE = 4096;
 
+/** Takes back what was written over, so that one disk in memory is enough for many states. */
+export class Undo {
+  readonly #steps: { readonly bytes: Uint8Array; readonly at: number; readonly old: Uint8Array }[] =
+    [];
+
+  /** Notices what is about to be written over. */
+  before(bytes: Uint8Array, start: number, end: number): void {
+    this.#steps.push({ bytes, at: start, old: bytes.slice(start, end) });
+  }
+
+  /** Takes back everything noticed so far. */
+  run(): void {
+    for (const { bytes, at, old } of this.#steps.reverse()) bytes.set(old, at);
+    this.#steps.length = 0;
+  }
+}
+
 class Inode {
   bytes: Uint8Array;
   /** Numbers of pages that take no room. */
   readonly holes = new Set<number>();
+  readonly #undo: Undo | undefined;
 
-  constructor(bytes: Uint8Array = new Uint8Array(0)) {
+  constructor(bytes: Uint8Array = new Uint8Array(0), undo?: Undo) {
     this.bytes = bytes;
+    this.#undo = undo;
   }
 
   /** Makes the file at least this long. */
@@ -30,12 +49,19 @@ class Inode {
 
   put(bytes: Uint8Array, position: number): void {
     this.extend(position + bytes.length);
+    this.#undo?.before(this.bytes, position, position + bytes.length);
     this.bytes.set(bytes, position);
-    const pages = pagesOf(position, bytes.length, false);
-    for (const page of pages) this.holes.delete(page);
+    this.fill(position, bytes.length);
+  }
+
+  /** Lets a range take room. */
+  fill(position: number, length: number): void {
+    if (this.holes.size === 0) return;
+    for (const page of pagesOf(position, length, false)) this.holes.delete(page);
   }
 
   punch(position: number, length: number): void {
+    this.#undo?.before(this.bytes, position, position + length);
     this.bytes.fill(0, position, position + length);
     for (const page of pagesOf(position, length, true)) this.holes.add(page);
   }
@@ -80,16 +106,23 @@ export class SimFs implements FileLayer {
   readonly #names: Map<string, number>;
   /** The state at the beginning of the trace; undefined for an empty disk. */
   readonly base: DiskState;
+  readonly #undo: Undo | undefined;
 
-  constructor(base: DiskState = { inodes: [], names: new Map() }) {
+  /** @param undo works in the memory of the base itself, until it is run, and keeps no trace */
+  constructor(base: DiskState = { inodes: [], names: new Map() }, undo?: Undo) {
     this.base = base;
-    this.#inodes = base.inodes.map((bytes) => new Inode(bytes.slice()));
+    this.#undo = undo;
+    this.#inodes = base.inodes.map((bytes) => new Inode(undo ? bytes : bytes.slice(), undo));
     this.#names = new Map(base.names);
   }
 
   /** Puts a remark into the trace. */
   mark(value: unknown): void {
-    this.trace.push({ op: 'mark', value });
+    this.#note({ op: 'mark', value });
+  }
+
+  #note(entry: TraceEntry): void {
+    if (this.#undo === undefined) this.trace.push(entry);
   }
 
   /** The content of a file, to be looked at or damaged. */
@@ -114,7 +147,7 @@ export class SimFs implements FileLayer {
       this.#check('create', path);
       number = this.#inodes.push(new Inode()) - 1;
       this.#names.set(path, number);
-      this.trace.push({ op: 'link', path, inode: number });
+      this.#note({ op: 'link', path, inode: number });
     }
     return this.#file(number, path);
   }
@@ -125,18 +158,18 @@ export class SimFs implements FileLayer {
     if (inode === undefined) throw failure('ENOENT', from);
     this.#names.set(to, inode);
     this.#names.delete(from);
-    this.trace.push({ op: 'rename', path: from, to });
+    this.#note({ op: 'rename', path: from, to });
   }
 
   async unlink(path: string): Promise<void> {
     this.#check('unlink', path);
     if (!this.#names.delete(path)) throw failure('ENOENT', path);
-    this.trace.push({ op: 'unlink', path });
+    this.#note({ op: 'unlink', path });
   }
 
   async syncDirectory(path: string): Promise<void> {
     this.#check('syncDirectory', path);
-    this.trace.push({ op: 'syncDirectory', path });
+    this.#note({ op: 'syncDirectory', path });
   }
 
   async freeBytes(): Promise<number> {
@@ -158,7 +191,8 @@ export class SimFs implements FileLayer {
 
   #file(number: number, path: string): StoreFile {
     const inode = this.#inodes[number] as Inode;
-    const { trace } = this;
+    const isTraced = this.#undo === undefined;
+    const note = (entry: TraceEntry) => this.#note(entry);
     let isClosed = false;
     const check = (op: string) => {
       if (isClosed) throw failure('EBADF', path);
@@ -166,7 +200,7 @@ export class SimFs implements FileLayer {
     };
     const sync = async (): Promise<void> => {
       check('sync');
-      trace.push({ op: 'sync', inode: number });
+      note({ op: 'sync', inode: number });
     };
     return {
       get source() {
@@ -180,9 +214,9 @@ export class SimFs implements FileLayer {
       },
       async write(bytes, length, position, durable) {
         check('write');
-        const copy = bytes.slice(0, length);
-        inode.put(copy, position);
-        trace.push({ op: 'write', inode: number, at: position, bytes: copy });
+        const written = isTraced ? bytes.slice(0, length) : bytes.subarray(0, length);
+        inode.put(written, position);
+        note({ op: 'write', inode: number, at: position, bytes: written });
         if (durable) await sync();
       },
       sync,
@@ -192,13 +226,13 @@ export class SimFs implements FileLayer {
       async allocate(size) {
         check('allocate');
         inode.extend(size);
-        for (const page of pagesOf(0, size, false)) inode.holes.delete(page);
-        trace.push({ op: 'size', inode: number, size });
+        inode.fill(0, size);
+        note({ op: 'size', inode: number, size });
       },
       async punch(position, length) {
         check('punch');
         inode.punch(position, length);
-        trace.push({ op: 'punch', inode: number, at: position, length });
+        note({ op: 'punch', inode: number, at: position, length });
       },
       async dataBytes(position, length) {
         const pages = pagesOf(position, length, false);
@@ -248,9 +282,13 @@ export class CrashWalk {
     }
   }
 
-  /** The disk after a crash at this moment. */
-  crash(survival: Survival): DiskState {
-    const inodes = this.#inodes.map((bytes) => new Inode(bytes.slice()));
+  /**
+   * The disk after a crash at this moment.
+   *
+   * @param undo it is in the memory of this walk then, which goes on when that has been run
+   */
+  crash(survival: Survival, undo?: Undo): DiskState {
+    const inodes = this.#inodes.map((bytes) => new Inode(undo ? bytes : bytes.slice(), undo));
     const names = new Map(this.#names);
     // A journal keeps the order of names: some first ones survive.
     let namesLeft = this.#pending.filter((change) => !isData(change)).length;

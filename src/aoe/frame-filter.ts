@@ -16,15 +16,12 @@ export function requestFilter({ index, count }: Share): Uint32Array {
   const filter = aoeFilter().loadByte(Aoe.versionFlags).and(FLAG_RESPONSE).require(0);
   if (count === 1) return filter.build();
   return filter
-    .loadWord(Aoe.shelf)
-    .shiftRight(8)
-    .keep()
-    .and(SLOT_WILDCARD)
-    .acceptIf(SLOT_WILDCARD)
-    .recall()
-    .shiftRight(8)
+    .loadHalf(Aoe.shelf)
     .acceptIf(SHELF_WILDCARD)
-    .recall()
+    .keep()
+    .loadByte(Aoe.slot)
+    .acceptIf(SLOT_WILDCARD)
+    .addKept()
     .modulo(count)
     .require(index)
     .build();

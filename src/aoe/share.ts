@@ -14,7 +14,12 @@ export function addressOf({ shelf, slot }: { shelf: number; slot: number }): num
   return (shelf << 8) | slot;
 }
 
-/** Does the target with this address belong to `share`? */
+/**
+ * Does the target with this address belong to `share`?
+ *
+ * The sum of shelf and slot decides: it spreads ascending slots of one shelf as well as ascending
+ * shelves with one slot. Of the address as one number a `count` that divides 256 leaves the slot.
+ */
 export function takes({ index, count }: Share, address: number): boolean {
-  return address % count === index;
+  return ((address >> 8) + (address & 0xff)) % count === index;
 }

@@ -125,8 +125,8 @@ const server = table(
     workers: integer(1, 64, {
       example: '4',
       description:
-        'How many threads serve. Targets are divided among them by address, so more threads than ' +
-        'busy targets bring nothing.',
+        'How many threads serve. Targets are divided among them by shelf plus slot: ascending ' +
+        'shelves, or slots, are spread evenly. More threads than busy targets bring nothing.',
     }).default(1),
   },
   'What applies to all targets.',

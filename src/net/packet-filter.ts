@@ -9,11 +9,10 @@ const Code = {
   loadHalf: 0x28,
   loadByte: 0x30,
   and: 0x54,
-  shiftRight: 0x74,
+  addX: 0x0c,
   modulo: 0x94,
   jumpIfEqual: 0x15,
   copyToX: 0x07,
-  copyFromX: 0x87,
   return: 0x06,
 } as const;
 
@@ -51,21 +50,17 @@ export class PacketFilter {
     return this.#add(Code.and, mask);
   }
 
-  shiftRight(bits: number): this {
-    return this.#add(Code.shiftRight, bits);
-  }
-
   modulo(divisor: number): this {
     return this.#add(Code.modulo, divisor);
   }
 
-  /** Keeps the value for {@link recall}. */
+  /** Keeps the value for {@link addKept}. */
   keep(): this {
     return this.#add(Code.copyToX, 0);
   }
 
-  recall(): this {
-    return this.#add(Code.copyFromX, 0);
+  addKept(): this {
+    return this.#add(Code.addX, 0);
   }
 
   /** Refuses the frame unless the value is `wanted`. */

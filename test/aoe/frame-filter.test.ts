@@ -10,22 +10,29 @@ const EVERYBODY = [0, 1, 2];
 const ALONE = 3;
 const RESPONSES = 4;
 
-/** A socket that only counts what its filter lets through. */
+/** The most a configuration allows is 64. */
+const WORKERS_MAX = 64;
+const SOME_WORKERS = [1, 2, 3, 4, 5, 8, 16, WORKERS_MAX];
+const SHELVES = [0, 1, 2, 3, 4, 255, 256, 257, 4000, 65534];
+const SLOTS = [0, 1, 2, 3, 4, 15, 127, 128, 253, 254];
+const ADDRESSES = SHELVES.flatMap((shelf) => SLOTS.map((slot) => ({ shelf, slot })));
+
+/** A socket that only notes for whom its filter lets frames through. */
 class Listener {
   readonly sent = new Int32Array(2);
   readonly slab = new ArrayBuffer(2048);
   readonly #socket: PacketSocket;
-  count = 0;
+  readonly #received = new Int32Array(128);
+  /** Shelf and slot of each frame as one number, in no order. */
+  readonly addresses: number[] = [];
 
   constructor(name: string, filter: Uint32Array) {
     const options = {
       ...{ interface: name, frameSizeMax: 1514, ringSize: 1 << 18, filter, slab: this.slab },
-      ...{ received: new Int32Array(128), arrivals: new Float64Array(64) },
+      ...{ received: this.#received, arrivals: new Float64Array(64) },
       ...{ sent: this.sent, outcome: new Int32Array(2), sentUs: new Float64Array(1) },
     };
-    this.#socket = new native.PacketSocket(options, () => {
-      this.count += this.#socket.next(0, 0);
-    });
+    this.#socket = new native.PacketSocket(options, () => this.#note());
   }
 
   send(frame: Buffer): void {
@@ -36,6 +43,14 @@ class Listener {
 
   close(): void {
     this.#socket.close();
+  }
+
+  #note(): void {
+    const ring = Buffer.from(this.#socket.ring);
+    const count = this.#socket.next(0, 0);
+    for (let index = 0; index < count; index++) {
+      this.addresses.push(ring.readUIntBE((this.#received[2 * index] as number) + 16, 3));
+    }
   }
 }
 
@@ -66,32 +81,37 @@ describeWith(['ip', 'sysctl'], 'the kernel’s filter', () => {
     await tryRun('ip', ['link', 'del', names[0]]);
   });
 
-  /** Which of the listeners a frame reaches. */
-  async function reached(frame: Buffer): Promise<number[]> {
-    for (const listener of [...listeners, last]) listener.count = 0;
-    sender.send(padded(frame));
-    await waitUntil('the frame', () => last.count > 0);
-    // All sockets got it in one go; this lets the others look at theirs.
+  /** Sends frames, until every listener has noted those that reach it. */
+  async function send(...frames: Buffer[]): Promise<void> {
+    for (const { addresses } of [...listeners, last]) addresses.length = 0;
+    for (const frame of frames) sender.send(padded(frame));
+    await waitUntil('the frames', () => last.addresses.length >= frames.length);
+    // All sockets got them in one go; this lets the others look at theirs.
     await new Promise((resolve) => setTimeout(resolve, 20));
-    return listeners.flatMap(({ count }, index) => (count > 0 ? [index] : []));
   }
 
-  it('gives each address to one thread, by the rule that the threads know', async () => {
-    for (const address of [
-      { shelf: 1, slot: 0 },
-      { shelf: 1, slot: 1 },
-      { shelf: 1, slot: 254 },
-      { shelf: 2, slot: 7 },
-      { shelf: 65534, slot: 254 },
-      { shelf: 0, slot: 0 },
-    ]) {
-      const share = EVERYBODY.filter((index) =>
-        takes({ index, count: SHARE_COUNT }, addressOf(address)),
-      );
-      expect(share).toHaveLength(1);
-      expect(await reached(configRequest(address))).toEqual([...share, ALONE]);
-    }
-  });
+  /** Which of the listeners a frame reaches. */
+  async function reached(frame: Buffer): Promise<number[]> {
+    await send(frame);
+    return listeners.flatMap(({ addresses }, index) => (addresses.length > 0 ? [index] : []));
+  }
+
+  for (const count of SOME_WORKERS) {
+    it(`gives each address to one of ${count}, by the rule that the threads know`, async () => {
+      const shares = Array.from({ length: count }, (_, index) => ({ index, count }));
+      const threads = shares.map((share) => new Listener(names[0], requestFilter(share)));
+      try {
+        await send(...ADDRESSES.map(configRequest));
+        const all = ADDRESSES.map(addressOf);
+        const known = shares.map((share) => all.filter((address) => takes(share, address)));
+        expect(known.flat()).toHaveLength(all.length);
+        const got = threads.map(({ addresses }) => addresses.toSorted((x, y) => x - y));
+        expect(got).toEqual(known);
+      } finally {
+        for (const thread of threads) thread.close();
+      }
+    });
+  }
 
   it('gives wildcards to all', async () => {
     for (const address of [
@@ -129,4 +149,20 @@ describe('a share', () => {
   it('counts shelf and slot as one number', () => {
     expect(addressOf({ shelf: 0xfffe, slot: 0xfe })).toBe(0xfffefe);
   });
+
+  const plans: Record<string, (index: number) => { shelf: number; slot: number }> = {
+    'ascending slots of one shelf': (index) => ({ shelf: 1, slot: index }),
+    'ascending shelves with one slot': (index) => ({ shelf: 1 + index, slot: 0 }),
+  };
+  for (const [plan, addressAt] of Object.entries(plans)) {
+    it(`has as many as any other of ${plan}`, () => {
+      for (let count = 1; count <= WORKERS_MAX; count++) {
+        const targets = Array.from({ length: 3 * count }, (_, at) => addressOf(addressAt(at)));
+        for (let index = 0; index < count; index++) {
+          const own = targets.filter((address) => takes({ index, count }, address));
+          expect(own, `thread ${index} of ${count}`).toHaveLength(3);
+        }
+      }
+    });
+  }
 });

@@ -2,11 +2,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { memoryTarget, Served } from '../protocol/served.ts';
 import { describeWith, disposeAll, waitUntil } from '../support/tools.ts';
-import { MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
+import { Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
 
-const TARGETS = [{ shelf: 1, slot: 0, backend: 'memory', memory: { size: 4 * MIB } }];
+/** One is served by each thread when there are two. */
+const NAMES = ['1.0', '1.1'] as const;
+const TARGETS = [0, 1].map((slot) => memoryTarget(1, slot));
+const NEW_MAC = '02:00:00:00:12:34';
 
 let setup: Setup;
+/** Each of them opens the link for itself. */
+let threads: number;
+
+async function start(workers: number): Promise<void> {
+  threads = workers;
+  setup = await Setup.create({ mtu: 9000 });
+  await setup.start(TARGETS, { settings: { workers } });
+}
 
 function countOf(message: string): number {
   return setup.server.log.filter(({ msg }) => msg === message).length;
@@ -27,24 +38,36 @@ async function takeDown(): Promise<void> {
 async function change(...commands: string[][]): Promise<void> {
   const before = linkOpenings();
   for (const command of commands) await setup.serverNetwork.run('ip', ['link', ...command]);
-  await waitUntil('the link is open again', () => linkOpenings() > before);
+  await waitUntil('the link is open again', () => linkOpenings() >= before + threads);
 }
 
 function load(...options: (string | number)[]): Promise<VerifyReport> {
-  return setup.verify('1.0', '-j', setup.join('journal'), '-t', 1, '-T', 50, ...options);
+  return loadOf('1.0', ...options);
+}
+
+function loadOf(target: string, ...options: (string | number)[]): Promise<VerifyReport> {
+  return setup.verify(target, '-j', setup.join(target), '-t', 1, '-T', 50, ...options);
+}
+
+function loadAll(): Promise<VerifyReport[]> {
+  return Promise.all(NAMES.map((target) => loadOf(target)));
 }
 
 /** A load that is under way. */
 function startLoad(...options: (string | number)[]): Promise<{ report: Promise<VerifyReport> }> {
-  const all = ['-j', setup.join('journal'), '-t', 3, '-T', 50, ...options];
-  return setup.startLoad('1.0', ...all);
+  return startLoadOf('1.0', ...options);
+}
+
+function startLoadOf(
+  target: string,
+  ...options: (string | number)[]
+): Promise<{ report: Promise<VerifyReport> }> {
+  const all = ['-j', setup.join(target), '-t', 3, '-T', 50, ...options];
+  return setup.startLoad(target, ...all);
 }
 
 describeWith(TOOLS, 'a link that changes under load', () => {
-  beforeEach(async () => {
-    setup = await Setup.create({ mtu: 9000 });
-    await setup.start(TARGETS);
-  });
+  beforeEach(() => start(1));
   afterEach(() => disposeAll(setup));
 
   it('may go down and up again', async () => {
@@ -84,53 +107,73 @@ describeWith(TOOLS, 'a link that changes under load', () => {
 
   it('may get another address', async () => {
     expect(await load()).toMatchObject(UNHARMED);
-    await change(['set', 's0', 'address', '02:00:00:00:12:34']);
+    await change(['set', 's0', 'address', NEW_MAC]);
     expect(await load()).toMatchObject(UNHARMED);
   });
+});
 
-  it('may get another MTU: what no longer fits is answered with an ATA error', async () => {
-    const during = await startLoad('-e', '-n', 16, '-w', 0);
-    await change(['set', 's0', 'mtu', '1500']);
-    const report = await during.report;
-    // ABORT: Linux would resend for three minutes if it were an AoE error, or nothing.
-    expect(report).toMatchObject({
-      ...{ wrong: 0, refused: 0, malformed: 0, unanswered: 0 },
-      ...{ lastStatus: 0x41, lastError: 0x04 },
+describeWith(TOOLS, 'a link that gets another MTU under load', () => {
+  afterEach(() => disposeAll(setup));
+
+  for (const workers of [1, 2]) {
+    it(`answers what no longer fits with an ATA error, with workers = ${workers}`, async () => {
+      await start(workers);
+      const options = ['-e', '-n', 16, '-w', 0];
+      const during = await Promise.all(NAMES.map((target) => startLoadOf(target, ...options)));
+      await change(['set', 's0', 'mtu', '1500']);
+      for (const report of await Promise.all(during.map(({ report }) => report))) {
+        // ABORT: Linux would resend for three minutes if it were an AoE error, or nothing.
+        expect(report).toMatchObject({
+          ...{ wrong: 0, refused: 0, malformed: 0, unanswered: 0 },
+          ...{ lastStatus: 0x41, lastError: 0x04 },
+        });
+        expect(report.reads).toBeGreaterThan(0);
+        expect(report.failed).toBeGreaterThan(0);
+      }
+      for (const report of await loadAll()) {
+        expect(report).toMatchObject({ ...UNHARMED, sectorsPerFrame: 2 });
+      }
+
+      await change(['set', 's0', 'mtu', '9000']);
+      for (const report of await loadAll()) {
+        expect(report).toMatchObject({ ...UNHARMED, sectorsPerFrame: 16 });
+      }
     });
-    expect(report.reads).toBeGreaterThan(0);
-    expect(report.failed).toBeGreaterThan(0);
-    expect(await load()).toMatchObject({ ...UNHARMED, sectorsPerFrame: 2 });
-
-    await change(['set', 's0', 'mtu', '9000']);
-    expect(await load()).toMatchObject({ ...UNHARMED, sectorsPerFrame: 16 });
-  });
+  }
 });
 
 describeWith(TOOLS, 'a link that is back after a change', () => {
   let served: Served;
 
-  beforeEach(async () => {
-    served = await Served.start([memoryTarget(1, 0), memoryTarget(2, 7)], 9000);
-  });
+  async function serve(workers: number): Promise<void> {
+    served = await Served.start([memoryTarget(1, 0), memoryTarget(2, 7)], 9000, { workers });
+  }
   afterEach(() => disposeAll(served));
 
-  const changes: Record<string, string[][]> = {
-    'went down and up': [['down'], ['up']],
-    'got another MTU': [['mtu', '1500']],
-    'got another address': [['address', '02:00:00:00:12:34']],
-  };
-  for (const [what, commands] of Object.entries(changes)) {
-    it(`announces all targets when it ${what}`, async () => {
-      for (const command of commands) await served.changeLink(...command);
-      await expectAnnouncements(served, commands.flat().includes('1500') ? 2 : 16);
-    });
+  const changes = [
+    { what: 'went down and up', commands: [['down'], ['up']], threadCounts: [1] },
+    { what: 'got another MTU', commands: [['mtu', '1500']], threadCounts: [1, 2] },
+    { what: 'got another address', commands: [['address', NEW_MAC]], threadCounts: [1] },
+  ];
+  for (const { what, commands, threadCounts } of changes) {
+    for (const workers of threadCounts) {
+      it(`announces all targets when it ${what}, with workers = ${workers}`, async () => {
+        await serve(workers);
+        for (const command of commands) await served.changeLink(...command);
+        await expectAnnouncements(served, commands.flat().includes('1500') ? 2 : 16);
+      });
+    }
   }
 
-  it('announces all targets when it was removed and made again', async () => {
-    await served.network.run('ip', ['link', 'del', 'aoe0']);
-    await served.client.reconnect();
-    await expectAnnouncements(served, 16);
-  });
+  for (const workers of [1, 2]) {
+    const how = `with workers = ${workers}`;
+    it(`announces all targets when it was removed and made again, ${how}`, async () => {
+      await serve(workers);
+      await served.network.run('ip', ['link', 'del', 'aoe0']);
+      await served.client.reconnect();
+      await expectAnnouncements(served, 16);
+    });
+  }
 });
 
 /** One for each target, and for the fence: a config response to everybody that nobody asked for. */

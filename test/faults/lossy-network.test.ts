@@ -9,6 +9,12 @@ const TARGETS = [
   { shelf: 1, slot: 1, backend: 'file', file: { path: 'disk.img', size: 4 * MIB } },
 ];
 const STORAGE = { '1.0': 'memory', '1.1': 'a file' };
+/** With two threads each has a busy target. */
+const LATE = [
+  { workers: 1, busy: ['1.0'] },
+  { workers: 1, busy: ['1.1'] },
+  { workers: 2, busy: ['1.0', '1.1'] },
+] as const;
 
 /** A twentieth to a fifth of all frames, in both directions, are each of these. */
 const MILD = ['-l', 5, '-d', 5, '-y', 5];
@@ -41,15 +47,18 @@ describeWith(TOOLS, 'a network that drops, duplicates, delays and reorders', () 
 
   // Few sectors and many requests: a sector is written again as soon as it is free. While the
   // server is paused, originals and resends fill both receive rings.
-  for (const [target, storage] of Object.entries(STORAGE)) {
-    it(`never lets a late original overwrite newer data in ${storage}`, async () => {
+  for (const { workers, busy } of LATE) {
+    const storage = busy.map((target) => STORAGE[target]).join(' or ');
+    it(`never lets a late original overwrite newer data in ${storage}, with workers = ${workers}`, async () => {
       setup = await Setup.create({ count: 2, mtu: 1500 });
-      await setup.start(TARGETS);
+      await setup.start(TARGETS, { settings: { workers } });
       const pid = await setup.serverPid();
       const options = ['-t', SECONDS, '-T', 4, '-p', pid, '-s', 256, '-n', 1, '-q', 200, '-w', 70];
-      const report = await setup.verify(target, ...options);
-      expect(report).toMatchObject(UNHARMED);
-      expect(report.late).toBeGreaterThan(100);
+      const loads = busy.map((target) => setup.verify(target, ...options));
+      for (const report of await Promise.all(loads)) {
+        expect(report).toMatchObject(UNHARMED);
+        expect(report.late).toBeGreaterThan(100);
+      }
     });
   }
 });

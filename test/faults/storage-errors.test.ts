@@ -72,9 +72,26 @@ async function failures(): Promise<[name: string, failed: boolean][]> {
   return targets.map(({ name, failed }) => [name, failed]);
 }
 
-async function start(targets: object[]): Promise<void> {
-  await setup.start(targets as Parameters<Setup['start']>[0]);
+/** With two workers the healthy target is served by the other thread. */
+async function start(targets: object[], workers = 1): Promise<void> {
+  await setup.start(targets as Parameters<Setup['start']>[0], { settings: { workers } });
 }
+
+function readd(): Promise<unknown> {
+  return askControl(setup.join('state/control.sock'), 'POST', '/v1/targets/e1.0/readd');
+}
+
+async function restart(disk: string): Promise<void> {
+  await setup.server.stop();
+  await start(fileTarget(disk));
+}
+
+/** How a target that has failed is opened anew. */
+const ANEW = [
+  { open: restart, what: 'a restart', workers: 1 },
+  { open: readd, what: 'readd', workers: 1 },
+  { open: readd, what: 'readd', workers: 2 },
+];
 
 describeWith([...TOOLS, ...STORAGE_TOOLS], 'storage that fails', () => {
   beforeEach(async () => {
@@ -82,44 +99,40 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'storage that fails', () => {
   });
   afterEach(() => disposeAll(setup));
 
-  it('answers a bad sector with an ATA error at once, and serves all others', async () => {
-    const disk = await exportFailing([
-      ...failAt('write', BAD_WRITE, EIO),
-      ...failAt('read', BAD_READ, EIO),
-      ...failAt('write', FULL, ENOSPC),
-    ]);
-    await start(fileTarget(disk.path));
+  for (const workers of [1, 2]) {
+    it(`answers a bad sector with an ATA error at once, and serves all others, with workers = ${workers}`, async () => {
+      const disk = await exportFailing([
+        ...failAt('write', BAD_WRITE, EIO),
+        ...failAt('read', BAD_READ, EIO),
+        ...failAt('write', FULL, ENOSPC),
+      ]);
+      await start(fileTarget(disk.path), workers);
 
-    const write = await loadPage(BAD_WRITE, 100);
-    expect(write).toMatchObject({ writes: 0, ...WRITE_FAILED });
-    expect(write.failed).toBeGreaterThan(10);
-    expectAtOnce(write);
+      const write = await loadPage(BAD_WRITE, 100);
+      expect(write).toMatchObject({ writes: 0, ...WRITE_FAILED });
+      expect(write.failed).toBeGreaterThan(10);
+      expectAtOnce(write);
 
-    const read = await loadPage(BAD_READ, 0);
-    expect(read).toMatchObject({ reads: 0, ...READ_FAILED });
-    expectAtOnce(read);
+      const read = await loadPage(BAD_READ, 0);
+      expect(read).toMatchObject({ reads: 0, ...READ_FAILED });
+      expectAtOnce(read);
 
-    const full = await loadPage(FULL, 100);
-    expect(full).toMatchObject({ writes: 0, ...WRITE_FAILED });
-    expectAtOnce(full);
+      const full = await loadPage(FULL, 100);
+      expect(full).toMatchObject({ writes: 0, ...WRITE_FAILED });
+      expectAtOnce(full);
 
-    expect(await load('-s', BAD_WRITE)).toMatchObject(UNHARMED);
-    expect(await load('-o', BAD_WRITE, '-s', PAGE_SECTORS, '-w', 0)).toMatchObject(UNHARMED);
-  });
+      expect(await load('-s', BAD_WRITE)).toMatchObject(UNHARMED);
+      expect(await load('-o', BAD_WRITE, '-s', PAGE_SECTORS, '-w', 0)).toMatchObject(UNHARMED);
+    });
+  }
 
-  const anew: Record<string, (disk: string) => Promise<unknown>> = {
-    'a restart': async (disk) => {
-      await setup.server.stop();
-      await start(fileTarget(disk));
-    },
-    readd: () => askControl(setup.join('state/control.sock'), 'POST', '/v1/targets/e1.0/readd'),
-  };
-  for (const [what, open] of Object.entries(anew)) {
-    it(`fails the target after one failed flush until ${what}, though it could be repeated`, async () => {
+  for (const { open, what, workers } of ANEW) {
+    const until = `until ${what}, with workers = ${workers}`;
+    it(`fails the target after one failed flush ${until}, though it could be repeated`, async () => {
       const disk = await exportFailing([
         { event: 'none', iotype: 'flush', errno: EIO, once: true },
       ]);
-      await start(fileTarget(disk.path));
+      await start(fileTarget(disk.path), workers);
 
       const first = await load('-w', 100);
       expect(first).toMatchObject({ writes: 0, ...WRITE_FAILED });

@@ -9,6 +9,8 @@ import { describeWorkload, type Workload } from './workloads.ts';
 
 /** The server that the others are compared to. */
 export const BASELINE = 'vblade';
+/** They answer from memory: the best of them is the floor. */
+const REFLECTORS = ['reflector', 'reflector-ring'];
 
 export interface Bench {
   network: Network;
@@ -32,9 +34,21 @@ export interface Summary {
   server: string;
   /** Of each number, over all rounds. */
   median: Measurement;
-  /** Requests a second, relative to the baseline. */
-  ratio?: { ofMedians: number; lowest: number; highest: number };
+  toBaseline?: Ratios;
+  /** Requests a second, relative to the best reflector that ran. */
+  toReflector?: number;
   rounds: Measurement[];
+}
+
+/** Of medians, where nothing else is said. */
+export interface Ratios {
+  requests: number;
+  /** Of a single round, paired with the baseline's run of that round. */
+  requestsLowest: number;
+  requestsHighest: number;
+  /** Processor time of a request. */
+  cpu: number;
+  p999: number;
 }
 
 export interface Comparison {
@@ -139,12 +153,18 @@ class Contender implements AsyncDisposable {
 }
 
 function summarize(contenders: readonly Contender[]): Summary[] {
-  const baseline = contenders.find(({ server }) => server.name === BASELINE)?.measurements;
-  return contenders.map(({ server, measurements }) => ({
+  const summaries: Summary[] = contenders.map(({ server, measurements }) => ({
     server: server.name,
     median: medianOf(measurements),
-    ...(baseline && { ratio: ratioOf(measurements, baseline) }),
     rounds: [...measurements],
+  }));
+  const baseline = summaries.find(({ server }) => server === BASELINE);
+  const floors = summaries.filter(({ server }) => REFLECTORS.includes(server));
+  const floor = Math.max(...floors.map(({ median }) => median.requests_per_s));
+  return summaries.map((summary) => ({
+    ...summary,
+    ...(baseline && { toBaseline: ratiosOf(summary, baseline) }),
+    ...(floors.length > 0 && { toReflector: summary.median.requests_per_s / floor }),
   }));
 }
 
@@ -154,17 +174,16 @@ function medianOf(measurements: readonly Measurement[]): Measurement {
   return Object.fromEntries(medians) as Measurement;
 }
 
-/** Lowest and highest are of single rounds, each paired with the baseline's run of that round. */
-function ratioOf(
-  measurements: readonly Measurement[],
-  baseline: readonly Measurement[],
-): NonNullable<Summary['ratio']> {
-  const rate = (measurement: Measurement | undefined): number =>
-    measurement?.requests_per_s ?? Number.NaN;
-  const pairs = measurements.map((one, round) => rate(one) / rate(baseline[round]));
+function ratiosOf(summary: Summary, baseline: Summary): Ratios {
+  const ratioOf = (key: keyof Measurement): number => summary.median[key] / baseline.median[key];
+  const pairs = summary.rounds.map(
+    (one, round) => one.requests_per_s / (baseline.rounds[round]?.requests_per_s ?? Number.NaN),
+  );
   return {
-    ofMedians: median(measurements.map(rate)) / median(baseline.map(rate)),
-    lowest: Math.min(...pairs),
-    highest: Math.max(...pairs),
+    requests: ratioOf('requests_per_s'),
+    requestsLowest: Math.min(...pairs),
+    requestsHighest: Math.max(...pairs),
+    cpu: ratioOf('server_cpu_seconds_per_million'),
+    p999: ratioOf('p999_us'),
   };
 }

@@ -3,7 +3,7 @@ import { dropCaches, type Images } from './images.ts';
 import type { Duration, Load, LoadResult } from './load.ts';
 import type { Link, Network } from './network.ts';
 import { cpuSeconds, type Memory, memoryOf, type Place, type ServerProcess } from './process.ts';
-import type { Server } from './servers.ts';
+import type { Drops, Server, ServerHome } from './servers.ts';
 import { median } from './statistics.ts';
 import { describeWorkload, type Workload } from './workloads.ts';
 
@@ -23,7 +23,7 @@ export interface Bench {
 }
 
 /** One run of one server. */
-export interface Measurement extends LoadResult, Memory {
+export interface Measurement extends LoadResult, Memory, Drops {
   server_cpu_seconds_per_million: number;
   /** Of one processor, 0 to 1 and above. */
   server_cpu_share: number;
@@ -99,6 +99,7 @@ class Contender implements AsyncDisposable {
   readonly #bench: Bench;
   readonly #workload: Workload;
   readonly #link: Link;
+  readonly #home: ServerHome;
   #processes: ServerProcess[] = [];
 
   constructor(bench: Bench, server: Server, workload: Workload, link: Link) {
@@ -106,17 +107,18 @@ class Contender implements AsyncDisposable {
     this.server = server;
     this.#workload = workload;
     this.#link = link;
+    this.#home = { interfaceName: link.server, directory: bench.directory };
   }
 
   /** Starts the server and loads it until it is as fast as it gets. */
   async start(): Promise<void> {
-    const { images, signal, serverPlace: place, directory, load } = this.#bench;
+    const { images, signal, serverPlace: place, load } = this.#bench;
     const { name, needsImages, settlingSeconds: seconds } = this.server;
     const workload = this.#workload;
     this.#processes = await this.server.start({
-      interfaceName: this.#link.server,
+      ...this.#home,
       images: needsImages ? await images.prepare(workload, name, signal) : [],
-      ...{ place, workload, directory },
+      ...{ place, workload },
     });
     await load.waitForTargets(this.#link, workload);
     await load.run(this.#link, workload, { warmupSeconds: 0, seconds });
@@ -125,15 +127,19 @@ class Contender implements AsyncDisposable {
   async measure(duration: Duration): Promise<void> {
     if (this.#workload.cold) await dropCaches();
     const pids = this.#processes.map((process) => process.pid);
+    const dropsBefore = await this.server.drops(this.#home);
     const cpuBefore = cpuSeconds(pids);
     const result = await this.#bench.load.run(this.#link, this.#workload, duration);
     const cpu = cpuSeconds(pids) - cpuBefore;
+    const drops = await this.server.drops(this.#home);
     if (result.errors + result.wrong + result.unanswered > 0) {
       throw new Error(`requests failed: ${JSON.stringify(result)}`);
     }
     this.measurements.push({
       ...result,
       ...memoryOf(pids),
+      ring_full: drops.ring_full - dropsBefore.ring_full,
+      overload: drops.overload - dropsBefore.overload,
       server_cpu_seconds_per_million: (cpu / result.requests_total) * 1e6,
       server_cpu_share: cpu / result.elapsed_seconds,
       load_cpu_share: result.cpu_seconds / result.elapsed_seconds,

@@ -2,9 +2,10 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus, loadavg, release } from 'node:os';
 import { dirname } from 'node:path';
-import { BASELINE, type Comparison, type Summary } from './compare.ts';
+import { BASELINE, type Comparison, type Measurement, type Summary } from './compare.ts';
 import { ROOT } from './load.ts';
 import { run } from './process.ts';
+import type { Drops } from './servers.ts';
 import { describeWorkload } from './workloads.ts';
 
 interface Column {
@@ -31,6 +32,8 @@ const COLUMNS: readonly Column[] = [
   { title: 'load CPU', width: 9, value: ({ median }) => formatLoadShare(median.load_cpu_share) },
   { title: 'MiB', width: 6, value: ({ median }) => median.pssMib.toFixed(1) },
   { title: 'resent', width: 7, value: ({ median }) => whole(median.resent) },
+  { title: 'ring full', width: 10, value: ({ rounds }) => formatDrops(rounds, 'ring_full') },
+  { title: 'overload', width: 9, value: ({ rounds }) => formatDrops(rounds, 'overload') },
 ];
 
 const NAME_WIDTH = 16;
@@ -84,6 +87,12 @@ function percent(share: number): string {
 
 function formatLoadShare(share: number): string {
   return percent(share) + (share > LOAD_SHARE_MAX ? '!' : '');
+}
+
+/** All together: no median shall hide a single one. Empty where the server does not tell. */
+function formatDrops(rounds: readonly Measurement[], reason: keyof Drops): string {
+  const total = rounds.reduce((sum, round) => sum + round[reason], 0);
+  return Number.isNaN(total) ? '' : whole(total);
 }
 
 /** Such as "to vblade: requests/s 1.26 (1.13-1.30), CPU 0.74, p99.9 1.42; to the reflector: 0.75". */

@@ -55,11 +55,7 @@ export function printComparison({ workload, summaries, faults }: Comparison): vo
 }
 
 /** Writes everything that was measured, and on what. */
-export async function writeResults(
-  path: string,
-  options: object,
-  comparisons: readonly Comparison[],
-): Promise<void> {
+export async function writeResults(path: string, options: object, figures: object): Promise<void> {
   const machine = {
     cpu: cpus()[0]?.model,
     cpuCount: cpus().length,
@@ -68,7 +64,7 @@ export async function writeResults(
     loadAverage: loadavg(),
   };
   const commit = (await run('git', ['-C', ROOT, 'rev-parse', 'HEAD']).catch(() => '')).trim();
-  const results = { date: new Date().toISOString(), commit, machine, options, comparisons };
+  const results = { date: new Date().toISOString(), commit, machine, options, ...figures };
   await mkdir(dirname(path), { recursive: true });
   await writeFile(path, `${JSON.stringify(results, null, 1)}\n`);
 }

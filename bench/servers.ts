@@ -8,8 +8,10 @@ import { ROOT, SHELF } from './load.ts';
 import { type Place, run, ServerProcess } from './process.ts';
 import type { Workload } from './workloads.ts';
 
-const AOE_SERVER = join(ROOT, 'dist/cli/main.js');
+export const AOE_SERVER = join(ROOT, 'dist/cli/main.js');
 const BUFFER_COUNT = 64;
+/** Of a shelf; slot 255 is all of them. */
+const SLOT_COUNT = 255;
 const IMPORT_MS_MAX = 300_000;
 
 /** Until V8 has compiled what runs often: the first seconds are slower by half. */
@@ -25,7 +27,7 @@ export interface ServerHome {
 export interface StartOptions extends ServerHome {
   place: Place;
   workload: Workload;
-  /** One for each target: slot 0, 1, ... of the shelf. */
+  /** One for each target: slot 0, 1, ... of the shelf, and on in the next ones. */
   images: readonly string[];
 }
 
@@ -147,7 +149,7 @@ export const SERVERS: readonly Server[] = [
 export async function writeConfig(
   options: StartOptions,
   workers = 1,
-  backendOf: (slot: number) => object = (slot) => fileBackend(options, slot),
+  backendOf: (index: number) => object = (index) => fileBackend(options, index),
 ): Promise<string> {
   const { workload, interfaceName, images, directory } = options;
   const stateDir = stateDirOf(options);
@@ -162,11 +164,11 @@ export async function writeConfig(
       buffer_count: BUFFER_COUNT,
       workers,
     },
-    target: images.map((_, slot) => ({
-      shelf: SHELF,
-      slot,
+    target: images.map((_, index) => ({
+      shelf: SHELF + Math.floor(index / SLOT_COUNT),
+      slot: index % SLOT_COUNT,
       write_cache: workload.writes === 'cached',
-      ...backendOf(slot),
+      ...backendOf(index),
     })),
   };
   const configPath = join(directory, `${interfaceName}.toml`);
@@ -174,10 +176,13 @@ export async function writeConfig(
   return configPath;
 }
 
-/** Of aoe-server. */
+/** Gets what aoe-server tells at a path of its control socket. @throws {Error} it does not */
+export function askServer(home: ServerHome, path: string): Promise<unknown> {
+  return askSocket(join(stateDirOf(home), 'control.sock'), 'GET', path);
+}
+
 async function askDrops(home: ServerHome): Promise<Drops> {
-  const socketPath = join(stateDirOf(home), 'control.sock');
-  const { links, frames } = (await askSocket(socketPath, 'GET', '/v1/status')) as ServerStatus;
+  const { links, frames } = (await askServer(home, '/v1/status')) as ServerStatus;
   return { ring_full: links[0]?.counters?.dropped ?? Number.NaN, overload: frames.overload };
 }
 
@@ -189,8 +194,8 @@ function stateDirOf({ directory, interfaceName }: ServerHome): string {
   return join(directory, `state-${interfaceName}`);
 }
 
-function fileBackend({ workload, images }: StartOptions, slot: number): object {
-  return { backend: 'file', file: { path: images[slot], direct: workload.direct } };
+function fileBackend({ workload, images }: StartOptions, index: number): object {
+  return { backend: 'file', file: { path: images[index], direct: workload.direct } };
 }
 
 /** The command line of aoe-server, for a process that is observed from within. */

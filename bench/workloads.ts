@@ -110,6 +110,9 @@ const QUICK: readonly Axes[] = [
   { mode: ['write'], writes: ['durable'], storage: ['disk'] },
 ];
 
+/** Targets that nobody asks anything: what they take is measured, not what they do. */
+const IDLE: Axes = { ...DURABLE, targets: [1, 10, 100, 1000] };
+
 export const GROUP_NAMES = Object.keys(GROUPS);
 
 /** @throws {Error} for a name that is no group */
@@ -124,6 +127,10 @@ export function workloadsOf(groupNames: readonly string[]): Workload[] {
 
 export function quickWorkloads(): Workload[] {
   return QUICK.flatMap((product) => expand('quick', product));
+}
+
+export function idleWorkloads(): Workload[] {
+  return expand('scale', IDLE);
 }
 
 /** Such as "read 8 rand, depth 64, MTU 9000, 4 initiators". */

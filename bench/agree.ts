@@ -11,13 +11,12 @@ interface Observation {
   p50Us: number;
 }
 
-/** Sizes and depths at which both generators leave the server to be the limit. */
-const COMPARED = workloadsOf(['cached']).filter(
-  ({ mtu, sectors, depth }) => mtu === 9000 && sectors <= 8 && depth !== 16,
-);
+const COMPARED = workloadsOf(['cached']);
+const NAME_WIDTH = 34;
 
 /**
- * Lets both load vblade in turn and prints the ratios of what they saw.
+ * Lets both load vblade in turn and prints the ratios of what they saw: of medians, and the least
+ * and the most of a single round.
  *
  * @param source a C program with the options of aoeload: `-m MODE -n SECTORS -q DEPTH -t SECONDS
  * INTERFACE SHELF.SLOT`, and `iops` and `p50_us` in the JSON that it prints
@@ -31,7 +30,8 @@ export async function agree(
 ): Promise<void> {
   const link = bench.network.link(0);
   const other = await compile(source, bench.directory, 'other-load');
-  console.log(`${''.padEnd(34)}requests/s: ours  other  ratio      p50 us: ours  other  ratio`);
+  const titles = ['ours', 'other', 'ratio', '(rounds)'].map(padCell).join('');
+  console.log(`${'requests/s, then p50 us'.padEnd(NAME_WIDTH)}${titles}${titles}`);
   for (const workload of COMPARED) {
     const ours: Observation[] = [];
     const theirs: Observation[] = [];
@@ -43,8 +43,7 @@ export async function agree(
       }
     });
     const cells = [...ratio(ours, theirs, 'requestsPerS'), ...ratio(ours, theirs, 'p50Us')];
-    const row = cells.map((cell, index) => cell.padStart(index % 3 === 0 ? 16 : 8));
-    console.log(describeWorkload(workload).padEnd(34) + row.join(''));
+    console.log(describeWorkload(workload).padEnd(NAME_WIDTH) + cells.map(padCell).join(''));
   }
 }
 
@@ -94,5 +93,12 @@ function ratio(
 ): string[] {
   const our = median(ours.map((one) => one[key]));
   const their = median(theirs.map((one) => one[key]));
-  return [our.toFixed(0), their.toFixed(0), (our / their).toFixed(2)];
+  const pairs = ours.map((one, round) => one[key] / (theirs[round]?.[key] ?? Number.NaN));
+  const spread = `(${Math.min(...pairs).toFixed(2)}-${Math.max(...pairs).toFixed(2)})`;
+  return [our.toFixed(0), their.toFixed(0), (our / their).toFixed(2), spread];
+}
+
+/** @param index of four columns, again and again */
+function padCell(cell: string, index: number): string {
+  return cell.padStart([10, 8, 7, 12][index % 4] ?? 0);
 }

@@ -3,12 +3,14 @@ import { dropCaches, type Images } from './images.ts';
 import type { Duration, Load, LoadResult } from './load.ts';
 import type { Link, Network } from './network.ts';
 import { cpuSeconds, type Memory, memoryOf, type Place, type ServerProcess } from './process.ts';
-import type { Server } from './servers.ts';
+import type { Drops, Server, ServerHome } from './servers.ts';
 import { median } from './statistics.ts';
 import { describeWorkload, type Workload } from './workloads.ts';
 
 /** The server that the others are compared to. */
 export const BASELINE = 'vblade';
+/** They answer from memory: the best of them is the floor. */
+const REFLECTORS = ['reflector', 'reflector-ring'];
 
 export interface Bench {
   network: Network;
@@ -21,7 +23,7 @@ export interface Bench {
 }
 
 /** One run of one server. */
-export interface Measurement extends LoadResult, Memory {
+export interface Measurement extends LoadResult, Memory, Drops {
   server_cpu_seconds_per_million: number;
   /** Of one processor, 0 to 1 and above. */
   server_cpu_share: number;
@@ -32,9 +34,21 @@ export interface Summary {
   server: string;
   /** Of each number, over all rounds. */
   median: Measurement;
-  /** Requests a second, relative to the baseline. */
-  ratio?: { ofMedians: number; lowest: number; highest: number };
+  toBaseline?: Ratios;
+  /** Requests a second, relative to the best reflector that ran. */
+  toReflector?: number;
   rounds: Measurement[];
+}
+
+/** Of medians, where nothing else is said. */
+export interface Ratios {
+  requests: number;
+  /** Of a single round, paired with the baseline's run of that round. */
+  requestsLowest: number;
+  requestsHighest: number;
+  /** Processor time of a request. */
+  cpu: number;
+  p999: number;
 }
 
 export interface Comparison {
@@ -85,6 +99,7 @@ class Contender implements AsyncDisposable {
   readonly #bench: Bench;
   readonly #workload: Workload;
   readonly #link: Link;
+  readonly #home: ServerHome;
   #processes: ServerProcess[] = [];
 
   constructor(bench: Bench, server: Server, workload: Workload, link: Link) {
@@ -92,17 +107,18 @@ class Contender implements AsyncDisposable {
     this.server = server;
     this.#workload = workload;
     this.#link = link;
+    this.#home = { interfaceName: link.server, directory: bench.directory };
   }
 
   /** Starts the server and loads it until it is as fast as it gets. */
   async start(): Promise<void> {
-    const { images, signal, serverPlace: place, directory, load } = this.#bench;
+    const { images, signal, serverPlace: place, load } = this.#bench;
     const { name, needsImages, settlingSeconds: seconds } = this.server;
     const workload = this.#workload;
     this.#processes = await this.server.start({
-      interfaceName: this.#link.server,
+      ...this.#home,
       images: needsImages ? await images.prepare(workload, name, signal) : [],
-      ...{ place, workload, directory },
+      ...{ place, workload },
     });
     await load.waitForTargets(this.#link, workload);
     await load.run(this.#link, workload, { warmupSeconds: 0, seconds });
@@ -111,15 +127,19 @@ class Contender implements AsyncDisposable {
   async measure(duration: Duration): Promise<void> {
     if (this.#workload.cold) await dropCaches();
     const pids = this.#processes.map((process) => process.pid);
+    const dropsBefore = await this.server.drops(this.#home);
     const cpuBefore = cpuSeconds(pids);
     const result = await this.#bench.load.run(this.#link, this.#workload, duration);
     const cpu = cpuSeconds(pids) - cpuBefore;
+    const drops = await this.server.drops(this.#home);
     if (result.errors + result.wrong + result.unanswered > 0) {
       throw new Error(`requests failed: ${JSON.stringify(result)}`);
     }
     this.measurements.push({
       ...result,
       ...memoryOf(pids),
+      ring_full: drops.ring_full - dropsBefore.ring_full,
+      overload: drops.overload - dropsBefore.overload,
       server_cpu_seconds_per_million: (cpu / result.requests_total) * 1e6,
       server_cpu_share: cpu / result.elapsed_seconds,
       load_cpu_share: result.cpu_seconds / result.elapsed_seconds,
@@ -139,12 +159,18 @@ class Contender implements AsyncDisposable {
 }
 
 function summarize(contenders: readonly Contender[]): Summary[] {
-  const baseline = contenders.find(({ server }) => server.name === BASELINE)?.measurements;
-  return contenders.map(({ server, measurements }) => ({
+  const summaries: Summary[] = contenders.map(({ server, measurements }) => ({
     server: server.name,
     median: medianOf(measurements),
-    ...(baseline && { ratio: ratioOf(measurements, baseline) }),
     rounds: [...measurements],
+  }));
+  const baseline = summaries.find(({ server }) => server === BASELINE);
+  const floors = summaries.filter(({ server }) => REFLECTORS.includes(server));
+  const floor = Math.max(...floors.map(({ median }) => median.requests_per_s));
+  return summaries.map((summary) => ({
+    ...summary,
+    ...(baseline && { toBaseline: ratiosOf(summary, baseline) }),
+    ...(floors.length > 0 && { toReflector: summary.median.requests_per_s / floor }),
   }));
 }
 
@@ -154,17 +180,16 @@ function medianOf(measurements: readonly Measurement[]): Measurement {
   return Object.fromEntries(medians) as Measurement;
 }
 
-/** Lowest and highest are of single rounds, each paired with the baseline's run of that round. */
-function ratioOf(
-  measurements: readonly Measurement[],
-  baseline: readonly Measurement[],
-): NonNullable<Summary['ratio']> {
-  const rate = (measurement: Measurement | undefined): number =>
-    measurement?.requests_per_s ?? Number.NaN;
-  const pairs = measurements.map((one, round) => rate(one) / rate(baseline[round]));
+function ratiosOf(summary: Summary, baseline: Summary): Ratios {
+  const ratioOf = (key: keyof Measurement): number => summary.median[key] / baseline.median[key];
+  const pairs = summary.rounds.map(
+    (one, round) => one.requests_per_s / (baseline.rounds[round]?.requests_per_s ?? Number.NaN),
+  );
   return {
-    ofMedians: median(measurements.map(rate)) / median(baseline.map(rate)),
-    lowest: Math.min(...pairs),
-    highest: Math.max(...pairs),
+    requests: ratioOf('requests_per_s'),
+    requestsLowest: Math.min(...pairs),
+    requestsHighest: Math.max(...pairs),
+    cpu: ratioOf('server_cpu_seconds_per_million'),
+    p999: ratioOf('p999_us'),
   };
 }

@@ -4,16 +4,23 @@ import type { HeapReport } from './heap-probe.ts';
 import { observe } from './observed.ts';
 import { describeWorkload, workloadsOf } from './workloads.ts';
 
-/** The probe waits 6 seconds and samples for 10. */
-const DURATION = { warmupSeconds: 5, seconds: 14 };
+/** The probe waits 14 seconds and samples for 10. */
+const DURATION = { warmupSeconds: 5, seconds: 22 };
 const SHOWN_COUNT = 6;
+/** Reads, writes with a write cache, and durable writes, as they are by default. */
+const PROFILED = workloadsOf(['cached', 'durable']).filter(
+  ({ mode, access, sectors, depth, mtu, targets }) =>
+    mode !== 'mixed' &&
+    access === 'rand' &&
+    sectors === 8 &&
+    depth === 64 &&
+    mtu === 9000 &&
+    targets === 1,
+);
 
-/** Prints bytes a request and where they come from, for reads and writes. */
+/** Prints bytes a request and where they come from. */
 export async function garbage(bench: Bench): Promise<void> {
-  const workloads = workloadsOf(['cached']).filter(
-    ({ sectors, depth, mtu }) => sectors === 8 && depth === 64 && mtu === 9000,
-  );
-  for (const workload of workloads) {
+  for (const workload of PROFILED) {
     let report: HeapReport | undefined;
     const { requests_per_s } = await observe<HeapReport>(
       bench,

@@ -7,8 +7,8 @@ import { type HeapProfiler, Session } from 'node:inspector/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const REPORT_FD = 3;
-/** Until then code is compiled and caches fill. */
-const SETTLE_SECONDS = 6;
+/** Until then code is compiled and caches fill; V8 takes longer where others use the processor. */
+const SETTLE_SECONDS = 14;
 const SAMPLE_SECONDS = 10;
 /** Mean distance between samples, in bytes. */
 const INTERVAL_BYTES = 1024;

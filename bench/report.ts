@@ -2,9 +2,10 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus, loadavg, release } from 'node:os';
 import { dirname } from 'node:path';
-import type { Comparison, Summary } from './compare.ts';
+import { BASELINE, type Comparison, type Measurement, type Summary } from './compare.ts';
 import { ROOT } from './load.ts';
 import { run } from './process.ts';
+import type { Drops } from './servers.ts';
 import { describeWorkload } from './workloads.ts';
 
 interface Column {
@@ -18,8 +19,6 @@ const LOAD_SHARE_MAX = 0.97;
 
 const COLUMNS: readonly Column[] = [
   { title: 'requests/s', width: 11, value: ({ median }) => whole(median.requests_per_s) },
-  { title: 'x vblade', width: 9, value: ({ ratio }) => ratio?.ofMedians.toFixed(2) ?? '' },
-  { title: '(rounds)', width: 12, value: ({ ratio }) => formatSpread(ratio) },
   { title: 'MB/s', width: 8, value: ({ median }) => whole(median.mb_per_s) },
   { title: 'p50 us', width: 9, value: ({ median }) => latency(median.p50_us) },
   { title: 'p99 us', width: 9, value: ({ median }) => latency(median.p99_us) },
@@ -33,6 +32,8 @@ const COLUMNS: readonly Column[] = [
   { title: 'load CPU', width: 9, value: ({ median }) => formatLoadShare(median.load_cpu_share) },
   { title: 'MiB', width: 6, value: ({ median }) => median.pssMib.toFixed(1) },
   { title: 'resent', width: 7, value: ({ median }) => whole(median.resent) },
+  { title: 'ring full', width: 10, value: ({ rounds }) => formatDrops(rounds, 'ring_full') },
+  { title: 'overload', width: 9, value: ({ rounds }) => formatDrops(rounds, 'overload') },
 ];
 
 const NAME_WIDTH = 16;
@@ -47,16 +48,14 @@ export function printComparison({ workload, summaries, faults }: Comparison): vo
   for (const summary of summaries) {
     const cells = COLUMNS.map(({ width, value }) => value(summary).padStart(width));
     console.log(`  ${summary.server}`.padEnd(NAME_WIDTH) + cells.join(''));
+    const ratios = formatRatios(summary);
+    if (ratios !== '') console.log(' '.repeat(NAME_WIDTH + 2) + ratios);
   }
   for (const fault of faults) console.log(`  failed: ${fault}`);
 }
 
 /** Writes everything that was measured, and on what. */
-export async function writeResults(
-  path: string,
-  options: object,
-  comparisons: readonly Comparison[],
-): Promise<void> {
+export async function writeResults(path: string, options: object, figures: object): Promise<void> {
   const machine = {
     cpu: cpus()[0]?.model,
     cpuCount: cpus().length,
@@ -65,7 +64,7 @@ export async function writeResults(
     loadAverage: loadavg(),
   };
   const commit = (await run('git', ['-C', ROOT, 'rev-parse', 'HEAD']).catch(() => '')).trim();
-  const results = { date: new Date().toISOString(), commit, machine, options, comparisons };
+  const results = { date: new Date().toISOString(), commit, machine, options, ...figures };
   await mkdir(dirname(path), { recursive: true });
   await writeFile(path, `${JSON.stringify(results, null, 1)}\n`);
 }
@@ -86,7 +85,23 @@ function formatLoadShare(share: number): string {
   return percent(share) + (share > LOAD_SHARE_MAX ? '!' : '');
 }
 
-function formatSpread(ratio: Summary['ratio']): string {
-  if (ratio === undefined) return '';
-  return `${ratio.lowest.toFixed(2)}-${ratio.highest.toFixed(2)}`;
+/** All together: no median shall hide a single one. Empty where the server does not tell. */
+function formatDrops(rounds: readonly Measurement[], reason: keyof Drops): string {
+  const total = rounds.reduce((sum, round) => sum + round[reason], 0);
+  return Number.isNaN(total) ? '' : whole(total);
+}
+
+/** Such as "to vblade: requests/s 1.26 (1.13-1.30), CPU 0.74, p99.9 1.42; to the reflector: 0.75". */
+function formatRatios({ server, toBaseline, toReflector }: Summary): string {
+  const parts: string[] = [];
+  if (toBaseline !== undefined && server !== BASELINE) {
+    const { requests, requestsLowest, requestsHighest, cpu, p999 } = toBaseline;
+    const spread = `${requestsLowest.toFixed(2)}-${requestsHighest.toFixed(2)}`;
+    parts.push(
+      `to ${BASELINE}: requests/s ${requests.toFixed(2)} (${spread}), ` +
+        `CPU ${cpu.toFixed(2)}, p99.9 ${p999.toFixed(2)}`,
+    );
+  }
+  if (toReflector !== undefined) parts.push(`to the reflector: ${toReflector.toFixed(2)}`);
+  return parts.join('; ');
 }

@@ -12,6 +12,7 @@ import { compile, Load, ROOT } from './load.ts';
 import { Network } from './network.ts';
 import type { Place } from './process.ts';
 import { printComparison, printHeading, writeResults } from './report.ts';
+import { scale } from './scale.ts';
 import { ScratchDirectory } from './scratch.ts';
 import { SERVERS } from './servers.ts';
 import type { SnapshotBenchOptions } from './snapshots.ts';
@@ -38,6 +39,10 @@ interface AgreeOptions extends CommonOptions {
   seconds?: number;
 }
 
+interface ScaleOptions extends CommonOptions {
+  json?: string;
+}
+
 interface SoakOptions extends CommonOptions {
   minutes: number;
 }
@@ -47,6 +52,7 @@ interface Tools {
   loadPlace: Place;
 }
 
+const JSON_OPTION = ['--json <file>', 'where results go instead of bench/results'] as const;
 const FULL = { rounds: 5, seconds: 3, warmupSeconds: 0.3 };
 const QUICK = { rounds: 3, seconds: 0.6, warmupSeconds: 0.3 };
 
@@ -71,7 +77,7 @@ function createProgram(): Command {
     .option('--rounds <count>', 'runs of each server', positive)
     .option('--seconds <count>', 'measured in each run', positive)
     .option('--servers <names>', 'of the servers, first to last', 'aoe-server,vblade,reflector')
-    .option('--json <file>', 'where results go instead of bench/results')
+    .option(...JSON_OPTION)
     .action(runCompare);
   withCommonOptions(program.command('agree'))
     .description('compare the load generator to the one whose source AOELOAD_C names')
@@ -108,6 +114,10 @@ function createProgram(): Command {
   withPairOptions(program.command('interference'))
     .description('show what clients notice of background work on a content-addressed store')
     .action(runInterference);
+  withCommonOptions(program.command('scale'))
+    .description('show what idle targets of aoe-server take: memory, processor time, threads')
+    .option(...JSON_OPTION)
+    .action(runScale);
   withCommonOptions(program.command('soak'))
     .description('watch the memory of aoe-server under full load')
     .option('--minutes <count>', 'of load', positive, 10)
@@ -140,8 +150,7 @@ async function runCompare(groups: string[], options: CompareOptions): Promise<vo
   const names = groups.length > 0 ? groups : GROUP_NAMES;
   const workloads = options.quick ? quickWorkloads() : workloadsOf(names);
   const servers = options.servers.split(',').map(serverNamed);
-  const stamp = new Date().toISOString().replaceAll(':', '').slice(0, 17);
-  const path = options.json ?? join(ROOT, 'bench/results', `${stamp}.json`);
+  const path = options.json ?? resultsPath();
 
   const comparisons: Comparison[] = [];
   try {
@@ -155,10 +164,15 @@ async function runCompare(groups: string[], options: CompareOptions): Promise<vo
       }
     });
   } finally {
-    await writeResults(path, { ...options, rounds, seconds }, comparisons);
+    await writeResults(path, { ...options, rounds, seconds }, { comparisons });
     console.log(`\nresults: ${path}`);
   }
   if (comparisons.some(({ faults }) => faults.length > 0)) process.exitCode = 1;
+}
+
+function resultsPath(): string {
+  const stamp = new Date().toISOString().replaceAll(':', '').slice(0, 17);
+  return join(ROOT, 'bench/results', `${stamp}.json`);
 }
 
 async function runAgree(options: AgreeOptions): Promise<void> {
@@ -215,6 +229,14 @@ async function runStore(options: PairOptions): Promise<void> {
 
 async function runSoak({ minutes, ...options }: SoakOptions): Promise<void> {
   await withTools(options, 1, ({ bench }) => soak(bench, minutes * 60));
+}
+
+async function runScale(options: ScaleOptions): Promise<void> {
+  const path = options.json ?? resultsPath();
+  await withTools(options, 1, async ({ bench }) => {
+    await writeResults(path, options, { scale: await scale(bench, options.disk) });
+  });
+  console.log(`\nresults: ${path}`);
 }
 
 async function runGarbage(options: CommonOptions): Promise<void> {

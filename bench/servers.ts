@@ -2,25 +2,41 @@
 import { mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'smol-toml';
+import { askSocket } from '../src/cli/control-client.ts';
+import type { ServerStatus } from '../src/status.ts';
 import { ROOT, SHELF } from './load.ts';
 import { type Place, run, ServerProcess } from './process.ts';
 import type { Workload } from './workloads.ts';
 
-const AOE_SERVER = join(ROOT, 'dist/cli/main.js');
+export const AOE_SERVER = join(ROOT, 'dist/cli/main.js');
 const BUFFER_COUNT = 64;
+/** Of a shelf; slot 255 is all of them. */
+const SLOT_COUNT = 255;
 const IMPORT_MS_MAX = 300_000;
 
 /** Until V8 has compiled what runs often: the first seconds are slower by half. */
 const COMPILING_SECONDS = 5;
 
-export interface StartOptions {
-  place: Place;
+/** What finds a server among those that run. */
+export interface ServerHome {
   interfaceName: string;
-  workload: Workload;
-  /** One for each target: slot 0, 1, ... of the shelf. */
-  images: readonly string[];
   /** For configuration and programs. */
   directory: string;
+}
+
+export interface StartOptions extends ServerHome {
+  place: Place;
+  workload: Workload;
+  /** One for each target: slot 0, 1, ... of the shelf, and on in the next ones. */
+  images: readonly string[];
+}
+
+/** Frames that a server has dropped since it was started. Not a number where it does not tell. */
+export interface Drops {
+  /** They found no room in the receive ring. */
+  ring_full: number;
+  /** Too many requests were in flight, to one target or to all. */
+  overload: number;
 }
 
 export interface Server {
@@ -31,6 +47,7 @@ export interface Server {
   /** Can it do this workload, and is the comparison worth its time? */
   suits(workload: Workload): boolean;
   start(options: StartOptions): Promise<ServerProcess[]>;
+  drops(home: ServerHome): Promise<Drops>;
 }
 
 function aoeServer(name: string, workers: number): Server {
@@ -43,6 +60,7 @@ function aoeServer(name: string, workers: number): Server {
       const configPath = await writeConfig(options, workers);
       return [new ServerProcess(options.place, process.execPath, [AOE_SERVER, configPath])];
     },
+    drops: askDrops,
   };
 }
 
@@ -61,6 +79,7 @@ const vblade: Server = {
       return new ServerProcess(place, 'vblade', args);
     });
   },
+  drops: unknownDrops,
 };
 
 /** @param flags of reflector.c */
@@ -74,6 +93,7 @@ function reflector(name: string, flags: readonly string[]): Server {
     async start({ place, interfaceName, directory }) {
       return [new ServerProcess(place, join(directory, 'reflector'), [...flags, interfaceName])];
     },
+    drops: unknownDrops,
   };
 }
 
@@ -88,6 +108,7 @@ const inC: Server = {
     const args = ['--ring', '--image', `${images[0]}`, interfaceName];
     return [new ServerProcess(place, join(directory, 'reflector'), args)];
   },
+  drops: unknownDrops,
 };
 
 /** aoe-server with a content-addressed store, into which the images are imported anew. */
@@ -111,6 +132,7 @@ const cas: Server = {
     }));
     return [new ServerProcess(place, process.execPath, [AOE_SERVER, configPath])];
   },
+  drops: askDrops,
 };
 
 export const SERVERS: readonly Server[] = [
@@ -127,10 +149,10 @@ export const SERVERS: readonly Server[] = [
 export async function writeConfig(
   options: StartOptions,
   workers = 1,
-  backendOf: (slot: number) => object = (slot) => fileBackend(options, slot),
+  backendOf: (index: number) => object = (index) => fileBackend(options, index),
 ): Promise<string> {
   const { workload, interfaceName, images, directory } = options;
-  const stateDir = join(directory, `state-${interfaceName}`);
+  const stateDir = stateDirOf(options);
   // It holds what initiators have seen, and they have not seen these images.
   await rm(stateDir, { recursive: true, force: true });
   await mkdir(stateDir);
@@ -142,11 +164,11 @@ export async function writeConfig(
       buffer_count: BUFFER_COUNT,
       workers,
     },
-    target: images.map((_, slot) => ({
-      shelf: SHELF,
-      slot,
+    target: images.map((_, index) => ({
+      shelf: SHELF + Math.floor(index / SLOT_COUNT),
+      slot: index % SLOT_COUNT,
       write_cache: workload.writes === 'cached',
-      ...backendOf(slot),
+      ...backendOf(index),
     })),
   };
   const configPath = join(directory, `${interfaceName}.toml`);
@@ -154,8 +176,26 @@ export async function writeConfig(
   return configPath;
 }
 
-function fileBackend({ workload, images }: StartOptions, slot: number): object {
-  return { backend: 'file', file: { path: images[slot], direct: workload.direct } };
+/** Gets what aoe-server tells at a path of its control socket. @throws {Error} it does not */
+export function askServer(home: ServerHome, path: string): Promise<unknown> {
+  return askSocket(join(stateDirOf(home), 'control.sock'), 'GET', path);
+}
+
+async function askDrops(home: ServerHome): Promise<Drops> {
+  const { links, frames } = (await askServer(home, '/v1/status')) as ServerStatus;
+  return { ring_full: links[0]?.counters?.dropped ?? Number.NaN, overload: frames.overload };
+}
+
+async function unknownDrops(): Promise<Drops> {
+  return { ring_full: Number.NaN, overload: Number.NaN };
+}
+
+function stateDirOf({ directory, interfaceName }: ServerHome): string {
+  return join(directory, `state-${interfaceName}`);
+}
+
+function fileBackend({ workload, images }: StartOptions, index: number): object {
+  return { backend: 'file', file: { path: images[index], direct: workload.direct } };
 }
 
 /** The command line of aoe-server, for a process that is observed from within. */

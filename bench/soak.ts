@@ -20,7 +20,9 @@ type Sample = Record<MemoryKind, number> & { seconds: number };
 
 /** Prints throughput and, for each kind of memory, where it began, where it ended and its slope. */
 export async function soak(bench: Bench, seconds: number): Promise<void> {
-  const workload = workloadsOf(['mixed']).at(-1) as Workload;
+  const workload = workloadsOf(['mixed']).find(
+    ({ access, sectors, depth }) => access === 'rand' && sectors === 8 && depth === 64,
+  ) as Workload;
   const samples: Sample[] = [];
   const begin = performance.now();
   const duration = { warmupSeconds: WARMUP_SECONDS, seconds };

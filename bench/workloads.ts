@@ -59,26 +59,33 @@ const GROUPS: Readonly<Record<string, readonly Axes[]>> = {
     { mode: ['write'], sectors: [8, 16], depth: DEPTHS },
   ],
   sequential: [
-    { mode: ['read', 'write'], access: ['seq'], sectors: [2], mtu: [1500], depth: DEPTHS },
+    { mode: ['read'], access: ['seq'], sectors: [1], depth: DEPTHS },
+    { mode: ['read', 'write'], access: ['seq'], sectors: [2], mtu: [1500, 9000], depth: DEPTHS },
     { mode: ['read', 'write'], access: ['seq'], sectors: [8, 16], depth: DEPTHS },
   ],
   mixed: [
-    { mode: ['mixed'], sectors: [2], mtu: [1500], depth: DEPTHS },
-    { mode: ['mixed'], sectors: [8], depth: DEPTHS },
+    { mode: ['mixed'], sectors: [2], mtu: [1500, 9000], depth: DEPTHS },
+    { mode: ['mixed'], sectors: [8, 16], depth: DEPTHS },
+    { mode: ['mixed'], access: ['seq'], depth: DEPTHS },
   ],
   targets: [{ mode: ['read', 'write'], targets: [1, 8, 64], depth: [16] }],
   initiators: [
     { mode: ['read', 'write'], initiators: [1, 4, 16], depth: [16] },
-    // As many requests as the buffer count allows each of them: none may be dropped.
+    // Together as many requests as a target takes: none may be dropped.
     { mode: ['read', 'write'], initiators: [4] },
+    { ...DURABLE, initiators: [4] },
   ],
-  disk: [{ ...ON_DISK, mode: ['read', 'write', 'mixed'], depth: [16, 64] }],
+  disk: [
+    { ...ON_DISK, mode: ['read'], sectors: [1, 2, 8, 16], depth: DEPTHS },
+    { ...ON_DISK, mode: ['write'], sectors: [2, 8, 16], depth: DEPTHS },
+    { ...ON_DISK, mode: ['mixed'], depth: DEPTHS },
+  ],
   durable: [
     { ...DURABLE, sectors: [2], mtu: [1500], depth: DEPTHS },
     { ...DURABLE, sectors: [8, 16], depth: DEPTHS },
     { ...DURABLE, access: ['seq'] },
     { ...DURABLE, mode: ['mixed'] },
-    { ...DURABLE, targets: [8], depth: [16] },
+    { ...DURABLE, targets: [8, 64], depth: [16] },
   ],
   direct: [{ ...ON_DISK, direct: [true], mode: ['read', 'write'], depth: DEPTHS }],
   cold: [
@@ -103,6 +110,9 @@ const QUICK: readonly Axes[] = [
   { mode: ['write'], writes: ['durable'], storage: ['disk'] },
 ];
 
+/** Targets that nobody asks anything: what they take is measured, not what they do. */
+const IDLE: Axes = { ...DURABLE, targets: [1, 10, 100, 1000] };
+
 export const GROUP_NAMES = Object.keys(GROUPS);
 
 /** @throws {Error} for a name that is no group */
@@ -117,6 +127,10 @@ export function workloadsOf(groupNames: readonly string[]): Workload[] {
 
 export function quickWorkloads(): Workload[] {
   return QUICK.flatMap((product) => expand('quick', product));
+}
+
+export function idleWorkloads(): Workload[] {
+  return expand('scale', IDLE);
 }
 
 /** Such as "read 8 rand, depth 64, MTU 9000, 4 initiators". */

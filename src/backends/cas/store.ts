@@ -15,7 +15,7 @@ import type { Segment, Segments } from './segments.ts';
 import { type Loaded, loadVolume } from './store-files.ts';
 import type { StoreOptions, StoreStats } from './store-options.ts';
 import { RecordStream, type StreamPosition } from './stream.ts';
-import type { Superblock } from './superblock.ts';
+import { mendSuperblocks, type Superblock } from './superblock.ts';
 import type { Volume } from './volume.ts';
 import { VolumeChanges } from './volume-changes.ts';
 import { VolumeTable } from './volume-table.ts';
@@ -339,8 +339,16 @@ export class CasStore {
 
   /** What the first checkpoint after opening needs; see {@link openCasStore}. */
   async start(): Promise<void> {
+    const { leftovers, superblockFile, foundSuperblocks } = this.#loaded;
+    const { onProblem } = this.options;
+    for (const problem of this.problems) onProblem(problem);
     if (this.readOnly) return;
-    const { leftovers } = this.#loaded;
+    for (const number of foundSuperblocks.damaged) {
+      onProblem(
+        `copy ${number} of the superblock is damaged; it is written anew from the other one`,
+      );
+    }
+    await mendSuperblocks(superblockFile, this.engine, foundSuperblocks);
     await this.log.syncFound();
     await this.segments.tidy();
     for (const number of leftovers) await this.segments.forget(number);

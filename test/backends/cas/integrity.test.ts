@@ -220,6 +220,8 @@ describe('a content-addressed store with a damaged superblock', () => {
         expect.stringContaining('volume number 2'),
       ]);
       expect(told).toEqual(store.problems);
+      const report = await scrub(store);
+      expect(report.superblockCopies).toEqual(copies);
       await store.close();
       // What was there can still be seen.
       expect(files.contentOf(SUPERBLOCK)).toEqual(before);
@@ -256,8 +258,19 @@ describe('a content-addressed store with a damaged superblock', () => {
       expect(copyOf(files, number & ~1).equals(copyOf(files, number | 1))).toBe(true);
       const client = clientOf(await store.openVolume('copy', SIZE));
       expect((await client.read(0, BLOCK_SIZE)).equals(blockOf(4000))).toBe(true);
+      expect((await scrub(store)).superblockCopies).toEqual([number]);
+      expect((await scrub(store)).superblockCopies).toEqual([]);
       await abandon(store);
     }
+  });
+
+  it('is found by scrub while it is open', async () => {
+    const files = await makeDisk();
+    const store = await openTiny(files);
+    damageCopies(files, [1, 2], flip);
+    expect((await scrub(store)).superblockCopies).toEqual([1, 2]);
+    await store.close();
+    expect((await openAndListen(files)).told).toEqual([]);
   });
 
   it('takes a misplaced copy for damaged', async () => {

@@ -169,11 +169,14 @@ describe('aoe-server cas', () => {
     writeFileSync(join(STORE, 'superblock'), intact);
   });
 
-  it('finds both copies of a generation damaged with scrub, and leaves them', () => {
+  it('exits with 5 when fsck finds both copies of a generation damaged', () => {
     const intact = readFileSync(join(STORE, 'superblock'));
     const damaged = Buffer.from(intact);
     for (const at of [60, 4096 + 60]) damaged[at] = (damaged[at] as number) ^ 1;
     writeFileSync(join(STORE, 'superblock'), damaged);
+    const { status, stderr } = cas('fsck', STORE);
+    expect(status).toBe(5);
+    expect(stderr).toMatch(/what was written or changed after generation \d+ may be lost/);
     const scrubbed = cas('scrub', STORE, '--json');
     expect(scrubbed.status).toBe(1);
     expect(JSON.parse(scrubbed.stdout)).toMatchObject({

@@ -153,6 +153,7 @@ async function openCasBackend(
     remote: blobStore.type === 'file' ? undefined : await remoteOf(blobStore, onTrouble),
     makeRoom: () => makeRoom(path),
     onFailed: (error) => onTrouble('the store has failed', error),
+    onProblem: (problem) => onTrouble(`the store is damaged: ${problem}`),
     onDamage: (damage) => onTrouble(`the store is damaged: ${JSON.stringify(damage)}`),
   };
   if (root !== undefined) return openCasSnapshot(path, root, storeOptions);

@@ -9,7 +9,7 @@ export const ExitCode = {
   config: 3,
   /** A store is not consistent, but no block of it is lost. */
   inconsistent: 4,
-  /** Blocks of a store are lost. */
+  /** Blocks of a store are lost, or perhaps. */
   lost: 5,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];

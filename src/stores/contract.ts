@@ -114,6 +114,9 @@ export const collectedSchema = z.strictObject({
 export const scrubbedSchema = z.strictObject({
   verifiedBytes: z.number(),
   problems: z.array(z.string()).describe('Damage that was found when the store was opened.'),
+  superblockCopies: z
+    .array(z.number())
+    .describe('Damaged copies of the superblock, 0 to 3, also those that opening has put right.'),
   damage: z.array(
     z.strictObject({
       segment: z.number(),

@@ -179,10 +179,14 @@ async function verify(
   pace: Pace,
   onProgress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<Scrubbed> {
-  const { doneBytes, damage, affected } = await scrub(store, { pace, onProgress });
+  const { doneBytes, superblockCopies, damage, affected } = await scrub(store, {
+    pace,
+    onProgress,
+  });
   return {
     verifiedBytes: doneBytes,
     problems: [...store.problems],
+    superblockCopies: [...superblockCopies],
     damage: damage.map(({ hash, ...place }) => ({ ...place, ...(hash && { hash }) })),
     lost: affected.map(({ name, lba, count }) => ({
       kind: store.findVolume(name) === undefined ? 'snapshot' : 'volume',

@@ -169,6 +169,36 @@ describe('aoe-server cas', () => {
     writeFileSync(join(STORE, 'superblock'), intact);
   });
 
+  it('exits with 5 when fsck finds both copies of a generation damaged', () => {
+    const intact = readFileSync(join(STORE, 'superblock'));
+    const damaged = Buffer.from(intact);
+    for (const at of [60, 4096 + 60]) damaged[at] = (damaged[at] as number) ^ 1;
+    writeFileSync(join(STORE, 'superblock'), damaged);
+    const { status, stderr } = cas('fsck', STORE);
+    expect(status).toBe(5);
+    expect(stderr).toMatch(/what was written or changed after generation \d+ may be lost/);
+    const scrubbed = cas('scrub', STORE, '--json');
+    expect(scrubbed.status).toBe(1);
+    expect(JSON.parse(scrubbed.stdout)).toMatchObject({
+      problems: [expect.stringContaining('copies 0 and 1')],
+      superblockCopies: [0, 1],
+    });
+    expect(scrubbed.stderr).toContain('the store is damaged: copies 0 and 1 of the superblock');
+    expect(readFileSync(join(STORE, 'superblock')).equals(damaged)).toBe(true);
+    writeFileSync(join(STORE, 'superblock'), intact);
+  });
+
+  it('finds a damaged copy of the superblock with scrub, once', () => {
+    const damaged = readFileSync(join(STORE, 'superblock'));
+    damaged[3 * 4096 + 60] = (damaged[3 * 4096 + 60] as number) ^ 1;
+    writeFileSync(join(STORE, 'superblock'), damaged);
+    const { status, stdout, stderr } = cas('scrub', STORE);
+    expect(status).toBe(1);
+    expect(stdout).toBe('copy 3 of the superblock is damaged\n');
+    expect(stderr).toContain('in 1 places: no block of a volume or snapshot is lost');
+    expect(succeed('scrub', STORE)).toContain('no damage');
+  });
+
   it('exits with 0 when a crash came between two copies of the superblock', () => {
     const intact = readFileSync(join(STORE, 'superblock'));
     const cut = Buffer.from(intact);

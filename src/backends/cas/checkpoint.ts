@@ -12,7 +12,7 @@ import { NodeWriter } from './node-writer.ts';
 import { BACKGROUND_BYTES_PER_SECOND, Pace } from './pace.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { RecordStream, StreamPosition } from './stream.ts';
-import { type Superblock, writeSuperblock } from './superblock.ts';
+import { readSuperblocks, type Superblock, writeSuperblock } from './superblock.ts';
 import type { TreeNode } from './tree.ts';
 import type { Volume } from './volume.ts';
 import type { LoggedSnapshot, VolumeTable } from './volume-table.ts';
@@ -36,6 +36,8 @@ export interface CheckpointParts {
   readonly nodes: RecordStream;
   readonly moved: RecordStream;
   readonly superblockFile: StoreFile;
+  /** A blob store has it, too. */
+  readonly isReplica: boolean;
   /** Nodes in a record at most. */
   readonly batchBlocks: number;
   /** Tree nodes in memory, about, of each volume. */
@@ -96,6 +98,18 @@ export class Checkpointer {
   /** Waits for what runs. */
   settled(): Promise<void> {
     return this.#whileWaiting(this.#last);
+  }
+
+  /** @returns numbers of the copies of the superblock that are damaged on the disk */
+  findDamagedCopies(): Promise<readonly number[]> {
+    const { superblockFile, engine, isReplica } = this.#parts;
+    // None is being written then.
+    const reading = this.#last.then(() => readSuperblocks(superblockFile, engine, isReplica));
+    this.#last = reading.then(
+      () => {},
+      () => {},
+    );
+    return reading.then(({ damaged }) => damaged);
   }
 
   async #whileWaiting(work: Promise<void>): Promise<void> {

@@ -78,7 +78,8 @@ async function open(path: string, options: StoreOptions): Promise<CasStore> {
     const journal = claim?.journal;
     partCache = journal && remote && openCache(journal, remote, engine, segments);
     reader.frames = partCache;
-    const loadParts = { files, engine, segments, reader, path };
+    const isReplica = remote !== undefined;
+    const loadParts = { files, engine, segments, reader, path, isReplica };
     loaded = await loadStore(loadParts);
     if (journal !== undefined) await requireNewest(loadParts, journal.image);
     partCache?.checkpointed(loaded.catalog);

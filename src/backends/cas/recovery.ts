@@ -45,6 +45,8 @@ export interface RecoveryParts extends RecordParts {
   readonly epoch: number;
   readonly segments: Segments;
   readonly volumes: ReadonlyMap<number, Volume>;
+  /** The lowest number that no volume had by then. */
+  readonly nextVolume: number;
   /** Receives those that the log holds. */
   readonly snapshots: LoggedSnapshot[];
 }
@@ -66,13 +68,13 @@ export async function replay(
   let scanner = segment && new RecordScanner(parts, segment, true);
   let { offset, sequence } = start;
   let { epoch } = parts;
-  const problems: string[] = [];
+  const problems = new Set<string>();
   const firsts = await readFirsts(parts, candidates);
   for (;;) {
     const aheadBytes = Math.min(AHEAD_BYTES, parts.segments.segmentBytes - offset);
     const found = await scanner?.read(offset, aheadBytes);
     if (segment && found && isNext(found.header, sequence, epoch)) {
-      problems.push(...(await apply(parts, found)));
+      for (const problem of await apply(parts, found)) problems.add(problem);
       parts.engine.addToIndex(found.bytes, false);
       offset += found.header.length;
       segment.usedBytes = offset;
@@ -91,11 +93,12 @@ export async function replay(
   const later = firsts.find(({ header }) => header.sequence > sequence);
   if (later !== undefined) {
     const { number } = later.segment;
-    problems.push(`record ${sequence} of the log is damaged, but segment ${number} follows it`);
+    problems.add(`record ${sequence} of the log is damaged, but segment ${number} follows it`);
   } else {
-    problems.push(...(await findLosses(parts, segment, offset, sequence, epoch, candidates)));
+    const losses = await findLosses(parts, segment, offset, sequence, epoch, candidates);
+    for (const loss of losses) problems.add(loss);
   }
-  return { end: { segment: segment?.number ?? 0, offset, sequence }, problems };
+  return { end: { segment: segment?.number ?? 0, offset, sequence }, problems: [...problems] };
 }
 
 function isNext(header: RecordHeader, sequence: number, epoch: number): boolean {
@@ -161,17 +164,17 @@ async function* headersIn(
 /** @returns what could not be applied, for people */
 async function apply(parts: RecoveryParts, found: FoundRecord): Promise<string[]> {
   const { header, bytes } = found;
-  if (header.type === RecordType.snapshot) {
-    keepSnapshot(parts, found);
-    return [];
-  }
+  if (header.type === RecordType.snapshot) return keepSnapshot(parts, found);
   const words = entryWords(bytes, header.entryCount);
   const problems: string[] = [];
   for (let i = 0; i < header.entryCount; i++) {
     const at = i * ENTRY_WORDS;
-    // A volume that is unknown was deleted after this was logged.
-    const volume = parts.volumes.get(words[at + EntryWord.volume] as number);
-    if (volume === undefined) continue;
+    const id = words[at + EntryWord.volume] as number;
+    const volume = parts.volumes.get(id);
+    if (volume === undefined) {
+      problems.push(...judgeUnknown(parts, id));
+      continue;
+    }
     try {
       await applyEntry(volume, words, at);
     } catch (error) {
@@ -183,12 +186,25 @@ async function apply(parts: RecoveryParts, found: FoundRecord): Promise<string[]
 }
 
 /** Of a volume that cannot be read there is nothing to keep: that is a problem anyway. */
-function keepSnapshot({ volumes, snapshots }: RecoveryParts, { header, bytes }: FoundRecord): void {
+function keepSnapshot(parts: RecoveryParts, { header, bytes }: FoundRecord): string[] {
   const { id, ...entry } = decodeSnapshotNote(bytes, header);
-  const volume = volumes.get(id);
-  if (volume === undefined) return;
+  const volume = parts.volumes.get(id);
+  if (volume === undefined) return judgeUnknown(parts, id);
   const { tree, reference } = volume;
-  snapshots.push({ entry, root: tree.freeze(), reference });
+  parts.snapshots.push({ entry, root: tree.freeze(), reference });
+  return [];
+}
+
+/**
+ * A volume that the catalog does not name was deleted after this was logged. But nothing is logged
+ * for a volume before a catalog names it: there was one that has handed out this number.
+ */
+function judgeUnknown({ nextVolume }: RecoveryParts, id: number): string[] {
+  if (id < nextVolume) return [];
+  return [
+    `the log is of volume number ${id}, which the catalog does not know yet: ` +
+      'a newer catalog is lost, with what was changed since',
+  ];
 }
 
 async function applyEntry(

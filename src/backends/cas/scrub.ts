@@ -1,6 +1,6 @@
 /**
- * Scrub: reads every record and every tree node, verifies all of it, and tells what damage there
- * is and what it affects.
+ * Scrub: reads the superblock, every record and every tree node, verifies all of it, and tells what
+ * damage there is and what it affects.
  */
 import { whileNothingIsFreed } from './collect.ts';
 import {
@@ -26,6 +26,8 @@ export interface ScrubOptions {
 
 export interface ScrubReport {
   readonly doneBytes: number;
+  /** Numbers of damaged copies of the superblock. */
+  readonly superblockCopies: readonly number[];
   /** Damaged places in segments. */
   readonly damage: readonly SegmentDamage[];
   /** Blocks of volumes and snapshots that cannot be read. */
@@ -57,6 +59,8 @@ const VALID = -1;
  */
 export async function scrub(store: CasStore, options: ScrubOptions = {}): Promise<ScrubReport> {
   const { pace = new Pace(), onProgress } = options;
+  // First, as checkpoints write them anew.
+  const superblockCopies = await store.takeDamagedCopies();
   if (!store.readOnly) await store.checkpoint(() => pace.isUrgent);
   const segments = [...store.segments.table.values()];
   const ends = new Map(segments.map((segment) => [segment, settledBytes(store, segment)]));
@@ -82,7 +86,7 @@ export async function scrub(store: CasStore, options: ScrubOptions = {}): Promis
     damage.length > 0
       ? await whileNothingIsFreed(store, () => findAffected(store, damage, pace))
       : [];
-  return { doneBytes, damage, affected };
+  return { doneBytes, superblockCopies, damage, affected };
 }
 
 /** Yields the bytes of each record. */

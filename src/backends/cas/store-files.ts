@@ -16,6 +16,7 @@ import { indexSegment, replay } from './recovery.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { StreamPosition } from './stream.ts';
 import {
+  type FoundSuperblocks,
   readSuperblocks,
   SUPERBLOCK_NAME,
   type Superblock,
@@ -29,6 +30,7 @@ const NOWHERE: StreamPosition = { segment: 0, offset: 0, sequence: 1 };
 export interface Loaded {
   readonly superblock: Superblock;
   readonly superblockFile: StoreFile;
+  readonly foundSuperblocks: FoundSuperblocks;
   readonly catalog: Catalog;
   readonly volumes: Map<number, Volume>;
   /** Snapshots that the log holds and no catalog yet. */
@@ -48,6 +50,8 @@ export interface LoadParts {
   readonly segments: Segments;
   readonly reader: BlockReader;
   readonly path: string;
+  /** A blob store has it, too. */
+  readonly isReplica: boolean;
 }
 
 /** @throws {StartupError} there is no catalog that can be read, or no store that is one */
@@ -62,21 +66,32 @@ export async function loadStore(parts: LoadParts): Promise<Loaded> {
 }
 
 async function load(parts: LoadParts, superblockFile: StoreFile): Promise<Loaded> {
-  const superblocks = await readSuperblocks(superblockFile, parts.engine);
+  const found = await readSuperblocks(superblockFile, parts.engine, parts.isReplica);
   const numbers = await parts.segments.scan();
+  const superblocks = [...found.whole];
   if (superblocks.length === 0) {
-    if (numbers.length > 0) throw unreadable(parts.path, 'no copy of its superblock is intact');
+    if (numbers.length + found.damaged.length > 0) {
+      throw unreadable(parts.path, 'no copy of its superblock is intact');
+    }
     superblocks.push(await createStore(superblockFile, parts.engine));
   }
+  const { generation } = superblocks[0] as Superblock;
   const problems: string[] = [];
+  if (found.lost.length > 0) {
+    problems.push(
+      `copies ${found.lost.join(' and ')} of the superblock are damaged: what was written or ` +
+        `changed after generation ${generation} may be missing; restore the directory from a copy, ` +
+        'or export its volumes and import them into a new store',
+    );
+  }
   for (const superblock of superblocks) {
     const catalog = await readCatalog(parts, superblock, numbers);
     if (catalog === undefined) {
       problems.push(`the catalog of generation ${superblock.generation} is damaged`);
       continue;
     }
-    const newest = { ...superblock, generation: (superblocks[0] as Superblock).generation };
-    return loadFrom(parts, newest, superblockFile, catalog, numbers, problems);
+    const files = { superblockFile, foundSuperblocks: found };
+    return loadFrom(parts, { ...superblock, generation }, files, catalog, numbers, problems);
   }
   throw unreadable(parts.path, 'no catalog of it is intact');
 }
@@ -119,7 +134,7 @@ async function readCatalog(
 async function loadFrom(
   parts: LoadParts,
   superblock: Superblock,
-  superblockFile: StoreFile,
+  files: Pick<Loaded, 'superblockFile' | 'foundSuperblocks'>,
   catalog: Catalog,
   numbers: readonly number[],
   problems: string[],
@@ -161,7 +176,8 @@ async function loadFrom(
   }
   const snapshots: LoggedSnapshot[] = [];
   const { store, epoch } = superblock;
-  const context = { engine, segments, store, epoch, volumes, snapshots };
+  const { nextVolume } = catalog;
+  const context = { engine, segments, store, epoch, volumes, nextVolume, snapshots };
   const { end, problems: losses } = await replay(context, catalog.streams.data, candidates);
   if (problems.length + losses.length > 0) {
     problems.push(...snapshots.map(({ entry }) => `the map of ${entry.name} is not stored yet`));
@@ -169,8 +185,8 @@ async function loadFrom(
   const unused = candidates.filter(({ usedBytes }) => usedBytes === 0);
   const old = numbers.filter((number) => !segments.table.has(number));
   return {
+    ...files,
     superblock,
-    superblockFile,
     catalog,
     volumes,
     loggedSnapshots: snapshots,

@@ -39,6 +39,8 @@ export interface StoreOptions {
    * @returns whether there is some now; if not, they are refused
    */
   makeRoom(): Promise<boolean>;
+  /** Called with what is found damaged when the store is opened, for people. */
+  onProblem(problem: string): void;
   onDamage(report: DamageReport): void;
   onFailed(error: Error): void;
 }
@@ -81,6 +83,7 @@ export const STORE_DEFAULTS: Omit<StoreOptions, 'files'> = {
   controlPath: '',
   remote: undefined,
   makeRoom: async () => false,
+  onProblem: () => {},
   onDamage: () => {},
   onFailed: () => {},
 };

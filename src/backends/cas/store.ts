@@ -15,7 +15,7 @@ import type { Segment, Segments } from './segments.ts';
 import { type Loaded, loadVolume } from './store-files.ts';
 import type { StoreOptions, StoreStats } from './store-options.ts';
 import { RecordStream, type StreamPosition } from './stream.ts';
-import type { Superblock } from './superblock.ts';
+import { mendSuperblocks, type Superblock } from './superblock.ts';
 import type { Volume } from './volume.ts';
 import { VolumeChanges } from './volume-changes.ts';
 import { VolumeTable } from './volume-table.ts';
@@ -52,6 +52,8 @@ export class CasStore {
   /** What of the blob store is on this disk. */
   readonly #partCache: PartCache | undefined;
   readonly #unlock: () => void;
+  /** Copies of the superblock that were damaged when it was opened; see {@link takeDamagedCopies}. */
+  #untold: readonly number[];
   #work: Promise<unknown> = Promise.resolve();
   #closed = false;
 
@@ -66,6 +68,7 @@ export class CasStore {
     this.#unlock = unlock;
     this.#loaded = loaded;
     this.problems = loaded.problems;
+    this.#untold = loaded.foundSuperblocks.damaged;
     const superblock = { ...loaded.superblock, epoch: loaded.superblock.epoch + 1 };
     const { streams, snapshots, nextVolume } = loaded.catalog;
     this.#table = new VolumeTable(path, loaded.volumes, snapshots, nextVolume);
@@ -154,6 +157,17 @@ export class CasStore {
 
   get storeId(): Uint8Array {
     return this.#checkpointer.superblock.store;
+  }
+
+  /**
+   * @returns numbers of the copies of the superblock that are damaged, or were when the store was
+   * opened: it writes them anew, so each is told once
+   */
+  async takeDamagedCopies(): Promise<number[]> {
+    const found = new Set(this.#untold);
+    this.#untold = [];
+    for (const number of await this.#checkpointer.findDamagedCopies()) found.add(number);
+    return [...found].sort();
   }
 
   findVolume(name: string): Volume | undefined {
@@ -339,8 +353,16 @@ export class CasStore {
 
   /** What the first checkpoint after opening needs; see {@link openCasStore}. */
   async start(): Promise<void> {
+    const { leftovers, superblockFile, foundSuperblocks } = this.#loaded;
+    const { onProblem } = this.options;
+    for (const problem of this.problems) onProblem(problem);
     if (this.readOnly) return;
-    const { leftovers } = this.#loaded;
+    for (const number of foundSuperblocks.damaged) {
+      onProblem(
+        `copy ${number} of the superblock is damaged; it is written anew from the other one`,
+      );
+    }
+    await mendSuperblocks(superblockFile, this.engine, foundSuperblocks);
     await this.log.syncFound();
     await this.segments.tidy();
     for (const number of leftovers) await this.segments.forget(number);
@@ -390,6 +412,7 @@ export class CasStore {
       volumes: this.#table,
       batchBlocks: options.batchBlocks,
       nodeCountMax: options.nodeCountMax,
+      isReplica: options.remote !== undefined,
       onFrozen: () => this.#schedule.begun(),
       onDurable: (...durable) => this.#replica?.checkpointed(...durable),
       isNeeded: (segment) => this.#replica?.needs(segment) ?? false,

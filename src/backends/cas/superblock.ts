@@ -1,7 +1,9 @@
 /**
  * The superblock: which catalog is the current one. Four copies of 4 KiB in one file; generation
  * g is written to copies 0 and 1 when g is even, to 2 and 3 when it is odd, so the generation
- * before it stays whole until this one is durable.
+ * before it stays whole until this one is durable. The second copy is written when the first is
+ * durable, and a damaged one is written anew when the store is opened. So a crash damages one of two
+ * at most: when both are damaged a generation is lost, and it may have been the newest.
  *
  *     0      4      8     24           32      40        44       48      56         88
  *     | magic| vers.| UUID| generation | epoch | segment | offset | length| checksum | 0 ...
@@ -9,6 +11,7 @@
  * `segment`, `offset` and `length` say where the catalog record is. The checksum is BLAKE3 in the
  * record domain over the copy with a zero checksum.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { CasEngine } from '../../native.ts';
 import type { StoreFile } from './file-layer.ts';
 import { getUint53, HashDomain, SUPERBLOCK_VERSIONS, setUint53, viewOf } from './format.ts';
@@ -26,21 +29,74 @@ export interface Superblock {
 
 export const SUPERBLOCK_NAME = 'superblock';
 const COPY_SIZE = 4096;
-const COPY_COUNT = 4;
+const NUMBERS: readonly number[] = [0, 1, 2, 3];
 const MAGIC = 0x42534f41;
 const CHECKSUM_OFFSET = 56;
 const CHECKSUM_SIZE = 32;
 
-/** The whole copies, newest generation first. */
-export async function readSuperblocks(file: StoreFile, engine: CasEngine): Promise<Superblock[]> {
-  const bytes = new Uint8Array(COPY_SIZE * COPY_COUNT);
-  const length = await file.read(bytes, 0);
-  const found: Superblock[] = [];
-  for (let start = 0; start + COPY_SIZE <= length; start += COPY_SIZE) {
-    const superblock = decode(bytes.slice(start, start + COPY_SIZE), engine);
-    if (superblock !== undefined) found.push(superblock);
+/** Undefined when it is damaged, `empty` when it is all zeroes or missing. */
+type Copy = Superblock | 'empty' | undefined;
+
+export interface FoundSuperblocks {
+  /** In their order in the file. */
+  readonly copies: readonly Copy[];
+  /** The whole copies, newest generation first. */
+  readonly whole: readonly Superblock[];
+  /** Numbers of the damaged copies. */
+  readonly damaged: readonly number[];
+  /** Those of which the other one of their generation is damaged, too: it may be the newest. */
+  readonly lost: readonly number[];
+}
+
+/** @param isReplica a blob store has it, too: what came back from there has one generation only */
+export async function readSuperblocks(
+  file: StoreFile,
+  engine: CasEngine,
+  isReplica: boolean,
+): Promise<FoundSuperblocks> {
+  const bytes = new Uint8Array(COPY_SIZE * NUMBERS.length);
+  await file.read(bytes, 0);
+  const copies = NUMBERS.map((number): Copy => {
+    const copy = bytes.slice(number * COPY_SIZE, (number + 1) * COPY_SIZE);
+    if (copy.every((byte) => byte === 0)) return 'empty';
+    const superblock = decode(copy, engine);
+    return superblock && isPlace(number, superblock) ? superblock : undefined;
+  });
+  const whole = copies.filter(isWhole).sort((a, b) => b.generation - a.generation);
+  const newest = whole[0]?.generation ?? 0;
+  const damaged = NUMBERS.filter((number) => {
+    if (isWhole(copies[number])) return false;
+    const [first, second] = [copies[number & ~1], copies[number | 1]];
+    const generation = isWhole(first) ? first.generation : newest + 1;
+    // A crash came before the first generation that was to be here was written twice.
+    return !(second === 'empty' && (generation <= 2 || isReplica));
+  });
+  const lost = damaged.filter((number) => damaged.includes(number ^ 1));
+  return { copies, whole, damaged, lost };
+}
+
+/**
+ * Gives copies of one place the same content again. Else a crash that damages one of them could
+ * leave both damaged.
+ */
+export async function mendSuperblocks(
+  file: StoreFile,
+  engine: CasEngine,
+  { copies, whole }: FoundSuperblocks,
+): Promise<void> {
+  for (const number of NUMBERS) {
+    const newest = whole.find((superblock) => isPlace(number, superblock));
+    if (newest === undefined || isDeepStrictEqual(copies[number], newest)) continue;
+    await file.write(encode(newest, engine), COPY_SIZE, number * COPY_SIZE, true);
   }
-  return found.sort((a, b) => b.generation - a.generation);
+}
+
+function isWhole(copy: Copy): copy is Superblock {
+  return copy !== undefined && copy !== 'empty';
+}
+
+function isPlace(number: number, { generation }: Superblock): boolean {
+  return generation % 2 === number >> 1;
 }
 
 /** Writes both copies of a generation and waits until they are durable. */

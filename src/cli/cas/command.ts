@@ -52,7 +52,7 @@ Exit codes:
   ${ExitCode.ok}  consistent
   ${ExitCode.failure}  could not be examined: it is in use, or cannot be read
   ${ExitCode.inconsistent}  not consistent, but every block of volumes and snapshots is there
-  ${ExitCode.lost}  blocks of volumes or snapshots are lost`;
+  ${ExitCode.lost}  blocks of volumes or snapshots are lost, or perhaps what was written last`;
 
 export function addCasCommand(program: Command): void {
   const cas = program

@@ -21,13 +21,14 @@ export async function examineStore(
   { json }: { readonly json?: true },
 ): Promise<void> {
   const examination = await examineWithProgress(path);
-  const { findings, notes, unreadable, ...counts } = examination;
+  const { findings, notes, unreadable, outdated, ...counts } = examination;
   const found = findings.map(({ place, message, hash, lost }) => {
     return { place, message, hash, lost: lost.map(toSectors) };
   });
   const lost = found.flatMap((finding) => finding.lost);
   if (json) {
-    console.log(JSON.stringify({ ...counts, unreadable, notes, findings: found, lost }, null, 2));
+    const damage = { unreadable, outdated, notes, findings: found, lost };
+    console.log(JSON.stringify({ ...counts, ...damage }, null, 2));
   } else {
     for (const finding of found) {
       console.log(`${finding.place}: ${finding.message}`);
@@ -45,7 +46,7 @@ export async function examineStore(
       );
     }
   }
-  if (findings.length > 0) throw judge(path, findings.length, unreadable, lost.length > 0);
+  if (findings.length > 0) throw judge(path, examination);
 }
 
 async function examineWithProgress(path: string): Promise<Examination> {
@@ -67,12 +68,18 @@ function toSectors({ kind, name, firstLba, count }: LostBlocks): LostSectors {
   return { kind, name, lba, sectors };
 }
 
-function judge(path: string, count: number, unreadable: boolean, lost: boolean) {
-  const message = `the store ${path} is inconsistent in ${count} places`;
-  if (unreadable) return new InconsistencyError(`${message}: nothing can be read`, ExitCode.lost);
-  return lost
-    ? new InconsistencyError(`${message}: blocks are lost, see above`, ExitCode.lost)
-    : new InconsistencyError(`${message}: no block is lost`, ExitCode.inconsistent);
+function judge(path: string, { findings, unreadable, outdated, generation }: Examination) {
+  const refuse = (effect: string, exitCode: ExitCode = ExitCode.lost) =>
+    new InconsistencyError(
+      `the store ${path} is inconsistent in ${findings.length} places: ${effect}`,
+      exitCode,
+    );
+  if (unreadable) return refuse('nothing can be read');
+  if (outdated) {
+    return refuse(`what was written or changed after generation ${generation} may be lost`);
+  }
+  if (findings.some(({ lost }) => lost.length > 0)) return refuse('blocks are lost, see above');
+  return refuse('no block is lost', ExitCode.inconsistent);
 }
 
 function indent(text: string): string {

@@ -12,18 +12,21 @@ interface ScrubCommandOptions {
 /** @throws when there is damage; what it affects has been printed then */
 export async function scrubStore(path: string, { rate, json }: ScrubCommandOptions): Promise<void> {
   const scrubbed = await runJob(path, { kind: 'scrub', bytesPerSecondMax: rate });
-  const { verifiedBytes, problems, damage, lost } = scrubbed;
-  const count = damage.length + problems.length;
+  const { verifiedBytes, problems, superblockCopies, damage, lost } = scrubbed;
+  const count = problems.length + superblockCopies.length + damage.length;
   if (json) {
     console.log(JSON.stringify(scrubbed, null, 2));
   } else if (count === 0) {
     console.log(`${formatRoundSize(verifiedBytes)} verified, no damage`);
   } else {
+    for (const problem of problems) console.log(problem);
+    for (const copy of superblockCopies) console.log(`copy ${copy} of the superblock is damaged`);
     if (damage.length > 0) console.log(formatDamage(damage));
     if (lost.length > 0) console.log(`\n${formatLost(lost)}`);
   }
   if (count === 0) return;
-  const effect = lost.length > 0 ? 'see above' : 'no block of a volume or snapshot is lost';
+  const isHarmless = problems.length + lost.length === 0;
+  const effect = isHarmless ? 'no block of a volume or snapshot is lost' : 'see above';
   throw new Error(`the store ${path} is damaged in ${count} places: ${effect}`);
 }
 

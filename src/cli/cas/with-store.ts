@@ -32,6 +32,7 @@ export async function withStoreOrNew<T>(
   const { openCasStore, openOwnBlobs } = await import('../../backends/cas/index.ts');
   const remote = await openOwnBlobs(path);
   const store = await openCasStore(path, {
+    onProblem: (problem) => warn(`the store is damaged: ${problem}`),
     onDamage: ({ volume, lba, error }) =>
       warn(`${volume} is damaged at LBA ${lba * SECTORS_PER_BLOCK}: ${error.message}`),
     onFailed: ({ message }) => warn(message),
@@ -41,7 +42,6 @@ export async function withStoreOrNew<T>(
       onLocalDamage: ({ message }) => warn(message),
     },
   });
-  for (const problem of store.problems) warn(`the store is damaged: ${problem}`);
   try {
     return await work(store);
   } finally {

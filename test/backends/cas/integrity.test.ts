@@ -178,18 +178,185 @@ describe('a damaged content-addressed store', () => {
     expect((await reader.read(0, BLOCK_SIZE)).equals(blockOf(5000))).toBe(true);
     await abandon(again);
   });
+});
 
-  it('opens from the other copies when a superblock is damaged', async () => {
-    const intact = currentState(await makeDisk());
-    for (const copy of [0, 1, 2, 3]) {
+const SUPERBLOCK = '/store/superblock';
+const COPY = 4096;
+
+function copyOf(files: SimFs, number: number): Buffer {
+  return Buffer.from(files.contentOf(SUPERBLOCK)).subarray(number * COPY, (number + 1) * COPY);
+}
+
+/** Numbers of the copies of the newest generation. */
+function newestCopies(files: SimFs): [number, number] {
+  const generationOf = (number: number) => copyOf(files, number).readBigUInt64LE(24);
+  return generationOf(0) > generationOf(2) ? [0, 1] : [2, 3];
+}
+
+type Damage = (copy: Uint8Array) => void;
+const flip: Damage = (copy) => {
+  copy[30] = (copy[30] as number) ^ 4;
+};
+const clear: Damage = (copy) => copy.fill(0);
+
+function damageCopies(files: SimFs, numbers: readonly number[], damage: Damage): void {
+  const bytes = files.contentOf(SUPERBLOCK);
+  for (const number of numbers) damage(bytes.subarray(number * COPY, (number + 1) * COPY));
+}
+
+async function openAndListen(files: SimFs) {
+  const told: string[] = [];
+  const store = await openTiny(files, { onProblem: (problem) => told.push(problem) });
+  return { store, told };
+}
+
+describe('a content-addressed store with a damaged superblock', () => {
+  /** A disk after a crash: a clone, which copy `first` is the first to know, with a flushed write. */
+  async function makeClone(first: 0 | 2): Promise<SimFs> {
+    const files = await makeDisk();
+    const store = await openTiny(files, { checkpointBytes: 1 << 30 });
+    if (newestCopies(files)[0] === first) await store.checkpoint();
+    await store.clone('before', 'copy');
+    const superblock = files.contentOf(SUPERBLOCK).slice();
+    const client = clientOf(await store.openVolume('copy', SIZE));
+    await client.write(0, blockOf(4000));
+    await client.flush();
+    await abandon(store);
+    // No checkpoint has come after the clone.
+    files.contentOf(SUPERBLOCK).set(superblock);
+    return files;
+  }
+
+  it.each([
+    ['flipped', flip],
+    ['cleared', clear],
+  ])('is for reading only when both copies of the newest generation are %s', async (_, damage) => {
+    for (const first of [0, 2] as const) {
+      const files = await makeClone(first);
+      const copies = [first, first + 1];
+      damageCopies(files, copies, damage);
+      const before = files.contentOf(SUPERBLOCK).slice();
+      const { store, told } = await openAndListen(files);
+      expect(store.readOnly).toBe(true);
+      expect(store.problems).toEqual([
+        expect.stringContaining(`copies ${copies.join(' and ')} of the superblock`),
+        expect.stringContaining('volume number 2'),
+      ]);
+      expect(told).toEqual(store.problems);
+      const report = await scrub(store);
+      expect(report.superblockCopies).toEqual(copies);
+      await store.close();
+      // What was there can still be seen.
+      expect(files.contentOf(SUPERBLOCK)).toEqual(before);
+    }
+  });
+
+  it('is for reading only when both copies of the generation before are damaged', async () => {
+    const files = await makeClone(0);
+    damageCopies(files, [2, 3], flip);
+    const { store } = await openAndListen(files);
+    expect(store.problems).toHaveLength(1);
+    expect(store.findVolume('copy')).toBeDefined();
+    await abandon(store);
+  });
+
+  it('is for reading only when what is newest is cut off', async () => {
+    const state = currentState(await makeClone(2));
+    const inode = state.names.get(SUPERBLOCK) as number;
+    state.inodes[inode] = (state.inodes[inode] as Uint8Array).slice(0, 2 * COPY);
+    const { store } = await openAndListen(new SimFs(state));
+    expect(store.problems[0]).toContain('copies 2 and 3 of the superblock');
+    await abandon(store);
+  });
+
+  it.each([0, 1, 2, 3])('opens from the other copies when copy %i is damaged', async (number) => {
+    const intact = currentState(await makeClone(0));
+    for (const damage of [flip, clear]) {
       const files = new SimFs(intact);
-      files.contentOf('/store/superblock').fill(0xaa, copy * 4096, copy * 4096 + 100);
-      const store = await openTiny(files);
-      const client = clientOf(await store.openVolume('disk', SIZE));
-      expect((await client.read(0, BLOCK_SIZE)).equals(blockOf(101))).toBe(true);
+      damageCopies(files, [number], damage);
+      const { store, told } = await openAndListen(files);
+      expect(store.problems).toEqual([]);
+      expect(told).toEqual([expect.stringContaining(`copy ${number} of the superblock`)]);
+      // Else a crash in the next generation but one could damage the other one, too.
+      expect(copyOf(files, number & ~1).equals(copyOf(files, number | 1))).toBe(true);
+      const client = clientOf(await store.openVolume('copy', SIZE));
+      expect((await client.read(0, BLOCK_SIZE)).equals(blockOf(4000))).toBe(true);
+      expect((await scrub(store)).superblockCopies).toEqual([number]);
+      expect((await scrub(store)).superblockCopies).toEqual([]);
       await abandon(store);
     }
   });
+
+  it('is found by scrub while it is open', async () => {
+    const files = await makeDisk();
+    const store = await openTiny(files);
+    damageCopies(files, [1, 2], flip);
+    expect((await scrub(store)).superblockCopies).toEqual([1, 2]);
+    await store.close();
+    expect((await openAndListen(files)).told).toEqual([]);
+  });
+
+  it('takes a misplaced copy for damaged', async () => {
+    const files = await makeClone(0);
+    const other = copyOf(files, 2);
+    damageCopies(files, [0, 1], (copy) => copy.set(other));
+    const { store } = await openAndListen(files);
+    expect(store.problems[0]).toContain('copies 0 and 1 of the superblock');
+    await abandon(store);
+  });
+
+  it('is made anew when a crash cut off its first generation, and only then', async () => {
+    const diskWith = (bytes: Uint8Array) =>
+      new SimFs({ inodes: [bytes], names: new Map([[SUPERBLOCK, 0]]) });
+    const torn = new Uint8Array(3 * COPY).fill(7, 2 * COPY);
+    const { store, told } = await openAndListen(diskWith(torn));
+    expect([store.problems, told]).toEqual([[], []]);
+    await store.close();
+    const damaged = new Uint8Array(4 * COPY).fill(7, 2 * COPY);
+    await expect(openTiny(diskWith(damaged))).rejects.toThrow('no copy of its superblock');
+  });
+
+  it('opens when a crash cut off its second generation', async () => {
+    const files = new SimFs();
+    let writes = 0;
+    files.fault = (op, path) =>
+      op === 'write' && path === SUPERBLOCK && ++writes > 2 ? 'EIO' : undefined;
+    await expect(openTiny(files)).rejects.toThrow();
+    files.fault = () => undefined;
+    const state = currentState(files);
+    for (const [copies, problems] of [
+      [[0], 0],
+      [[0, 1], 1],
+      [[1], 1],
+    ] as const) {
+      const cut = new SimFs(state);
+      damageCopies(cut, copies, (copy) => copy.fill(7));
+      const { store } = await openAndListen(cut);
+      expect(store.problems).toHaveLength(problems);
+      await abandon(store);
+    }
+  });
+
+  it.each(['write', 'snapshot'])(
+    'knows by a %s of the log that a catalog is lost',
+    async (kind) => {
+      const files = await makeDisk();
+      const store = await openTiny(files, { checkpointBytes: 1 << 30 });
+      const older = files.contentOf(SUPERBLOCK).slice();
+      await store.clone('before', 'copy');
+      const client = clientOf(await store.openVolume('copy', SIZE));
+      files.fault = (op, path) => (op === 'write' && path === SUPERBLOCK ? 'EIO' : undefined);
+      if (kind === 'write') await client.write(0, blocksOf(4000, 9, 2));
+      else await store.snapshot('copy', 'later');
+      await client.flush();
+      files.fault = () => undefined;
+      await abandon(store);
+      files.contentOf(SUPERBLOCK).set(older);
+      const { store: again } = await openAndListen(files);
+      expect(again.problems).toEqual([expect.stringContaining('volume number 2')]);
+      await abandon(again);
+    },
+  );
 });
 
 describe('a content-addressed store without space', () => {

@@ -29,6 +29,8 @@ export class Findings {
   readonly #byHash = new Map<string, LostBlocks[]>();
   /** No catalog can be read: everything is out of reach. */
   unreadable = false;
+  /** The state that was found is not the newest, or perhaps not: what is missing is not known. */
+  outdated = false;
 
   get list(): readonly Finding[] {
     return this.#list;

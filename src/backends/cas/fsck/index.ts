@@ -19,6 +19,8 @@ export interface Examination {
   readonly notes: readonly string[];
   /** No catalog can be read, so volumes and snapshots are out of reach. */
   readonly unreadable: boolean;
+  /** There was a newer state, or there may have been: nobody knows what of it is lost. */
+  readonly outdated: boolean;
   readonly generation: number;
   readonly segments: number;
   readonly logRecords: number;
@@ -73,6 +75,7 @@ async function examineFiles(
     findings: findings.list,
     notes: findings.notes,
     unreadable: findings.unreadable,
+    outdated: findings.outdated,
     generation: current?.superblock.generation ?? 0,
     segments: catalog?.segments.length ?? 0,
     logRecords,

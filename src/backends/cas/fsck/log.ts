@@ -64,6 +64,7 @@ export async function examineLog(parts: ExamineParts): Promise<ReadLog> {
     recordCount++;
   }
   await findLosses(parts, at, candidates);
+  judgeUnknown(parts, [...volumes.keys(), ...snapshots.map(({ id }) => id)]);
   return { recordCount, volumes, snapshots };
 }
 
@@ -98,6 +99,17 @@ function apply(volumes: Map<number, LoggedBlocks>, { entries }: ReadRecord): voi
     for (const known of logged.hashes.keys()) {
       if (known >= lba && known < lba + count) logged.hashes.delete(known);
     }
+  }
+}
+
+/**
+ * A volume that the catalog does not name was deleted after this was logged. But nothing is logged
+ * for a volume before a catalog names it: there was one that has handed out this number.
+ */
+function judgeUnknown({ catalog, findings }: ExamineParts, ids: readonly number[]): void {
+  for (const id of new Set(ids.filter((one) => one >= catalog.nextVolume))) {
+    findings.outdated = true;
+    findings.add('log', `volume number ${id} is not known yet: a newer catalog is lost`);
   }
 }
 

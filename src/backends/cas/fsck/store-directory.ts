@@ -4,16 +4,24 @@ import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
 import { native } from '../../../native.ts';
 
+/** What the file `owner` says. */
+interface Owner {
+  readonly isPartial?: boolean;
+}
+
 export class StoreDirectory {
   readonly path: string;
   /** Holes may stand for frames that are in a blob store only. */
   readonly isPartial: boolean;
+  /** A blob store has it, too. */
+  readonly isReplica: boolean;
   readonly #lock: FileHandle | undefined;
   #open: { readonly name: string; readonly handle: FileHandle } | undefined;
 
-  private constructor(path: string, isPartial: boolean, lock: FileHandle | undefined) {
+  private constructor(path: string, owner: Owner | undefined, lock: FileHandle | undefined) {
     this.path = path;
-    this.isPartial = isPartial;
+    this.isPartial = owner?.isPartial === true;
+    this.isReplica = owner !== undefined;
     this.#lock = lock;
   }
 
@@ -35,7 +43,7 @@ export class StoreDirectory {
         'stop the server or command that has it open, or examine a copy',
       );
     }
-    return new StoreDirectory(path, await readIsPartial(path), lock);
+    return new StoreDirectory(path, await readOwner(path), lock);
   }
 
   /** Numbers of the segment files, ascending. */
@@ -94,15 +102,14 @@ async function openIfThere(path: string): Promise<FileHandle | undefined> {
   }
 }
 
-async function readIsPartial(path: string): Promise<boolean> {
+/** @returns undefined when the store is on this disk only */
+async function readOwner(path: string): Promise<Owner | undefined> {
   const handle = await openIfThere(join(path, 'owner'));
-  if (handle === undefined) return false;
+  if (handle === undefined) return undefined;
   try {
-    return (
-      (JSON.parse(await handle.readFile('utf8')) as { isPartial?: boolean }).isPartial === true
-    );
+    return JSON.parse(await handle.readFile('utf8')) as Owner;
   } catch (error) {
-    if (error instanceof SyntaxError) return false;
+    if (error instanceof SyntaxError) return {};
     throw error;
   } finally {
     await handle.close();

@@ -9,6 +9,11 @@ import type { StoreDirectory } from './store-directory.ts';
 
 const COPY_SIZE = 4096;
 const COPY_COUNT = 4;
+/** Even generations go to the first two copies, odd ones to the others. */
+const PAIRS = [
+  [0, 1],
+  [2, 3],
+] as const;
 const MAGIC = 0x42534f41;
 const CHECKSUM_OFFSET = 56;
 
@@ -73,6 +78,8 @@ export async function examineSuperblock(
       continue;
     }
     const place = `segment ${superblock.segment}, byte ${superblock.offset}`;
+    // What the log has since is not all: volumes and snapshots come and go with catalogs.
+    if (current === undefined) findings.outdated = true;
     findings.add(
       'catalog',
       `the catalog of generation ${superblock.generation} (${place}) ${catalog}`,
@@ -88,6 +95,7 @@ async function readCopies(
 ): Promise<SuperblockCopy[]> {
   const bytes = await directory.read('superblock', 0, COPY_SIZE * COPY_COUNT);
   const copies: (SuperblockCopy | undefined)[] = [];
+  const wrong = new Map<number, string>();
   for (let number = 0; number < COPY_COUNT; number++) {
     const copy = parseCopy(bytes.subarray(number * COPY_SIZE, (number + 1) * COPY_SIZE));
     if (typeof copy !== 'string' && copy.generation % 2 === Math.floor(number / 2)) {
@@ -95,28 +103,29 @@ async function readCopies(
       continue;
     }
     copies.push(undefined);
-    if (isUnused(bytes, number)) continue;
-    if (isUnwritten(bytes, number, copies[number - 1])) {
-      noteCrash(number, findings);
+    wrong.set(number, typeof copy === 'string' ? copy : `is of generation ${copy.generation}`);
+  }
+  const newest = Math.max(0, ...copies.map((copy) => copy?.generation ?? 0));
+  for (const [first, second] of PAIRS) {
+    comparePair(copies[first], copies[second], first, findings);
+    // Written up to its first copy, by a crash, or not at all.
+    const generation = copies[first]?.generation ?? newest + 1;
+    const isFirst = generation <= 2 || directory.isReplica;
+    if (isFirst && isEmpty(bytes, second)) {
+      if (copies[first] !== undefined || !isEmpty(bytes, first)) noteCrash(second, findings);
       continue;
     }
-    const problem = typeof copy === 'string' ? copy : `is of generation ${copy.generation}`;
-    findings.add('superblock', `copy ${number} ${problem}`);
+    for (const number of [first, second]) {
+      const problem = wrong.get(number);
+      if (problem !== undefined) findings.add('superblock', `copy ${number} ${problem}`);
+    }
+    // A crash damages one of them at most: the newest generation may have been here.
+    if (wrong.has(first) && wrong.has(second)) findings.outdated = true;
   }
-  comparePair(copies[0], copies[1], 0, findings);
-  comparePair(copies[2], copies[3], 2, findings);
   return copies.filter((copy) => copy !== undefined);
 }
 
-/** Generation 1 goes to copies 2 and 3: until the second, copies 0 and 1 are holes of the file. */
-function isUnused(bytes: Buffer, number: number): boolean {
-  if (number > 1) return false;
-  return bytes.subarray(0, 2 * COPY_SIZE).every((byte) => byte === 0);
-}
-
-/** The first generation of a pair has no former one below its second copy. */
-function isUnwritten(bytes: Buffer, number: number, first: SuperblockCopy | undefined): boolean {
-  if (number % 2 === 0 || first === undefined || first.generation > 2) return false;
+function isEmpty(bytes: Buffer, number: number): boolean {
   const copy = bytes.subarray(number * COPY_SIZE, (number + 1) * COPY_SIZE);
   return copy.every((byte) => byte === 0);
 }

@@ -141,8 +141,16 @@ function outOfDate(path: string): StartupError {
 
 async function readLocal({ files, engine, path }: ClaimParts): Promise<Superblock | undefined> {
   const opening = files.open(join(path, SUPERBLOCK_NAME), false);
-  const found = withFile(opening, (file) => readSuperblocks(file, engine));
-  return (await found.catch(ifMissing))?.[0];
+  const reading = withFile(opening, (file) => readSuperblocks(file, engine, true));
+  const found = await reading.catch(ifMissing);
+  const newest = found?.whole[0];
+  if (newest === undefined && found !== undefined && found.damaged.length > 0) {
+    throw new StartupError(
+      `no copy of the superblock of ${path} is intact`,
+      'move the directory away to go on with what is in the blob store',
+    );
+  }
+  return newest;
 }
 
 function ifMissing(error: NodeJS.ErrnoException): undefined {

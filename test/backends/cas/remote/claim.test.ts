@@ -105,6 +105,21 @@ describe('two servers and one blob store', () => {
     await winner?.close();
   });
 
+  it('does not take a store with a damaged superblock for an empty directory', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs);
+    const client = await openVolume(store);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    const state = () => files.paths().map((path) => files.contentOf(path).slice());
+    files.contentOf('/store/superblock').fill(7);
+    const before = state();
+    await expect(openRemote(files, blobs)).rejects.toThrow('no copy of the superblock');
+    expect(state()).toEqual(before);
+  });
+
   it('stops one whose directory was copied when the copy is started, and for good', async () => {
     const blobs = new TraceBlobs();
     const files = new SimFs();

@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import {
   closeSync,
@@ -170,6 +171,57 @@ describe('send and receive', () => {
     expect(run('export', COPY, 'tuesday', at('received.img')).status).toBe(0);
     expect(readFileSync(at('received.img')).equals(changed)).toBe(true);
     expect(run('cas', 'fsck', COPY).status).toBe(0);
+  });
+
+  it('carry only what the other store does not have', () => {
+    const [sizeMib, changedAt] = [40, 17 * MIB + 5 * 4096];
+    const image = randomBytes(sizeMib * MIB);
+    writeFileSync(at('random.img'), image);
+    run('import', at('random.img'), at('there'), 'e1.0');
+    randomBytes(4096).copy(image, changedAt);
+    writeFileSync(at('random.img'), image);
+    run('import', at('random.img'), at('here'), 'e1.0');
+    run('cas', 'snapshot', at('here'), 'e1.0', 'monday');
+    const cas = `node ${PROGRAM} cas`;
+    const command = `set -o pipefail; ${cas} have ${at('there')} | tee ${at('list')} |
+      ${cas} send ${at('here')} monday --have - | tee ${at('stream')} |
+      ${cas} receive ${at('there')} copy`;
+    const done = spawnSync('bash', ['-c', command], { encoding: 'utf8', timeout: 30_000 });
+    expect(done).toMatchObject({ status: 0, stderr: '' });
+    expect(done.stdout).toBe(
+      'snapshot copy of e1.0: 40MiB received and verified, 40MiB of it found here\n',
+    );
+    const blockCount = sizeMib * 256;
+    const nodeCount = blockCount / 128 + 1;
+    expect(statSync(at('list')).size).toBe(16 + (blockCount + nodeCount) * 32 + 32);
+    // The block, the hashes of the others in its leaf, and those of the other leaves.
+    expect(statSync(at('stream')).size).toBeLessThan(4096 + (127 + 79) * 32 + 500);
+    expect(run('export', at('there'), 'copy', at('passed.img')).status).toBe(0);
+    expect(readFileSync(at('passed.img')).equals(image)).toBe(true);
+  });
+
+  it('list nothing of a store that there is not, and do not make it', () => {
+    const args = [PROGRAM, 'cas', 'have', at('nowhere')];
+    const { status, stdout } = spawnSync(process.execPath, args);
+    expect({ status, bytes: stdout.length }).toEqual({ status: 0, bytes: 16 + 32 });
+    expect(existsSync(at('nowhere'))).toBe(false);
+  });
+
+  it('refuse a list that is none, and send nothing then', () => {
+    writeFileSync(at('no.list'), '# no list at all\n');
+    const args = ['cas', 'send', STORE, 'monday', '--have'];
+    expect(run(...args, at('no.list'))).toMatchObject({
+      status: 1,
+      stdout: '',
+      stderr: 'aoe-server: this is no list of what a store has\n',
+    });
+    expect(run(...args, at('missing.list'))).toMatchObject({ status: 1, stdout: '' });
+    const failed = pipe(`${STORE} monday --have - </dev/null`, `${COPY} thursday`);
+    expect(failed.status).toBe(1);
+    expect(failed.stderr.split('\n').toSorted().slice(1)).toEqual([
+      'aoe-server: the list of what the other store has ends too early',
+      'aoe-server: the stream ends too early',
+    ]);
   });
 
   it('leave nothing behind when the stream breaks off', () => {

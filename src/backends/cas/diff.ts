@@ -14,7 +14,17 @@ export interface BlockExtent {
   readonly count: number;
 }
 
-type SizedRoot = Pick<StoredRoot, 'sizeBytes' | 'root'>;
+/** A leaf in which blocks differ from those of an earlier tree. */
+export interface ChangedLeaf {
+  readonly firstLba: number;
+  /** Its hash, which is zero when all of its blocks are, and hint. */
+  readonly reference: Uint32Array;
+  readonly words: Uint32Array;
+  /** The numbers of the blocks that differ, within it. */
+  readonly changed: readonly number[];
+}
+
+export type SizedRoot = Pick<StoredRoot, 'sizeBytes' | 'root'>;
 
 /** A stored node, or a block at level -1, by hash and hint; all zero for zeroes. */
 interface Subtree {
@@ -41,17 +51,34 @@ export async function* diffRoots(
   before: SizedRoot,
   after: SizedRoot,
 ): AsyncGenerator<BlockExtent> {
-  const [left, right] = [subtreeOf(before), subtreeOf(after)];
   let pending: BlockExtent | undefined;
-  for await (const { firstLba, count } of compare(reader, left, right, 0)) {
-    if (pending !== undefined && pending.firstLba + pending.count === firstLba) {
-      pending = { firstLba: pending.firstLba, count: pending.count + count };
-      continue;
+  for await (const leaf of changedLeaves(reader, before, after)) {
+    for (const child of leaf.changed) {
+      const firstLba = leaf.firstLba + child;
+      if (pending !== undefined && pending.firstLba + pending.count === firstLba) {
+        pending = { firstLba: pending.firstLba, count: pending.count + 1 };
+        continue;
+      }
+      if (pending !== undefined) yield pending;
+      pending = { firstLba, count: 1 };
     }
-    if (pending !== undefined) yield pending;
-    pending = { firstLba, count };
   }
   if (pending !== undefined) yield pending;
+}
+
+/**
+ * Yields the leaves in which blocks differ, ascending.
+ *
+ * @param before undefined for zeroes
+ * @throws {DamageError} a node cannot be read
+ */
+export function changedLeaves(
+  reader: BlockReader,
+  before: SizedRoot | undefined,
+  after: SizedRoot,
+): AsyncGenerator<ChangedLeaf> {
+  const left = subtreeOf(before ?? { ...after, root: ZEROES });
+  return compare(reader, left, subtreeOf(after), 0);
 }
 
 /** Yields the extents of a tree that are not zero. @throws {DamageError} a node cannot be read */
@@ -69,19 +96,20 @@ async function* compare(
   left: Subtree,
   right: Subtree,
   firstLba: number,
-): AsyncGenerator<BlockExtent> {
+): AsyncGenerator<ChangedLeaf> {
   if (isSame(left.reference, 0, left.level, right.reference, 0, right.level)) return;
   const level = Math.max(left.level, right.level);
   const a = await openNode(reader, left, level);
   const b = await openNode(reader, right, level);
   const span = FANOUT ** level;
+  const changed: number[] = [];
   for (let child = 0; child < FANOUT; child++) {
     const index = child * HASH_WORDS;
     if (isSame(a.words, index, a.childLevel, b.words, index, b.childLevel)) continue;
-    const lba = firstLba + child * span;
-    if (level === 0) yield { firstLba: lba, count: 1 };
-    else yield* compare(reader, childOf(a, child), childOf(b, child), lba);
+    if (level === 0) changed.push(child);
+    else yield* compare(reader, childOf(a, child), childOf(b, child), firstLba + child * span);
   }
+  if (level === 0) yield { firstLba, reference: right.reference, words: b.words, changed };
 }
 
 /** A tree of another height has another root, but zeroes are zeroes at any level. */

@@ -13,19 +13,22 @@ import { SUPERBLOCK_NAME } from './superblock.ts';
 
 export { type CollectReport, collect, whileNothingIsFreed } from './collect.ts';
 export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
+export { HashSet } from './hash-set.ts';
+export { encodeHaveList, gatherHashes, readHaveList } from './have-list.ts';
 export { openCasStore } from './open.ts';
 export { BACKGROUND_BYTES_PER_SECOND, Pace } from './pace.ts';
+export { type Received, receiverOptions, receiveSnapshot } from './receive.ts';
 export { openBlobs } from './remote/open-blobs.ts';
 export { openOwnBlobs } from './remote/owner-file.ts';
 export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
 export { type ScrubReport, scrub } from './scrub.ts';
+export { sendSnapshot } from './send.ts';
 export { openStorePaths, shareCasStore, whenStoreClosed, withOpenStore } from './shared-store.ts';
 export type { CasStore } from './store.ts';
 export { type StoreHolder, StoreInUseError } from './store-in-use.ts';
 export type { StoreOptions, StoreStats } from './store-options.ts';
 export { type StoreSurvey, surveyStore } from './survey.ts';
-export { receiveSnapshot, sendSnapshot } from './transfer.ts';
-export { TransferDecoder } from './transfer-stream.ts';
+export { IncomingTransfer } from './transfer-stream.ts';
 export { measureUsage, type RootUsage } from './usage.ts';
 export { findRoot, type StoredRoot, storedRoots } from './walk.ts';
 

@@ -105,11 +105,21 @@ export class BlockReader {
     await this.#fetch(EntryKind.block, leaf.words, child, out, outOffset);
   }
 
+  /** Reads a block that `words` of a leaf point to. @throws {DamageError} */
+  async readChild(
+    words: Uint32Array,
+    child: number,
+    out: Uint8Array,
+    outOffset: number,
+  ): Promise<void> {
+    await this.#fetch(EntryKind.block, words, child, out, outOffset);
+  }
+
   /** Can the block that a leaf's `words` point to be read? */
   async isIntact(words: Uint32Array, child: number): Promise<boolean> {
     if (isZeroHash(words, child * HASH_WORDS)) return true;
     try {
-      await this.#fetch(EntryKind.block, words, child, new Uint8Array(BLOCK_SIZE), 0);
+      await this.readChild(words, child, new Uint8Array(BLOCK_SIZE), 0);
       return true;
     } catch (error) {
       if (error instanceof DamageError) return false;

@@ -4,18 +4,56 @@
  * whether everything has arrived as it was.
  */
 import { z } from 'zod';
-import { BLOCK_SIZE } from './format.ts';
+import { BLOCK_SIZE, FANOUT, HASH_WORDS } from './format.ts';
+import { ByteReader, TransferError } from './transfer-bytes.ts';
 
 const MAGIC = 0x54434f41;
-const VERSION = 1;
+/** Version 1 had no references: no pieces of the kinds after `end`. */
+const VERSIONS: readonly number[] = [1, 2];
+const VERSION = 2;
 const PREAMBLE_SIZE = 16;
 const HEADER_BYTES_MAX = 64 << 10;
 const PIECE_HEAD_SIZE = 16;
-const PieceKind = { data: 1, zeroes: 2, end: 3 } as const;
-/** Blocks in a piece of data. */
-export const DATA_COUNT_MAX = 256;
-/** Blocks in a piece of zeroes. */
-const ZERO_COUNT_MAX = 1 << 20;
+const HASH_BYTES = HASH_WORDS * 4;
+
+/** What a piece holds for each of its items. */
+export const PieceKind = {
+  /** A block. */
+  data: 1,
+  /** Nothing: a block of zeroes. */
+  zeroes: 2,
+  end: 3,
+  /** The number of a block that came as data in an earlier piece, and is the same. */
+  repeated: 4,
+  /** The hash of a block that the receiver has. */
+  heldBlocks: 5,
+  /** The hash of a leaf that the receiver has, for all of its blocks. */
+  heldLeaves: 6,
+} as const;
+type PieceKind = (typeof PieceKind)[keyof typeof PieceKind];
+export type ContentKind = Exclude<PieceKind, typeof PieceKind.end>;
+
+interface PieceShape {
+  readonly itemBytes: number;
+  readonly itemsMax: number;
+  /** Blocks that an item stands for. */
+  readonly itemBlocks: number;
+  /** The first version of the stream that has it. */
+  readonly version: number;
+}
+
+export const PIECE_SHAPES: Readonly<Record<ContentKind, PieceShape>> = {
+  [PieceKind.data]: { itemBytes: BLOCK_SIZE, itemsMax: 256, itemBlocks: 1, version: 1 },
+  [PieceKind.zeroes]: { itemBytes: 0, itemsMax: 1 << 20, itemBlocks: 1, version: 1 },
+  [PieceKind.repeated]: { itemBytes: 8, itemsMax: 256, itemBlocks: 1, version: 2 },
+  [PieceKind.heldBlocks]: { itemBytes: HASH_BYTES, itemsMax: FANOUT, itemBlocks: 1, version: 2 },
+  [PieceKind.heldLeaves]: {
+    itemBytes: HASH_BYTES,
+    itemsMax: FANOUT,
+    itemBlocks: FANOUT,
+    version: 2,
+  },
+};
 
 const rootHash = z.string().regex(/^[0-9a-f]{64}$/);
 const headerSchema = z.object({
@@ -24,6 +62,7 @@ const headerSchema = z.object({
   root: rootHash,
   base: rootHash.nullable(),
   changedBytes: z.number().int().min(0),
+  needsHeld: z.boolean().default(false),
 });
 
 /** What a stream carries. */
@@ -37,23 +76,17 @@ export interface TransferHeader {
   readonly base: string | null;
   /** What the pieces cover, for showing progress. */
   readonly changedBytes: number;
+  /** May there be references to what the receiver has? */
+  readonly needsHeld: boolean;
 }
 
-/** Blocks that follow each other; `data` undefined for zeroes. */
+/** Items that follow each other. */
 export interface TransferPiece {
+  readonly kind: ContentKind;
   readonly firstLba: number;
   readonly count: number;
-  readonly data: Buffer | undefined;
-}
-
-/** Bytes that are no stream, or the beginning of one. */
-export class TransferError extends Error {
-  readonly code = 'AOE_CAS_TRANSFER';
-
-  constructor(message: string) {
-    super(message);
-    this.name = 'TransferError';
-  }
+  /** What its shape says, for each item. */
+  readonly payload: Buffer;
 }
 
 export async function* encodeTransfer(
@@ -66,20 +99,14 @@ export async function* encodeTransfer(
   preamble.writeUInt32LE(VERSION, 4);
   preamble.writeUInt32LE(text.length, 8);
   yield Buffer.concat([preamble, text]);
-  for await (const { firstLba, count, data } of pieces) {
-    if (data !== undefined) {
-      yield pieceHead(PieceKind.data, firstLba, count);
-      yield data;
-      continue;
-    }
-    for (let done = 0; done < count; done += ZERO_COUNT_MAX) {
-      yield pieceHead(PieceKind.zeroes, firstLba + done, Math.min(ZERO_COUNT_MAX, count - done));
-    }
+  for await (const { kind, firstLba, count, payload } of pieces) {
+    yield pieceHead(kind, firstLba, count);
+    if (payload.length > 0) yield payload;
   }
   yield pieceHead(PieceKind.end, 0, 0);
 }
 
-function pieceHead(kind: number, firstLba: number, count: number): Buffer {
+function pieceHead(kind: PieceKind, firstLba: number, count: number): Buffer {
   const head = Buffer.alloc(PIECE_HEAD_SIZE);
   head.writeUInt32LE(kind, 0);
   head.writeUInt32LE(count, 4);
@@ -87,64 +114,59 @@ function pieceHead(kind: number, firstLba: number, count: number): Buffer {
   return head;
 }
 
-/** Reads a stream: the header first, then the pieces. */
-export class TransferDecoder {
-  readonly #chunks: AsyncIterator<Buffer>;
-  #rest: Buffer = Buffer.alloc(0);
+/** A stream whose header has been read. */
+export class IncomingTransfer {
+  readonly header: TransferHeader;
+  readonly #reader: ByteReader;
+  readonly #version: number;
 
-  constructor(bytes: AsyncIterable<Buffer>) {
-    this.#chunks = bytes[Symbol.asyncIterator]();
+  private constructor(reader: ByteReader, version: number, header: TransferHeader) {
+    this.#reader = reader;
+    this.#version = version;
+    this.header = header;
   }
 
   /** @throws {TransferError} */
-  async readHeader(): Promise<TransferHeader> {
-    const preamble = await this.#take(PREAMBLE_SIZE);
+  static async open(bytes: AsyncIterable<Buffer>): Promise<IncomingTransfer> {
+    const reader = new ByteReader(bytes, 'the stream');
+    const preamble = await reader.take(PREAMBLE_SIZE);
     if (preamble.readUInt32LE(0) !== MAGIC) throw new TransferError('this is no stream of a store');
     const version = preamble.readUInt32LE(4);
-    if (version !== VERSION) throw new TransferError(`the stream has version ${version}`);
+    if (!VERSIONS.includes(version)) {
+      throw new TransferError(`the stream has version ${version}, which is not known here`);
+    }
     const length = preamble.readUInt32LE(8);
-    if (length > HEADER_BYTES_MAX) throw damaged();
-    const text = (await this.#take(length)).toString();
+    if (length > HEADER_BYTES_MAX) throw reader.damaged();
+    const text = (await reader.take(length)).toString();
     try {
-      return headerSchema.parse(JSON.parse(text));
+      return new IncomingTransfer(reader, version, headerSchema.parse(JSON.parse(text)));
     } catch {
-      throw damaged();
+      throw reader.damaged();
     }
   }
 
   /** Ends after the last piece. @throws {TransferError} also when the stream ends before */
-  async *readPieces({ sizeBytes }: TransferHeader): AsyncGenerator<TransferPiece> {
-    const blockCount = sizeBytes / BLOCK_SIZE;
+  async *pieces(): AsyncGenerator<TransferPiece> {
     for (;;) {
-      const head = await this.#take(PIECE_HEAD_SIZE);
+      const head = await this.#reader.take(PIECE_HEAD_SIZE);
       const [kind, count] = [head.readUInt32LE(0), head.readUInt32LE(4)];
       const firstLba = Number(head.readBigUInt64LE(8));
       if (kind === PieceKind.end) return;
-      const countMax = kind === PieceKind.data ? DATA_COUNT_MAX : ZERO_COUNT_MAX;
-      const isKnown = kind === PieceKind.data || kind === PieceKind.zeroes;
-      if (!isKnown || count === 0 || count > countMax || firstLba + count > blockCount) {
-        throw damaged();
-      }
-      const data = kind === PieceKind.data ? await this.#take(count * BLOCK_SIZE) : undefined;
-      yield { firstLba, count, data };
+      const shape = this.#shapeOf(kind, count, firstLba);
+      const payload = await this.#reader.take(count * shape.itemBytes);
+      yield { kind: kind as ContentKind, firstLba, count, payload };
     }
   }
 
-  async #take(length: number): Promise<Buffer> {
-    const parts = [this.#rest];
-    let have = this.#rest.length;
-    while (have < length) {
-      const { value, done } = await this.#chunks.next();
-      if (done === true) throw new TransferError('the stream ends too early');
-      parts.push(value);
-      have += value.length;
-    }
-    const bytes = parts.length === 1 ? this.#rest : Buffer.concat(parts);
-    this.#rest = bytes.subarray(length);
-    return bytes.subarray(0, length);
+  /** @throws {TransferError} there are no such pieces, or it is not within the disk */
+  #shapeOf(kind: number, count: number, firstLba: number): PieceShape {
+    const shape = (PIECE_SHAPES as Readonly<Record<number, PieceShape>>)[kind];
+    if (shape === undefined || shape.version > this.#version) throw this.#reader.damaged();
+    const { itemsMax, itemBlocks } = shape;
+    const blockCount = this.header.sizeBytes / BLOCK_SIZE;
+    const lastLba = firstLba + (count - 1) * itemBlocks;
+    const isPlaced = firstLba % itemBlocks === 0 && lastLba < blockCount;
+    if (count === 0 || count > itemsMax || !isPlaced) throw this.#reader.damaged();
+    return shape;
   }
-}
-
-function damaged(): TransferError {
-  return new TransferError('the stream is damaged');
 }

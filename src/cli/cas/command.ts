@@ -5,8 +5,8 @@ import { ExitCode } from '../exit-code.ts';
 import { parseName } from './name.ts';
 
 const AFTER_HELP = `
-When a server has the store open, these commands ask it, and else open the store themselves; send,
-receive and fsck need it for themselves, as import and export do. Run them as the user that the
+When a server has the store open, these commands ask it, and else open the store themselves; have,
+send, receive and fsck need it for themselves, as import and export do. Run them as the user that the
 server runs as, so that it can write what they make. LBAs and sectors are of 512 bytes, as initiators
 count them.
 
@@ -27,6 +27,20 @@ LOGICAL counts the blocks that are not zero, REFERENCED what they take compresse
 to what they share. EXCLUSIVE is what nothing else needs: what deleting this one would free.`;
 
 const TRANSFER = 'tuesday --from monday | ssh backup aoe-server cas receive /srv/aoe/blobs tuesday';
+
+const AFTER_HAVE = `
+For a store that has much of the same under no common snapshot: a copy of another disk, or after the
+snapshots that both had were deleted. It lists the hashes, of 32 bytes, of the blocks and tree nodes
+that volumes and snapshots hold; of nothing when there is no store yet. The list may be old or of
+another store: what is missing then is noticed and named, and nothing is made.
+
+  ssh backup aoe-server cas have /srv/aoe/blobs |
+    aoe-server cas send /srv/aoe/blobs tuesday --have - |
+    ssh backup aoe-server cas receive /srv/aoe/blobs tuesday`;
+
+const AFTER_SEND = `
+A block that occurs several times is sent once. --from takes less room and time than --have, where
+there is a common snapshot; both may be given.`;
 
 const AFTER_RECEIVE = `
 The snapshot appears when all of it has arrived and its root hash is the one that was sent. Changes
@@ -119,9 +133,14 @@ function addTransfers(cas: Command): void {
   storeCommand(cas, 'send', 'write a snapshot to standard output', TRANSFER)
     .argument('<snapshot>', 'snapshot, volume, or root hash')
     .option('--from <snapshot>', 'write only what has changed since this one')
+    .option('--have <list>', 'refer to what is in this list of aoe-server cas have; - for stdin')
+    .addHelpText('after', AFTER_SEND)
     .action(async (path, snapshot, options) =>
       (await import('./transfer.ts')).sendToOutput(path, snapshot, options),
     );
+  storeCommand(cas, 'have', 'list what a store has, for send --have', '>blobs.have')
+    .addHelpText('after', AFTER_HAVE)
+    .action(async (path) => (await import('./transfer.ts')).listHashes(path));
   storeCommand(cas, 'receive', 'make a snapshot of what send wrote', 'monday <monday.stream')
     .argument('<name>', 'name of the new snapshot', parseName)
     .addHelpText('after', AFTER_RECEIVE)

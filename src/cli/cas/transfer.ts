@@ -1,42 +1,93 @@
+import { createReadStream } from 'node:fs';
 import { addAbortSignal } from 'node:stream';
-import { receiveSnapshot, sendSnapshot, TransferDecoder } from '../../backends/cas/index.ts';
+import {
+  encodeHaveList,
+  gatherHashes,
+  HashSet,
+  IncomingTransfer,
+  isStore,
+  Pace,
+  readHaveList,
+  receiverOptions,
+  receiveSnapshot,
+  sendSnapshot,
+} from '../../backends/cas/index.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import { Progress } from '../progress.ts';
 import { formatRoundSize } from '../round-size.ts';
 import { interruptible, openClient } from './chunks.ts';
 import { withStore, withStoreOrNew } from './with-store.ts';
 
-/** @throws when the store is damaged, there is no such snapshot, or nobody reads the stream */
-export async function sendToOutput(
-  path: string,
-  name: string,
-  { from }: { readonly from?: string },
-): Promise<void> {
-  if (process.stdout.isTTY) {
-    throw new StartupError(
-      'a terminal cannot take the stream',
-      'redirect it to a file, or pipe it to aoe-server cas receive',
-    );
+interface SendOptions {
+  readonly from?: string;
+  /** A file, or `-`. */
+  readonly have?: string;
+}
+
+/**
+ * @throws when the store is damaged, there is no such snapshot, the list is cut off or damaged, or
+ *   nobody reads the stream
+ */
+export async function sendToOutput(path: string, name: string, options: SendOptions) {
+  const { from: baseName, have } = options;
+  requireOutput('the stream', 'pipe it to aoe-server cas receive');
+  await interruptible(async (signal) => {
+    // Before the store is opened: a server may go on with it while the list is being made.
+    const held = have === undefined ? undefined : await readList(have, signal);
+    await withStore(path, async (store) => {
+      let progress: Progress | undefined;
+      const onProgress = (doneBytes: number, totalBytes: number) => {
+        progress ??= new Progress('sending', totalBytes);
+        progress.update(doneBytes);
+      };
+      try {
+        const stream = await sendSnapshot(store, name, openClient, { baseName, held, onProgress });
+        await writeAll(stream, signal);
+      } finally {
+        progress?.end();
+      }
+    });
+  });
+}
+
+async function readList(path: string, signal: AbortSignal): Promise<HashSet> {
+  if (path === '-') requireInput('the list', 'pipe it from aoe-server cas have');
+  const bytes = path === '-' ? process.stdin : createReadStream(path);
+  try {
+    return await readHaveList(addAbortSignal(signal, bytes));
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
   }
+}
+
+/**
+ * Writes the list of what a store has, which is nothing when there is none.
+ *
+ * @throws when the store is damaged, or nobody reads the list
+ */
+export async function listHashes(path: string): Promise<void> {
+  requireOutput('the list', 'pipe it to aoe-server cas send --have -');
+  await interruptible(async (signal) => {
+    const pace = new Pace({ signal });
+    const hashes = isStore(path)
+      ? await withStore(path, (store) => gatherHashes(store, pace))
+      : new HashSet();
+    // The store is closed by now: who gets the end of the list may open it.
+    await writeAll(encodeHaveList(hashes), signal);
+  });
+}
+
+async function writeAll(
+  chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<void> {
   // Also emitted, and then a crash if nobody listens.
   process.stdout.on('error', () => {});
-  await interruptible((signal) =>
-    withStore(path, async (store) => {
-      const { header, bytes } = await sendSnapshot(store, name, from, openClient);
-      const progress = new Progress('sending', header.changedBytes);
-      let doneBytes = 0;
-      try {
-        for await (const chunk of bytes) {
-          signal.throwIfAborted();
-          await writeToOutput(chunk);
-          doneBytes += chunk.length;
-          progress.update(Math.min(doneBytes, header.changedBytes));
-        }
-      } finally {
-        progress.end();
-      }
-    }),
-  );
+  for await (const chunk of chunks) {
+    signal.throwIfAborted();
+    await writeToOutput(chunk);
+  }
 }
 
 function writeToOutput(chunk: Uint8Array): Promise<void> {
@@ -50,29 +101,39 @@ function writeToOutput(chunk: Uint8Array): Promise<void> {
 
 /** @throws when the stream is cut off or damaged, or does not fit the store; nothing stays then */
 export async function receiveFromInput(path: string, name: string): Promise<void> {
-  if (process.stdin.isTTY) {
-    throw new StartupError(
-      'a terminal cannot give the stream',
-      'redirect it from a file, or pipe it from aoe-server cas send',
-    );
-  }
+  requireInput('the stream', 'pipe it from aoe-server cas send');
   await interruptible(async (signal) => {
-    const decoder = new TransferDecoder(addAbortSignal(signal, process.stdin));
     let progress: Progress | undefined;
+    const onProgress = (doneBytes: number, totalBytes: number) => {
+      progress ??= new Progress('receiving', totalBytes);
+      progress.update(doneBytes);
+    };
     try {
-      const { volume, changedBytes } = await withStoreOrNew(path, (store) =>
-        receiveSnapshot(store, name, decoder, openClient, (doneBytes, totalBytes) => {
-          progress ??= new Progress('receiving', totalBytes);
-          progress.update(doneBytes);
-        }),
+      // Before the store is opened: it may still be open for the list that the sender waits for.
+      const transfer = await IncomingTransfer.open(addAbortSignal(signal, process.stdin));
+      const { header, foundBytes } = await withStoreOrNew(
+        path,
+        (store) => receiveSnapshot(store, name, transfer, openClient, onProgress),
+        receiverOptions(transfer.header),
       );
       progress?.end();
-      const size = formatRoundSize(changedBytes);
-      console.log(`snapshot ${name} of ${volume}: ${size} received and verified`);
+      const size = formatRoundSize(header.changedBytes);
+      const found = foundBytes === 0 ? '' : `, ${formatRoundSize(foundBytes)} of it found here`;
+      console.log(`snapshot ${name} of ${header.volume}: ${size} received and verified${found}`);
     } catch (error) {
       progress?.end();
       signal.throwIfAborted();
       throw error;
     }
   });
+}
+
+function requireOutput(what: string, remedy: string): void {
+  if (!process.stdout.isTTY) return;
+  throw new StartupError(`a terminal cannot take ${what}`, `redirect it to a file, or ${remedy}`);
+}
+
+function requireInput(what: string, remedy: string): void {
+  if (!process.stdin.isTTY) return;
+  throw new StartupError(`a terminal cannot give ${what}`, `redirect it from a file, or ${remedy}`);
 }

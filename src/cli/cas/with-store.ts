@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { CasStore } from '../../backends/cas/index.ts';
+import type { CasStore, StoreOptions } from '../../backends/cas/index.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import { SECTORS_PER_BLOCK } from '../../stores/sectors.ts';
 
@@ -27,11 +27,13 @@ export async function withStore<T>(
 export async function withStoreOrNew<T>(
   path: string,
   work: (store: CasStore) => T | Promise<T>,
+  options: Partial<StoreOptions> = {},
 ): Promise<T> {
   // Loaded on demand: the other commands work where the native addon does not.
   const { openCasStore, openOwnBlobs } = await import('../../backends/cas/index.ts');
   const remote = await openOwnBlobs(path);
   const store = await openCasStore(path, {
+    ...options,
     onProblem: (problem) => warn(`the store is damaged: ${problem}`),
     onDamage: ({ volume, lba, error }) =>
       warn(`${volume} is damaged at LBA ${lba * SECTORS_PER_BLOCK}: ${error.message}`),

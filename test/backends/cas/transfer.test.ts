@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { BLOCK_SIZE, FANOUT } from '../../../src/backends/cas/format.ts';
+import { receiveSnapshot } from '../../../src/backends/cas/receive.ts';
+import { type SendOptions, sendSnapshot } from '../../../src/backends/cas/send.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
-import { receiveSnapshot, sendSnapshot } from '../../../src/backends/cas/transfer.ts';
-import { TransferDecoder } from '../../../src/backends/cas/transfer-stream.ts';
+import { IncomingTransfer } from '../../../src/backends/cas/transfer-stream.ts';
 import { storedRoots } from '../../../src/backends/cas/walk.ts';
 import { SimFs, seededRandom } from './sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
@@ -10,10 +11,9 @@ import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts'
 const BLOCKS = 2 * FANOUT + 3;
 const SIZE = BLOCKS * BLOCK_SIZE;
 
-async function send(store: CasStore, name: string, base?: string): Promise<Buffer> {
-  const { bytes } = await sendSnapshot(store, name, base, clientOf);
+async function send(store: CasStore, name: string, options?: SendOptions): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
-  for await (const chunk of bytes) chunks.push(chunk);
+  for await (const chunk of await sendSnapshot(store, name, clientOf, options)) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 
@@ -22,8 +22,9 @@ async function* deliver(stream: Buffer): AsyncGenerator<Buffer> {
   for (let at = 0; at < stream.length; at += 1777) yield stream.subarray(at, at + 1777);
 }
 
-function receive(store: CasStore, name: string, stream: Buffer) {
-  return receiveSnapshot(store, name, new TransferDecoder(deliver(stream)), clientOf);
+async function receive(store: CasStore, name: string, stream: Buffer) {
+  const transfer = await IncomingTransfer.open(deliver(stream));
+  return receiveSnapshot(store, name, transfer, clientOf);
 }
 
 /** The name and root hash of everything in a store. */
@@ -52,11 +53,13 @@ describe('a transfer between stores', () => {
   it('makes the same snapshots, in full and by changes', async () => {
     const source = await makeSource();
     const target = await openTiny(new SimFs());
-    expect(await receive(target, 'a', await send(source, 'a'))).toMatchObject({ base: null });
-    const changes = await send(source, 'b', 'a');
+    expect(await receive(target, 'a', await send(source, 'a'))).toMatchObject({
+      header: { base: null },
+    });
+    const changes = await send(source, 'b', { baseName: 'a' });
     expect(changes.length).toBeLessThan(8 * BLOCK_SIZE);
     await receive(target, 'renamed', changes);
-    await receive(target, 'c', await send(source, 'c', 'b'));
+    await receive(target, 'c', await send(source, 'c', { baseName: 'b' }));
     expect(target.snapshots.map(({ name, volume }) => [name, volume])).toEqual([
       ['a', 'disk'],
       ['renamed', 'disk'],
@@ -73,10 +76,10 @@ describe('a transfer between stores', () => {
   it('refuses changes to what the other store does not have, and names that are taken', async () => {
     const source = await makeSource();
     const target = await openTiny(new SimFs());
-    const changes = await send(source, 'b', 'a');
+    const changes = await send(source, 'b', { baseName: 'a' });
     await expect(receive(target, 'b', changes)).rejects.toThrow('does not have the snapshot');
     await expect(receive(source, 'a', changes)).rejects.toThrow('a volume or snapshot a already');
-    await expect(send(source, 'a', 'c')).rejects.toThrow('c is larger than a');
+    await expect(send(source, 'a', { baseName: 'c' })).rejects.toThrow('c is larger than a');
     expect(contentOf(target)).toEqual([]);
     await abandon(source);
     await abandon(target);
@@ -87,14 +90,14 @@ describe('a transfer between stores', () => {
     const target = await openTiny(new SimFs());
     await receive(target, 'a', await send(source, 'a'));
     const before = contentOf(target);
-    const stream = await send(source, 'b', 'a');
+    const stream = await send(source, 'b', { baseName: 'a' });
     const random = seededRandom(3);
     for (let round = 0; round < 40; round++) {
       const at = Math.floor(random() * stream.length);
       await expect(receive(target, 'b', stream.subarray(0, at))).rejects.toThrow();
       expect(contentOf(target)).toEqual(before);
     }
-    const { length } = JSON.stringify((await sendSnapshot(source, 'b', 'a', clientOf)).header);
+    const length = stream.readUInt32LE(8);
     for (let round = 0; round < 60; round++) {
       const changed = Buffer.from(stream);
       // In the pieces: a header may say other names and still be right.

@@ -1,0 +1,182 @@
+/** Makes a snapshot of a stream that another store has sent. */
+
+import type { DeviceClient } from '../../core/device-client.ts';
+import { StartupError } from '../../core/startup-error.ts';
+import { BLOCK_SIZE, FANOUT, HASH_WORDS, NODE_WORDS } from './format.ts';
+import { type BlockReader, DamageError } from './reader.ts';
+import type { OpenClient } from './send.ts';
+import type { CasStore } from './store.ts';
+import type { StoreOptions } from './store-options.ts';
+import { TransferError } from './transfer-bytes.ts';
+import {
+  type IncomingTransfer,
+  PIECE_SHAPES,
+  PieceKind,
+  type TransferHeader,
+  type TransferPiece,
+} from './transfer-stream.ts';
+import { isZeroHash } from './tree.ts';
+import { findRoot, storedRoots } from './walk.ts';
+
+export interface Received {
+  readonly header: TransferHeader;
+  /** What of it the store had already. */
+  readonly foundBytes: number;
+}
+
+/** How a store must be opened that a stream is for. */
+export function receiverOptions({ needsHeld }: TransferHeader): Partial<StoreOptions> {
+  // What the stream refers to is found by the index, which must leave nothing out then.
+  return needsHeld ? { indexBytesMax: Number.MAX_SAFE_INTEGER } : {};
+}
+
+/**
+ * Makes a snapshot of a stream. It appears when all of it has arrived and its root hash is the one
+ * that was sent; whatever happens before leaves nothing.
+ *
+ * @throws {StartupError} the name is taken, or the store does not have the base, or something that
+ *   the stream refers to
+ * @throws {TransferError} the stream is cut off or damaged
+ */
+export async function receiveSnapshot(
+  store: CasStore,
+  name: string,
+  transfer: IncomingTransfer,
+  openClient: OpenClient,
+  onProgress: (doneBytes: number, totalBytes: number) => void = () => {},
+): Promise<Received> {
+  if (storedRoots(store).some((root) => root.name === name)) {
+    throw new StartupError(`there is a volume or snapshot ${name} already`, 'take another name');
+  }
+  const { header } = transfer;
+  const partial = `${name}.receiving`;
+  // Of a receiver that was killed.
+  if (store.findVolume(partial) !== undefined) await store.deleteVolume(partial);
+  try {
+    await cloneBase(store, header, partial);
+    const device = await store.openVolume(partial, header.sizeBytes);
+    const builder = new Builder(store, openClient(device), header.sizeBytes / BLOCK_SIZE);
+    try {
+      for await (const piece of transfer.pieces()) {
+        await builder.apply(piece);
+        // What has not changed may be there, too, in leaves.
+        onProgress(Math.min(builder.doneBytes, header.changedBytes), header.changedBytes);
+      }
+    } finally {
+      await device.close();
+    }
+    await store.checkpoint();
+    if ((await findRoot(store, partial)).root[0] !== header.root) {
+      throw new TransferError('what has arrived is not what was sent');
+    }
+    await store.snapshot(partial, name, header.volume);
+    return { header, foundBytes: builder.foundBytes };
+  } finally {
+    if (store.findVolume(partial) !== undefined) await store.deleteVolume(partial);
+  }
+}
+
+async function cloneBase(
+  store: CasStore,
+  { base, sizeBytes }: TransferHeader,
+  partial: string,
+): Promise<void> {
+  if (base === null) return;
+  await store.whenSnapshotsStored();
+  const found = storedRoots(store).find(
+    (root) => root.root[0] === base && root.sizeBytes <= sizeBytes,
+  );
+  if (found === undefined) {
+    throw new StartupError(
+      `the store ${store.path} does not have the snapshot that the changes are to`,
+      `send that one first, or send without it; its root is ${base}`,
+    );
+  }
+  await store.clone(found.name, partial);
+}
+
+/** Writes what a stream brings. */
+class Builder {
+  doneBytes = 0;
+  foundBytes = 0;
+  readonly #path: string;
+  readonly #reader: BlockReader;
+  readonly #client: DeviceClient;
+  readonly #blockCount: number;
+
+  constructor({ path, reader }: CasStore, client: DeviceClient, blockCount: number) {
+    this.#path = path;
+    this.#reader = reader;
+    this.#client = client;
+    this.#blockCount = blockCount;
+  }
+
+  async apply(piece: TransferPiece): Promise<void> {
+    const { kind, firstLba, count, payload } = piece;
+    if (kind === PieceKind.data) await this.#client.write(firstLba * BLOCK_SIZE, payload);
+    else if (kind === PieceKind.zeroes) await this.#trim(firstLba, count);
+    else if (kind === PieceKind.repeated) await this.#repeat(piece);
+    else await this.#applyHeld(piece);
+    this.doneBytes += count * PIECE_SHAPES[kind].itemBlocks * BLOCK_SIZE;
+  }
+
+  /** It is read where it was written: the index knows only what has left memory. */
+  async #repeat({ firstLba, count, payload }: TransferPiece): Promise<void> {
+    const sources = Array.from({ length: count }, (_, i) => Number(payload.readBigUInt64LE(i * 8)));
+    if (sources.some((lba) => lba >= firstLba)) throw new TransferError('the stream is damaged');
+    const reads = sources.map((lba) => this.#client.read(lba * BLOCK_SIZE, BLOCK_SIZE));
+    await this.#client.write(firstLba * BLOCK_SIZE, Buffer.concat(await Promise.all(reads)));
+  }
+
+  /** @throws {StartupError} the store does not have it */
+  async #applyHeld({ kind, firstLba, count, payload }: TransferPiece): Promise<void> {
+    // Like a leaf, or the parent of leaves, of which nobody knows where the children are.
+    const parent = new Uint32Array(NODE_WORDS);
+    parent.set(new Uint32Array(Uint8Array.from(payload).buffer));
+    try {
+      if (kind === PieceKind.heldBlocks) {
+        await this.#writeLeaf(firstLba, parent, count);
+        return;
+      }
+      for (let child = 0; child < count; child++) {
+        const lba = firstLba + child * FANOUT;
+        const words = await this.#reader.loadNode(parent, child);
+        await this.#writeLeaf(lba, words, Math.min(FANOUT, this.#blockCount - lba));
+      }
+    } catch (error) {
+      if (!(error instanceof DamageError)) throw error;
+      throw new StartupError(
+        `the store ${this.#path} does not have ${error.hash}, which the stream refers to`,
+        'send again with a list of what it has now: aoe-server cas have; or send without one',
+        { cause: error },
+      );
+    }
+  }
+
+  /** Writes the first `count` blocks of a leaf. */
+  async #writeLeaf(firstLba: number, words: Uint32Array, count: number): Promise<void> {
+    const isZero = (child: number) => isZeroHash(words, child * HASH_WORDS);
+    for (let start = 0, end = 0; start < count; start = end) {
+      const zero = isZero(start);
+      do end++;
+      while (end < count && isZero(end) === zero);
+      if (zero) await this.#trim(firstLba + start, end - start);
+      else await this.#writeFound(firstLba + start, words, start, end);
+    }
+  }
+
+  async #writeFound(lba: number, words: Uint32Array, start: number, end: number): Promise<void> {
+    const data = Buffer.alloc((end - start) * BLOCK_SIZE);
+    const reads: Promise<void>[] = [];
+    for (let child = start; child < end; child++) {
+      reads.push(this.#reader.readChild(words, child, data, (child - start) * BLOCK_SIZE));
+    }
+    await Promise.all(reads);
+    await this.#client.write(lba * BLOCK_SIZE, data);
+    this.foundBytes += data.length;
+  }
+
+  async #trim(firstLba: number, count: number): Promise<void> {
+    await this.#client.trim(firstLba * BLOCK_SIZE, count * BLOCK_SIZE);
+  }
+}

@@ -120,7 +120,12 @@ class S3Blobs implements BlobStore {
   }
 
   async delete(name: string): Promise<void> {
-    await this.#client.send(new this.#sdk.DeleteObjectCommand(this.#address(name)));
+    try {
+      await this.#client.send(new this.#sdk.DeleteObjectCommand(this.#address(name)));
+    } catch (error) {
+      // Amazon's answer is no error; that of others may be.
+      if (statusOf(error) !== 404) throw explained(error);
+    }
   }
 
   #address(name: string): { readonly Bucket: string; readonly Key: string } {

@@ -27,6 +27,7 @@
  *   both have put before they listed, so one at least is fenced before anything is confirmed.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { StartupError } from '../../../core/startup-error.ts';
 import { BlobMissingError, type BlobStore } from '../blob-store.ts';
 import {
   type Entry,
@@ -164,7 +165,10 @@ export class UniqueEntries {
     const { base } = chain[0] as Entry;
     const stray = ours.find(({ name, number }) => number >= base && !accounted.has(name));
     if (stray === undefined) return chain;
-    throw new Error(`two servers have gone on from one entry: ${stray.name} and ${last.name}`);
+    throw new StartupError(
+      `two servers have gone on from one entry of the journal: ${stray.name} and ${last.name}`,
+      'find out what either has confirmed, and remove the other one from the blob store',
+    );
   }
 
   /** The claim with the first mark waits for the others of its epoch to give up. */

@@ -7,18 +7,21 @@ import {
 } from '../../../../src/backends/cas/blob-store.ts';
 import { Journal, partName } from '../../../../src/backends/cas/remote/journal.ts';
 import {
+  type Entry,
   FencedError,
   newNonce,
   type Part,
 } from '../../../../src/backends/cas/remote/journal-entry.ts';
+import { UniqueEntries } from '../../../../src/backends/cas/remote/unique-entries.ts';
 import { seededRandom } from '../sim-fs.ts';
 
-const SCHEDULES = 400;
+const SCHEDULES = 300;
 const SEGMENTS = 3;
 
 /** What a service holds; each request takes effect in steps that a random number puts in order. */
 class Service {
   readonly blobs = new Map<string, Uint8Array>();
+  readonly #ownerOfEpoch = new Map<number, string>();
   readonly #random: () => number;
   readonly #steps: (() => void)[] = [];
   /** How often an answer is lost; what was asked for may come about much later. */
@@ -33,22 +36,25 @@ class Service {
   }
 
   /** Lets all go on, one step at a time, until that is done. */
-  async run(work: Promise<unknown>): Promise<void> {
+  async run<T>(work: Promise<T>): Promise<T> {
     let isDone = false;
-    void work.finally(() => {
+    const end = (): void => {
       isDone = true;
-    });
+    };
+    work.then(end, end);
     while (!isDone) {
       // What follows from the last step, as far as it needs no other.
       await new Promise(setImmediate);
       const index = Math.floor(this.#random() * this.#steps.length);
       this.#steps.splice(index, 1)[0]?.();
     }
+    return work;
   }
 
   /** For one server; `isAtOnce` for one who looks at it from outside. */
   open(isAtOnce = false): BlobStore {
     const { blobs } = this;
+    const note = this.#note.bind(this);
     const step = isAtOnce ? async () => {} : () => this.step();
     const change = async (work: () => void): Promise<void> => {
       await step();
@@ -65,6 +71,7 @@ class Service {
     return {
       put(name, bytes, isUnique = false) {
         if (!isUnique) return Promise.reject(new BlobConditionError(name));
+        note(name, bytes);
         return change(() => void blobs.set(name, bytes));
       },
       delete: (name) => change(() => void blobs.delete(name)),
@@ -76,6 +83,15 @@ class Service {
       },
       list: (prefix) => this.#list(prefix, step),
     };
+  }
+
+  /** At most one server ever has an epoch. */
+  #note(name: string, bytes: Uint8Array): void {
+    if (!UniqueEntries.isEntry(name)) return;
+    const { epoch, owner } = JSON.parse(new TextDecoder().decode(bytes)) as Entry;
+    const first = this.#ownerOfEpoch.get(epoch) ?? owner.host;
+    expect(owner.host).toBe(first);
+    this.#ownerOfEpoch.set(epoch, first);
   }
 
   /** A list is no snapshot: it is gathered from several places, in any order. */
@@ -215,16 +231,16 @@ describe('a journal whose entries have unique names', () => {
         const [first, ...others] = servers as [Server, Server, Server];
         const { service, ledger } = first;
         const start = claim(first, false);
-        await service.run(start);
+        const journal = await service.run(start);
         service.lossRate = lossRate;
-        const works = [work(first, (await start) as Journal, 12)];
+        const works = [work(first, journal as Journal, 12)];
         for (const server of others) {
           const life = async (): Promise<void> => {
             for (let wait = Math.floor(server.random() * 60); wait > 0; wait--) {
               await service.step();
             }
-            const journal = await claim(server, true);
-            if (journal !== undefined) await work(server, journal, 4);
+            const taken = await claim(server, true);
+            if (taken !== undefined) await work(server, taken, 4);
           };
           works.push(life());
         }

@@ -33,9 +33,18 @@ function lastEntry({ blobs }: TraceBlobs): [string, Uint8Array] {
   return [name, blobs.get(name) as Uint8Array];
 }
 
-describe('two servers and one blob store', () => {
-  it('refuses the second while the first has it', async () => {
+describe.each([
+  ['with conditions', true],
+  ['without conditions', false],
+])('two servers and one blob store %s', (_, knowsConditions) => {
+  function newBlobs(): TraceBlobs {
     const blobs = new TraceBlobs();
+    blobs.knowsConditions = knowsConditions;
+    return blobs;
+  }
+
+  it('refuses the second while the first has it', async () => {
+    const blobs = newBlobs();
     const first = await openRemote(new SimFs(), blobs);
     await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is in use by the server on');
     await first.close();
@@ -43,7 +52,7 @@ describe('two servers and one blob store', () => {
   });
 
   it('stops the first when it was taken over, before it confirms anything', async () => {
-    const blobs = new TraceBlobs();
+    const blobs = newBlobs();
     const failures: Error[] = [];
     const onFailed = (error: Error) => failures.push(error);
     const first = await openRemote(new SimFs(), blobs, { durability: 'remote' }, { onFailed });
@@ -62,6 +71,110 @@ describe('two servers and one blob store', () => {
     await first.close();
   });
 
+  it('lets one of two that start at once on copies of a directory have it', async () => {
+    const blobs = newBlobs();
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    const starts = [copyOf(files), copyOf(files)].map((copy) => openRemote(copy, blobs));
+    const ends = await Promise.allSettled(starts);
+    const [failure] = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason] : []));
+    expect(failure).toBeInstanceOf(FencedError);
+    expect(failure.remedy).toContain('copy');
+    const [winner] = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+    expect((await readSeeds(winner as CasStore))[0]).toBe(1);
+    await winner?.close();
+  });
+
+  it('stops one whose directory was copied when the copy is started, and for good', async () => {
+    const blobs = newBlobs();
+    const files = new SimFs();
+    const first = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(first);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const second = await openRemote(copyOf(files), blobs, { durability: 'remote' });
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    const other = await openVolume(second);
+    await other.write(0, blockOf(3));
+    await other.flush();
+    // As long as what is here, and something else.
+    await expect(openRemote(files, blobs)).rejects.toThrow('is in use by the server on');
+    await second.close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
+    expect((await recoverSeeds(blobs))[0]).toBe(3);
+  });
+
+  for (const [failure, what] of [
+    ['before', 'never arrived'],
+    ['after', 'had no answer'],
+  ] as const) {
+    it(`lets a server go on whose claim ${what}`, async () => {
+      const blobs = newBlobs();
+      const files = new SimFs();
+      await abandon(await openRemote(files, blobs));
+      const owner = await ownerOf(blobs);
+      // The mark of a claim without conditions does arrive.
+      blobs.fail = ({ name }) => (name.includes('-0000000000000000-') ? undefined : failure);
+      blobs.onChange = () => {
+        blobs.beforeRead = () => Promise.reject(new Error('no route'));
+      };
+      await expect(openRemote(files, blobs)).rejects.toThrow('cannot be used');
+      blobs.fail = () => undefined;
+      blobs.beforeRead = async () => {};
+      blobs.onChange = () => {};
+      expect((await ownerOf(blobs)) === owner).toBe(failure === 'before');
+      await (await openRemote(files, blobs)).close();
+    });
+  }
+
+  it('refuses a directory that another server has overtaken', async () => {
+    const blobs = newBlobs();
+    const files = new SimFs();
+    await (await openRemote(files, blobs)).close();
+    await (await openRemote(new SimFs(), blobs)).close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
+  });
+
+  it('refuses a directory that was put back from a copy', async () => {
+    const blobs = newBlobs();
+    const files = new SimFs();
+    const remote = { durability: 'remote' } as const;
+    const store = await openRemote(files, blobs, remote);
+    const client = await openVolume(store);
+    const copy = copyOf(files);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
+    expect((await recoverSeeds(blobs))[0]).toBe(1);
+  });
+
+  it('refuses a journal of another version, and does not mind keys that it does not know', async () => {
+    const blobs = newBlobs();
+    await (await openRemote(new SimFs(), blobs)).close();
+    const [name, bytes] = lastEntry(blobs);
+    const entry = JSON.parse(Buffer.from(bytes).toString());
+    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, version: 2 })));
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('no journal entry of version 1');
+    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, later: true })));
+    await (await openRemote(new SimFs(), blobs)).close();
+  });
+
+  it('refuses a directory of another store', async () => {
+    const blobs = newBlobs();
+    await (await openRemote(new SimFs(), blobs)).close();
+    const files = new SimFs();
+    await (await openRemote(files, newBlobs())).close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is not the store');
+  });
+});
+
+describe('two servers and blobs with conditions', () => {
   it('stops the first also when the entry that was in its way is gone', async () => {
     const blobs = new TraceBlobs();
     const first = await openRemote(new SimFs(), blobs, { durability: 'remote' });
@@ -87,66 +200,6 @@ describe('two servers and one blob store', () => {
     await second.close();
     expect((await recoverSeeds(blobs))[0]).toBe(seed);
   });
-
-  it('lets one of two that start at once on copies of a directory have it', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    const store = await openRemote(files, blobs, { durability: 'remote' });
-    const client = await openVolume(store);
-    await client.write(0, blockOf(1));
-    await client.flush();
-    await abandon(store);
-    const starts = [copyOf(files), copyOf(files)].map((copy) => openRemote(copy, blobs));
-    const ends = await Promise.allSettled(starts);
-    const [failure] = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason] : []));
-    expect(failure).toBeInstanceOf(FencedError);
-    expect(failure.remedy).toContain('copy');
-    const [winner] = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
-    expect((await readSeeds(winner as CasStore))[0]).toBe(1);
-    await winner?.close();
-  });
-
-  it('stops one whose directory was copied when the copy is started, and for good', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    const first = await openRemote(files, blobs, { durability: 'remote' });
-    const client = await openVolume(first);
-    await client.write(0, blockOf(1));
-    await client.flush();
-    const second = await openRemote(copyOf(files), blobs, { durability: 'remote' });
-    await client.write(0, blockOf(2));
-    await expect(client.flush()).rejects.toThrow();
-    const other = await openVolume(second);
-    await other.write(0, blockOf(3));
-    await other.flush();
-    // As long as what is here, and something else.
-    await expect(openRemote(files, blobs)).rejects.toThrow('is in use by the server on');
-    await second.close();
-    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
-    expect((await recoverSeeds(blobs))[0]).toBe(3);
-  });
-
-  for (const [failure, what] of [
-    ['before', 'never arrived'],
-    ['after', 'had no answer'],
-  ] as const) {
-    it(`lets a server go on whose claim ${what}`, async () => {
-      const blobs = new TraceBlobs();
-      const files = new SimFs();
-      await abandon(await openRemote(files, blobs));
-      const owner = await ownerOf(blobs);
-      blobs.fail = () => failure;
-      blobs.onChange = () => {
-        blobs.beforeRead = () => Promise.reject(new Error('no route'));
-      };
-      await expect(openRemote(files, blobs)).rejects.toThrow('cannot be used');
-      blobs.fail = () => undefined;
-      blobs.beforeRead = async () => {};
-      blobs.onChange = () => {};
-      expect((await ownerOf(blobs)) === owner).toBe(failure === 'before');
-      await (await openRemote(files, blobs)).close();
-    });
-  }
 
   it('stops one that finds an entry as if it had written it itself', async () => {
     const blobs = new TraceBlobs();
@@ -192,47 +245,70 @@ describe('two servers and one blob store', () => {
     blobs.isExclusive = false;
     await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('cannot keep two servers apart');
   });
+});
 
-  it('refuses a directory that another server has overtaken', async () => {
+describe('two servers and blobs without conditions', () => {
+  function newBlobs(): TraceBlobs {
     const blobs = new TraceBlobs();
-    const files = new SimFs();
-    await (await openRemote(files, blobs)).close();
-    await (await openRemote(new SimFs(), blobs)).close();
-    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
-  });
+    blobs.knowsConditions = false;
+    return blobs;
+  }
 
-  it('refuses a directory that was put back from a copy', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    const remote = { durability: 'remote' } as const;
-    const store = await openRemote(files, blobs, remote);
+  it('stops one that finds an entry as if it had written it itself', async () => {
+    const blobs = newBlobs();
+    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
     const client = await openVolume(store);
-    const copy = copyOf(files);
     await client.write(0, blockOf(1));
     await client.flush();
-    await abandon(store);
-    await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
+    const [name, bytes] = lastEntry(blobs);
+    const entry = JSON.parse(Buffer.from(bytes).toString());
+    const [number, nonce] = [entry.number + 1, '0'.repeat(32)];
+    const twin = { ...entry, number, nonce, after: name, segments: [], removed: [] };
+    const twinName = `${name.slice(0, -49)}${String(number).padStart(16, '0')}-${nonce}`;
+    await blobs.put(twinName, Buffer.from(JSON.stringify(twin)), true);
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    expect(store.failure).toBeInstanceOf(FencedError);
+    await store.close();
     expect((await recoverSeeds(blobs))[0]).toBe(1);
   });
 
-  it('refuses a journal of another version, and does not mind keys that it does not know', async () => {
-    const blobs = new TraceBlobs();
-    await (await openRemote(new SimFs(), blobs)).close();
+  it('refuses a journal with which two have gone on from one entry', async () => {
+    const blobs = newBlobs();
+    const files = new SimFs();
+    await (await openRemote(files, blobs)).close();
     const [name, bytes] = lastEntry(blobs);
-    const entry = JSON.parse(Buffer.from(bytes).toString());
-    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, version: 2 })));
-    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('no journal entry of version 1');
-    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, later: true })));
-    await (await openRemote(new SimFs(), blobs)).close();
+    const twin = { ...JSON.parse(Buffer.from(bytes).toString()), nonce: 'f'.repeat(32) };
+    const twinName = `${name.slice(0, -32)}${twin.nonce}`;
+    await blobs.put(twinName, Buffer.from(JSON.stringify(twin)), true);
+    await expect(openRemote(files, blobs)).rejects.toThrow('two servers have gone on');
   });
 
-  it('refuses a directory of another store', async () => {
-    const blobs = new TraceBlobs();
-    await (await openRemote(new SimFs(), blobs)).close();
-    const files = new SimFs();
-    await (await openRemote(files, new TraceBlobs())).close();
-    await expect(openRemote(files, blobs)).rejects.toThrow('is not the store');
+  it('refuses a service that does not list what it has stored', async () => {
+    const blobs = newBlobs();
+    blobs.list = async function* () {};
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is not consistent');
   });
+
+  for (const [answer, other] of [
+    [true, 'journal-e0000000000000001-0000000000000000-00'],
+    [false, 'journal-0000000000000001'],
+  ] as const) {
+    it(`begins no journal beside ${other}, which came about meanwhile`, async () => {
+      const blobs = new TraceBlobs();
+      blobs.knowsConditions = answer;
+      const list = blobs.list.bind(blobs);
+      let lists = 0;
+      blobs.list = async function* (prefix) {
+        if (lists++ > 0) yield* list(prefix);
+        else blobs.blobs.set(other, Buffer.from(JSON.stringify(entry)));
+      };
+      const number = answer ? 0 : 1;
+      const entry = { version: 1, number, owner: { id: 'x', host: 'there' } };
+      await expect(openRemote(new SimFs(), blobs)).rejects.toThrow(FencedError);
+      expect([...blobs.blobs.keys()]).toEqual([other]);
+    });
+  }
 });
 
 describe('a server that was killed', () => {

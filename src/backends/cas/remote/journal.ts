@@ -59,6 +59,7 @@ export interface Change {
 export const PART_PREFIX = 'segment-';
 const BASE_EVERY = 64;
 const READS_MAX = 3;
+
 export class Journal {
   readonly #blobs: BlobStore;
   readonly #waitMs: number;

@@ -19,6 +19,17 @@ import {
 } from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
+const MODES = [
+  ['with conditions', true],
+  ['without conditions', false],
+] as const;
+
+function newBlobs(knowsConditions: boolean): TraceBlobs {
+  const blobs = new TraceBlobs();
+  blobs.knowsConditions = knowsConditions;
+  return blobs;
+}
+
 /** The disk as `cp -a` copies it. */
 function copyOf(files: SimFs): SimFs {
   const walk = new CrashWalk(files.base, seededRandom(1));
@@ -33,18 +44,9 @@ function lastEntry({ blobs }: TraceBlobs): [string, Uint8Array] {
   return [name, blobs.get(name) as Uint8Array];
 }
 
-describe.each([
-  ['with conditions', true],
-  ['without conditions', false],
-])('two servers and one blob store %s', (_, knowsConditions) => {
-  function newBlobs(): TraceBlobs {
-    const blobs = new TraceBlobs();
-    blobs.knowsConditions = knowsConditions;
-    return blobs;
-  }
-
+describe.each(MODES)('two servers and one blob store %s', (_, knowsConditions) => {
   it('refuses the second while the first has it', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(knowsConditions);
     const first = await openRemote(new SimFs(), blobs);
     await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is in use by the server on');
     await first.close();
@@ -52,7 +54,7 @@ describe.each([
   });
 
   it('stops the first when it was taken over, before it confirms anything', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(knowsConditions);
     const failures: Error[] = [];
     const onFailed = (error: Error) => failures.push(error);
     const first = await openRemote(new SimFs(), blobs, { durability: 'remote' }, { onFailed });
@@ -72,7 +74,7 @@ describe.each([
   });
 
   it('lets one of two that start at once on copies of a directory have it', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(knowsConditions);
     const files = new SimFs();
     const store = await openRemote(files, blobs, { durability: 'remote' });
     const client = await openVolume(store);
@@ -90,7 +92,7 @@ describe.each([
   });
 
   it('stops one whose directory was copied when the copy is started, and for good', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(knowsConditions);
     const files = new SimFs();
     const first = await openRemote(files, blobs, { durability: 'remote' });
     const client = await openVolume(first);
@@ -114,7 +116,7 @@ describe.each([
     ['after', 'had no answer'],
   ] as const) {
     it(`lets a server go on whose claim ${what}`, async () => {
-      const blobs = newBlobs();
+      const blobs = newBlobs(knowsConditions);
       const files = new SimFs();
       await abandon(await openRemote(files, blobs));
       const owner = await ownerOf(blobs);
@@ -133,7 +135,7 @@ describe.each([
   }
 
   it('refuses a directory that another server has overtaken', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(knowsConditions);
     const files = new SimFs();
     await (await openRemote(files, blobs)).close();
     await (await openRemote(new SimFs(), blobs)).close();
@@ -141,7 +143,7 @@ describe.each([
   });
 
   it('refuses a directory that was put back from a copy', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(knowsConditions);
     const files = new SimFs();
     const remote = { durability: 'remote' } as const;
     const store = await openRemote(files, blobs, remote);
@@ -155,7 +157,7 @@ describe.each([
   });
 
   it('refuses a journal of another version, and does not mind keys that it does not know', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(knowsConditions);
     await (await openRemote(new SimFs(), blobs)).close();
     const [name, bytes] = lastEntry(blobs);
     const entry = JSON.parse(Buffer.from(bytes).toString());
@@ -166,10 +168,10 @@ describe.each([
   });
 
   it('refuses a directory of another store', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(knowsConditions);
     await (await openRemote(new SimFs(), blobs)).close();
     const files = new SimFs();
-    await (await openRemote(files, newBlobs())).close();
+    await (await openRemote(files, newBlobs(knowsConditions))).close();
     await expect(openRemote(files, blobs)).rejects.toThrow('is not the store');
   });
 });
@@ -248,14 +250,8 @@ describe('two servers and blobs with conditions', () => {
 });
 
 describe('two servers and blobs without conditions', () => {
-  function newBlobs(): TraceBlobs {
-    const blobs = new TraceBlobs();
-    blobs.knowsConditions = false;
-    return blobs;
-  }
-
   it('stops one that finds an entry as if it had written it itself', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(false);
     const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
     const client = await openVolume(store);
     await client.write(0, blockOf(1));
@@ -274,7 +270,7 @@ describe('two servers and blobs without conditions', () => {
   });
 
   it('refuses a journal with which two have gone on from one entry', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(false);
     const files = new SimFs();
     await (await openRemote(files, blobs)).close();
     const [name, bytes] = lastEntry(blobs);
@@ -285,7 +281,7 @@ describe('two servers and blobs without conditions', () => {
   });
 
   it('refuses a service that does not list what it has stored', async () => {
-    const blobs = newBlobs();
+    const blobs = newBlobs(false);
     blobs.list = async function* () {};
     await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is not consistent');
   });
@@ -295,8 +291,7 @@ describe('two servers and blobs without conditions', () => {
     [false, 'journal-0000000000000001'],
   ] as const) {
     it(`begins no journal beside ${other}, which came about meanwhile`, async () => {
-      const blobs = new TraceBlobs();
-      blobs.knowsConditions = answer;
+      const blobs = newBlobs(answer);
       const list = blobs.list.bind(blobs);
       let lists = 0;
       blobs.list = async function* (prefix) {
@@ -340,68 +335,71 @@ describe('a server that was killed', () => {
   });
 });
 
-describe('a store that cannot be opened after it was claimed', () => {
-  for (const [step, op, path, skipped] of [
-    ['restored', 'allocate', '00000001.seg', 0],
-    ['loaded', 'read', '.seg', 0],
-    // Its two copies are written when it is restored, too.
-    ['started', 'write', 'superblock', 2],
-  ] as const) {
-    it(`is left as it was when it cannot be ${step}`, async () => {
-      const blobs = new TraceBlobs();
-      const first = new SimFs();
-      const store = await openRemote(first, blobs);
-      await (await openVolume(store)).write(0, blockOf(2));
-      await store.close();
-      const second = new SimFs();
-      let count = 0;
-      second.fault = (name, at) =>
-        name === op && at.includes(path) && count++ >= skipped ? 'EIO' : undefined;
-      await expect(openRemote(second, blobs)).rejects.toThrow('EIO');
-      second.fault = () => undefined;
-      for (const files of [new SimFs(), second]) {
-        const past = blobs.before(blobs.trace.length);
-        const again = await openRemote(files, past);
-        expect((await readSeeds(again))[0]).toBe(2);
-        await again.close();
-      }
-      await (await openRemote(first, blobs)).close();
+describe.each(MODES)(
+  'a store that cannot be opened after it was claimed, %s',
+  (_, knowsConditions) => {
+    for (const [step, op, path, skipped] of [
+      ['restored', 'allocate', '00000001.seg', 0],
+      ['loaded', 'read', '.seg', 0],
+      // Its two copies are written when it is restored, too.
+      ['started', 'write', 'superblock', 2],
+    ] as const) {
+      it(`is left as it was when it cannot be ${step}`, async () => {
+        const blobs = newBlobs(knowsConditions);
+        const first = new SimFs();
+        const store = await openRemote(first, blobs);
+        await (await openVolume(store)).write(0, blockOf(2));
+        await store.close();
+        const second = new SimFs();
+        let count = 0;
+        second.fault = (name, at) =>
+          name === op && at.includes(path) && count++ >= skipped ? 'EIO' : undefined;
+        await expect(openRemote(second, blobs)).rejects.toThrow('EIO');
+        second.fault = () => undefined;
+        for (const files of [new SimFs(), second]) {
+          const past = blobs.before(blobs.trace.length);
+          const again = await openRemote(files, past);
+          expect((await readSeeds(again))[0]).toBe(2);
+          await again.close();
+        }
+        await (await openRemote(first, blobs)).close();
+      });
+    }
+
+    it('is at work no more', async () => {
+      const blobs = newBlobs(knowsConditions);
+      const files = new SimFs();
+      await (await openRemote(files, blobs)).close();
+      // Removed once the first checkpoint is made, and being stored.
+      await files.open('/store/segments/00000050.seg', true);
+      let superblocks = 0;
+      files.fault = (op, path) => {
+        if (op === 'write' && path.includes('superblock')) superblocks++;
+        return op === 'syncDirectory' && path.includes('segments') && superblocks > 0
+          ? 'EIO'
+          : undefined;
+      };
+      blobs.pause = () => delay(10);
+      await expect(openRemote(files, blobs)).rejects.toThrow('EIO');
+      const count = blobs.trace.length;
+      await delay(100);
+      expect(blobs.trace).toHaveLength(count);
+      await (await openRemote(new SimFs(), blobs)).close();
     });
-  }
 
-  it('is at work no more', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    await (await openRemote(files, blobs)).close();
-    // Removed once the first checkpoint is made, and being stored.
-    await files.open('/store/segments/00000050.seg', true);
-    let superblocks = 0;
-    files.fault = (op, path) => {
-      if (op === 'write' && path.includes('superblock')) superblocks++;
-      return op === 'syncDirectory' && path.includes('segments') && superblocks > 0
-        ? 'EIO'
-        : undefined;
-    };
-    blobs.pause = () => delay(10);
-    await expect(openRemote(files, blobs)).rejects.toThrow('EIO');
-    const count = blobs.trace.length;
-    await delay(100);
-    expect(blobs.trace).toHaveLength(count);
-    await (await openRemote(new SimFs(), blobs)).close();
-  });
-
-  it('stays with its last owner when an older copy of the directory is refused', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    const store = await openRemote(files, blobs, { durability: 'remote' });
-    const client = await openVolume(store);
-    const copy = copyOf(files);
-    await client.write(0, blockOf(1));
-    await client.flush();
-    await abandon(store);
-    await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
-    const again = await openRemote(files, blobs);
-    expect((await readSeeds(again))[0]).toBe(1);
-    await again.close();
-  });
-});
+    it('stays with its last owner when an older copy of the directory is refused', async () => {
+      const blobs = newBlobs(knowsConditions);
+      const files = new SimFs();
+      const store = await openRemote(files, blobs, { durability: 'remote' });
+      const client = await openVolume(store);
+      const copy = copyOf(files);
+      await client.write(0, blockOf(1));
+      await client.flush();
+      await abandon(store);
+      await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
+      const again = await openRemote(files, blobs);
+      expect((await readSeeds(again))[0]).toBe(1);
+      await again.close();
+    });
+  },
+);

@@ -269,6 +269,17 @@ describe('two servers and blobs without conditions', () => {
     expect((await recoverSeeds(blobs))[0]).toBe(1);
   });
 
+  it('stores no part under a name that a twin may use, too', async () => {
+    const blobs = newBlobs(false);
+    const store = await openRemote(new SimFs(), blobs);
+    await (await openVolume(store)).write(0, blockOf(2));
+    await store.close();
+    const parts = [...blobs.blobs.keys()].filter((name) => name.startsWith('segment-'));
+    expect(parts.length).toBeGreaterThan(0);
+    for (const name of parts) expect(name).toMatch(/^segment-(\d{8}-){4}[0-9a-f]{32}$/);
+    expect((await recoverSeeds(blobs))[0]).toBe(2);
+  });
+
   it('refuses a journal with which two have gone on from one entry', async () => {
     const blobs = newBlobs(false);
     const files = new SimFs();

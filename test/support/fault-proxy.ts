@@ -23,7 +23,14 @@ export const FAULTS = [
   /** 409: S3 did nothing, because another conditional request for this name was under way. */
   'conflict',
 ] as const;
-export type Fault = (typeof FAULTS)[number];
+/** 501: the service knows no conditional requests. Not a fault that may strike any request. */
+const NO_CONDITIONS = 'no conditions';
+export type Fault = (typeof FAULTS)[number] | typeof NO_CONDITIONS;
+
+const CONDITIONS = ['if-match', 'if-none-match', 'if-modified-since', 'if-unmodified-since'];
+const NOT_IMPLEMENTED =
+  '<?xml version="1.0" encoding="UTF-8"?><Error><Code>NotImplemented</Code>' +
+  '<Message>A header you provided implies functionality that is not implemented.</Message></Error>';
 
 const CONFLICT =
   '<?xml version="1.0" encoding="UTF-8"?><Error><Code>ConditionalRequestConflict</Code></Error>';
@@ -32,6 +39,8 @@ export interface FaultProxy {
   readonly endpoint: string;
   /** Chooses what happens to a request. */
   choose: (method: string, path: string) => Fault | undefined;
+  /** false: every request with a condition is answered with 501. */
+  knowsConditions: boolean;
   /** How often each fault happened. */
   readonly counts: Map<Fault, number>;
   stop(): Promise<void>;
@@ -47,6 +56,7 @@ export async function startFaultProxy(service: string): Promise<FaultProxy> {
   const proxy: FaultProxy = {
     endpoint: `http://127.0.0.1:${port}${new URL(service).pathname}`.replace(/\/$/, ''),
     choose: () => undefined,
+    knowsConditions: true,
     counts: new Map(),
     stop: () =>
       new Promise((resolve) => {
@@ -57,8 +67,16 @@ export async function startFaultProxy(service: string): Promise<FaultProxy> {
 
   async function handle(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await bodyOf(incoming);
-    const fault = proxy.choose(incoming.method ?? '', incoming.url ?? '');
+    const isRefused =
+      !proxy.knowsConditions && CONDITIONS.some((name) => incoming.headers[name] !== undefined);
+    const fault = isRefused
+      ? NO_CONDITIONS
+      : proxy.choose(incoming.method ?? '', incoming.url ?? '');
     if (fault !== undefined) proxy.counts.set(fault, (proxy.counts.get(fault) ?? 0) + 1);
+    if (fault === NO_CONDITIONS) {
+      response.writeHead(501, { 'content-type': 'application/xml' }).end(NOT_IMPLEMENTED);
+      return;
+    }
     if (fault === 'unavailable') {
       response.writeHead(503).end();
       return;

@@ -12,9 +12,11 @@ export interface BlobStore {
   /**
    * Stores a blob durably, whole or not at all.
    *
+   * @param isUnique nobody else ever uses this name: it need not be seen whether it is taken
    * @throws {BlobExistsError} the name is taken
+   * @throws {BlobConditionError} the service cannot create what is not there only
    */
-  put(name: string, bytes: Uint8Array): Promise<void>;
+  put(name: string, bytes: Uint8Array, isUnique?: boolean): Promise<void>;
   /** @returns the bytes, fewer only at the end of the blob. @throws {BlobMissingError} */
   getRange(name: string, offset: number, length: number): Promise<Uint8Array>;
   /** Blobs whose names start with `prefix`, in the order of their names. */
@@ -29,6 +31,16 @@ export class BlobExistsError extends Error {
   constructor(name: string) {
     super(`there is a blob ${name} already`);
     this.name = 'BlobExistsError';
+  }
+}
+
+/** The service says that it cannot refuse to create what is there already. Nothing was done. */
+export class BlobConditionError extends Error {
+  readonly code = 'AOE_BLOB_CONDITION';
+
+  constructor(name: string) {
+    super(`${name} cannot be created: the service knows no condition for that`);
+    this.name = 'BlobConditionError';
   }
 }
 

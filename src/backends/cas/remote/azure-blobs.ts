@@ -79,9 +79,9 @@ class AzureBlobs implements BlobStore {
     this.#prefix = prefix;
   }
 
-  async put(name: string, bytes: Uint8Array): Promise<void> {
+  async put(name: string, bytes: Uint8Array, isUnique = false): Promise<void> {
     try {
-      const conditions = { ifNoneMatch: '*' };
+      const conditions = isUnique ? {} : { ifNoneMatch: '*' };
       await this.#blob(name).upload(bytes, bytes.length, { conditions });
     } catch (error) {
       throw statusOf(error) === 409 && codeOf(error) === 'BlobAlreadyExists'

@@ -14,22 +14,30 @@
  *   that the one before is gone as well, and is fenced, too.
  * - An entry names only blobs that are stored; a blob is removed only after an entry that does not
  *   name it is stored.
+ *
+ * The first two are of services that can refuse to create what is there already. A journal begun on
+ * one that cannot stays what it is: UniqueEntries keep its entries in order.
  */
-import { randomBytes } from 'node:crypto';
 import { StartupError } from '../../../core/startup-error.ts';
-import { BlobExistsError, BlobMissingError, type BlobStore } from '../blob-store.ts';
+import {
+  BlobConditionError,
+  BlobExistsError,
+  BlobMissingError,
+  type BlobStore,
+} from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
-
-/** A stretch of a segment that is a blob: records from byte `from` up to byte `to`. */
-export type Part = readonly [from: number, to: number, epoch: number, headBytes: number];
-
-/** Who may write to the store. */
-export interface Owner {
-  /** Of its claim: random, and kept in the local directory. */
-  readonly id: string;
-  /** For people. */
-  readonly host: string;
-}
+import {
+  type Entry,
+  encodeEntry,
+  FencedError,
+  JOURNAL_PREFIX,
+  newNonce,
+  type Owner,
+  type Part,
+  readEntry,
+  VERSION,
+} from './journal-entry.ts';
+import { UniqueEntries, WAIT_MS } from './unique-entries.ts';
 
 /** What a crash would leave. */
 export interface Image {
@@ -47,47 +55,16 @@ export interface Change {
   readonly removed?: readonly number[];
 }
 
-/** An entry as it is stored: JSON in UTF-8. */
-interface Entry {
-  readonly version: 1;
-  readonly number: number;
-  /** The entry from which on all must be read; this one if it says everything. */
-  readonly base: number;
-  /** How often the store had been claimed. */
-  readonly epoch: number;
-  readonly owner: Owner;
-  /** Random: which attempt to create an entry this is. */
-  readonly nonce: string;
-  /** The owner has left it in order: anybody may claim it. */
-  readonly closed: boolean;
-  readonly segmentBytes: number;
-  readonly superblock: (Omit<Superblock, 'store'> & { readonly store: string }) | null;
-  readonly segments: readonly { readonly number: number; readonly parts: readonly Part[] }[];
-  readonly removed: readonly number[];
-}
-
-const VERSION = 1;
-const PREFIX = 'journal-';
 /** What the names of all parts begin with. */
 export const PART_PREFIX = 'segment-';
 const BASE_EVERY = 64;
 const READS_MAX = 3;
-/** More than any entry has. */
-const ENTRY_BYTES_MAX = 1 << 30;
-
-/** Another server writes to the blob store. */
-export class FencedError extends StartupError {
-  constructor({ host }: Owner) {
-    super(
-      `the server on ${host} has taken over the blob store: this one must not write any more`,
-      'let one server have it, and none use a copy of its directory or machine beside it',
-    );
-    this.name = 'FencedError';
-  }
-}
 
 export class Journal {
   readonly #blobs: BlobStore;
+  readonly #waitMs: number;
+  /** undefined when entries are created on the condition that they are not there. */
+  #unique: UniqueEntries | undefined;
   readonly #segments = new Map<number, readonly Part[]>();
   #last: Entry | undefined;
   #superblock: Superblock | undefined;
@@ -99,15 +76,20 @@ export class Journal {
   /** The entry of our claim, and the one that it followed. */
   #claimed: { readonly before: Entry | undefined; readonly entry: Entry } | undefined;
 
-  private constructor(blobs: BlobStore) {
+  private constructor(blobs: BlobStore, waitMs: number) {
     this.#blobs = blobs;
+    this.#waitMs = waitMs;
   }
 
-  /** Reads a journal; it is empty if there is none. */
-  static async read(blobs: BlobStore): Promise<Journal> {
+  /**
+   * Reads a journal; it is empty if there is none.
+   *
+   * @param waitMs between looks at a claim that is under way
+   */
+  static async read(blobs: BlobStore, waitMs = WAIT_MS): Promise<Journal> {
     for (let reads = 1; ; reads++) {
       try {
-        const journal = new Journal(blobs);
+        const journal = new Journal(blobs, waitMs);
         await journal.#read();
         return journal;
       } catch (error) {
@@ -140,12 +122,26 @@ export class Journal {
     return this.#epoch;
   }
 
-  /** Takes the store over: from now on whoever had it is fenced. @throws {FencedError} */
+  /** Must blobs have names that nobody else ever uses, as the service cannot tell what is there? */
+  get needsUniqueNames(): boolean {
+    return this.#unique !== undefined;
+  }
+
+  /**
+   * Takes the store over: from now on whoever had it is fenced.
+   *
+   * @throws {FencedError}
+   * @throws {StartupError} the journal was begun with conditions, and the service knows none
+   */
   async claim(me: Owner): Promise<void> {
     const before = this.#last;
     this.#me = me;
     this.#epoch = (before?.epoch ?? 0) + 1;
-    await this.append({});
+    if (this.#unique === undefined) await this.#claimOnCondition();
+    if (this.#unique !== undefined) {
+      this.#epoch = await this.#unique.claim(me);
+      await this.append({});
+    }
     this.#claimed = { before, entry: this.#last as Entry };
   }
 
@@ -162,9 +158,10 @@ export class Journal {
    * are services that overlook the condition.
    */
   async isExclusive(): Promise<boolean> {
+    if (this.#unique !== undefined) return true;
     const entry = this.#last as Entry;
     try {
-      await this.#blobs.put(nameOf(entry.number), encode(entry));
+      await this.#blobs.put(nameOf(entry.number), encodeEntry(entry));
       return false;
     } catch (error) {
       if (error instanceof BlobExistsError) return true;
@@ -183,15 +180,51 @@ export class Journal {
    * @throws {FencedError}
    */
   async append(change: Change, closed = false): Promise<void> {
+    if (this.#unique === undefined) await this.#appendOnCondition(change, closed);
+    else {
+      const entry = this.#describe(change, closed);
+      await this.#unique.append(entry);
+      this.#apply(entry);
+    }
+    const { base, number } = this.#last as Entry;
+    // What stays is removed with the next base.
+    if (base === number) await this.#forget(number).catch(() => {});
+  }
+
+  /** Finds out whether the service knows conditions, when nobody has before. */
+  async #claimOnCondition(): Promise<void> {
+    const isFirst = this.#last === undefined;
+    try {
+      await this.append({});
+    } catch (error) {
+      if (!(error instanceof BlobConditionError)) throw error;
+      if (!isFirst) {
+        throw new StartupError(
+          'the journal in the blob store was begun on a service that knows If-None-Match for PUT',
+          'use a service that does: this one does not, and cannot go on with it',
+        );
+      }
+      this.#unique = new UniqueEntries(this.#blobs, this.#waitMs);
+      return;
+    }
+    if (!isFirst) return;
+    // Did somebody else get another answer? One who comes later sees our entry.
+    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) {
+      if (!UniqueEntries.owns(name)) continue;
+      const { number, owner } = this.#last as Entry;
+      await this.#blobs.delete(nameOf(number));
+      throw new FencedError(owner);
+    }
+  }
+
+  async #appendOnCondition(change: Change, closed: boolean): Promise<void> {
     for (;;) {
       const entry = this.#describe(change, closed);
       this.#attempts.add(entry.nonce);
       try {
-        await this.#blobs.put(nameOf(entry.number), encode(entry));
+        await this.#blobs.put(nameOf(entry.number), encodeEntry(entry));
         await this.#requireNotOvertaken();
         this.#apply(entry);
-        // What stays is removed with the next base.
-        if (entry.base === entry.number) await this.#forget(entry.number).catch(() => {});
         return;
       } catch (error) {
         if (!(error instanceof BlobExistsError)) throw error;
@@ -217,29 +250,41 @@ export class Journal {
   }
 
   async #read(): Promise<void> {
-    const numbers: number[] = [];
-    for await (const { name } of this.#blobs.list(PREFIX)) numbers.push(numberOf(name));
-    const last = numbers.at(-1);
+    const names: string[] = [];
+    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) names.push(name);
+    const unique = names.filter(UniqueEntries.owns);
+    // Marks of claims that got nowhere make no journal where there is one with conditions.
+    if (unique.length === names.length ? unique.length > 0 : unique.some(UniqueEntries.isEntry)) {
+      this.#unique = new UniqueEntries(this.#blobs, this.#waitMs);
+      for (const entry of await this.#unique.read()) this.#apply(entry);
+      return;
+    }
+    const last = names
+      .filter((name) => !UniqueEntries.owns(name))
+      .map(numberOf)
+      .at(-1);
     if (last === undefined) return;
     const { base } = await this.#get(last);
     for (let number = base; number <= last; number++) this.#apply(await this.#get(number));
   }
 
   #describe(change: Change, closed: boolean): Entry {
-    const number = (this.#last?.number ?? 0) + 1;
+    const place = this.#unique?.next() ?? { number: (this.#last?.number ?? 0) + 1 };
+    const { number } = place;
     const before = this.#last?.base ?? number;
-    const isBase = number - before >= BASE_EVERY || number === 1;
+    const isNewEpoch = this.#unique !== undefined && this.#last?.epoch !== this.#epoch;
+    const isBase = number - before >= BASE_EVERY || number === 1 || isNewEpoch;
     const segments = new Map(isBase ? this.#segments : []);
     for (const [segment, parts] of change.segments ?? []) segments.set(segment, parts);
     if (isBase) for (const segment of change.removed ?? []) segments.delete(segment);
     const superblock = change.superblock ?? this.#superblock;
     return {
       version: VERSION,
-      number,
+      ...place,
       base: isBase ? number : before,
       epoch: this.#epoch,
       owner: this.#me as Owner,
-      nonce: randomBytes(16).toString('hex'),
+      nonce: newNonce(),
       closed,
       segmentBytes: change.segmentBytes ?? this.#segmentBytes,
       superblock:
@@ -266,37 +311,32 @@ export class Journal {
     for (const segment of entry.removed) this.#segments.delete(segment);
   }
 
-  async #get(number: number): Promise<Entry> {
-    const bytes = await this.#blobs.getRange(nameOf(number), 0, ENTRY_BYTES_MAX);
-    const entry = JSON.parse(new TextDecoder().decode(bytes)) as Entry;
-    if (entry.version === VERSION && entry.number === number) return entry;
-    throw new Error(`${nameOf(number)} is no journal entry of version ${VERSION}`);
+  #get(number: number): Promise<Entry> {
+    return readEntry(this.#blobs, nameOf(number), number);
   }
 
   /** Removes the entries before a base. */
   async #forget(base: number): Promise<void> {
-    for await (const { name } of this.#blobs.list(PREFIX)) {
+    if (this.#unique !== undefined) return this.#unique.forget(base);
+    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) {
       if (numberOf(name) < base) await this.#blobs.delete(name);
     }
   }
 }
 
-export function partName(segment: number, [from, to, epoch]: Part): string {
-  return `${PART_PREFIX}${[segment, epoch, from, to].map(padded).join('-')}`;
+export function partName(segment: number, [from, to, epoch, , nonce]: Part): string {
+  const name = `${PART_PREFIX}${[segment, epoch, from, to].map(padded).join('-')}`;
+  return nonce === undefined ? name : `${name}-${nonce}`;
 }
 
 function nameOf(number: number): string {
-  return `${PREFIX}${String(number).padStart(16, '0')}`;
+  return `${JOURNAL_PREFIX}${String(number).padStart(16, '0')}`;
 }
 
 function numberOf(name: string): number {
-  return Number(name.slice(PREFIX.length));
+  return Number(name.slice(JOURNAL_PREFIX.length));
 }
 
 function padded(number: number): string {
   return String(number).padStart(8, '0');
-}
-
-function encode(entry: Entry): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(entry));
 }

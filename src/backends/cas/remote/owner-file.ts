@@ -10,7 +10,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
 import { type FileLayer, hostFiles, withFile } from '../file-layer.ts';
-import type { Owner } from './journal.ts';
+import type { Owner } from './journal-entry.ts';
 import { type BlobsConfig, openBlobs } from './open-blobs.ts';
 import { REMOTE_DEFAULTS, type RemoteOptions } from './remote-options.ts';
 

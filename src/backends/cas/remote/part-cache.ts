@@ -18,8 +18,8 @@ import { alignUp, ENTRY_SIZE, RECORD_ALIGNMENT, RECORD_HEADER_SIZE } from '../fo
 import type { FrameSource } from '../reader.ts';
 import { readRecord } from '../records.ts';
 import type { Segments } from '../segments.ts';
-import type { Journal, Part } from './journal.ts';
-import { partName } from './journal.ts';
+import { type Journal, partName } from './journal.ts';
+import type { Part } from './journal-entry.ts';
 import { recordsIn } from './part.ts';
 import { PartFetcher } from './part-fetcher.ts';
 

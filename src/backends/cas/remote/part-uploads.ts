@@ -8,7 +8,8 @@
 import type { CasEngine } from '../../../native.ts';
 import { BlobExistsError, type BlobStore } from '../blob-store.ts';
 import type { Segment } from '../segments.ts';
-import { FencedError, type Journal, type Owner, type Part, partName } from './journal.ts';
+import { type Journal, partName } from './journal.ts';
+import { FencedError, newNonce, type Owner, type Part } from './journal-entry.ts';
 import { isNamed } from './obsolete-blobs.ts';
 import { LocalDamageError, type MadePart, makePart } from './part.ts';
 import type { PartCache } from './part-cache.ts';
@@ -57,8 +58,7 @@ export class PartUploads {
     const replaced = before.slice(parts.length);
     while (from < end) {
       const made = await this.#make(segment, from, end, store);
-      await this.#put(segment.number, made);
-      parts.push(made.part);
+      parts.push(await this.#put(segment.number, made));
       this.#stored.set(segment.number, [...parts]);
       for (const part of replaced) this.#replaced.add(partName(segment.number, part));
       from = made.part[1];
@@ -107,9 +107,11 @@ export class PartUploads {
     }
   }
 
-  async #put(segment: number, { part, bytes }: MadePart): Promise<void> {
+  /** @returns what it is called there */
+  async #put(segment: number, { part, bytes }: MadePart): Promise<Part> {
     const { journal, blobs, signal } = this.#parts;
     signal.throwIfAborted();
+    if (journal.needsUniqueNames) return this.#putUnique(segment, part, bytes);
     const name = partName(segment, part);
     try {
       await blobs.put(name, bytes);
@@ -118,6 +120,22 @@ export class PartUploads {
       // An attempt of ours whose answer was lost, or a twin of this machine goes on as well.
       const found = await blobs.getRange(name, 0, bytes.length);
       if (Buffer.compare(found, bytes) !== 0) throw new FencedError(journal.owner as Owner);
+    }
+    return part;
+  }
+
+  /** A twin of this machine would put other bytes under the same name. */
+  async #putUnique(segment: number, part: Part, bytes: Uint8Array): Promise<Part> {
+    const [from, to, epoch, headBytes] = part;
+    const unique: Part = [from, to, epoch, headBytes, newNonce()];
+    const name = partName(segment, unique);
+    try {
+      await this.#parts.blobs.put(name, bytes, true);
+      return unique;
+    } catch (error) {
+      // It may be there: the next attempt has another name.
+      this.#replaced.add(name);
+      throw error;
     }
   }
 }

@@ -15,7 +15,7 @@ import {
   readRecordHeader,
 } from '../format.ts';
 import type { Segment } from '../segments.ts';
-import type { Part } from './journal.ts';
+import type { Part } from './journal-entry.ts';
 
 /** A part is cut before it is larger: it is what a read fetches that misses on this disk. */
 const PART_BYTES_MAX = 4 << 20;

@@ -1,7 +1,14 @@
 /** Tries again what a network or a busy service fails at. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { BlobExistsError, type BlobInfo, BlobMissingError, type BlobStore } from '../blob-store.ts';
+import {
+  BlobConditionError,
+  BlobExistsError,
+  type BlobInfo,
+  BlobMissingError,
+  type BlobStore,
+} from '../blob-store.ts';
 
+const ANSWERS = [BlobConditionError, BlobExistsError, BlobMissingError];
 const ATTEMPTS_MAX = 5;
 const RETRY_MS = 100;
 
@@ -16,8 +23,8 @@ export class PersistentBlobs implements BlobStore {
     this.#below = below;
   }
 
-  put(name: string, bytes: Uint8Array): Promise<void> {
-    return persistently(() => this.#below.put(name, bytes));
+  put(name: string, bytes: Uint8Array, isUnique = false): Promise<void> {
+    return persistently(() => this.#below.put(name, bytes, isUnique));
   }
 
   getRange(name: string, offset: number, length: number): Promise<Uint8Array> {
@@ -42,7 +49,7 @@ async function persistently<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      const isAnswer = error instanceof BlobExistsError || error instanceof BlobMissingError;
+      const isAnswer = ANSWERS.some((kind) => error instanceof kind);
       if (isAnswer || attempt === ATTEMPTS_MAX) throw error;
       await delay(RETRY_MS * 2 ** attempt);
     }

@@ -11,7 +11,8 @@ import { type Catalog, decodeCatalog } from '../catalog.ts';
 import { type FileLayer, type StoreFile, withFile } from '../file-layer.ts';
 import { segmentName } from '../segments.ts';
 import { SUPERBLOCK_NAME, type Superblock, writeSuperblock } from '../superblock.ts';
-import { type Image, type Part, partName } from './journal.ts';
+import { type Image, partName } from './journal.ts';
+import type { Part } from './journal-entry.ts';
 import { headsIn } from './part.ts';
 import { settledSegments } from './part-cache.ts';
 

@@ -3,10 +3,17 @@
  * Backblaze B2.
  *
  * Creating a blob only if it is not there (`If-None-Match: *`) is what keeps two servers from
- * writing one store. Ceph RGW and MinIO know it; a service that overlooks it is refused when the store is opened.
+ * writing one store. Amazon, Ceph RGW and MinIO know it; Backblaze B2 answers 501, and the journal
+ * does without; a service that overlooks it is refused when the store is opened.
  */
 import type { S3Client } from '@aws-sdk/client-s3';
-import { BlobExistsError, type BlobInfo, BlobMissingError, type BlobStore } from '../blob-store.ts';
+import {
+  BlobConditionError,
+  BlobExistsError,
+  type BlobInfo,
+  BlobMissingError,
+  type BlobStore,
+} from '../blob-store.ts';
 import { loadClient } from './load-client.ts';
 
 type Sdk = typeof import('@aws-sdk/client-s3');
@@ -65,17 +72,19 @@ class S3Blobs implements BlobStore {
     this.#prefix = prefix;
   }
 
-  async put(name: string, bytes: Uint8Array): Promise<void> {
+  async put(name: string, bytes: Uint8Array, isUnique = false): Promise<void> {
     const command = new this.#sdk.PutObjectCommand({
       ...this.#address(name),
       Body: bytes,
       ContentLength: bytes.length,
-      IfNoneMatch: '*',
+      ...(!isUnique && { IfNoneMatch: '*' }),
     });
     try {
       await this.#client.send(command);
     } catch (error) {
-      throw statusOf(error) === 412 ? new BlobExistsError(name) : explained(error);
+      if (statusOf(error) === 412) throw new BlobExistsError(name);
+      if (statusOf(error) === 501 && !isUnique) throw new BlobConditionError(name);
+      throw explained(error);
     }
   }
 
@@ -111,7 +120,12 @@ class S3Blobs implements BlobStore {
   }
 
   async delete(name: string): Promise<void> {
-    await this.#client.send(new this.#sdk.DeleteObjectCommand(this.#address(name)));
+    try {
+      await this.#client.send(new this.#sdk.DeleteObjectCommand(this.#address(name)));
+    } catch (error) {
+      // Amazon's answer is no error; that of others may be.
+      if (statusOf(error) !== 404) throw explained(error);
+    }
   }
 
   #address(name: string): { readonly Bucket: string; readonly Key: string } {

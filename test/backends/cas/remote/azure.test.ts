@@ -12,7 +12,7 @@ import { type AzureService, startAzurite } from '../../../support/azurite.ts';
 import { SimFs } from '../sim-fs.ts';
 import { testBlobStore, testRace } from './blob-contract.ts';
 import { openRemote } from './remote-store.ts';
-import { testBadNetwork, testStoreOn } from './service-contract.ts';
+import { testBadNetwork, testConflict, testStoreOn } from './service-contract.ts';
 
 describe('Azure, on Azurite', () => {
   let service: AzureService;
@@ -30,11 +30,11 @@ describe('Azure, on Azurite', () => {
   testRace(open);
   testStoreOn(open);
 
-  testBadNetwork(
-    () => service.endpoint,
-    (endpoint) =>
-      openAzureBlobs({ ...service, endpoint, prefix: 'bad-network/' }, service.environment),
-  );
+  const endpointOf = () => service.endpoint;
+  const openAt = (endpoint: string) =>
+    openAzureBlobs({ ...service, endpoint, prefix: 'bad-network/' }, service.environment);
+  testBadNetwork(endpointOf, openAt);
+  testConflict(endpointOf, openAt);
 
   it('takes a connection string', async () => {
     const { endpoint, environment } = service;

@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { BlobExistsError } from '../../../../src/backends/cas/blob-store.ts';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
-import { FencedError, Journal } from '../../../../src/backends/cas/remote/journal.ts';
+import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
+import { FencedError } from '../../../../src/backends/cas/remote/journal-entry.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { CrashWalk, SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf } from '../tiny-store.ts';
@@ -17,6 +18,17 @@ import {
   WAIT,
 } from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
+
+const MODES = [
+  ['with conditions', true],
+  ['without conditions', false],
+] as const;
+
+function newBlobs(knowsConditions: boolean): TraceBlobs {
+  const blobs = new TraceBlobs();
+  blobs.knowsConditions = knowsConditions;
+  return blobs;
+}
 
 /** The disk as `cp -a` copies it. */
 function copyOf(files: SimFs): SimFs {
@@ -32,9 +44,9 @@ function lastEntry({ blobs }: TraceBlobs): [string, Uint8Array] {
   return [name, blobs.get(name) as Uint8Array];
 }
 
-describe('two servers and one blob store', () => {
+describe.each(MODES)('two servers and one blob store %s', (_, knowsConditions) => {
   it('refuses the second while the first has it', async () => {
-    const blobs = new TraceBlobs();
+    const blobs = newBlobs(knowsConditions);
     const first = await openRemote(new SimFs(), blobs);
     await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is in use by the server on');
     await first.close();
@@ -42,7 +54,7 @@ describe('two servers and one blob store', () => {
   });
 
   it('stops the first when it was taken over, before it confirms anything', async () => {
-    const blobs = new TraceBlobs();
+    const blobs = newBlobs(knowsConditions);
     const failures: Error[] = [];
     const onFailed = (error: Error) => failures.push(error);
     const first = await openRemote(new SimFs(), blobs, { durability: 'remote' }, { onFailed });
@@ -61,6 +73,110 @@ describe('two servers and one blob store', () => {
     await first.close();
   });
 
+  it('lets one of two that start at once on copies of a directory have it', async () => {
+    const blobs = newBlobs(knowsConditions);
+    const files = new SimFs();
+    const store = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    const starts = [copyOf(files), copyOf(files)].map((copy) => openRemote(copy, blobs));
+    const ends = await Promise.allSettled(starts);
+    const [failure] = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason] : []));
+    expect(failure).toBeInstanceOf(FencedError);
+    expect(failure.remedy).toContain('copy');
+    const [winner] = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+    expect((await readSeeds(winner as CasStore))[0]).toBe(1);
+    await winner?.close();
+  });
+
+  it('stops one whose directory was copied when the copy is started, and for good', async () => {
+    const blobs = newBlobs(knowsConditions);
+    const files = new SimFs();
+    const first = await openRemote(files, blobs, { durability: 'remote' });
+    const client = await openVolume(first);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const second = await openRemote(copyOf(files), blobs, { durability: 'remote' });
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    const other = await openVolume(second);
+    await other.write(0, blockOf(3));
+    await other.flush();
+    // As long as what is here, and something else.
+    await expect(openRemote(files, blobs)).rejects.toThrow('is in use by the server on');
+    await second.close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
+    expect((await recoverSeeds(blobs))[0]).toBe(3);
+  });
+
+  for (const [failure, what] of [
+    ['before', 'never arrived'],
+    ['after', 'had no answer'],
+  ] as const) {
+    it(`lets a server go on whose claim ${what}`, async () => {
+      const blobs = newBlobs(knowsConditions);
+      const files = new SimFs();
+      await abandon(await openRemote(files, blobs));
+      const owner = await ownerOf(blobs);
+      // The mark of a claim without conditions does arrive.
+      blobs.fail = ({ name }) => (name.includes('-0000000000000000-') ? undefined : failure);
+      blobs.onChange = () => {
+        blobs.beforeRead = () => Promise.reject(new Error('no route'));
+      };
+      await expect(openRemote(files, blobs)).rejects.toThrow('cannot be used');
+      blobs.fail = () => undefined;
+      blobs.beforeRead = async () => {};
+      blobs.onChange = () => {};
+      expect((await ownerOf(blobs)) === owner).toBe(failure === 'before');
+      await (await openRemote(files, blobs)).close();
+    });
+  }
+
+  it('refuses a directory that another server has overtaken', async () => {
+    const blobs = newBlobs(knowsConditions);
+    const files = new SimFs();
+    await (await openRemote(files, blobs)).close();
+    await (await openRemote(new SimFs(), blobs)).close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
+  });
+
+  it('refuses a directory that was put back from a copy', async () => {
+    const blobs = newBlobs(knowsConditions);
+    const files = new SimFs();
+    const remote = { durability: 'remote' } as const;
+    const store = await openRemote(files, blobs, remote);
+    const client = await openVolume(store);
+    const copy = copyOf(files);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    await abandon(store);
+    await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
+    expect((await recoverSeeds(blobs))[0]).toBe(1);
+  });
+
+  it('refuses a journal of another version, and does not mind keys that it does not know', async () => {
+    const blobs = newBlobs(knowsConditions);
+    await (await openRemote(new SimFs(), blobs)).close();
+    const [name, bytes] = lastEntry(blobs);
+    const entry = JSON.parse(Buffer.from(bytes).toString());
+    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, version: 2 })));
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('no journal entry of version 1');
+    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, later: true })));
+    await (await openRemote(new SimFs(), blobs)).close();
+  });
+
+  it('refuses a directory of another store', async () => {
+    const blobs = newBlobs(knowsConditions);
+    await (await openRemote(new SimFs(), blobs)).close();
+    const files = new SimFs();
+    await (await openRemote(files, newBlobs(knowsConditions))).close();
+    await expect(openRemote(files, blobs)).rejects.toThrow('is not the store');
+  });
+});
+
+describe('two servers and blobs with conditions', () => {
   it('stops the first also when the entry that was in its way is gone', async () => {
     const blobs = new TraceBlobs();
     const first = await openRemote(new SimFs(), blobs, { durability: 'remote' });
@@ -87,24 +203,6 @@ describe('two servers and one blob store', () => {
     expect((await recoverSeeds(blobs))[0]).toBe(seed);
   });
 
-  it('lets one of two that start at once on copies of a directory have it', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    const store = await openRemote(files, blobs, { durability: 'remote' });
-    const client = await openVolume(store);
-    await client.write(0, blockOf(1));
-    await client.flush();
-    await abandon(store);
-    const starts = [copyOf(files), copyOf(files)].map((copy) => openRemote(copy, blobs));
-    const ends = await Promise.allSettled(starts);
-    const [failure] = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason] : []));
-    expect(failure).toBeInstanceOf(FencedError);
-    expect(failure.remedy).toContain('copy');
-    const [winner] = ends.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
-    expect((await readSeeds(winner as CasStore))[0]).toBe(1);
-    await winner?.close();
-  });
-
   it('does not take a store with a damaged superblock for an empty directory', async () => {
     const blobs = new TraceBlobs();
     const files = new SimFs();
@@ -119,48 +217,6 @@ describe('two servers and one blob store', () => {
     await expect(openRemote(files, blobs)).rejects.toThrow('no copy of the superblock');
     expect(state()).toEqual(before);
   });
-
-  it('stops one whose directory was copied when the copy is started, and for good', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    const first = await openRemote(files, blobs, { durability: 'remote' });
-    const client = await openVolume(first);
-    await client.write(0, blockOf(1));
-    await client.flush();
-    const second = await openRemote(copyOf(files), blobs, { durability: 'remote' });
-    await client.write(0, blockOf(2));
-    await expect(client.flush()).rejects.toThrow();
-    const other = await openVolume(second);
-    await other.write(0, blockOf(3));
-    await other.flush();
-    // As long as what is here, and something else.
-    await expect(openRemote(files, blobs)).rejects.toThrow('is in use by the server on');
-    await second.close();
-    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
-    expect((await recoverSeeds(blobs))[0]).toBe(3);
-  });
-
-  for (const [failure, what] of [
-    ['before', 'never arrived'],
-    ['after', 'had no answer'],
-  ] as const) {
-    it(`lets a server go on whose claim ${what}`, async () => {
-      const blobs = new TraceBlobs();
-      const files = new SimFs();
-      await abandon(await openRemote(files, blobs));
-      const owner = await ownerOf(blobs);
-      blobs.fail = () => failure;
-      blobs.onChange = () => {
-        blobs.beforeRead = () => Promise.reject(new Error('no route'));
-      };
-      await expect(openRemote(files, blobs)).rejects.toThrow('cannot be used');
-      blobs.fail = () => undefined;
-      blobs.beforeRead = async () => {};
-      blobs.onChange = () => {};
-      expect((await ownerOf(blobs)) === owner).toBe(failure === 'before');
-      await (await openRemote(files, blobs)).close();
-    });
-  }
 
   it('stops one that finds an entry as if it had written it itself', async () => {
     const blobs = new TraceBlobs();
@@ -206,47 +262,74 @@ describe('two servers and one blob store', () => {
     blobs.isExclusive = false;
     await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('cannot keep two servers apart');
   });
+});
 
-  it('refuses a directory that another server has overtaken', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    await (await openRemote(files, blobs)).close();
-    await (await openRemote(new SimFs(), blobs)).close();
-    await expect(openRemote(files, blobs)).rejects.toThrow('is out of date');
-  });
-
-  it('refuses a directory that was put back from a copy', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    const remote = { durability: 'remote' } as const;
-    const store = await openRemote(files, blobs, remote);
+describe('two servers and blobs without conditions', () => {
+  it('stops one that finds an entry as if it had written it itself', async () => {
+    const blobs = newBlobs(false);
+    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
     const client = await openVolume(store);
-    const copy = copyOf(files);
     await client.write(0, blockOf(1));
     await client.flush();
-    await abandon(store);
-    await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
+    const [name, bytes] = lastEntry(blobs);
+    const entry = JSON.parse(Buffer.from(bytes).toString());
+    const [number, nonce] = [entry.number + 1, '0'.repeat(32)];
+    const twin = { ...entry, number, nonce, after: name, segments: [], removed: [] };
+    const twinName = `${name.slice(0, -49)}${String(number).padStart(16, '0')}-${nonce}`;
+    await blobs.put(twinName, Buffer.from(JSON.stringify(twin)), true);
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    expect(store.failure).toBeInstanceOf(FencedError);
+    await store.close();
     expect((await recoverSeeds(blobs))[0]).toBe(1);
   });
 
-  it('refuses a journal of another version, and does not mind keys that it does not know', async () => {
-    const blobs = new TraceBlobs();
-    await (await openRemote(new SimFs(), blobs)).close();
-    const [name, bytes] = lastEntry(blobs);
-    const entry = JSON.parse(Buffer.from(bytes).toString());
-    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, version: 2 })));
-    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('no journal entry of version 1');
-    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, later: true })));
-    await (await openRemote(new SimFs(), blobs)).close();
+  it('stores no part under a name that a twin may use, too', async () => {
+    const blobs = newBlobs(false);
+    const store = await openRemote(new SimFs(), blobs);
+    await (await openVolume(store)).write(0, blockOf(2));
+    await store.close();
+    const parts = [...blobs.blobs.keys()].filter((name) => name.startsWith('segment-'));
+    expect(parts.length).toBeGreaterThan(0);
+    for (const name of parts) expect(name).toMatch(/^segment-(\d{8}-){4}[0-9a-f]{32}$/);
+    expect((await recoverSeeds(blobs))[0]).toBe(2);
   });
 
-  it('refuses a directory of another store', async () => {
-    const blobs = new TraceBlobs();
-    await (await openRemote(new SimFs(), blobs)).close();
+  it('refuses a journal with which two have gone on from one entry', async () => {
+    const blobs = newBlobs(false);
     const files = new SimFs();
-    await (await openRemote(files, new TraceBlobs())).close();
-    await expect(openRemote(files, blobs)).rejects.toThrow('is not the store');
+    await (await openRemote(files, blobs)).close();
+    const [name, bytes] = lastEntry(blobs);
+    const twin = { ...JSON.parse(Buffer.from(bytes).toString()), nonce: 'f'.repeat(32) };
+    const twinName = `${name.slice(0, -32)}${twin.nonce}`;
+    await blobs.put(twinName, Buffer.from(JSON.stringify(twin)), true);
+    await expect(openRemote(files, blobs)).rejects.toThrow('two servers have gone on');
   });
+
+  it('refuses a service that does not list what it has stored', async () => {
+    const blobs = newBlobs(false);
+    blobs.list = async function* () {};
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is not consistent');
+  });
+
+  for (const [answer, other] of [
+    [true, 'journal-e0000000000000001-0000000000000000-00'],
+    [false, 'journal-0000000000000001'],
+  ] as const) {
+    it(`begins no journal beside ${other}, which came about meanwhile`, async () => {
+      const blobs = newBlobs(answer);
+      const list = blobs.list.bind(blobs);
+      let lists = 0;
+      blobs.list = async function* (prefix) {
+        if (lists++ > 0) yield* list(prefix);
+        else blobs.blobs.set(other, Buffer.from(JSON.stringify(entry)));
+      };
+      const number = answer ? 0 : 1;
+      const entry = { version: 1, number, owner: { id: 'x', host: 'there' } };
+      await expect(openRemote(new SimFs(), blobs)).rejects.toThrow(FencedError);
+      expect([...blobs.blobs.keys()]).toEqual([other]);
+    });
+  }
 });
 
 describe('a server that was killed', () => {
@@ -278,68 +361,71 @@ describe('a server that was killed', () => {
   });
 });
 
-describe('a store that cannot be opened after it was claimed', () => {
-  for (const [step, op, path, skipped] of [
-    ['restored', 'allocate', '00000001.seg', 0],
-    ['loaded', 'read', '.seg', 0],
-    // Its two copies are written when it is restored, too.
-    ['started', 'write', 'superblock', 2],
-  ] as const) {
-    it(`is left as it was when it cannot be ${step}`, async () => {
-      const blobs = new TraceBlobs();
-      const first = new SimFs();
-      const store = await openRemote(first, blobs);
-      await (await openVolume(store)).write(0, blockOf(2));
-      await store.close();
-      const second = new SimFs();
-      let count = 0;
-      second.fault = (name, at) =>
-        name === op && at.includes(path) && count++ >= skipped ? 'EIO' : undefined;
-      await expect(openRemote(second, blobs)).rejects.toThrow('EIO');
-      second.fault = () => undefined;
-      for (const files of [new SimFs(), second]) {
-        const past = blobs.before(blobs.trace.length);
-        const again = await openRemote(files, past);
-        expect((await readSeeds(again))[0]).toBe(2);
-        await again.close();
-      }
-      await (await openRemote(first, blobs)).close();
+describe.each(MODES)(
+  'a store that cannot be opened after it was claimed, %s',
+  (_, knowsConditions) => {
+    for (const [step, op, path, skipped] of [
+      ['restored', 'allocate', '00000001.seg', 0],
+      ['loaded', 'read', '.seg', 0],
+      // Its two copies are written when it is restored, too.
+      ['started', 'write', 'superblock', 2],
+    ] as const) {
+      it(`is left as it was when it cannot be ${step}`, async () => {
+        const blobs = newBlobs(knowsConditions);
+        const first = new SimFs();
+        const store = await openRemote(first, blobs);
+        await (await openVolume(store)).write(0, blockOf(2));
+        await store.close();
+        const second = new SimFs();
+        let count = 0;
+        second.fault = (name, at) =>
+          name === op && at.includes(path) && count++ >= skipped ? 'EIO' : undefined;
+        await expect(openRemote(second, blobs)).rejects.toThrow('EIO');
+        second.fault = () => undefined;
+        for (const files of [new SimFs(), second]) {
+          const past = blobs.before(blobs.trace.length);
+          const again = await openRemote(files, past);
+          expect((await readSeeds(again))[0]).toBe(2);
+          await again.close();
+        }
+        await (await openRemote(first, blobs)).close();
+      });
+    }
+
+    it('is at work no more', async () => {
+      const blobs = newBlobs(knowsConditions);
+      const files = new SimFs();
+      await (await openRemote(files, blobs)).close();
+      // Removed once the first checkpoint is made, and being stored.
+      await files.open('/store/segments/00000050.seg', true);
+      let superblocks = 0;
+      files.fault = (op, path) => {
+        if (op === 'write' && path.includes('superblock')) superblocks++;
+        return op === 'syncDirectory' && path.includes('segments') && superblocks > 0
+          ? 'EIO'
+          : undefined;
+      };
+      blobs.pause = () => delay(10);
+      await expect(openRemote(files, blobs)).rejects.toThrow('EIO');
+      const count = blobs.trace.length;
+      await delay(100);
+      expect(blobs.trace).toHaveLength(count);
+      await (await openRemote(new SimFs(), blobs)).close();
     });
-  }
 
-  it('is at work no more', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    await (await openRemote(files, blobs)).close();
-    // Removed once the first checkpoint is made, and being stored.
-    await files.open('/store/segments/00000050.seg', true);
-    let superblocks = 0;
-    files.fault = (op, path) => {
-      if (op === 'write' && path.includes('superblock')) superblocks++;
-      return op === 'syncDirectory' && path.includes('segments') && superblocks > 0
-        ? 'EIO'
-        : undefined;
-    };
-    blobs.pause = () => delay(10);
-    await expect(openRemote(files, blobs)).rejects.toThrow('EIO');
-    const count = blobs.trace.length;
-    await delay(100);
-    expect(blobs.trace).toHaveLength(count);
-    await (await openRemote(new SimFs(), blobs)).close();
-  });
-
-  it('stays with its last owner when an older copy of the directory is refused', async () => {
-    const blobs = new TraceBlobs();
-    const files = new SimFs();
-    const store = await openRemote(files, blobs, { durability: 'remote' });
-    const client = await openVolume(store);
-    const copy = copyOf(files);
-    await client.write(0, blockOf(1));
-    await client.flush();
-    await abandon(store);
-    await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
-    const again = await openRemote(files, blobs);
-    expect((await readSeeds(again))[0]).toBe(1);
-    await again.close();
-  });
-});
+    it('stays with its last owner when an older copy of the directory is refused', async () => {
+      const blobs = newBlobs(knowsConditions);
+      const files = new SimFs();
+      const store = await openRemote(files, blobs, { durability: 'remote' });
+      const client = await openVolume(store);
+      const copy = copyOf(files);
+      await client.write(0, blockOf(1));
+      await client.flush();
+      await abandon(store);
+      await expect(openRemote(copy, blobs)).rejects.toThrow('is out of date');
+      const again = await openRemote(files, blobs);
+      expect((await readSeeds(again))[0]).toBe(1);
+      await again.close();
+    });
+  },
+);

@@ -55,24 +55,18 @@ async function stored({ log }: CasStore, blobs: TraceBlobs): Promise<boolean> {
   return segments.get(log.durable.segment)?.at(-1)?.[1] === log.durable.offset;
 }
 
-describe('a store that is kept in blobs', () => {
-  it('comes back whole when it was closed and its disk is lost', async () => {
+describe.each([
+  ['with conditions', true],
+  ['without conditions', false],
+])('a store whose disk or network fails, %s', (_, knowsConditions) => {
+  function newBlobs(): TraceBlobs {
     const blobs = new TraceBlobs();
-    const store = await openRemote(new SimFs(), blobs);
-    const client = await openVolume(store);
-    await client.write(0, blocksOf(1, 8));
-    await store.snapshot('v', 's');
-    await client.write(0, blocksOf(100, 4));
-    await store.close();
-
-    const again = await openRemote(new SimFs(), blobs);
-    expect((await readSeeds(again)).slice(0, 9)).toEqual([100, 101, 102, 103, 5, 6, 7, 8, 0]);
-    expect(again.snapshots.map(({ name }) => name)).toEqual(['s']);
-    await again.close();
-  });
+    blobs.knowsConditions = knowsConditions;
+    return blobs;
+  }
 
   it('comes back to a flush, at whatever moment its disk is lost', async () => {
-    const blobs = new TraceBlobs();
+    const blobs = newBlobs();
     const store = await openRemote(new SimFs(), blobs, { delayBytes: 1 });
     const { states } = await work(store, blobs, 60, 1);
     await store.close();
@@ -89,7 +83,7 @@ describe('a store that is kept in blobs', () => {
   });
 
   it('loses no confirmed flush with its disk when flushes wait for the blobs', async () => {
-    const blobs = new TraceBlobs();
+    const blobs = newBlobs();
     const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
     const { states, confirmedAt } = await work(store, blobs, 60, 2);
     await store.close();
@@ -97,6 +91,40 @@ describe('a store that is kept in blobs', () => {
       if (count === 0) continue;
       expect(await recoverSeeds(blobs.before(count))).toEqual(states[flush]);
     }
+  });
+
+  it('goes on over failures, lost answers and restarts', async () => {
+    const blobs = newBlobs();
+    const random = seededRandom(3);
+    const files = new SimFs();
+    let troubles = 0;
+    const remote = { durability: 'remote', onTrouble: () => troubles++ } as const;
+    for (let life = 1; life <= 4; life++) {
+      const store = await openRemote(files, blobs, remote);
+      blobs.fail = () => (random() < 0.1 ? (random() < 0.5 ? 'before' : 'after') : undefined);
+      const { states } = await work(store, blobs, 12, life + 3);
+      blobs.fail = () => undefined;
+      await abandon(store);
+      expect(await recoverSeeds(blobs.before(blobs.trace.length))).toEqual(states.at(-1));
+    }
+    expect(troubles).toBeGreaterThan(0);
+  });
+});
+
+describe('a store that is kept in blobs', () => {
+  it('comes back whole when it was closed and its disk is lost', async () => {
+    const blobs = new TraceBlobs();
+    const store = await openRemote(new SimFs(), blobs);
+    const client = await openVolume(store);
+    await client.write(0, blocksOf(1, 8));
+    await store.snapshot('v', 's');
+    await client.write(0, blocksOf(100, 4));
+    await store.close();
+
+    const again = await openRemote(new SimFs(), blobs);
+    expect((await readSeeds(again)).slice(0, 9)).toEqual([100, 101, 102, 103, 5, 6, 7, 8, 0]);
+    expect(again.snapshots.map(({ name }) => name)).toEqual(['s']);
+    await again.close();
   });
 
   it('never has more in the blobs than a power cut leaves on the disk', async () => {
@@ -120,23 +148,6 @@ describe('a store that is kept in blobs', () => {
       await again.close();
       expect(await recoverSeeds(past), `after ${mark} changes`).toEqual(found);
     }
-  });
-
-  it('goes on over failures, lost answers and restarts', async () => {
-    const blobs = new TraceBlobs();
-    const random = seededRandom(3);
-    const files = new SimFs();
-    let troubles = 0;
-    const remote = { durability: 'remote', onTrouble: () => troubles++ } as const;
-    for (let life = 1; life <= 4; life++) {
-      const store = await openRemote(files, blobs, remote);
-      blobs.fail = () => (random() < 0.1 ? (random() < 0.5 ? 'before' : 'after') : undefined);
-      const { states } = await work(store, blobs, 12, life + 3);
-      blobs.fail = () => undefined;
-      await abandon(store);
-      expect(await recoverSeeds(blobs.before(blobs.trace.length))).toEqual(states.at(-1));
-    }
-    expect(troubles).toBeGreaterThan(0);
   });
 
   it('lets a collection go on while blobs are slow', async () => {

@@ -4,7 +4,7 @@ import { type S3Service, startCephRgw } from '../../../support/ceph-rgw.ts';
 import { SimFs } from '../sim-fs.ts';
 import { testBlobStore, testRace } from './blob-contract.ts';
 import { openRemote } from './remote-store.ts';
-import { testBadNetwork, testStoreOn } from './service-contract.ts';
+import { testBadNetwork, testConflict, testStoreOn } from './service-contract.ts';
 import { testWholeServer } from './whole-server.ts';
 
 describe('S3, on Ceph RGW', () => {
@@ -24,10 +24,11 @@ describe('S3, on Ceph RGW', () => {
 
   testWholeServer(() => service);
 
-  testBadNetwork(
-    () => service.endpoint,
-    (endpoint) => openS3Blobs({ ...service, endpoint, region: undefined, prefix: 'bad-network/' }),
-  );
+  const endpointOf = () => service.endpoint;
+  const openAt = (endpoint: string) =>
+    openS3Blobs({ ...service, endpoint, region: undefined, prefix: 'bad-network/' });
+  testBadNetwork(endpointOf, openAt);
+  testConflict(endpointOf, openAt);
 
   it('refuses a wrong secret', async () => {
     const credentials = { ...service.credentials, secretAccessKey: 'wrong' };

@@ -150,7 +150,13 @@ export function testBadNetwork(
     expect([...proxy.counts.keys()].sort()).toEqual([...FAULTS].sort());
     await proxy.stop();
   });
+}
 
+/** The same, of a service that knows conditions. */
+export function testConflict(
+  endpointOf: () => string,
+  open: (endpoint: string) => Promise<BlobStore>,
+): void {
   it('tries again when another conditional request is under way', async () => {
     const proxy = await startFaultProxy(endpointOf());
     const blobs = new PersistentBlobs(await open(proxy.endpoint));

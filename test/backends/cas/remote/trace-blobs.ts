@@ -3,6 +3,7 @@
  * and that fail as a network does: before something was done, or after.
  */
 import {
+  BlobConditionError,
   BlobExistsError,
   type BlobInfo,
   BlobMissingError,
@@ -20,6 +21,8 @@ export class TraceBlobs implements BlobStore {
   readonly blobs = new Map<string, Uint8Array>();
   /** false: a service that replaces what is there. */
   isExclusive = true;
+  /** false: a service that says that it cannot refuse to replace what is there. */
+  knowsConditions = true;
   /** Called after each change with their number so far. */
   onChange: (count: number) => void = () => {};
   /** What a change waits for. */
@@ -34,12 +37,14 @@ export class TraceBlobs implements BlobStore {
   /** The blobs as they were after the first `count` changes. */
   before(count: number): TraceBlobs {
     const past = new TraceBlobs();
+    past.knowsConditions = this.knowsConditions;
     for (const operation of this.trace.slice(0, count)) past.#carryOut(operation);
     return past;
   }
 
-  async put(name: string, bytes: Uint8Array): Promise<void> {
+  async put(name: string, bytes: Uint8Array, isUnique = false): Promise<void> {
     await this.pause();
+    if (!this.knowsConditions && !isUnique) throw new BlobConditionError(name);
     this.#change({ op: 'put', name, bytes: bytes.slice() });
   }
 

@@ -45,6 +45,7 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   readonly #touching = new Uint16Array(BUCKET_COUNT);
   readonly #writing = new Uint16Array(BUCKET_COUNT);
   readonly #lastWriteUs = new Float64Array(SECTOR_COUNT);
+  readonly #sinceUs: number;
   readonly #running = new ReusedList<BlockRequest>();
   readonly #place = new Uint32Array(Limits.requestCount);
   /** The whole range of each request, in bytes. */
@@ -62,7 +63,8 @@ export class OrderedDevice extends DeviceLayer implements Completer {
    */
   constructor(below: BlockDevice, sinceUs = 0) {
     super(below);
-    this.#lastWriteUs.fill(sinceUs);
+    // Not in the table: an idle target would take memory for all of it.
+    this.#sinceUs = sinceUs;
   }
 
   submit(request: BlockRequest): void {
@@ -137,11 +139,11 @@ export class OrderedDevice extends DeviceLayer implements Completer {
 
   #isStale({ offset, length, arrivalUs }: BlockRequest): boolean {
     if (arrivalUs === 0) return false;
+    if (isOvertaken(arrivalUs, this.#sinceUs)) return true;
     const first = (offset / SECTOR_SIZE) & SECTOR_MASK;
     const end = first + Math.min(SECTOR_COUNT, length / SECTOR_SIZE);
     for (let sector = first; sector < end; sector++) {
-      const lead = (this.#lastWriteUs[sector & SECTOR_MASK] as number) - arrivalUs;
-      if (lead > 0 && lead < LEAD_US_MAX) return true;
+      if (isOvertaken(arrivalUs, this.#lastWriteUs[sector & SECTOR_MASK] as number)) return true;
     }
     for (let sector = first; sector < end; sector++) {
       this.#lastWriteUs[sector & SECTOR_MASK] = arrivalUs;
@@ -197,4 +199,10 @@ export class OrderedDevice extends DeviceLayer implements Completer {
 
 function changesData(request: BlockRequest): boolean {
   return request.op !== BlockOp.read;
+}
+
+/** Is a write that arrived then older than what was let through, or done, at `lastUs`? */
+function isOvertaken(arrivalUs: number, lastUs: number): boolean {
+  const lead = lastUs - arrivalUs;
+  return lead > 0 && lead < LEAD_US_MAX;
 }

@@ -174,12 +174,19 @@ export class CasStore {
     return this.#table.find(name);
   }
 
+  /** Waits for the changes of volumes that were asked for: until then they may be undone. */
+  async whenChanged(): Promise<void> {
+    await this.#work;
+  }
+
   /**
    * Opens a volume; creates it when there is none of this name, grows it when it is smaller.
    *
    * @throws {StartupError} it is larger than asked for, or cannot be created
    */
   async openVolume(name: string, sizeBytes: number, readOnly = false): Promise<CasDevice> {
+    // Nothing may be logged for a volume, or a part of it, before a catalog names it.
+    await this.whenChanged();
     let volume = this.findVolume(name);
     if (volume !== undefined && volume.sizeBytes > sizeBytes) {
       throw new StartupError(

@@ -37,6 +37,20 @@ const GROWTH: Change = {
   next: GROWN - BLOCK_SIZE,
 };
 
+describe('a volume that is being made', () => {
+  it('is opened only when a catalog names it', async () => {
+    const store = await openTiny(new SimFs(), { checkpointBytes: 1 << 30 });
+    await clientOf(await store.openVolume('disk', SIZE)).write(0, BEFORE);
+    const cloning = store.clone('disk', 'copy');
+    while (store.findVolume('copy') === undefined) await Promise.resolve();
+    const { generation } = store;
+    await store.openVolume('copy', SIZE);
+    expect(store.generation).toBeGreaterThan(generation);
+    await cloning;
+    await store.close();
+  });
+});
+
 /** What a power cut leaves now of what was not synced. */
 function cut(files: SimFs): SimFs {
   const walk = new CrashWalk(files.base, seededRandom(1));

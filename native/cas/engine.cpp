@@ -257,7 +257,7 @@ void Engine::EnforceLimit(uint32_t newest_segment) {
   }
   if (thinned_ < DedupIndex::kShards) return;
   const size_t bytes = AllIndexBytes();
-  if (bytes <= index_bytes_max_) {
+  if (bytes <= index_bytes_max_ - index_bytes_max_ / kHeadroom) {
     index_bytes_limit_ = index_bytes_max_;
   } else if (first_kept_ > newest_) {
     // What is left must stay: to look again at each record would take too long.

@@ -9,6 +9,7 @@ import {
   ENTRY_SIZE,
   EntryKind,
   RECORD_HEADER_SIZE,
+  RecordType,
   recordSizeMax,
   writeRecordHeader,
 } from '../../../src/backends/cas/format.ts';
@@ -24,9 +25,28 @@ const NEVER_FULL = 2 ** 30;
 /** Of a record's header. */
 const ENTRY_COUNT_OFFSET = 56;
 
-function header(record: Uint8Array, segment: number, offset: number, sequence = 1): void {
+function header(
+  record: Uint8Array,
+  segment: number,
+  offset: number,
+  sequence = 1,
+  type: RecordType = RecordType.data,
+): void {
   const rest = { sequence, epoch: 1, durableSequence: 1 };
-  writeRecordHeader(record, STORE, { type: 1, segment, offset, ...rest });
+  writeRecordHeader(record, STORE, { type, segment, offset, ...rest });
+}
+
+/** A record of so many blocks as fit, which nobody has written. */
+function randomRecord(number: number, type: RecordType): Uint8Array {
+  const record = new Uint8Array(recordSizeMax(ENTRIES_MAX, 0));
+  header(record, number, 0, number, type);
+  randomFillSync(record, RECORD_HEADER_SIZE);
+  const view = new DataView(record.buffer);
+  view.setUint32(ENTRY_COUNT_OFFSET, ENTRIES_MAX, true);
+  for (let i = 0; i < ENTRIES_MAX; i++) {
+    view.setUint32(RECORD_HEADER_SIZE + i * ENTRY_SIZE, EntryKind.block, true);
+  }
+  return record;
 }
 
 /** Rows for blocks that lie one after the other. */
@@ -183,21 +203,10 @@ describe('the engine of the content-addressed store', () => {
     const limit = 8_000_000;
     const engine = new native.CasEngine(limit);
     const recordCount = 3000;
-    const add = (number: number) => {
-      const record = new Uint8Array(recordSizeMax(ENTRIES_MAX, 0));
-      header(record, number, 0, number);
-      randomFillSync(record, RECORD_HEADER_SIZE);
-      const view = new DataView(record.buffer);
-      view.setUint32(ENTRY_COUNT_OFFSET, ENTRIES_MAX, true);
-      for (let i = 0; i < ENTRIES_MAX; i++) {
-        view.setUint32(RECORD_HEADER_SIZE + i * ENTRY_SIZE, EntryKind.block, true);
-      }
-      engine.addToIndex(record, false);
-    };
     let [most, mostLost] = [0, 0];
     for (let number = 1; number <= recordCount; number++) {
       const before = engine.indexCount();
-      add(number);
+      engine.addToIndex(randomRecord(number, RecordType.data), false);
       most = Math.max(most, engine.indexBytes());
       mostLost = Math.max(mostLost, before - engine.indexCount());
     }
@@ -209,6 +218,21 @@ describe('the engine of the content-addressed store', () => {
     // Nothing is attached, so nothing of it can be found: all of it goes.
     await engine.dropDetached();
     expect(engine.indexCount()).toBe(0);
+  });
+
+  it('knows what is new when what must be kept nearly fills its index', () => {
+    const limit = 8_000_000;
+    const engine = new native.CasEngine(limit);
+    let number = 1;
+    while (engine.indexBytes() < 0.96 * limit) {
+      engine.addToIndex(randomRecord(number++, RecordType.moved), false);
+    }
+    const kept = engine.indexCount();
+    const newCount = 160;
+    for (let i = 0; i < newCount; i++) {
+      engine.addToIndex(randomRecord(number++, RecordType.data), false);
+    }
+    expect(engine.indexCount() - kept).toBeGreaterThan(0.7 * newCount * ENTRIES_MAX);
   });
 });
 

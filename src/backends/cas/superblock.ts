@@ -54,14 +54,18 @@ export async function readSuperblocks(
   engine: CasEngine,
   isReplica: boolean,
 ): Promise<FoundSuperblocks> {
-  const bytes = new Uint8Array(COPY_SIZE * NUMBERS.length);
-  await file.read(bytes, 0);
-  const copies = NUMBERS.map((number): Copy => {
-    const copy = bytes.slice(number * COPY_SIZE, (number + 1) * COPY_SIZE);
-    if (copy.every((byte) => byte === 0)) return 'empty';
-    const superblock = decode(copy, engine);
-    return superblock && isPlace(number, superblock) ? superblock : undefined;
-  });
+  const copies: Copy[] = [];
+  const failures: unknown[] = [];
+  for (const number of NUMBERS) {
+    const copy = await readCopy(file, engine, number).catch((error: NodeJS.ErrnoException) => {
+      // A power cut may leave a sector that cannot be read until it is written.
+      if (error.code !== 'EIO') throw error;
+      failures.push(error);
+      return undefined;
+    });
+    copies.push(copy);
+  }
+  if (failures.length === NUMBERS.length) throw failures[0];
   const whole = copies.filter(isWhole).sort((a, b) => b.generation - a.generation);
   const newest = whole[0]?.generation ?? 0;
   const damaged = NUMBERS.filter((number) => {
@@ -73,6 +77,14 @@ export async function readSuperblocks(
   });
   const lost = damaged.filter((number) => damaged.includes(number ^ 1));
   return { copies, whole, damaged, lost };
+}
+
+async function readCopy(file: StoreFile, engine: CasEngine, number: number): Promise<Copy> {
+  const bytes = new Uint8Array(COPY_SIZE);
+  await file.read(bytes, number * COPY_SIZE);
+  if (bytes.every((byte) => byte === 0)) return 'empty';
+  const superblock = decode(bytes, engine);
+  return superblock && isPlace(number, superblock) ? superblock : undefined;
 }
 
 /**

@@ -316,6 +316,21 @@ describe('a content-addressed store with a damaged superblock', () => {
     await expect(openTiny(diskWith(damaged))).rejects.toThrow('no copy of its superblock');
   });
 
+  it('opens with a copy that cannot be read, but not with four', async () => {
+    const files = await makeClone(0);
+    for (const unreadable of [1, 2, 3, 4]) {
+      let reads = 0;
+      const copy = new SimFs(currentState(files));
+      copy.fault = (op, path) =>
+        op === 'read' && path === SUPERBLOCK && ++reads === unreadable ? 'EIO' : undefined;
+      const { store } = await openAndListen(copy);
+      expect(store.problems).toEqual([]);
+      await abandon(store);
+    }
+    files.fault = (op, path) => (op === 'read' && path === SUPERBLOCK ? 'EIO' : undefined);
+    await expect(openTiny(files)).rejects.toThrow('EIO');
+  });
+
   it('opens when a crash cut off its second generation', async () => {
     const files = new SimFs();
     let writes = 0;

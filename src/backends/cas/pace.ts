@@ -55,9 +55,12 @@ export class Pace {
   /** The same for work that must not end here. */
   async wait(bytes: number): Promise<void> {
     const nowMs = performance.now();
-    this.#dueMs = Math.max(this.#dueMs, nowMs - CATCH_UP_MS_MAX) + bytes / this.#bytesPerMs;
+    const { isUrgent } = this;
+    // What was done in haste is not made up for.
+    if (isUrgent) this.#dueMs = nowMs;
+    else this.#dueMs = Math.max(this.#dueMs, nowMs - CATCH_UP_MS_MAX) + bytes / this.#bytesPerMs;
     const aheadMs = this.#dueMs - nowMs;
-    if (aheadMs > 1 && !this.isUrgent) {
+    if (aheadMs > 1) {
       await delay(aheadMs, undefined, { signal: this.#signal }).catch(() => {});
     } else if (nowMs - this.#turnMs > TURN_MS_MAX) {
       await nextTurn();

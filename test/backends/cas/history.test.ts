@@ -370,5 +370,13 @@ describe('work beside others', () => {
     expect(await spend(false, 1000)).toBeGreaterThan(250);
     // Seconds less than it would take otherwise.
     expect(await spend(true, 20)).toBeLessThan(10_000);
+    // Nor is it made up for.
+    let isUrgent = true;
+    const pace = new Pace({ bytesPerSecondMax: 20, isUrgent: () => isUrgent });
+    await pace.spend(1000);
+    isUrgent = false;
+    const startMs = performance.now();
+    await pace.spend(1);
+    expect(performance.now() - startMs).toBeLessThan(10_000);
   });
 });

@@ -50,6 +50,7 @@ interface Found {
   readonly number: number;
 }
 
+const UNKNOWN: Owner = { id: '', host: 'another host' };
 const NAME = /^journal-e(\d{16})-(\d{16})-([0-9a-f]+)$/;
 
 export class UniqueEntries {
@@ -127,6 +128,11 @@ export class UniqueEntries {
     const found = await this.#list(name);
     const rival = found.find((other) => this.#isRival(other));
     if (rival !== undefined) await this.#giveUp(rival);
+    // A twin has taken our mark back: who had the store may not have seen it.
+    const isFirst = this.#last?.epoch !== entry.epoch;
+    if (isFirst && !found.some((other) => other.name === this.#mark)) {
+      throw new Error(`${this.#mark} is gone: the store must be claimed again`);
+    }
     this.#last = { name, epoch: entry.epoch, number: entry.number };
     this.#attempts.clear();
   }
@@ -196,11 +202,23 @@ export class UniqueEntries {
     return number > (this.#last?.number ?? 0) && !this.#attempts.has(name);
   }
 
-  /** Takes back what does not count. */
+  /**
+   * Takes back what does not count. An attempt that was under way when the machine was copied may
+   * count by now: the twin has gone on from it, or a claim has.
+   */
   async #giveUp(rival: Found): Promise<never> {
-    const owner = await this.#ownerOf(rival);
-    for (const name of this.#attempts) await this.#blobs.delete(name).catch(() => {});
-    throw new FencedError(owner);
+    const entry = await this.#entryOf(rival);
+    const after = parse(entry?.after ?? '');
+    const isBeside = (after?.number ?? 0) <= (this.#last?.number ?? 0);
+    const isFollower = after !== undefined && this.#attempts.has(after.name);
+    const isTwins = entry !== undefined && rival.epoch === this.#epoch;
+    const isOfOtherKind = rival.epoch === Number.POSITIVE_INFINITY;
+    if (isOfOtherKind || (isTwins && (isBeside || isFollower))) {
+      for (const name of this.#attempts) {
+        if (name !== after?.name) await this.#blobs.delete(name).catch(() => {});
+      }
+    }
+    throw new FencedError(entry?.owner ?? UNKNOWN);
   }
 
   /** @param own what must be there, or a higher epoch: it was put before */
@@ -215,12 +233,17 @@ export class UniqueEntries {
     throw new Error(`${own} was stored and is not listed: the blob store is not consistent`);
   }
 
-  async #ownerOf({ name, number }: Found): Promise<Owner> {
+  async #ownerOf(found: Found): Promise<Owner> {
+    return (await this.#entryOf(found))?.owner ?? UNKNOWN;
+  }
+
+  /** @returns undefined when it is gone */
+  async #entryOf({ name, number }: Found): Promise<Entry | undefined> {
     try {
-      return (await readEntry(this.#blobs, name, number)).owner;
+      return await readEntry(this.#blobs, name, number);
     } catch (error) {
       if (!(error instanceof BlobMissingError)) throw error;
-      return { id: '', host: 'another host' };
+      return undefined;
     }
   }
 }

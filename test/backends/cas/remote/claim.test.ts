@@ -284,6 +284,45 @@ describe('two servers and blobs without conditions', () => {
     expect((await recoverSeeds(blobs))[0]).toBe(1);
   });
 
+  it('keeps what a twin has gone on from', async () => {
+    const blobs = newBlobs(false);
+    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
+    const client = await openVolume(store);
+    await client.write(0, blockOf(1));
+    await client.flush();
+    const { number } = JSON.parse(Buffer.from(lastEntry(blobs)[1]).toString());
+    blobs.onChange = () => {
+      const [name, bytes] = lastEntry(blobs);
+      const entry = JSON.parse(Buffer.from(bytes).toString());
+      if (entry.number !== number + 1) return;
+      const nonce = '0'.repeat(32);
+      const changes = { number: number + 2, nonce, after: name, segments: [], removed: [] };
+      const twin = `${name.slice(0, -49)}${String(number + 2).padStart(16, '0')}-${nonce}`;
+      blobs.blobs.set(twin, Buffer.from(JSON.stringify({ ...entry, ...changes })));
+    };
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    expect(store.failure).toBeInstanceOf(FencedError);
+    await store.close();
+    expect((await recoverSeeds(blobs))[0]).toBe(2);
+  });
+
+  it('does not believe a claim whose mark is gone', async () => {
+    const blobs = newBlobs(false);
+    await (await openRemote(new SimFs(), blobs)).close();
+    const isMark = (name: string) => name.includes('-0000000000000000-');
+    const marks = () => [...blobs.blobs.keys()].filter(isMark);
+    const [old] = marks();
+    blobs.onChange = () => {
+      // A twin, copied when the mark was there already, takes it back behind our list.
+      const entry = JSON.parse(Buffer.from(lastEntry(blobs)[1]).toString());
+      if (entry.epoch === 2 && entry.number > 0) {
+        for (const name of marks()) if (name !== old) blobs.blobs.delete(name);
+      }
+    };
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('is gone');
+  });
+
   it('stores no part under a name that a twin may use, too', async () => {
     const blobs = newBlobs(false);
     const store = await openRemote(new SimFs(), blobs);

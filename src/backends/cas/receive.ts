@@ -72,7 +72,8 @@ export async function receiveSnapshot(
     await store.snapshot(partial, name, header.volume);
     return { header, foundBytes: builder.foundBytes };
   } finally {
-    if (store.findVolume(partial) !== undefined) await store.deleteVolume(partial);
+    const isLeft = store.failure === undefined && store.findVolume(partial) !== undefined;
+    if (isLeft) await store.deleteVolume(partial);
   }
 }
 

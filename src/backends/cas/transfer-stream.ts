@@ -1,8 +1,9 @@
 /**
  * The stream that carries a snapshot, or what has changed since another, from one store to another;
- * docs/CAS-FORMAT.md describes it. It has no checksum of its own: the root hash in its header tells
- * whether everything has arrived as it was.
+ * docs/CAS-FORMAT.md describes it. Only its header has a checksum: the root hash in there tells whether
+ * everything else has arrived as it was.
  */
+import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { BLOCK_SIZE, FANOUT, HASH_WORDS } from './format.ts';
 import { ByteReader, TransferError } from './transfer-bytes.ts';
@@ -57,7 +58,8 @@ export const PIECE_SHAPES: Readonly<Record<ContentKind, PieceShape>> = {
 
 const rootHash = z.string().regex(/^[0-9a-f]{64}$/);
 const headerSchema = z.object({
-  volume: z.string(),
+  /** For people: nothing that a terminal would take for a command. */
+  volume: z.string().regex(/^\P{Cc}*$/u),
   sizeBytes: z.number().int().min(BLOCK_SIZE).multipleOf(BLOCK_SIZE),
   root: rootHash,
   base: rootHash.nullable(),
@@ -98,6 +100,7 @@ export async function* encodeTransfer(
   preamble.writeUInt32LE(MAGIC, 0);
   preamble.writeUInt32LE(VERSION, 4);
   preamble.writeUInt32LE(text.length, 8);
+  preamble.writeUInt32LE(crc32(text), 12);
   yield Buffer.concat([preamble, text]);
   for await (const { kind, firstLba, count, payload } of pieces) {
     yield pieceHead(kind, firstLba, count);
@@ -137,9 +140,11 @@ export class IncomingTransfer {
     }
     const length = preamble.readUInt32LE(8);
     if (length > HEADER_BYTES_MAX) throw reader.damaged();
-    const text = (await reader.take(length)).toString();
+    const text = await reader.take(length);
+    if (version > 1 && preamble.readUInt32LE(12) !== crc32(text)) throw reader.damaged();
     try {
-      return new IncomingTransfer(reader, version, headerSchema.parse(JSON.parse(text)));
+      const header = headerSchema.parse(JSON.parse(text.toString()));
+      return new IncomingTransfer(reader, version, header);
     } catch {
       throw reader.damaged();
     }

@@ -66,6 +66,11 @@ export async function withFile<T>(
   }
 }
 
+/** For what need not be there. */
+export function ifMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
+}
+
 const { O_RDWR, O_CREAT, O_APPEND, O_NOFOLLOW } = constants;
 
 /** Writes wait for one another, but not for what prepares and removes files beside them. */

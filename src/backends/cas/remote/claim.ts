@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
 import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
-import { type FileLayer, withFile } from '../file-layer.ts';
+import { type FileLayer, ifMissing, withFile } from '../file-layer.ts';
 import { isLogType } from '../format.ts';
 import { readRecord } from '../records.ts';
 import type { LoadParts } from '../store-files.ts';
@@ -151,8 +151,4 @@ async function readLocal({ files, engine, path }: ClaimParts): Promise<Superbloc
     );
   }
   return newest;
-}
-
-function ifMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error;
 }

@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
-import { type FileLayer, hostFiles, withFile } from '../file-layer.ts';
+import { type FileLayer, hostFiles, ifMissing, withFile } from '../file-layer.ts';
 import type { Owner } from './journal-entry.ts';
 import { type BlobsConfig, openBlobs } from './open-blobs.ts';
 import { REMOTE_DEFAULTS, type RemoteOptions } from './remote-options.ts';
@@ -117,6 +117,8 @@ export async function writeOwnerFile(
 ): Promise<void> {
   const name = join(path, NAME);
   const bytes = new TextEncoder().encode(JSON.stringify(owner));
+  // What a crash left may be longer.
+  await files.unlink(`${name}.partial`).catch(ifMissing);
   await withFile(files.open(`${name}.partial`, true), (file) =>
     file.write(bytes, bytes.length, 0, true),
   );

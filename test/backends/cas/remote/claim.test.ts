@@ -134,6 +134,18 @@ describe.each(MODES)('two servers and one blob store %s', (_, knowsConditions) =
     });
   }
 
+  it('writes who it is anew over what a crash left of that', async () => {
+    const blobs = newBlobs(knowsConditions);
+    const files = new SimFs();
+    const left = await files.open('/store/owner.partial', true);
+    await left.write(new Uint8Array(9999).fill(32), 9999, 0, true);
+    await left.close();
+    await (await openRemote(files, blobs)).close();
+    expect(JSON.parse(Buffer.from(files.contentOf('/store/owner')).toString())).toBeDefined();
+    expect(files.contentOf('/store/owner').length).toBeLessThan(9999);
+    await (await openRemote(files, blobs)).close();
+  });
+
   it('refuses a directory that another server has overtaken', async () => {
     const blobs = newBlobs(knowsConditions);
     const files = new SimFs();

@@ -24,6 +24,9 @@ export interface Owner {
   readonly host: string;
 }
 
+/** Of an entry that is not there any more. */
+export const UNKNOWN_OWNER: Owner = { id: '', host: 'another host' };
+
 /** JSON in UTF-8. */
 export interface Entry {
   readonly version: 1;

@@ -35,6 +35,7 @@ import {
   type Owner,
   type Part,
   readEntry,
+  UNKNOWN_OWNER,
   VERSION,
 } from './journal-entry.ts';
 import { UniqueEntries, WAIT_MS } from './unique-entries.ts';
@@ -211,9 +212,8 @@ export class Journal {
     // Did somebody else get another answer? One who comes later sees our entry.
     for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) {
       if (!UniqueEntries.owns(name)) continue;
-      const { number, owner } = this.#last as Entry;
-      await this.#blobs.delete(nameOf(number));
-      throw new FencedError(owner);
+      await this.#blobs.delete(nameOf((this.#last as Entry).number));
+      throw new FencedError(UNKNOWN_OWNER);
     }
   }
 

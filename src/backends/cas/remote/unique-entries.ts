@@ -37,6 +37,7 @@ import {
   newNonce,
   type Owner,
   readEntry,
+  UNKNOWN_OWNER,
   VERSION,
 } from './journal-entry.ts';
 
@@ -50,7 +51,6 @@ interface Found {
   readonly number: number;
 }
 
-const UNKNOWN: Owner = { id: '', host: 'another host' };
 const NAME = /^journal-e(\d{16})-(\d{16})-([0-9a-f]+)$/;
 
 export class UniqueEntries {
@@ -218,7 +218,7 @@ export class UniqueEntries {
         if (name !== after?.name) await this.#blobs.delete(name).catch(() => {});
       }
     }
-    throw new FencedError(entry?.owner ?? UNKNOWN);
+    throw new FencedError(entry?.owner ?? UNKNOWN_OWNER);
   }
 
   /** @param own what must be there, or a higher epoch: it was put before */
@@ -234,7 +234,7 @@ export class UniqueEntries {
   }
 
   async #ownerOf(found: Found): Promise<Owner> {
-    return (await this.#entryOf(found))?.owner ?? UNKNOWN;
+    return (await this.#entryOf(found))?.owner ?? UNKNOWN_OWNER;
   }
 
   /** @returns undefined when it is gone */

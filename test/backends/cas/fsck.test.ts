@@ -297,6 +297,8 @@ describe('an examination of a store', () => {
     const client = clientOf(await store.openVolume('newest', SIZE));
     await client.write(0, blocksOf(7002, 4, 2));
     await client.flush();
+    // One more checkpoint may have been made for lack of spares: the log begins behind it then.
+    const isLogged = BigInt(store.generation) === generation + 2n;
     await abandon(store);
     const damaged = (change: (copy: Buffer) => void) => {
       const other = Buffer.from(bytes);
@@ -313,7 +315,7 @@ describe('an examination of a store', () => {
       expect(findings.map(({ message }) => message)).toEqual([
         expect.stringContaining('copy 0'),
         expect.stringContaining('copy 1'),
-        expect.stringMatching(/^volume number \d+ is not known yet/),
+        ...(isLogged ? [expect.stringMatching(/^volume number \d+ is not known yet/)] : []),
       ]);
       // Opening it does not hide that.
       store = await openOnHost(path);

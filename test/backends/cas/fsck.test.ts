@@ -288,21 +288,23 @@ describe('an examination of a store', () => {
   it('tells that something may be lost when both copies of a generation are damaged', async () => {
     const path = join(directory, 'lost-generation');
     cpSync(CLOSED, path, { recursive: true });
-    const generation = readFileSync(join(path, 'superblock')).readBigUInt64LE(24);
     let store = await openOnHost(path);
     await store.clone('before', 'newest');
-    // A crash before the next checkpoint. This one is in copies 0 and 1.
+    // A crash before the next checkpoint.
     const bytes = readFileSync(join(path, 'superblock'));
-    expect(bytes.readBigUInt64LE(24)).toBe(generation + 2n);
+    const { generation } = store;
+    const pair = generation % 2 === 0 ? [0, 1] : [2, 3];
+    for (const number of pair) {
+      expect(bytes.readBigUInt64LE(number * 4096 + 24)).toBe(BigInt(generation));
+    }
     const client = clientOf(await store.openVolume('newest', SIZE));
     await client.write(0, blocksOf(7002, 4, 2));
     await client.flush();
-    // One more checkpoint may have been made for lack of spares: the log begins behind it then.
-    const isLogged = BigInt(store.generation) === generation + 2n;
+    expect(store.generation).toBe(generation);
     await abandon(store);
     const damaged = (change: (copy: Buffer) => void) => {
       const other = Buffer.from(bytes);
-      for (const number of [0, 1]) change(other.subarray(number * 4096, (number + 1) * 4096));
+      for (const number of pair) change(other.subarray(number * 4096, (number + 1) * 4096));
       return other;
     };
     const flipped = damaged((copy) => copy.writeUInt8(copy.readUInt8(30) ^ 4, 30));
@@ -313,9 +315,8 @@ describe('an examination of a store', () => {
       const { findings, outdated, unreadable } = examination;
       expect({ outdated, unreadable }).toEqual({ outdated: true, unreadable: false });
       expect(findings.map(({ message }) => message)).toEqual([
-        expect.stringContaining('copy 0'),
-        expect.stringContaining('copy 1'),
-        ...(isLogged ? [expect.stringMatching(/^volume number \d+ is not known yet/)] : []),
+        ...pair.map((number) => expect.stringContaining(`copy ${number}`)),
+        expect.stringMatching(/^volume number \d+ is not known yet/),
       ]);
       // Opening it does not hide that.
       store = await openOnHost(path);
@@ -324,7 +325,8 @@ describe('an examination of a store', () => {
       expect(await examine(path)).toEqual(examination);
     }
     const one = Buffer.from(bytes);
-    flipped.copy(one, 0, 0, 4096);
+    const start = (pair[0] as number) * 4096;
+    flipped.copy(one, start, start, start + 4096);
     writeFileSync(join(path, 'superblock'), one);
     expect(await examine(path)).toMatchObject({ outdated: false, findings: [{}] });
   });

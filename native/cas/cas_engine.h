@@ -8,7 +8,8 @@
 //   .written(record)  the record can be read from its segment from now on
 //   .readNow(segment, place, kind, words, index, out, outOffset)  ReadResult; never blocks
 //   .read(...)        the same on a thread of its own, as a promise
-//   .locate(words, index, out)    promise of 1 when found; out: [segment, place]
+//   .locateNow(words, index, out) 1 when found, 0 when not, -1: would block; out: [segment, place]
+//   .locate(...)      the same on a thread of its own, as a promise: 1 or 0
 //   .check(record, frames)        -1 valid, -2 torn, else the index of the first damaged frame
 //   .verify(record)   check with frames on a thread of its own, as a promise
 //   .seal(record)     writes the checksum

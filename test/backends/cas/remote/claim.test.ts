@@ -30,6 +30,24 @@ function newBlobs(knowsConditions: boolean): TraceBlobs {
   return blobs;
 }
 
+/** Opens a store whose first block is 1, also in the blob store. */
+async function openWritten(files: SimFs, blobs: TraceBlobs) {
+  const store = await openRemote(files, blobs, { durability: 'remote' });
+  const client = await openVolume(store);
+  await client.write(0, blockOf(1));
+  await client.flush();
+  return { store, client };
+}
+
+/** Puts what a twin has gone on with from an entry, where there are no conditions. */
+function putTwin({ blobs }: TraceBlobs, [name, bytes]: [string, Uint8Array]): void {
+  const entry = JSON.parse(Buffer.from(bytes).toString());
+  const [number, nonce] = [entry.number + 1, '0'.repeat(32)];
+  const twin = { ...entry, number, nonce, after: name, segments: [], removed: [] };
+  const twinName = `${name.slice(0, -49)}${String(number).padStart(16, '0')}-${nonce}`;
+  blobs.set(twinName, Buffer.from(JSON.stringify(twin)));
+}
+
 /** The disk as `cp -a` copies it. */
 function copyOf(files: SimFs): SimFs {
   const walk = new CrashWalk(files.base, seededRandom(1));
@@ -76,10 +94,7 @@ describe.each(MODES)('two servers and one blob store %s', (_, knowsConditions) =
   it('lets one of two that start at once on copies of a directory have it', async () => {
     const blobs = newBlobs(knowsConditions);
     const files = new SimFs();
-    const store = await openRemote(files, blobs, { durability: 'remote' });
-    const client = await openVolume(store);
-    await client.write(0, blockOf(1));
-    await client.flush();
+    const { store } = await openWritten(files, blobs);
     await abandon(store);
     const starts = [copyOf(files), copyOf(files)].map((copy) => openRemote(copy, blobs));
     const ends = await Promise.allSettled(starts);
@@ -94,10 +109,7 @@ describe.each(MODES)('two servers and one blob store %s', (_, knowsConditions) =
   it('stops one whose directory was copied when the copy is started, and for good', async () => {
     const blobs = newBlobs(knowsConditions);
     const files = new SimFs();
-    const first = await openRemote(files, blobs, { durability: 'remote' });
-    const client = await openVolume(first);
-    await client.write(0, blockOf(1));
-    await client.flush();
+    const { client } = await openWritten(files, blobs);
     const second = await openRemote(copyOf(files), blobs, { durability: 'remote' });
     await client.write(0, blockOf(2));
     await expect(client.flush()).rejects.toThrow();
@@ -191,10 +203,7 @@ describe.each(MODES)('two servers and one blob store %s', (_, knowsConditions) =
 describe('two servers and blobs with conditions', () => {
   it('stops the first also when the entry that was in its way is gone', async () => {
     const blobs = new TraceBlobs();
-    const first = await openRemote(new SimFs(), blobs, { durability: 'remote' });
-    const client = await openVolume(first);
-    await client.write(0, blockOf(1));
-    await client.flush();
+    const { store: first, client } = await openWritten(new SimFs(), blobs);
     const takeOver = await ownerOf(blobs);
     const second = await openRemote(new SimFs(), blobs, { durability: 'remote', takeOver });
     const other = await openVolume(second);
@@ -232,10 +241,7 @@ describe('two servers and blobs with conditions', () => {
 
   it('stops one that finds an entry as if it had written it itself', async () => {
     const blobs = new TraceBlobs();
-    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
-    const client = await openVolume(store);
-    await client.write(0, blockOf(1));
-    await client.flush();
+    const { store, client } = await openWritten(new SimFs(), blobs);
     // What a machine does that was cloned while it ran, or set back to a moment of its past.
     const entry = JSON.parse(Buffer.from(lastEntry(blobs)[1]).toString());
     const number = entry.number + 1;
@@ -250,10 +256,7 @@ describe('two servers and blobs with conditions', () => {
 
   it('stops one that finds other bytes under the name of a part', async () => {
     const blobs = new TraceBlobs();
-    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
-    const client = await openVolume(store);
-    await client.write(0, blockOf(1));
-    await client.flush();
+    const { store, client } = await openWritten(new SimFs(), blobs);
     const put = blobs.put.bind(blobs);
     blobs.put = async (name, bytes) => {
       if (!name.startsWith('segment-')) return put(name, bytes);
@@ -279,16 +282,8 @@ describe('two servers and blobs with conditions', () => {
 describe('two servers and blobs without conditions', () => {
   it('stops one that finds an entry as if it had written it itself', async () => {
     const blobs = newBlobs(false);
-    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
-    const client = await openVolume(store);
-    await client.write(0, blockOf(1));
-    await client.flush();
-    const [name, bytes] = lastEntry(blobs);
-    const entry = JSON.parse(Buffer.from(bytes).toString());
-    const [number, nonce] = [entry.number + 1, '0'.repeat(32)];
-    const twin = { ...entry, number, nonce, after: name, segments: [], removed: [] };
-    const twinName = `${name.slice(0, -49)}${String(number).padStart(16, '0')}-${nonce}`;
-    await blobs.put(twinName, Buffer.from(JSON.stringify(twin)), true);
+    const { store, client } = await openWritten(new SimFs(), blobs);
+    putTwin(blobs, lastEntry(blobs));
     await client.write(0, blockOf(2));
     await expect(client.flush()).rejects.toThrow();
     expect(store.failure).toBeInstanceOf(FencedError);
@@ -298,19 +293,12 @@ describe('two servers and blobs without conditions', () => {
 
   it('keeps what a twin has gone on from', async () => {
     const blobs = newBlobs(false);
-    const store = await openRemote(new SimFs(), blobs, { durability: 'remote' });
-    const client = await openVolume(store);
-    await client.write(0, blockOf(1));
-    await client.flush();
+    const { store, client } = await openWritten(new SimFs(), blobs);
     const { number } = JSON.parse(Buffer.from(lastEntry(blobs)[1]).toString());
     blobs.onChange = () => {
-      const [name, bytes] = lastEntry(blobs);
-      const entry = JSON.parse(Buffer.from(bytes).toString());
-      if (entry.number !== number + 1) return;
-      const nonce = '0'.repeat(32);
-      const changes = { number: number + 2, nonce, after: name, segments: [], removed: [] };
-      const twin = `${name.slice(0, -49)}${String(number + 2).padStart(16, '0')}-${nonce}`;
-      blobs.blobs.set(twin, Buffer.from(JSON.stringify({ ...entry, ...changes })));
+      const last = lastEntry(blobs);
+      const isNext = JSON.parse(Buffer.from(last[1]).toString()).number === number + 1;
+      if (isNext) putTwin(blobs, last);
     };
     await client.write(0, blockOf(2));
     await expect(client.flush()).rejects.toThrow();

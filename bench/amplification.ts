@@ -3,9 +3,9 @@
  * unique blocks is overwritten at random, and the store collected whenever there is no room.
  */
 import { collect } from '../src/backends/cas/collect.ts';
-import { type FileLayer, hostFiles, type StoreFile } from '../src/backends/cas/file-layer.ts';
 import { openCasStore } from '../src/backends/cas/open.ts';
 import type { CasStore } from '../src/backends/cas/store.ts';
+import { CountingFiles } from './counting-files.ts';
 import { ScratchDirectory } from './scratch.ts';
 import { BLOCK, LoadRunner, type StoreLoad } from './store-load.ts';
 
@@ -61,31 +61,4 @@ export async function benchAmplification({ disk, live }: AmplificationOptions): 
   );
   await device.close();
   await store.close();
-}
-
-/** The host's files, with a count of what is written to them. */
-class CountingFiles {
-  writtenBytes = 0;
-  readonly #host = hostFiles();
-  readonly layer: FileLayer = {
-    ...this.#host,
-    open: async (path, create) => this.#counted(await this.#host.open(path, create)),
-  };
-
-  #counted(file: StoreFile): StoreFile {
-    return {
-      source: file.source,
-      read: (bytes, position) => file.read(bytes, position),
-      write: (bytes, length, position, sync) => {
-        this.writtenBytes += length;
-        return file.write(bytes, length, position, sync);
-      },
-      sync: () => file.sync(),
-      size: () => file.size(),
-      allocate: (sizeBytes) => file.allocate(sizeBytes),
-      punch: (position, length) => file.punch(position, length),
-      dataBytes: (position, length) => file.dataBytes(position, length),
-      close: () => file.close(),
-    };
-  }
 }

@@ -12,6 +12,9 @@
 // This program must not be what is measured: it takes one time stamp a batch, receives only the
 // headers of replies unless it verifies them, and writes 24 bytes of each sector it sends.
 //
+// Without those 24 bytes requests write the same data each time: as many different contents as there
+// are requests in flight.
+//
 // verify: every sector carries its LBA, target and generation (stamp.h). A read must bring the
 // generation acknowledged last.
 
@@ -30,6 +33,7 @@ enum {
   TAG_INDEX_BITS = 14,
   REQUESTS_MAX = 1 << TAG_INDEX_BITS,
   TAG_MASK = 0x7FFFFFFF,  // bit 31 is for user space tools by convention, not for block I/O
+  BLOCK_SIZE = 4096,  // of what stores of blocks compare and compress
   HEADER_SIZE = 64,  // what is received of a reply that is not verified
   RESEND_CHECK_MS = 5,
   DISCOVERY_RESEND_MS = 50,
@@ -239,7 +243,7 @@ static void start_request(struct request *request) {
   uint64_t lba = htole64(request->spot * options.sectors);
   memcpy(frame->ata.lba, &lba, sizeof frame->ata.lba);
   request->generation = ++generation_count;
-  if (request->write) {
+  if (request->write && options.content != DUPLICATE) {
     uint64_t owner = owner_of(request, request->generation);
     stamp_sectors(frame->data, options.sectors, request->spot * options.sectors, owner);
   }
@@ -250,18 +254,26 @@ static void start_request(struct request *request) {
   send_request(request);
 }
 
+static void fill_data(uint8_t *data, size_t size) {
+  // Of each block a third that cannot be compressed, and a text behind it.
+  static const char text[] = "a line of text that repeats, ";
+  for (size_t i = 0; i < size; i++) {
+    bool is_text = options.content == COMPRESSIBLE && i % BLOCK_SIZE >= BLOCK_SIZE / 3;
+    data[i] = is_text ? (uint8_t)text[i % (sizeof text - 1)] : (uint8_t)random_below(256);
+  }
+}
+
 static void create_requests(void) {
   uint64_t count = (uint64_t)options.depth * options.initiators * target_count;
   if (count > REQUESTS_MAX) quit("too many requests in flight");
   for (unsigned t = 0; t < target_count; t++) {
     for (unsigned i = 0; i < options.initiators * options.depth; i++) {
       struct request *request = &requests[request_count++];
-      size_t size = sizeof *request->frame + (size_t)options.sectors * SECTOR_SIZE;
+      size_t data_size = (size_t)options.sectors * SECTOR_SIZE;
       request->target = &targets[t];
-      request->frame = calloc(1, size);
+      request->frame = calloc(1, sizeof *request->frame + data_size);
       if (request->frame == NULL) fail("calloc");
-      for (uint8_t *byte = request->frame->data; byte < (uint8_t *)request->frame + size; byte++)
-        *byte = (uint8_t)random_below(256);
+      fill_data(request->frame->data, data_size);
       address_frame(request->frame, request->target, initiator_macs[i % options.initiators]);
       request->frame->command = AOE_ATA;
       request->frame->ata.sector_count = (uint8_t)options.sectors;

@@ -68,12 +68,13 @@ export class Load {
     workload: Workload,
     { warmupSeconds, seconds }: Duration,
   ): Promise<LoadResult> {
-    const { mode, access, sectors, depth, targets, initiators } = workload;
+    const { mode, access, content, sectors, depth, targets, initiators } = workload;
     const options = {
       interface: link.load,
       targets: `${SHELF}.0-${targets - 1}`,
       mode,
       access,
+      content,
       sectors,
       depth,
       initiators,

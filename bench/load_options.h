@@ -10,9 +10,12 @@
 
 enum { SECTORS_MAX = 17, INITIATORS_MAX = 64 };
 
+enum content { UNIQUE, DUPLICATE, COMPRESSIBLE };
+
 static struct {
   const char *interface, *targets;
   bool sequential, verify;
+  enum content content;
   unsigned write_percent;
   unsigned sectors, depth, initiators, timeout_ms, wait_seconds;
   double warmup_seconds, seconds;
@@ -33,6 +36,7 @@ static const char usage[] =
     "usage: load --interface NAME --targets SHELF.SLOT[-SLOT],... [options]\n"
     "  --mode MODE       read, write, mixed (70 % reads) or verify (half reads)\n"
     "  --access ACCESS   rand or seq\n"
+    "  --content CONTENT of what is written: unique, duplicate or compressible\n"
     "  --sectors N       of 512 bytes in a request\n"
     "  --depth N         requests in flight from each initiator to each target\n"
     "  --initiators N    source MACs\n"
@@ -67,13 +71,23 @@ static void apply_access(const char *access) {
   if (!options.sequential && strcmp(access, "rand") != 0) quit("accesses are rand and seq");
 }
 
+static void apply_content(const char *content) {
+  static const char *const names[] = {"unique", "duplicate", "compressible"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    if (strcmp(names[i], content) != 0) continue;
+    options.content = (enum content)i;
+    return;
+  }
+  quit("contents are unique, duplicate and compressible");
+}
+
 static void parse_options(int argc, char **argv) {
   static const struct option names[] = {
       {"interface", 1, 0, 'i'}, {"targets", 1, 0, 't'}, {"mode", 1, 0, 'm'},
-      {"access", 1, 0, 'a'},    {"sectors", 1, 0, 'n'}, {"depth", 1, 0, 'q'},
-      {"initiators", 1, 0, 'c'}, {"range", 1, 0, 'r'},  {"warmup", 1, 0, 'w'},
-      {"seconds", 1, 0, 's'},   {"timeout", 1, 0, 'T'}, {"wait", 1, 0, 'W'},
-      {"seed", 1, 0, 'S'},      {0, 0, 0, 0},
+      {"access", 1, 0, 'a'},    {"content", 1, 0, 'C'}, {"sectors", 1, 0, 'n'},
+      {"depth", 1, 0, 'q'},     {"initiators", 1, 0, 'c'}, {"range", 1, 0, 'r'},
+      {"warmup", 1, 0, 'w'},    {"seconds", 1, 0, 's'}, {"timeout", 1, 0, 'T'},
+      {"wait", 1, 0, 'W'},      {"seed", 1, 0, 'S'},    {0, 0, 0, 0},
   };
   for (int name; (name = getopt_long(argc, argv, "", names, NULL)) != -1;) {
     switch (name) {
@@ -81,6 +95,7 @@ static void parse_options(int argc, char **argv) {
       case 't': options.targets = optarg; break;
       case 'm': apply_mode(optarg); break;
       case 'a': apply_access(optarg); break;
+      case 'C': apply_content(optarg); break;
       case 'n': options.sectors = (unsigned)atoi(optarg); break;
       case 'q': options.depth = (unsigned)atoi(optarg); break;
       case 'c': options.initiators = (unsigned)atoi(optarg); break;
@@ -94,6 +109,7 @@ static void parse_options(int argc, char **argv) {
     }
   }
   if (optind != argc || options.interface == NULL || options.targets == NULL) quit(usage);
+  if (options.verify && options.content == DUPLICATE) quit("duplicates cannot be told apart");
   if (options.sectors < 1 || options.sectors > SECTORS_MAX) quit("sectors are from 1 to 17");
   if (options.depth < 1) quit("depth is at least 1");
   if (options.initiators < 1 || options.initiators > INITIATORS_MAX) quit("initiators are 1 to 64");

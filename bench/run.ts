@@ -9,6 +9,7 @@ import { garbage } from './garbage.ts';
 import type { GrowthOptions } from './growth.ts';
 import { Images } from './images.ts';
 import { compile, Load, ROOT } from './load.ts';
+import type { MetadataOptions } from './metadata.ts';
 import { Network } from './network.ts';
 import type { Place } from './process.ts';
 import { printComparison, printHeading, writeResults } from './report.ts';
@@ -93,6 +94,12 @@ function createProgram(): Command {
     .option('--live <percent>', 'of its capacity that is live', positive, 70)
     .option('--disk <directory>', 'for the store', '/dev/shm')
     .action(runAmplification);
+  program
+    .command('metadata')
+    .description('show what a content-addressed store writes besides the blocks themselves')
+    .option('--gib <count>', 'size of the volume', positive, 10)
+    .option('--disk <directory>', 'for the store', '/var/tmp')
+    .action(runMetadata);
   program
     .command('snapshots')
     .description('time snapshots of a content-addressed store under random writes')
@@ -195,6 +202,12 @@ async function runAmplification(options: AmplificationOptions): Promise<void> {
   useAddon();
   const { benchAmplification } = await import('./amplification.ts');
   await benchAmplification(options);
+}
+
+async function runMetadata(options: MetadataOptions): Promise<void> {
+  useAddon();
+  const { benchMetadata } = await import('./metadata.ts');
+  await benchMetadata(options);
 }
 
 async function runSnapshots(options: SnapshotBenchOptions): Promise<void> {

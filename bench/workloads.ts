@@ -4,6 +4,8 @@ export interface Workload {
   group: string;
   mode: 'read' | 'write' | 'mixed' | 'verify';
   access: 'rand' | 'seq';
+  /** Of what is written; all but duplicates have not been written before. */
+  content: 'unique' | 'duplicate' | 'compressible';
   /** Sectors of 512 bytes in a request. */
   sectors: number;
   /** Requests in flight from each initiator to each target. */
@@ -26,6 +28,7 @@ type Axes = { readonly [K in Exclude<keyof Workload, 'group'>]?: readonly Worklo
 const DEFAULTS: Omit<Workload, 'group'> = {
   mode: 'read',
   access: 'rand',
+  content: 'unique',
   sectors: 8,
   depth: 64,
   mtu: 9000,
@@ -37,6 +40,7 @@ const DEFAULTS: Omit<Workload, 'group'> = {
   cold: false,
 };
 
+const CONTENTS = ['unique', 'duplicate', 'compressible'] as const;
 const DEPTHS = [1, 16, 64] as const;
 
 const ON_DISK = { storage: ['disk'] } as const;
@@ -86,6 +90,13 @@ const GROUPS: Readonly<Record<string, readonly Axes[]>> = {
     { ...DURABLE, access: ['seq'] },
     { ...DURABLE, mode: ['mixed'] },
     { ...DURABLE, targets: [8, 64], depth: [16] },
+  ],
+  // What decides for a content-addressed store: `--servers aoe-server,vblade,cas`.
+  content: [
+    { ...DURABLE, content: CONTENTS, depth: DEPTHS },
+    { ...DURABLE, content: CONTENTS, access: ['seq'], sectors: [16] },
+    { ...ON_DISK, mode: ['write'], content: CONTENTS, access: ['seq'], sectors: [16] },
+    { ...ON_DISK, mode: ['read'], depth: DEPTHS },
   ],
   direct: [{ ...ON_DISK, direct: [true], mode: ['read', 'write'], depth: DEPTHS }],
   cold: [
@@ -139,6 +150,7 @@ export function describeWorkload(workload: Workload): string {
   const extras = [
     targets > 1 && `${targets} targets`,
     initiators > 1 && `${initiators} initiators`,
+    workload.content !== 'unique' && workload.content,
     workload.storage === 'disk' && 'disk',
     workload.writes === 'durable' && 'durable',
     workload.direct && 'direct',

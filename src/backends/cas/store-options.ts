@@ -17,7 +17,10 @@ export interface StoreOptions {
   readonly indexBytesMax: number;
   /** Tree nodes in memory, about, of each volume. */
   readonly nodeCountMax: number;
-  /** Log after which a checkpoint is made. */
+  /**
+   * Log after which a checkpoint is made. The more, the less is written of maps for a block, and the
+   * longer a start takes after a crash.
+   */
   readonly checkpointBytes: number;
   /** Nodes of maps that are changed, after which a checkpoint is made: they take memory and time. */
   readonly checkpointNodes: number;
@@ -74,7 +77,7 @@ export const STORE_DEFAULTS: Omit<StoreOptions, 'files'> = {
   cacheBytes: 64 << 20,
   indexBytesMax: 2 ** 30,
   nodeCountMax: 50_000,
-  checkpointBytes: 1 << 30,
+  checkpointBytes: 1280 << 20,
   checkpointNodes: 128 << 10,
   checkpointMs: 60_000,
   spareCount: 1,

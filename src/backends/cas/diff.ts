@@ -4,8 +4,9 @@
  */
 import { type RootEntry, referenceOf } from './catalog.ts';
 import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, NODE_WORDS } from './format.ts';
+import { isZeroHash } from './hash-words.ts';
 import type { BlockReader } from './reader.ts';
-import { heightOf, isZeroHash, REFERENCE_WORDS } from './tree.ts';
+import { heightOf, REFERENCE_WORDS } from './tree.ts';
 import type { StoredRoot } from './walk.ts';
 
 /** A run of blocks. */

@@ -2,6 +2,7 @@
 import { inLanes } from '../../core/lanes.ts';
 import type { CasEngine } from '../../native.ts';
 import { HASH_WORDS } from './format.ts';
+import { updateWords } from './hash-words.ts';
 import type { TreeNode } from './tree.ts';
 
 /** Nodes whose children are handed to another thread at once: more would hold up clients. */
@@ -64,10 +65,7 @@ async function hashChildren(engine: CasEngine, parents: readonly TreeNode[]): Pr
   }
   const hashes = await hashNodes(engine, nodes);
   targets.forEach((words, at) => {
-    const index = indices[at] as number;
-    for (let word = 0; word < HASH_WORDS; word++) {
-      words[index + word] = hashes[at * HASH_WORDS + word] as number;
-    }
+    updateWords(words, indices[at] as number, hashes, at * HASH_WORDS, HASH_WORDS);
   });
 }
 

@@ -4,7 +4,7 @@
  * Open addressing, at most three quarters full. No hash is zero, so rows of zeroes are free.
  */
 import { HASH_WORDS } from './format.ts';
-import { isZeroHash } from './tree.ts';
+import { isZeroHash } from './hash-words.ts';
 
 const FULL_SHARE = 3 / 4;
 const GROWTH = 1.5;

@@ -6,10 +6,10 @@ import { createHash } from 'node:crypto';
 import { whileNothingIsFreed } from './collect.ts';
 import { FANOUT, HASH_WORDS } from './format.ts';
 import { HashSet } from './hash-set.ts';
+import { isZeroHash } from './hash-words.ts';
 import { Pace } from './pace.ts';
 import type { CasStore } from './store.ts';
 import { ByteReader, TransferError } from './transfer-bytes.ts';
-import { isZeroHash } from './tree.ts';
 import { storedRoots, walkTree } from './walk.ts';
 
 const MAGIC = 0x48434f41;

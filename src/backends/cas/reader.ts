@@ -16,7 +16,7 @@ import {
   hexOf,
   NODE_WORDS,
 } from './format.ts';
-import { isZeroHash } from './tree.ts';
+import { isZeroHash } from './hash-words.ts';
 import type { Volume } from './volume.ts';
 
 const READ_OK = 0;

@@ -3,6 +3,7 @@
 import type { DeviceClient } from '../../core/device-client.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import { BLOCK_SIZE, FANOUT, HASH_WORDS, NODE_WORDS } from './format.ts';
+import { isZeroHash } from './hash-words.ts';
 import { type BlockReader, DamageError } from './reader.ts';
 import type { OpenClient } from './send.ts';
 import type { CasStore } from './store.ts';
@@ -15,7 +16,6 @@ import {
   type TransferHeader,
   type TransferPiece,
 } from './transfer-stream.ts';
-import { isZeroHash } from './tree.ts';
 import { findRoot, storedRoots } from './walk.ts';
 
 export interface Received {

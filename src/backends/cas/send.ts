@@ -7,6 +7,7 @@ import { type ChangedLeaf, changedLeaves } from './diff.ts';
 import { BLOCK_SIZE, HASH_WORDS } from './format.ts';
 import type { HashSet } from './hash-set.ts';
 import { HashTable } from './hash-table.ts';
+import { isZeroHash } from './hash-words.ts';
 import type { CasStore } from './store.ts';
 import {
   type ContentKind,
@@ -16,7 +17,6 @@ import {
   type TransferHeader,
   type TransferPiece,
 } from './transfer-stream.ts';
-import { isZeroHash } from './tree.ts';
 import { findRoot } from './walk.ts';
 
 /** Blocks of a stream that are remembered, and not sent again; they take up to 100 bytes each. */

@@ -19,11 +19,12 @@ import {
   NODE_WORDS,
   storedSize,
 } from './format.ts';
+import { isZeroHash } from './hash-words.ts';
 import { Pace } from './pace.ts';
 import { bytesRead, recordsOf } from './records.ts';
 import type { Segment, StreamName } from './segments.ts';
 import type { CasStore } from './store.ts';
-import { heightOf, isZeroHash } from './tree.ts';
+import { heightOf } from './tree.ts';
 import { type StoredRoot, settledBytes, storedRoots } from './walk.ts';
 
 export interface StoreSurvey {

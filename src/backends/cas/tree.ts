@@ -15,6 +15,7 @@
  *   where it is. A parent that was copied before the node was written learns it on that occasion.
  */
 import { FANOUT, HASH_WORDS, HINT_WORD, NODE_WORDS } from './format.ts';
+import { isZeroHash, updateWords } from './hash-words.ts';
 
 /** Eight words of hash, then the two words of the hint. */
 export const REFERENCE_WORDS = HASH_WORDS + 2;
@@ -53,8 +54,8 @@ export class TreeNode {
   learn(child: number): void {
     const reference = this.children[child]?.reference;
     if (reference === undefined) return;
-    this.words.set(reference.subarray(0, HASH_WORDS), child * HASH_WORDS);
-    this.words.set(reference.subarray(HASH_WORDS), HINT_WORD + child * 2);
+    updateWords(this.words, child * HASH_WORDS, reference, 0, HASH_WORDS);
+    updateWords(this.words, HINT_WORD + child * 2, reference, HASH_WORDS, 2);
   }
 
   /** Takes over what all children know about themselves. */
@@ -282,13 +283,6 @@ export function heightOf(blockCount: number): number {
   let height = 1;
   for (let span = FANOUT; span < blockCount; span *= FANOUT) height++;
   return height;
-}
-
-export function isZeroHash(words: Uint32Array, index: number): boolean {
-  for (let word = 0; word < HASH_WORDS; word++) {
-    if (words[index + word] !== 0) return false;
-  }
-  return true;
 }
 
 function copyOf(node: TreeNode, epoch: number): TreeNode {

@@ -14,9 +14,10 @@ import {
   storedSize,
 } from './format.ts';
 import { HashTable } from './hash-table.ts';
+import { isZeroHash } from './hash-words.ts';
 import { Pace } from './pace.ts';
 import type { CasStore } from './store.ts';
-import { heightOf, isZeroHash } from './tree.ts';
+import { heightOf } from './tree.ts';
 import { type StoredRoot, storedRoots } from './walk.ts';
 
 export interface RootUsage {

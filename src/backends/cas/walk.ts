@@ -11,11 +11,12 @@ import {
   NODE_SIZE,
   NODE_WORDS,
 } from './format.ts';
+import { isZeroHash } from './hash-words.ts';
 import type { Pace } from './pace.ts';
 import { type BlockReader, DamageError } from './reader.ts';
 import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
-import { heightOf, isZeroHash } from './tree.ts';
+import { heightOf } from './tree.ts';
 
 export interface StoredRoot {
   readonly name: string;

@@ -25,6 +25,11 @@ const NEVER_FULL = 2 ** 30;
 /** Of a record's header. */
 const ENTRY_COUNT_OFFSET = 56;
 
+/** Known to TypeScript in browsers only. */
+declare const WebAssembly: {
+  readonly Memory: new (size: { initial: number }) => { readonly buffer: ArrayBuffer };
+};
+
 function header(
   record: Uint8Array,
   segment: number,
@@ -88,6 +93,27 @@ describe('the engine of the content-addressed store', () => {
       // Odd seeds are mostly zeroes; the others do not compress.
       expect(entry.stored === BLOCK_SIZE).toBe(seed % 2 === 0);
     });
+  });
+
+  // Behind the memory of WebAssembly nothing can be read.
+  it.each([1, 2, 5, 6, 7, 8, 9, 12, 16])('reads nothing behind %d blocks', (count) => {
+    const memory = Buffer.from(new WebAssembly.Memory({ initial: 1 }).buffer);
+    const slab = memory.subarray(memory.length - count * BLOCK_SIZE);
+    const blocks = Array.from({ length: count }, (_, index) => blockOf(2 * index + 2));
+    slab.set(Buffer.concat(blocks));
+    const record = Buffer.alloc(recordSizeMax(count, BLOCK_SIZE));
+    const engine = new native.CasEngine(NEVER_FULL);
+    // Each of them is in each lane of the processor once.
+    for (let turn = 0; turn < count; turn++) {
+      header(record, 3, 0);
+      const rows = rowsOf(count);
+      const blockIn = (row: number) => (row + turn) % count;
+      for (let row = 0; row < count; row++) rows[row * 6 + 4] = blockIn(row) * BLOCK_SIZE;
+      engine.ingestNow(slab, rows, count, record, false);
+      readRecord(record).forEach(({ hash }, row) => {
+        expect(hash.equals(hashOf('block', blocks[blockIn(row)] as Buffer))).toBe(true);
+      });
+    }
   });
 
   it('takes up no descriptor that it cannot duplicate', () => {

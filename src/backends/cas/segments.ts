@@ -66,6 +66,8 @@ export class Segments {
   readonly #directory: string;
   readonly #options: SegmentOptions;
   readonly #spares: string[] = [];
+  /** Numbers of segments whose files are as good as spares; see {@link takeUnused}. */
+  readonly #unused: number[] = [];
   readonly #unfinished: string[] = [];
   #spareSerial = 0;
   /** Files that are spares no more and in the table not yet. */
@@ -85,16 +87,16 @@ export class Segments {
   }
 
   get spareCount(): number {
-    return this.#spares.length;
+    return this.#spares.length + this.#unused.length;
   }
 
   /** Spares that writes to volumes may count on. */
   get dataSpareCount(): number {
-    return Math.max(0, this.#spares.length - RESERVED_SPARES);
+    return Math.max(0, this.spareCount - RESERVED_SPARES);
   }
 
   get fileCount(): number {
-    return this.table.size + this.#spares.length + this.#activating;
+    return this.table.size + this.spareCount + this.#activating;
   }
 
   /** Bytes of records that a checkpoint can count on to find room for, in new segments. */
@@ -102,7 +104,7 @@ export class Segments {
     const makable =
       this.shortage === undefined ? Math.floor(this.#freeBytes / this.segmentBytes) : 0;
     const allowed = this.#options.countMax - this.fileCount;
-    const count = Math.min(NODE_SPARES, this.#spares.length) + Math.min(makable, allowed);
+    const count = Math.min(NODE_SPARES, this.spareCount) + Math.min(makable, allowed);
     return count * (this.segmentBytes - this.slackBytes);
   }
 
@@ -161,9 +163,10 @@ export class Segments {
   /** Turns a spare into the next segment. @throws when there is none and none can be made */
   async activate(stream: StreamName): Promise<Segment> {
     const promised = stream === 'data' ? 0 : this.promisedSpares() + LEFT_SPARES[stream];
-    if (this.#spares.length <= promised) await this.replenish(promised + 1);
-    if (this.#spares.length <= promised) throw this.shortage ?? noSpace();
-    const spare = this.#spares.pop() as string;
+    if (this.spareCount <= promised) await this.replenish(promised + 1);
+    if (this.spareCount <= promised) throw this.shortage ?? noSpace();
+    const unused = this.#unused.pop();
+    const spare = unused === undefined ? (this.#spares.pop() as string) : segmentName(unused);
     const number = this.nextNumber++;
     const [from, to] = [join(this.#directory, spare), this.pathOf(number)];
     this.#activating++;
@@ -201,6 +204,20 @@ export class Segments {
     this.#engine.detach(number);
     this.table.delete(number);
     await segment?.file.close();
+  }
+
+  /**
+   * Takes the files of segments that no superblock knows for spares, for as long as others may not
+   * come back yet. Those that are used get a higher number: that of none is used twice.
+   */
+  async takeUnused(numbers: readonly number[]): Promise<void> {
+    for (const number of numbers) await this.forget(number);
+    this.#unused.push(...numbers);
+  }
+
+  /** Gives back those of them that were not used. */
+  async recycleUnused(): Promise<void> {
+    for (const number of this.#unused.splice(0)) await this.recycle(number);
   }
 
   /**
@@ -257,7 +274,7 @@ export class Segments {
 
   async #makeSpares(count: number): Promise<void> {
     const wanted = RESERVED_SPARES + Math.max(count, this.#options.spareCount);
-    while (this.#spares.length < wanted && this.canGrow && !this.#closed) {
+    while (this.spareCount < wanted && this.canGrow && !this.#closed) {
       const name = this.#nextSpareName();
       const making = name.replace('spare', 'making');
       try {
@@ -272,7 +289,7 @@ export class Segments {
         return;
       }
     }
-    if (this.#spares.length === 0) this.shortage ??= noSpace();
+    if (this.spareCount === 0) this.shortage ??= noSpace();
   }
 
   async #makeSpare(name: string): Promise<void> {

@@ -38,8 +38,10 @@ export interface Loaded {
   readonly logEnd: StreamPosition;
   /** Puts everything before the log into the dedup index, once. @returns problems, for people */
   indexSegments(): Promise<string[]>;
-  /** Files that hold nothing that counts. */
+  /** Segments that hold nothing that counts, but that the superblock before may need. */
   readonly leftovers: readonly number[];
+  /** Segments that were begun after the last checkpoint, and hold nothing that counts. */
+  readonly unused: readonly number[];
   /** What is damaged, for people. When there is something the store is for reading only. */
   readonly problems: readonly string[];
 }
@@ -182,8 +184,10 @@ async function loadFrom(
   if (problems.length + losses.length > 0) {
     problems.push(...snapshots.map(({ entry }) => `the map of ${entry.name} is not stored yet`));
   }
-  const unused = candidates.filter(({ usedBytes }) => usedBytes === 0);
-  const old = numbers.filter((number) => !segments.table.has(number));
+  const spent = [
+    ...numbers.filter((number) => !segments.table.has(number)),
+    ...candidates.filter(({ usedBytes }) => usedBytes === 0).map(({ number }) => number),
+  ];
   return {
     ...files,
     superblock,
@@ -192,7 +196,8 @@ async function loadFrom(
     loggedSnapshots: snapshots,
     logEnd: end,
     indexSegments,
-    leftovers: [...old, ...unused.map(({ number }) => number)],
+    leftovers: spent.filter((number) => number < catalog.nextSegment),
+    unused: spent.filter((number) => number >= catalog.nextSegment),
     problems: [...problems, ...losses],
   };
 }

@@ -360,7 +360,7 @@ export class CasStore {
 
   /** What the first checkpoint after opening needs; see {@link openCasStore}. */
   async start(): Promise<void> {
-    const { leftovers, superblockFile, foundSuperblocks } = this.#loaded;
+    const { leftovers, unused, superblockFile, foundSuperblocks } = this.#loaded;
     const { onProblem } = this.options;
     for (const problem of this.problems) onProblem(problem);
     if (this.readOnly) return;
@@ -373,11 +373,14 @@ export class CasStore {
     await this.log.syncFound();
     await this.segments.tidy();
     for (const number of leftovers) await this.segments.forget(number);
+    // Crashes of a full store may have left no other room for the checkpoint.
+    await this.segments.takeUnused(unused);
     // What is written at once would have to wait for it.
     if (this.segments.spareCount === 0) await this.segments.replenish();
     await this.checkpoint();
     // Only now: the superblock before the last may have needed them.
     for (const number of leftovers) await this.segments.recycle(number);
+    await this.segments.recycleUnused();
     void this.segments.replenish();
   }
 

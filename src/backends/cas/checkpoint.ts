@@ -131,6 +131,7 @@ export class Checkpointer {
     });
     for (const [volume, root] of frozen.roots) {
       if (root.reference !== undefined) volume.reference = root.reference;
+      volume.referenceBytes = volume.sizeBytes;
     }
     await this.#writeCatalog(frozen);
     volumes.frozenCount -= frozen.nodeCount;

@@ -98,6 +98,7 @@ export class VolumeChanges {
       volume.tree = content.tree;
       volume.tree.grow(volume.blockCount);
       volume.reference = content.reference;
+      volume.referenceBytes = content.referenceBytes;
       volume.changeCount++;
     });
   }

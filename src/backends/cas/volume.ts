@@ -11,6 +11,8 @@ export class Volume {
   readonly slots = new Map<number, number>();
   /** The words of hash and hint of the root that the last checkpoint wrote. */
   reference: Uint32Array;
+  /** The size of what that root is of, which decides how high its tree is. */
+  referenceBytes: number;
   /** What devices may use of it: a growth counts when it is durable. */
   servedBytes: number;
   /** Devices that are open on it. */
@@ -34,6 +36,7 @@ export class Volume {
     this.id = identity.id;
     this.name = identity.name;
     this.reference = reference;
+    this.referenceBytes = identity.sizeBytes;
     this.#sizeBytes = identity.sizeBytes;
     this.servedBytes = identity.sizeBytes;
     this.tree = new Tree(this.blockCount, root, load);

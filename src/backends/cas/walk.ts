@@ -41,8 +41,8 @@ export interface Visitor {
 
 /** The roots that must stay: of volumes, as the last checkpoint wrote them, and of snapshots. */
 export function storedRoots(store: CasStore): StoredRoot[] {
-  const volumes = [...store.volumes].map(({ name, sizeBytes, reference }) => {
-    return { name, sizeBytes, root: rootEntry(reference) };
+  const volumes = [...store.volumes].map(({ name, referenceBytes, reference }) => {
+    return { name, sizeBytes: referenceBytes, root: rootEntry(reference) };
   });
   return [...volumes, ...store.snapshots];
 }

@@ -1,8 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
+import type { StoreFile } from '../../../src/backends/cas/file-layer.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import { gatherHashes } from '../../../src/backends/cas/have-list.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
+import type { Volume } from '../../../src/backends/cas/volume.ts';
 import { CrashWalk, SimFs, seededRandom } from './sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
 
@@ -58,8 +61,9 @@ function cut(files: SimFs): SimFs {
   return new SimFs(walk.crash('none'));
 }
 
-async function openChanged(): Promise<{ readonly files: SimFs; readonly store: CasStore }> {
-  const files = new SimFs();
+async function openChanged(
+  files = new SimFs(),
+): Promise<{ readonly files: SimFs; readonly store: CasStore }> {
   const store = await openTiny(files, { checkpointBytes: 1 << 30 });
   const client = clientOf(await store.openVolume('disk', SIZE));
   await client.write(0, BEFORE);
@@ -175,6 +179,40 @@ describe('a volume that grows', () => {
     await store.openVolume('disk', GROWN);
     expect([...sizes]).toEqual([SIZE]);
     expect(device.sizeBytes).toBe(GROWN);
+    await store.close();
+  });
+});
+
+/** A disk on which something may be done before it is written to. */
+class HeldFs extends SimFs {
+  beforeWrite = async (): Promise<void> => {};
+
+  override async open(path: string, create: boolean): Promise<StoreFile> {
+    const file = await super.open(path, create);
+    const { write } = file;
+    file.write = async (...args) => {
+      await this.beforeWrite();
+      await write(...args);
+    };
+    return file;
+  }
+}
+
+describe('a volume whose tree becomes higher', () => {
+  it.each([GROWTH, ROLLBACK])('can be walked as it was until a $name is stored', async (change) => {
+    const files = new HeldFs();
+    const { store } = await openChanged(files);
+    // What it goes back to is lower.
+    if (change === ROLLBACK) await GROWTH.apply(store);
+    const volume = store.findVolume('disk') as Volume;
+    const { tree, sizeBytes } = volume;
+    let walks = 0;
+    files.beforeWrite = async () => {
+      const isChanged = volume.tree !== tree || volume.sizeBytes !== sizeBytes;
+      if (isChanged && walks++ === 0) await gatherHashes(store);
+    };
+    await change.apply(store);
+    expect(walks).toBeGreaterThan(0);
     await store.close();
   });
 });

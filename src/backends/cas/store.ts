@@ -255,18 +255,19 @@ export class CasStore {
   /** Makes a new volume with the content of a snapshot, a volume, or a stored root. */
   clone(nameOrRoot: string, volumeName: string): Promise<Volume> {
     return this.#exclusively(() =>
-      this.#changes.clone(() => findRoot(this, nameOrRoot), nameOrRoot, volumeName),
+      this.#changes.clone(() => this.#findSource(nameOrRoot), volumeName),
     );
   }
 
   /**
-   * Gives a volume the content of a snapshot. No request may be in flight on its devices.
+   * Gives a volume the content of a snapshot, a volume, or a stored root. No request may be in
+   * flight on its devices.
    *
    * @throws {StartupError} devices are open on it and `force` is not set, or it does not fit
    */
   rollback(volumeName: string, nameOrRoot: string, force = false): Promise<void> {
     return this.#exclusively(async () =>
-      this.#changes.rollback(volumeName, await findRoot(this, nameOrRoot), force),
+      this.#changes.rollback(volumeName, await this.#findSource(nameOrRoot), force),
     );
   }
 
@@ -392,6 +393,12 @@ export class CasStore {
     });
     this.#work = result.catch(() => {});
     return result;
+  }
+
+  /** Finds what a volume is to get; of another volume, or itself, what was written to it so far. */
+  async #findSource(nameOrRoot: string): Promise<StoredRoot> {
+    if (this.findVolume(nameOrRoot) !== undefined) await this.checkpoint();
+    return findRoot(this, nameOrRoot);
   }
 
   #requireWritable(): void {

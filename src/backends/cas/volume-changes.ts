@@ -61,12 +61,11 @@ export class VolumeChanges {
     return { ...entry, root: [hexOf(hash, 0), 0, 0] };
   }
 
-  /** @param find finds what is to be cloned, in the last checkpoint */
-  async clone(find: () => Promise<StoredRoot>, nameOrRoot: string, name: string): Promise<Volume> {
-    const { volumes, reader, checkpointer } = this.#parts;
+  /** @param find finds what is to be cloned */
+  async clone(find: () => Promise<StoredRoot>, name: string): Promise<Volume> {
+    const { volumes, reader } = this.#parts;
     volumes.requireNoVolume(name);
     volumes.requireNoSnapshot(name);
-    if (volumes.find(nameOrRoot)) await checkpointer.run();
     const source = await find();
     return this.#taking(source, async ({ sizeBytes, root }) => {
       const volume = await loadVolume(reader, { id: volumes.nextId++, name, sizeBytes }, root);

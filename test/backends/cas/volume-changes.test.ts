@@ -249,6 +249,19 @@ describe('a volume that gets the content of another one', () => {
       await store.close();
     },
   );
+
+  it.each(['clone', 'rollback'])('has what was last written to it after a %s', async (change) => {
+    const { store } = await openChanged();
+    if (change === 'rollback') await store.openVolume('other', SIZE);
+    const source = clientOf(await store.openVolume('disk', SIZE));
+    await source.write(0, LATER);
+    await source.flush();
+    if (change === 'clone') await store.clone('disk', 'other');
+    else await store.rollback('other', 'disk', true);
+    const client = clientOf(await store.openVolume('other', SIZE));
+    expect((await client.read(0, SIZE)).equals(await source.read(0, SIZE))).toBe(true);
+    await store.close();
+  });
 });
 
 describe('a snapshot that is being opened', () => {

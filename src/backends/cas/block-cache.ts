@@ -10,8 +10,8 @@
  * - writing: in the map, but its record may not be in its segment yet.
  * - loading: reserved for a read under way.
  *
- * An orphan is a sealed or writing slot that was overwritten or trimmed meanwhile: its volume does
- * not know it any more, and it becomes free instead of clean.
+ * An orphan is a sealed or writing slot that was overwritten or trimmed meanwhile, or a dirty one that
+ * was trimmed: its volume does not know it any more, and it becomes free instead of clean.
  */
 import { BLOCK_SIZE } from './format.ts';
 import type { Volume } from './volume.ts';
@@ -86,6 +86,12 @@ export class BlockCache {
   /** Takes a slot from its volume's sight. What state it is in stays as it is. */
   orphan(slot: number): void {
     this.#forget(slot);
+  }
+
+  /** Takes a block that is being trimmed from its volume's sight. A flush may wait for its write. */
+  retire(slot: number): void {
+    if (this.state[slot] === SlotState.clean) this.release(slot);
+    else this.orphan(slot);
   }
 
   /** Forgets what a slot holds: it is not the volume's content any more. */

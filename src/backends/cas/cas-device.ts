@@ -237,12 +237,12 @@ export class CasDevice implements BlockDevice {
     if (count < slots.size) {
       for (let lba = first; lba < first + count; lba++) {
         const slot = slots.get(lba);
-        if (slot !== undefined) cache.drop(slot);
+        if (slot !== undefined) cache.retire(slot);
       }
       return;
     }
     for (const [lba, slot] of slots) {
-      if (lba >= first && lba < first + count) cache.drop(slot);
+      if (lba >= first && lba < first + count) cache.retire(slot);
     }
   }
 

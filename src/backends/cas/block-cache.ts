@@ -6,12 +6,13 @@
  * - free: nobody's.
  * - clean: the same as what the volume's map points to, which can be read; may be evicted.
  * - dirty: newer than the map; waits in the writer's queue. Sectors not in `mask` are unknown.
+ * - kept: dirty, and a snapshot that was asked for since has it as it is; must not be changed.
  * - sealed: handed to the engine; must not be changed until it is in the map.
  * - writing: in the map, but its record may not be in its segment yet.
  * - loading: reserved for a read under way.
  *
- * An orphan is a sealed or writing slot that was overwritten or trimmed meanwhile, or a dirty one that
- * was trimmed: its volume does not know it any more, and it becomes free instead of clean.
+ * An orphan is a kept, sealed or writing slot that was overwritten or trimmed meanwhile, or a dirty one
+ * that was trimmed: its volume does not know it any more, and it becomes free instead of clean.
  */
 import { BLOCK_SIZE } from './format.ts';
 import type { Volume } from './volume.ts';
@@ -23,6 +24,7 @@ export const SlotState = {
   sealed: 3,
   writing: 4,
   loading: 5,
+  kept: 6,
 } as const;
 export type SlotState = (typeof SlotState)[keyof typeof SlotState];
 
@@ -51,6 +53,12 @@ export class BlockCache {
     this.sequence = new Float64Array(this.count);
     this.owner = new Array(this.count);
     this.#used = new Uint8Array(this.count);
+  }
+
+  /** Does a slot wait in the writer's queue? */
+  isQueued(slot: number): boolean {
+    const state = this.state[slot];
+    return state === SlotState.dirty || state === SlotState.kept;
   }
 
   /** Remembers that a slot was used: it is evicted later than others. */
@@ -96,8 +104,7 @@ export class BlockCache {
 
   /** Forgets what a slot holds: it is not the volume's content any more. */
   drop(slot: number): void {
-    const state = this.state[slot];
-    if (state === SlotState.dirty || state === SlotState.clean) this.release(slot);
+    if (this.state[slot] === SlotState.clean || this.isQueued(slot)) this.release(slot);
     else this.orphan(slot);
   }
 

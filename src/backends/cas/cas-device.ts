@@ -221,10 +221,10 @@ export class CasDevice implements BlockDevice {
     }
     const slot = cache.take(this.#volume, lba, SlotState.dirty);
     if (slot === -1) return -1;
-    if (known !== undefined && state === SlotState.sealed) {
+    if (known !== undefined && (state === SlotState.kept || state === SlotState.sealed)) {
       const start = known * BLOCK_SIZE;
       cache.slab.copyWithin(slot * BLOCK_SIZE, start, start + BLOCK_SIZE);
-      cache.mask[slot] = MASK_FULL;
+      cache.mask[slot] = cache.mask[known] as number;
     }
     writer.queue(slot);
     return slot;

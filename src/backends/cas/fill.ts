@@ -1,5 +1,5 @@
 /** Completes dirty blocks before they are logged: their place in the map, sectors that they lack. */
-import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
+import { type BlockCache, MASK_FULL } from './block-cache.ts';
 import { BLOCK_SIZE } from './format.ts';
 import { type Patience, ROOM_WAIT_MS_MAX } from './patience.ts';
 import { type BlockReader, DamageError } from './reader.ts';
@@ -18,7 +18,7 @@ export function fillNow(parts: FillParts, items: readonly number[]): number[] {
   const { cache } = parts;
   const cold: number[] = [];
   for (const slot of items) {
-    if (slot < 0 || cache.state[slot] !== SlotState.dirty) continue;
+    if (slot < 0 || !cache.isQueued(slot)) continue;
     const partial = cache.mask[slot] !== MASK_FULL;
     const volume = cache.owner[slot] as Volume;
     const mapped = volume.tree.peek(cache.lba[slot] as number) !== undefined;
@@ -48,9 +48,7 @@ export async function fill(
   const lba = cache.lba[slot] as number;
   const volume = cache.owner[slot] as Volume;
   const isSame = () =>
-    cache.state[slot] === SlotState.dirty &&
-    cache.lba[slot] === lba &&
-    cache.owner[slot] === volume;
+    cache.isQueued(slot) && cache.lba[slot] === lba && cache.owner[slot] === volume;
   const endMs = performance.now() + ROOM_WAIT_MS_MAX;
   const isLate = () => volume.lostWrite !== undefined || performance.now() > endMs;
   try {

@@ -19,7 +19,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BlockStatus } from '../../core/block-error.ts';
 import type { CasEngine } from '../../native.ts';
 import { Batch, type Trim } from './batch.ts';
-import type { BlockCache } from './block-cache.ts';
+import { type BlockCache, SlotState } from './block-cache.ts';
 import { fill, fillNow } from './fill.ts';
 import {
   alignUp,
@@ -186,6 +186,11 @@ export class Writer {
    */
   note(text: Uint8Array, logged: () => void): void {
     this.#notes.push({ ticket: this.#queuedCount, text, logged });
+    const { cache } = this.#parts;
+    // What is written from now on is not for the record's snapshot.
+    for (const item of this.#queue.first(this.#queue.count)) {
+      if (item >= 0 && cache.state[item] === SlotState.dirty) cache.state[item] = SlotState.kept;
+    }
     this.#demand = ++this.#queuedCount;
   }
 

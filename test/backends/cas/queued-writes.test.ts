@@ -1,4 +1,5 @@
 /** Writes that were taken and wait to be logged, and what is asked for meanwhile. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
@@ -13,15 +14,16 @@ const BEFORE = blocksOf(2, BLOCKS, 2);
 /** Written in part, so that it must be read before it is logged, with all behind it. */
 const PART = 30;
 
-/** Opens a store with a volume whose requests may be in flight together. */
+/** Opens a store with a volume of which nothing is in memory; its requests may be in flight together. */
 async function openWritten() {
   const files = new SimFs();
   const options = { checkpointBytes: 1 << 30, spareCount: 16, cacheBytes: 128 * BLOCK_SIZE };
+  const first = await openTiny(files, options);
+  await clientOf(await first.openVolume('disk', SIZE)).write(0, BEFORE);
+  await first.close();
   const store = await openTiny(files, options);
   const device = await store.openVolume('disk', SIZE);
   const client = new DeviceClient(device, { bytes: Buffer.alloc(16 * SLOT), region: 0 }, SLOT, 0);
-  await client.write(0, BEFORE);
-  await client.flush();
   return { files, store, client };
 }
 
@@ -60,6 +62,34 @@ describe('a write that waits to be logged', () => {
     await Promise.all([part, trimmed]);
     const block = await client.read(10 * BLOCK_SIZE, BLOCK_SIZE);
     expect(block.equals(blockOf(0))).toBe(true);
+    await store.close();
+  });
+
+  it('is in a snapshot as it was when that was asked for, and nothing that came later is', async () => {
+    const { store, client } = await openWritten();
+    const letGo = holdReads(store);
+    const write = (lba: number, seed: number) => client.write(lba * BLOCK_SIZE, blockOf(seed));
+    const part = client.write(PART * BLOCK_SIZE, Buffer.alloc(512, 7));
+    const writes = [part, write(1, 1000), write(2, 2000), write(3, 3000)];
+    // Of another block in part.
+    writes.push(client.write(4 * BLOCK_SIZE, Buffer.alloc(512, 4)));
+    const snapshot = store.snapshot('disk', 'now');
+    await nextTurn();
+    writes.push(write(5, 5001), write(1, 1001), client.trim(2 * BLOCK_SIZE, BLOCK_SIZE));
+    writes.push(client.write(4 * BLOCK_SIZE + 512, Buffer.alloc(512, 5)));
+    letGo();
+    await Promise.all([...writes, snapshot]);
+    const expected = Buffer.from(BEFORE);
+    expected.fill(7, PART * BLOCK_SIZE, PART * BLOCK_SIZE + 512);
+    for (const lba of [1, 2, 3]) blockOf(1000 * lba).copy(expected, lba * BLOCK_SIZE);
+    expected.fill(4, 4 * BLOCK_SIZE, 4 * BLOCK_SIZE + 512);
+    const kept = clientOf(await store.openSnapshot('now'));
+    expect((await kept.read(0, SIZE)).equals(expected)).toBe(true);
+    blockOf(5001).copy(expected, 5 * BLOCK_SIZE);
+    blockOf(1001).copy(expected, BLOCK_SIZE);
+    blockOf(0).copy(expected, 2 * BLOCK_SIZE);
+    expected.fill(5, 4 * BLOCK_SIZE + 512, 4 * BLOCK_SIZE + 1024);
+    expect((await client.read(0, SIZE)).equals(expected)).toBe(true);
     await store.close();
   });
 });

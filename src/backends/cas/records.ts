@@ -73,6 +73,11 @@ export async function* recordsOf(
   }
 }
 
+/** Is a part of a disk unreadable? A power cut may leave one so until it is written. */
+export function isUnreadable(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'EIO';
+}
+
 /** What was read of the disk for a record of which no frames were asked for. */
 export function bytesRead({ header }: FoundRecord): number {
   return Math.min(header.length, FAR_AHEAD_BYTES);
@@ -112,6 +117,8 @@ export class RecordScanner {
   #chunk = new Uint8Array(0);
   #chunkStart = 0;
   #chunkLength = 0;
+  /** Not where that has met what cannot be read: a disk tries that for seconds. */
+  #mayReadAhead = true;
 
   /**
    * @param frames verify each frame, too
@@ -158,12 +165,22 @@ export class RecordScanner {
   ): Promise<Uint8Array | undefined> {
     const end = this.#chunkStart + this.#chunkLength;
     if (offset < this.#chunkStart || offset + length > end) {
-      this.#chunk = this.#memory.take(Math.max(length, aheadBytes));
-      this.#chunkStart = offset;
-      this.#chunkLength = await this.#segment.file.read(this.#chunk, offset);
+      const isAhead = this.#mayReadAhead && aheadBytes > length;
+      await this.#fill(offset, isAhead ? aheadBytes : length).catch((error) => {
+        // What is behind may never have counted.
+        if (!isAhead || !isUnreadable(error)) throw error;
+        this.#mayReadAhead = false;
+        return this.#fill(offset, length);
+      });
       if (this.#chunkLength < length) return undefined;
     }
     const start = offset - this.#chunkStart;
     return this.#chunk.subarray(start, start + length);
+  }
+
+  async #fill(offset: number, length: number): Promise<void> {
+    this.#chunk = this.#memory.take(length);
+    this.#chunkStart = offset;
+    this.#chunkLength = await this.#segment.file.read(this.#chunk, offset);
   }
 }

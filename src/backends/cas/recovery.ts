@@ -26,6 +26,7 @@ import {
   AHEAD_BYTES,
   type FoundRecord,
   isAt,
+  isUnreadable,
   type RecordMemory,
   type RecordParts,
   RecordScanner,
@@ -143,7 +144,10 @@ async function findLosses(
   return [];
 }
 
-/** Every whole record header in a segment from `start` on, wherever it stands. */
+/**
+ * Every whole record header in a segment from `start` on, wherever it stands. Pages that cannot be read
+ * have none.
+ */
 async function* headersIn(
   parts: RecoveryParts,
   segment: Segment,
@@ -151,14 +155,30 @@ async function* headersIn(
 ): AsyncGenerator<RecordHeader> {
   const chunk = new Uint8Array(Math.min(SCAN_BYTES, parts.segments.segmentBytes));
   for (let offset = start; offset < parts.segments.segmentBytes; offset += chunk.length) {
-    const length = await segment.file.read(chunk, offset);
+    const length = await readPages(segment, chunk, offset);
     for (let at = 0; at + RECORD_ALIGNMENT <= length; at += RECORD_ALIGNMENT) {
       const header = readRecordHeader(chunk.subarray(at, at + RECORD_ALIGNMENT), parts.store);
       if (header === undefined || !isAt(header, segment, offset + at)) continue;
-      const found = await readRecord(parts, segment, offset + at, false);
+      const found = await readRecord(parts, segment, offset + at, false).catch(unlessUnreadable);
       if (found !== undefined) yield found.header;
     }
   }
+}
+
+/** Reads a part of a segment; pages that cannot be read are zeroes. @returns its length */
+async function readPages({ file }: Segment, bytes: Uint8Array, position: number): Promise<number> {
+  const length = await file.read(bytes, position).catch(unlessUnreadable);
+  if (length !== undefined) return length;
+  bytes.fill(0);
+  for (let at = 0; at < bytes.length; at += RECORD_ALIGNMENT) {
+    const page = bytes.subarray(at, at + RECORD_ALIGNMENT);
+    await file.read(page, position + at).catch(unlessUnreadable);
+  }
+  return bytes.length;
+}
+
+function unlessUnreadable(error: unknown): undefined {
+  if (!isUnreadable(error)) throw error;
 }
 
 /** @returns what could not be applied, for people */

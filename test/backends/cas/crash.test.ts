@@ -9,7 +9,15 @@ import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { BlockOp, BlockRequest } from '../../../src/core/block-device.ts';
 import { BlockStatus } from '../../../src/core/block-error.ts';
-import { CrashWalk, type DiskState, SimFs, type Survival, seededRandom, Undo } from './sim-fs.ts';
+import {
+  CrashWalk,
+  copyOf,
+  type DiskState,
+  SimFs,
+  type Survival,
+  seededRandom,
+  Undo,
+} from './sim-fs.ts';
 import { abandon, blockOf, clientOf, openTiny } from './tiny-store.ts';
 
 const BLOCKS = 200;
@@ -336,31 +344,34 @@ async function crashIn(
     if (expected === undefined || (!isNext && random() > CRASHED_SHARE)) continue;
     const survivals: Survival[] = ['none', 'all', 'random', 'random'];
     const survival = survivals[Math.floor(random() * survivals.length)] as Survival;
-    // Most are looked at in the memory of the walk. What is to be gone on with is copied.
-    const isCrashedAgain = random() < 0.05;
-    const undo = isNext || isCrashedAgain ? undefined : new Undo();
-    const disk = walk.crash(survival, undo);
-    const again = new SimFs(disk, undo);
+    // All are looked at in the memory of the walk. What is to be gone on with is copied.
+    const [crashed, worked] = [new Undo(), new Undo()];
+    const disk = walk.crash(survival, crashed);
+    const kept = isNext ? copyOf(disk) : undefined;
+    const again = new SimFs(disk, worked);
     try {
       const found = await inspect(again, expected);
       states++;
-      if (isNext) next = { disk, found };
-      if (isCrashedAgain) states += await crashAgain(again, expected, random);
+      worked.run();
+      if (kept !== undefined) next = { disk: kept, found };
+      if (random() < 0.05) states += await crashAgain(again, expected, random);
     } catch (cause) {
       const life = Math.floor(seed / SEEDS_OF_LIFE);
       const where = `seed ${seed % SEEDS_OF_LIFE}, life ${life}, operation ${index}`;
       throw new Error(`${where}, unsynced: ${survival}`, { cause });
     }
-    undo?.run();
+    crashed.run();
   }
   return { states, next };
 }
 
-/** Crashes during recovery. */
+/** Crashes during recovery. @returns how often */
 async function crashAgain(files: SimFs, expected: Expected, random: () => number): Promise<number> {
-  const walk = new CrashWalk(files.base, random);
+  const undo = new Undo();
+  const walk = new CrashWalk(files.base, random, undo);
   const cut = Math.floor(random() * files.trace.length);
   for (const entry of files.trace.slice(0, cut)) walk.step(entry);
-  await inspect(new SimFs(walk.crash('random')), expected);
+  await inspect(new SimFs(walk.crash('random', undo), undo), expected);
+  undo.run();
   return 1;
 }

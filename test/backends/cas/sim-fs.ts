@@ -106,12 +106,10 @@ export class SimFs implements FileLayer {
   readonly #names: Map<string, number>;
   /** The state at the beginning of the trace; undefined for an empty disk. */
   readonly base: DiskState;
-  readonly #undo: Undo | undefined;
 
-  /** @param undo works in the memory of the base itself, until it is run, and keeps no trace */
+  /** @param undo works in the memory of the base itself, until it is run */
   constructor(base: DiskState = { inodes: [], names: new Map() }, undo?: Undo) {
     this.base = base;
-    this.#undo = undo;
     this.#inodes = base.inodes.map((bytes) => new Inode(undo ? bytes : bytes.slice(), undo));
     this.#names = new Map(base.names);
   }
@@ -122,7 +120,7 @@ export class SimFs implements FileLayer {
   }
 
   #note(entry: TraceEntry): void {
-    if (this.#undo === undefined) this.trace.push(entry);
+    this.trace.push(entry);
   }
 
   /** The content of a file, to be looked at or damaged. */
@@ -191,7 +189,6 @@ export class SimFs implements FileLayer {
 
   #file(number: number, path: string): StoreFile {
     const inode = this.#inodes[number] as Inode;
-    const isTraced = this.#undo === undefined;
     const note = (entry: TraceEntry) => this.#note(entry);
     let isClosed = false;
     const check = (op: string) => {
@@ -214,7 +211,7 @@ export class SimFs implements FileLayer {
       },
       async write(bytes, length, position, durable) {
         check('write');
-        const written = isTraced ? bytes.slice(0, length) : bytes.subarray(0, length);
+        const written = bytes.slice(0, length);
         inode.put(written, position);
         note({ op: 'write', inode: number, at: position, bytes: written });
         if (durable) await sync();
@@ -251,6 +248,15 @@ export interface DiskState {
   readonly names: ReadonlyMap<string, number>;
 }
 
+/** A copy, without files that have lost their names. */
+export function copyOf({ inodes, names }: DiskState): DiskState {
+  const named = [...names];
+  return {
+    inodes: named.map(([, number]) => (inodes[number] as Uint8Array).slice()),
+    names: new Map(named.map(([name], number) => [name, number])),
+  };
+}
+
 type Change = Exclude<TraceEntry, { op: 'sync' | 'syncDirectory' | 'mark' }>;
 
 /** How a crash treats what was not synced. */
@@ -263,11 +269,14 @@ export class CrashWalk {
   /** What no sync covers yet, in order. */
   #pending: Change[] = [];
   readonly #random: () => number;
+  readonly #undo: Undo | undefined;
 
-  constructor(base: DiskState, random: () => number) {
-    this.#inodes = base.inodes.map((bytes) => bytes.slice());
+  /** @param undo walks in the memory of the base itself, until it is run */
+  constructor(base: DiskState, random: () => number, undo?: Undo) {
+    this.#inodes = base.inodes.map((bytes) => (undo ? bytes : bytes.slice()));
     this.#names = new Map(base.names);
     this.#random = random;
+    this.#undo = undo;
   }
 
   step(entry: TraceEntry): void {
@@ -288,7 +297,15 @@ export class CrashWalk {
    * @param undo it is in the memory of this walk then, which goes on when that has been run
    */
   crash(survival: Survival, undo?: Undo): DiskState {
-    const inodes = this.#inodes.map((bytes) => new Inode(undo ? bytes : bytes.slice(), undo));
+    if (undo !== undefined) return this.#crashInPlace(survival, undo);
+    const passing = new Undo();
+    const copy = copyOf(this.#crashInPlace(survival, passing));
+    passing.run();
+    return copy;
+  }
+
+  #crashInPlace(survival: Survival, undo: Undo): DiskState {
+    const inodes = this.#inodes.map((bytes) => new Inode(bytes, undo));
     const names = new Map(this.#names);
     // A journal keeps the order of names: some first ones survive.
     let namesLeft = this.#pending.filter((change) => !isData(change)).length;
@@ -322,7 +339,7 @@ export class CrashWalk {
       } else if (!isData(change)) {
         applyName(this.#names, change);
       } else {
-        const inode = new Inode(this.#inodes[change.inode]);
+        const inode = new Inode(this.#inodes[change.inode], this.#undo);
         if (change.op === 'size') inode.extend(change.size);
         else if (change.op === 'punch') inode.punch(change.at, change.length);
         else inode.put(change.bytes, change.at);

@@ -42,8 +42,9 @@ export function readRecord(
   segment: Segment,
   offset: number,
   frames: boolean,
+  memory?: RecordMemory,
 ): Promise<FoundRecord | undefined> {
-  return new RecordScanner(parts, segment, frames).read(offset, RECORD_ALIGNMENT);
+  return new RecordScanner(parts, segment, frames, memory).read(offset, RECORD_ALIGNMENT);
 }
 
 /**

@@ -27,7 +27,7 @@ import {
   type FoundRecord,
   isAt,
   isUnreadable,
-  type RecordMemory,
+  RecordMemory,
   type RecordParts,
   RecordScanner,
   readRecord,
@@ -65,12 +65,13 @@ export async function replay(
   start: StreamPosition,
   candidates: readonly Segment[],
 ): Promise<Recovered> {
+  const memory = new RecordMemory();
   let segment = parts.segments.table.get(start.segment);
-  let scanner = segment && new RecordScanner(parts, segment, true);
+  let scanner = segment && new RecordScanner(parts, segment, true, memory);
   let { offset, sequence } = start;
   let { epoch } = parts;
   const problems = new Set<string>();
-  const firsts = await readFirsts(parts, candidates);
+  const firsts = await readFirsts(parts, candidates, memory);
   for (;;) {
     const aheadBytes = Math.min(AHEAD_BYTES, parts.segments.segmentBytes - offset);
     const found = await scanner?.read(offset, aheadBytes);
@@ -88,7 +89,7 @@ export async function replay(
     firsts.splice(firsts.indexOf(next), 1);
     if (segment !== undefined) segment.sealed = true;
     segment = next.segment;
-    scanner = new RecordScanner(parts, segment, true);
+    scanner = new RecordScanner(parts, segment, true, memory);
     offset = 0;
   }
   const later = firsts.find(({ header }) => header.sequence > sequence);
@@ -110,10 +111,11 @@ function isNext(header: RecordHeader, sequence: number, epoch: number): boolean 
 async function readFirsts(
   parts: RecoveryParts,
   candidates: readonly Segment[],
+  memory: RecordMemory,
 ): Promise<{ readonly segment: Segment; readonly header: RecordHeader }[]> {
   const firsts = [];
   for (const segment of candidates) {
-    const header = (await readRecord(parts, segment, 0, true))?.header;
+    const header = (await readRecord(parts, segment, 0, true, memory))?.header;
     if (header !== undefined && isLogType(header.type)) firsts.push({ segment, header });
   }
   return firsts;
@@ -131,8 +133,9 @@ async function findLosses(
   const unread = candidates.filter((candidate) => candidate.usedBytes === 0);
   const places = unread.map((candidate) => ({ candidate, from: 0 }));
   if (segment !== undefined) places.push({ candidate: segment, from: end });
+  const chunk = new Uint8Array(Math.min(SCAN_BYTES, parts.segments.segmentBytes));
   for (const { candidate, from } of places) {
-    for await (const header of headersIn(parts, candidate, from)) {
+    for await (const header of headersIn(parts, candidate, from, chunk)) {
       if (!isLogType(header.type) || header.epoch < epoch) continue;
       if (header.durableSequence <= sequence) continue;
       return [
@@ -145,15 +148,15 @@ async function findLosses(
 }
 
 /**
- * Every whole record header in a segment from `start` on, wherever it stands. Pages that cannot be read
- * have none.
+ * Every whole record header in a segment from `start` on, wherever it stands; `chunk` at a time. Pages
+ * that cannot be read have none.
  */
 async function* headersIn(
   parts: RecoveryParts,
   segment: Segment,
   start: number,
+  chunk: Uint8Array,
 ): AsyncGenerator<RecordHeader> {
-  const chunk = new Uint8Array(Math.min(SCAN_BYTES, parts.segments.segmentBytes));
   for (let offset = start; offset < parts.segments.segmentBytes; offset += chunk.length) {
     const length = await readPages(segment, chunk, offset);
     for (let at = 0; at + RECORD_ALIGNMENT <= length; at += RECORD_ALIGNMENT) {

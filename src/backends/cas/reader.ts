@@ -23,6 +23,8 @@ const READ_OK = 0;
 const WOULD_BLOCK = 1;
 const DAMAGED = 2;
 const GONE = 3;
+/** What the engine says when it has located something. */
+const FOUND = 1;
 /** A collection that runs may move a frame between two looks, but hardly three times. */
 const LOOKS_MAX = 3;
 
@@ -74,12 +76,31 @@ export class BlockReader {
     }
     const { words } = leaf;
     const hint = HINT_WORD + child * 2;
-    const [segment, place] = [words[hint] as number, words[hint + 1] as number];
-    const kind = EntryKind.block;
     const index = child * HASH_WORDS;
+    const [segment, place] = [words[hint] as number, words[hint + 1] as number];
+    const result = this.#readBlockNow(segment, place, words, index, out, outOffset);
+    if (result !== GONE) return result === READ_OK;
+    const other = new Uint32Array(2);
+    if (this.#engine.locateNow(words, index, other) !== FOUND) return false;
+    const [newSegment, newPlace] = [other[0] as number, other[1] as number];
+    const isRead =
+      this.#readBlockNow(newSegment, newPlace, words, index, out, outOffset) === READ_OK;
+    if (isRead) words.set(other, hint);
+    return isRead;
+  }
+
+  #readBlockNow(
+    segment: number,
+    place: number,
+    words: Uint32Array,
+    index: number,
+    out: Uint8Array,
+    outOffset: number,
+  ): number {
+    const kind = EntryKind.block;
     const result = this.#engine.readNow(segment, place, kind, words, index, out, outOffset);
     if (result === READ_OK) this.frames?.touch(segment, place);
-    return result === READ_OK;
+    return result;
   }
 
   /** @throws {DamageError} */
@@ -184,7 +205,7 @@ export class BlockReader {
   /** Asks the index. @returns whether it knows where that is */
   async #locate(hash: Uint32Array, location: Uint32Array): Promise<boolean> {
     const known = this.#engine.locateNow(hash, 0, location);
-    return (known < 0 ? await this.#engine.locate(hash, 0, location) : known) === 1;
+    return (known < 0 ? await this.#engine.locate(hash, 0, location) : known) === FOUND;
   }
 }
 

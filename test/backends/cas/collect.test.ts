@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
+import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
+import { blockNow } from './block-probe.ts';
 import { BLOCK_COUNT, openVolume, readSeeds } from './remote/remote-store.ts';
 import { SimFs } from './sim-fs.ts';
-import { makeGarbage, openTiny } from './tiny-store.ts';
+import { blockOf, clientOf, makeGarbage, openTiny } from './tiny-store.ts';
 
 describe('a collection that fails', () => {
   it('gives back what it has emptied by then, and the next one does the rest', async () => {
@@ -33,5 +35,19 @@ describe('a collection that fails', () => {
     const again = await openTiny(files);
     expect(await readSeeds(again)).toEqual(seeds);
     await again.close();
+  });
+});
+
+describe('what a collection has moved', () => {
+  it('is read as soon as what stands where the map says', async () => {
+    const store = await openTiny(new SimFs(), { cacheBytes: 2 * BLOCK_SIZE });
+    const device = await store.openVolume('disk', BLOCK_COUNT * BLOCK_SIZE);
+    const seeds = await makeGarbage(clientOf(device), BLOCK_COUNT, 6);
+    await store.checkpoint();
+    expect((await collect(store, { liveMax: 1 })).movedBytes).toBeGreaterThan(0);
+    for (const [lba, seed] of seeds.entries()) {
+      expect(blockNow(device, lba)?.equals(blockOf(seed)), `block ${lba}`).toBe(true);
+    }
+    await store.close();
   });
 });

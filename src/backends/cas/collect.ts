@@ -147,11 +147,12 @@ async function sweep(
     heads.push(record.slice(0, Math.min(length, HEAD_BYTES_MAX)));
     if (heads.length >= HEADS_MAX) await giveBack();
   };
+  const target = new Uint8Array(recordSizeMax(ENTRIES_MAX, NODE_SIZE));
   while (victims.length > 0 && !pace.isCancelled) {
     const { segment } = victims[0] as Victim;
     store.engine.condemn(segment.number);
     try {
-      if (await empty(store, segment, pace, onMoved)) emptied.push(segment);
+      if (await empty(store, segment, target, pace, onMoved)) emptied.push(segment);
       victims.shift();
       // What clients have stored again meanwhile is moved as well.
       onProgress?.('moving', report.movedBytes, Math.max(movableBytes, report.movedBytes));
@@ -237,6 +238,7 @@ async function measure(store: CasStore, segment: Segment, pace: Pace): Promise<n
 /**
  * Moves the live frames of a segment.
  *
+ * @param target memory for the largest record
  * @param onMoved called for each record, with its length
  * @returns whether it is empty; it is not when something cannot be read
  * @throws ENOSPC there is no room for all that is alive in it
@@ -244,12 +246,12 @@ async function measure(store: CasStore, segment: Segment, pace: Pace): Promise<n
 async function empty(
   store: CasStore,
   segment: Segment,
+  target: Uint8Array,
   pace: Pace,
   onMoved: (record: Uint8Array, length: number) => Promise<void>,
 ): Promise<boolean> {
   const { engine, moved, reader, segments } = store;
   const flags = new Uint8Array(ENTRIES_MAX);
-  const target = new Uint8Array(recordSizeMax(ENTRIES_MAX, NODE_SIZE));
   const memory = new RecordMemory();
   const parts = { engine, store: store.storeId };
   for await (const found of recordsOf(parts, segment, segment.usedBytes, false)) {

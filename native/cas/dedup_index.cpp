@@ -29,6 +29,7 @@ size_t DedupIndex::Seek(const Shard& shard, uint64_t fingerprint) {
 }
 
 EntryAddress* DedupIndex::Find(uint64_t fingerprint) {
+  if (shards_.empty()) return nullptr;
   fingerprint = NonZero(fingerprint);
   Shard& shard = ShardOf(fingerprint);
   const size_t position = Seek(shard, fingerprint);
@@ -38,6 +39,7 @@ EntryAddress* DedupIndex::Find(uint64_t fingerprint) {
 }
 
 void DedupIndex::Put(uint64_t fingerprint, EntryAddress address) {
+  if (shards_.empty()) shards_.resize(kShards);
   fingerprint = NonZero(fingerprint);
   Shard& shard = ShardOf(fingerprint);
   if (shard.homes == 0) Rebuild(&shard, kHomesMin);
@@ -89,12 +91,14 @@ void DedupIndex::Rebuild(Shard* shard, size_t homes) {
 }
 
 size_t DedupIndex::Unmark(size_t number) {
+  if (shards_.empty()) return 0;
   std::vector<Slot>& slots = shards_[number].slots;
   for (Slot& slot : slots) slot.address.marked = 0;
   return slots.size();
 }
 
 size_t DedupIndex::Filter(size_t number, const std::function<bool(const EntryAddress&)>& keep) {
+  if (shards_.empty()) return 0;
   Shard& shard = shards_[number];
   const size_t count = shard.count;
   const size_t slot_count = shard.slots.size();

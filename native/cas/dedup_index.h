@@ -15,7 +15,6 @@
 // empty slot. Not thread-safe.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -74,7 +73,7 @@ class DedupIndex {
   static bool Insert(Shard* shard, size_t position, const Slot& slot);
   void Rebuild(Shard* shard, size_t homes);
 
-  std::array<Shard, kShards> shards_;
+  std::vector<Shard> shards_;  // none until something is put
   size_t count_ = 0;
   size_t capacity_ = 0;
 };

@@ -1,7 +1,17 @@
+import { writeSync } from 'node:fs';
 import { type Level, type Logger, pino } from 'pino';
 import { build as prettyStream } from 'pino-pretty';
 
 const STDERR_FD = 2;
+
+/** What cannot be written is lost: a log that has no room must not end the server. */
+const standardError = {
+  write(line: string): void {
+    try {
+      writeSync(STDERR_FD, line);
+    } catch {}
+  },
+};
 
 /**
  * A logger, and the children that were made of it: pino's keep the level they were made with. Held
@@ -18,7 +28,7 @@ const families = new WeakMap<Logger, readonly WeakRef<Logger>[]>();
 export function createLogger(level: Level): Logger {
   const stream = process.stderr.isTTY
     ? prettyStream({ destination: STDERR_FD, sync: true, translateTime: 'SYS:HH:MM:ss.l' })
-    : pino.destination({ dest: STDERR_FD, sync: true });
+    : standardError;
   const options = {
     level,
     base: null,

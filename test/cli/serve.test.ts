@@ -122,6 +122,16 @@ describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
     expect(await once(server, 'exit')).toEqual([0, null]);
   });
 
+  it('serves all the same when its log cannot be written', async () => {
+    const { said, env } = await listenAsSystemd();
+    const command = `ip link set lo up && exec ${process.execPath} ${PROGRAM} ${CONFIG} 2>/dev/full`;
+    const server = spawn('unshare', ['--net', 'sh', '-c', command], { stdio: 'ignore', env });
+    receivers.push(server);
+    await eventually(() => expect(said.join('')).toMatch(/READY=1/));
+    server.kill('SIGTERM');
+    expect(await once(server, 'exit')).toEqual([0, null]);
+  });
+
   it('ends at once on a second signal', async () => {
     const { server } = await startProgram(CONFIG);
     // Stopped, it finds both signals when it wakes up; in which order is the kernel's choice.

@@ -213,12 +213,18 @@ export class ServedTargets {
     });
   }
 
-  /** Closes all. No request and no flush may be in flight. @throws what the first said that failed */
+  /**
+   * Closes all. No request and no flush may be in flight.
+   *
+   * @throws what the first said that failed, or hangs
+   */
   async closeAll(): Promise<void> {
     this.#isClosed = true;
     await this.discard();
     const opened = [...this.#opened.values()].filter(({ closing }) => closing === undefined);
-    const closed = await Promise.allSettled(opened.map(({ target }) => target.close()));
+    const closed = await Promise.allSettled(
+      opened.map(({ target }) => within(CLOSE_MS_MAX, target.close(), target.name)),
+    );
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
   }
 

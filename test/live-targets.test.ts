@@ -185,7 +185,7 @@ describe('a store that is opened anew', () => {
   });
 });
 
-describe('a target whose storage hung when it was removed', () => {
+describe('a target whose storage hangs when it is closed', () => {
   const sleep = timers.setTimeout;
   let end = () => {};
 
@@ -208,6 +208,12 @@ describe('a target whose storage hung when it was removed', () => {
     end();
     vi.restoreAllMocks();
     syncBuiltinESMExports();
+  });
+
+  it('keeps no server from stopping', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0), imageTarget(1)]);
+    await expect(server.targets.closeAll()).rejects.toThrow('the storage of e1.0 hangs');
+    end();
   });
 
   it('is added again only when it is closed, also with other storage', async () => {

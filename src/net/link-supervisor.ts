@@ -3,12 +3,15 @@
  * MAC address, removed and made again. A link is never changed, only closed and opened anew.
  *
  * Invariant: a link is open exactly while its interface was up when last looked at, and was
- * opened for the interface as it was then.
+ * opened for the interface as it was then. One that could not be opened is tried again and again.
  */
 import type { Logger } from 'pino';
 import { type InterfaceWatch, native } from '../native.ts';
 import { type InterfaceState, readInterfaceState } from './interface-state.ts';
 import type { Link } from './link.ts';
+
+/** What keeps a link from being opened, such as a lack of memory, may end without a word. */
+const RETRY_MS = 2000;
 
 export interface LinkSupervisorOptions<L extends Link> {
   readonly interfaces: readonly string[];
@@ -23,12 +26,15 @@ interface Supervised<L> {
   readonly name: string;
   link: L | undefined;
   state: InterfaceState | undefined;
+  /** Why it could not be opened. */
+  failure: Error | undefined;
 }
 
 export class LinkSupervisor<L extends Link> {
   readonly #options: LinkSupervisorOptions<L>;
   readonly #supervised: Supervised<L>[] = [];
   #watch: InterfaceWatch | undefined;
+  #retry: NodeJS.Timeout | undefined;
 
   constructor(options: LinkSupervisorOptions<L>) {
     this.#options = options;
@@ -48,19 +54,21 @@ export class LinkSupervisor<L extends Link> {
   start(): void {
     // Watched first, so that no change is missed; the callback runs after this function.
     this.#watch = new native.InterfaceWatch(() => this.#look());
-    const failures: Error[] = [];
     for (const name of this.#options.interfaces) {
-      const supervised: Supervised<L> = { name, link: undefined, state: undefined };
+      const supervised = { name, link: undefined, state: undefined, failure: undefined };
       this.#supervised.push(supervised);
-      this.#open(supervised, readInterfaceState(name), failures);
+      this.#open(supervised, readInterfaceState(name));
     }
+    const failures = this.#supervised.flatMap(({ failure }) => failure ?? []);
     if (this.links.length === 0) throw failures[0];
     for (const failure of failures) this.#options.log.error(failure);
+    this.#retry = setInterval(() => this.#followClosed(), RETRY_MS).unref();
   }
 
   /** Ends receiving on all links; they can still send. */
   stopReceiving(): void {
     this.#watch?.close();
+    clearInterval(this.#retry);
     for (const link of this.links) link.stopReceiving();
   }
 
@@ -74,8 +82,14 @@ export class LinkSupervisor<L extends Link> {
     for (const supervised of this.#supervised) this.#follow(supervised);
   }
 
+  #followClosed(): void {
+    for (const supervised of this.#supervised) {
+      if (supervised.link === undefined) this.#follow(supervised);
+    }
+  }
+
   #follow(supervised: Supervised<L>): void {
-    const { name } = supervised;
+    const { name, failure: lastFailure } = supervised;
     const { log } = this.#options;
     const state = readInterfaceState(name);
     if (supervised.link !== undefined && isSame(state, supervised.state)) return;
@@ -89,18 +103,19 @@ export class LinkSupervisor<L extends Link> {
     }
     supervised.state = state;
     if (!state?.up) return;
-    // If it fails, the next change of the interface is the next chance.
-    const failures: Error[] = [];
-    this.#open(supervised, state, failures);
-    for (const failure of failures) log.error(failure, `interface ${name} cannot be used`);
+    this.#open(supervised, state);
+    const { failure } = supervised;
+    if (failure === undefined || failure.message === lastFailure?.message) return;
+    log.error(failure, `interface ${name} cannot be used`);
   }
 
-  #open(supervised: Supervised<L>, state: InterfaceState | undefined, failures: Error[]): void {
+  #open(supervised: Supervised<L>, state: InterfaceState | undefined): void {
     supervised.state = state;
+    supervised.failure = undefined;
     try {
       supervised.link = this.#options.open(supervised.name);
     } catch (error) {
-      failures.push(error as Error);
+      supervised.failure = error as Error;
       return;
     }
     this.#options.use(supervised.link);

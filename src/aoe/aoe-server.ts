@@ -89,11 +89,15 @@ export class AoeServer {
 
   #handleBatch(link: Link, batch: FrameBatch): void {
     const frame = this.#frame;
-    const oldestUs = (Date.now() - Limits.frameAgeMsMax) * 1000;
+    const nowMs = Date.now();
+    const oldestUs = (nowMs - Limits.frameAgeMsMax) * 1000;
+    // What seems to come later still was received before the clock was set back: it would pass for
+    // newer than what has overtaken it since.
+    const newestUs = (nowMs + 1) * 1000;
     for (let index = 0; index < batch.count; index++) {
       frame.fill(link, batch, index);
       // It has been resent since, and the initiator may have gone on: it must not be executed.
-      if (frame.arrivalUs < oldestUs) this.counters.tooOld++;
+      if (frame.arrivalUs < oldestUs || frame.arrivalUs > newestUs) this.counters.tooOld++;
       else this.#handleFrame(frame);
     }
     for (let index = 0; index < this.#touched.count; index++) {

@@ -10,7 +10,7 @@ export interface FrameCounters {
   notOurs: number;
   /** From an initiator that is not allowed, by configuration or MAC mask list. */
   denied: number;
-  /** Waited so long that its initiator has resent it. */
+  /** Waited so long that its initiator has resent it, or is older than the clock can tell. */
   tooOld: number;
   /** Dropped because too many requests were in flight. */
   overload: number;

@@ -111,6 +111,13 @@ describe('AoeServer', () => {
     expect(again).toHaveLength(1);
   });
 
+  it('does not execute what arrived before the clock was set back', async () => {
+    const { server } = open();
+    const late = ataRequest({ ...WRITE_EXT, data: sectors(1, 1) });
+    expect(await (stage as Stage).deliver([late], NOW_US() + 500_000)).toEqual([]);
+    expect(server.counters).toMatchObject({ requests: 0, tooOld: 1 });
+  });
+
   it('answers for a target while several others have stalled', async () => {
     const slots = [0, 1, 2, 3, 4];
     const stalled: StalledDevice[] = [];

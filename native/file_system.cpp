@@ -106,6 +106,13 @@ int WriteOn(int fd, const void* data, size_t length, off_t offset, size_t* done)
   return 0;
 }
 
+int FlushData(int fd) {
+  while (fdatasync(fd) < 0) {
+    if (errno != EINTR) return errno;
+  }
+  return 0;
+}
+
 void KeepAccessTime(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NOATIME); }
 
 int LookAt(int fd, Freshness freshness, FileLook* look) {

@@ -25,6 +25,10 @@ bool ReadCached(int fd, void* data, size_t length, off_t offset);
 int ReadOn(int fd, void* data, size_t length, off_t offset, size_t* done);
 int WriteOn(int fd, const void* data, size_t length, off_t offset, size_t* done);
 
+// fdatasync. Returns 0 or an errno. One that a signal interrupts, as a program that serves the file may
+// let it, has neither failed nor succeeded, and is done again.
+int FlushData(int fd);
+
 // Lets reads leave the file's time of access alone, but not when it belongs to another user. To change
 // it is a write: a read of what is cached would wait for the file system's journal.
 void KeepAccessTime(int fd);

@@ -90,7 +90,7 @@ Napi::Value FileTasks::Close(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value FileTasks::Flush(const Napi::CallbackInfo& info) {
-  return threads_.Run({}, [fd = Int(info[0])] { return Result(fdatasync(fd)); });
+  return threads_.Run({}, [fd = Int(info[0])] { return static_cast<double>(-FlushData(fd)); });
 }
 
 Napi::Value FileTasks::Size(const Napi::CallbackInfo& info) {
@@ -116,7 +116,7 @@ Napi::Value FileTasks::Write(const Napi::CallbackInfo& info) {
     size_t done = 0;
     const int error = WriteOn(fd, data, length, position, &done);
     if (error != 0) return static_cast<double>(-error);
-    return flush ? Result(fdatasync(fd)) : 0;
+    return static_cast<double>(flush ? -FlushData(fd) : 0);
   });
 }
 

@@ -35,7 +35,7 @@ int CheckIsWhole(int fd, uint64_t least_size) {
 }
 
 int Flush(const Operation* operation) {
-  if (fdatasync(operation->fd) < 0) return errno;
+  if (const int error = FlushData(operation->fd)) return error;
   return CheckIsWhole(operation->fd, static_cast<uint64_t>(operation->offset));
 }
 

@@ -17,7 +17,7 @@ import {
   type VerifyReport,
 } from './setup.ts';
 
-const [EIO, EAGAIN, ENOSPC] = [5, 11, 28];
+const [EINTR, EIO, EAGAIN, ENOSPC] = [4, 5, 11, 28];
 /** Moves one sector at most. */
 const SHORT = 0;
 /** How long the kernel takes no request. */
@@ -144,6 +144,17 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
     const report = await during.report;
     expect(report).toMatchObject({ ...UNHARMED, resends: 0 });
     expect(report.maxMs).toBeGreaterThan(REFUSED_MS / 2);
+  });
+
+  it('is done again when it is a flush that was interrupted', async () => {
+    await start(false, true);
+    const journal = ['-j', setup.join('journal')];
+    const during = await setup.startLoad('1.0', ...journal, '-t', 2);
+    await breakFunction('fdatasync', EINTR);
+    await sleep(REFUSED_MS);
+    await mendFunction('fdatasync');
+    expect(await during.report).toMatchObject(UNHARMED);
+    expect(await load('-c')).toMatchObject(UNHARMED);
   });
 
   for (const errno of [EIO, ENOSPC]) {

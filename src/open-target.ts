@@ -49,8 +49,8 @@ export interface TargetServices {
 export interface OpenedTarget {
   readonly config: TargetConfig;
   readonly target: AoeTarget;
-  /** Makes its size durable, which initiators will see: call it before the target is served. */
-  remember(): Promise<void>;
+  /** Is its size not the one that is remembered? */
+  readonly isGrown: boolean;
   /**
    * Makes all writes durable. None that was acknowledged waits for it once the target has failed.
    *
@@ -148,7 +148,10 @@ async function buildTarget(
       failures: device.counters.failures,
       servedMs: Date.now() - startedMs,
     }),
-    onGrown: () => target.grown(),
+    onGrown: async () => {
+      await flush(config, committed);
+      await target.grown();
+    },
   });
   const target = new AoeTarget({
     name: config.name,
@@ -167,9 +170,7 @@ async function buildTarget(
   return {
     config,
     target,
-    remember: async () => {
-      if (saved?.sizeBytes !== storage.sizeBytes) await target.remember();
-    },
+    isGrown: saved?.sizeBytes !== storage.sizeBytes,
     flush: () => flush(config, committed),
     isCacheSwitchedOff: () => cacheSwitchedOff,
     status: (drained) => ({ ...statusOf(config, target, device, committed), drained }),

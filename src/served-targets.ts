@@ -106,7 +106,7 @@ export class ServedTargets {
 
   /** Makes durable which sizes initiators will see of prepared targets. */
   async remember(): Promise<void> {
-    for (const opened of this.#prepared) await opened.remember();
+    for (const opened of this.#prepared) await this.#remember(opened);
   }
 
   /** Serves and announces prepared targets; those at the addresses `drained` are drained instead. */
@@ -238,8 +238,20 @@ export class ServedTargets {
   }
 
   /** Ends the requests in flight of a target that gets no more, and makes its writes durable. */
-  async #endRequests({ target, flush }: ServedTarget): Promise<void> {
+  async #endRequests(opened: ServedTarget): Promise<void> {
+    const { target } = opened;
     if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
+    await this.#flush(opened);
+  }
+
+  /** Makes the size durable that initiators will see: first itself, that a power cut cannot undo it. */
+  async #remember(opened: ServedTarget): Promise<void> {
+    if (!opened.isGrown) return;
+    await this.#flush(opened);
+    await opened.target.remember();
+  }
+
+  async #flush({ target, flush }: ServedTarget): Promise<void> {
     this.#flushCount += 1;
     const flushed = flush().finally(() => {
       this.#flushCount -= 1;
@@ -277,7 +289,7 @@ export class ServedTargets {
   async #reopen({ config, target }: ServedTarget): Promise<ServedTarget> {
     const opened = await this.#open(config);
     try {
-      await opened.remember();
+      await this.#remember(opened);
     } catch (error) {
       await this.#close(opened);
       throw error;

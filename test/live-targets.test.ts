@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, rename, rm } from 'node:fs/promises';
+import { mkdtemp, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import timers from 'node:timers/promises';
@@ -7,7 +7,9 @@ import { pino } from 'pino';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AoeTarget } from '../src/aoe/aoe-target.ts';
+import { StateStore } from '../src/aoe/state-store.ts';
 import { withOpenStore } from '../src/backends/cas/index.ts';
+import { CommittedDevice } from '../src/core/committed-device.ts';
 import { LiveTargets } from '../src/live-targets.ts';
 import type { TargetCalls } from '../src/worker-thread.ts';
 import { LiveServer } from './support/live-server.ts';
@@ -113,6 +115,31 @@ describe('a volume that is larger than configured', () => {
     await using server = await LiveServer.start(directory, targets);
     expect(server.status()[0]).toEqual(['e1.0', 2 * DISK_BYTES, 'served']);
     expect(server.log).toEqual([expect.stringContaining('the volume is larger than configured')]);
+  });
+});
+
+describe('an image that others have grown', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  it('is durable in its new size before that is remembered', async () => {
+    const targets = [{ shelf: 1, slot: 0, backend: 'file', file: { path: 'disk0.img' } }];
+    await writeFile(at('disk0.img'), '');
+    await truncate(at('disk0.img'), DISK_BYTES);
+    const first = await LiveServer.start(directory, targets);
+    await first[Symbol.asyncDispose]();
+    await truncate(at('disk0.img'), 2 * DISK_BYTES);
+    const flushed = vi.spyOn(CommittedDevice.prototype, 'flush');
+    const saved = vi.spyOn(StateStore.prototype, 'save');
+    await using _server = await LiveServer.start(directory, targets);
+    expect(saved.mock.calls).toEqual([
+      ['e1.0', expect.objectContaining({ sizeBytes: 2 * DISK_BYTES })],
+    ]);
+    const [[flushOrder], [saveOrder]] = [flushed, saved].map(
+      (one) => one.mock.invocationCallOrder,
+    ) as [number[], number[]];
+    expect(flushOrder).toBeLessThan(saveOrder as number);
   });
 });
 

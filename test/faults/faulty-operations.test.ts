@@ -1,9 +1,9 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { ataReply, ataRequest, expectFrames, sectors } from '../protocol/frames.ts';
+import { ataReply, ataRequest, dataOf, expectFrames, sectors } from '../protocol/frames.ts';
 import { Served } from '../protocol/served.ts';
 import { askStatus } from '../support/control.ts';
 import { describeWith, disposeAll, run } from '../support/tools.ts';
@@ -189,6 +189,18 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
       expect(await load()).toMatchObject(UNHARMED);
     });
   }
+
+  it('leaves initiators the size they know when it is a flush of a new one', async () => {
+    for (const [name, value] of await preload()) vi.stubEnv(name, value);
+    const file = { path: 'disk.img', size: 4 * MIB };
+    const starting = Served.start([{ shelf: 1, slot: 0, backend: 'file', file }]);
+    await using served = await starting.finally(() => vi.unstubAllEnvs());
+    await truncate(join(served.directory, 'disk.img'), 8 * MIB);
+    await breakFunction('fdatasync', EIO);
+    const identify = ataRequest({ opcode: 0xec, sectorCount: 1 });
+    const [reply] = await served.client.exchange(identify, 1);
+    expect(dataOf(reply as Buffer).readUInt32LE(200) * SECTOR_SIZE).toBe(4 * MIB);
+  });
 
   it('fails alone, at once, when it is a trim', async () => {
     for (const [name, value] of await preload()) vi.stubEnv(name, value);

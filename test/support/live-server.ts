@@ -43,6 +43,8 @@ export class LiveServer implements AsyncDisposable {
     this.#directory = directory;
     this.#state = state;
     this.#config = this.#read(targets);
+    // Requests without data name the first memory, which a server has from the start.
+    this.#io.registerMemory(new ArrayBuffer(1));
     this.log = [];
     const log = loggerTo(this.log);
     this.targets = new ServedTargets({

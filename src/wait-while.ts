@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const WAIT_MS_MAX = 10_000;
@@ -5,7 +6,7 @@ const POLL_MS = 5;
 
 /** Waits for requests in flight to end. @returns false when some still are after 10 s */
 export async function waitWhile(isBusy: () => boolean): Promise<boolean> {
-  const end = Date.now() + WAIT_MS_MAX;
-  while (isBusy() && Date.now() < end) await sleep(POLL_MS);
+  const end = performance.now() + WAIT_MS_MAX;
+  while (isBusy() && performance.now() < end) await sleep(POLL_MS);
   return !isBusy();
 }

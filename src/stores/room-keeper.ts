@@ -1,4 +1,5 @@
 /** Sees to it that a served store has room: collects it in time, or at once when writes wait. */
+import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type CasStore, withOpenStore } from '../backends/cas/index.ts';
 import { CollectPolicy } from './collect-policy.ts';
@@ -67,7 +68,7 @@ export class RoomKeeper {
 
   /** Collects the store because writes wait for room. @returns whether there is some now */
   make(): Promise<boolean> {
-    if (!this.#policy.isHopeful(Date.now())) return Promise.resolve(false);
+    if (!this.#policy.isHopeful(performance.now())) return Promise.resolve(false);
     this.#making ??= this.#collectAtOnce().finally(() => {
       this.#making = undefined;
     });
@@ -87,7 +88,7 @@ export class RoomKeeper {
     const used = await withOpenStore(path, async (store) => store.stats().usedBytes);
     const id = collect(this.#policy.enoughBytes(used?.result ?? 0));
     if (id !== undefined && (await this.#hasFreed(id))) return true;
-    this.#policy.wasVain(Date.now());
+    this.#policy.wasVain(performance.now());
     return false;
   }
 

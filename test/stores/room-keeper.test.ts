@@ -79,6 +79,18 @@ describe('a store whose collections fail', () => {
     expect(await served.room.make()).toBe(false);
     expect(await collections()).toEqual(['failed']);
   });
+
+  it('is collected for writes again after a minute, though the clock was set back', async () => {
+    await change(2);
+    files.fault = (op) => (op === 'read' ? 'EIO' : undefined);
+    expect(await served.room.make()).toBe(false);
+    const minuteLater = performance.now() + 60_000;
+    vi.spyOn(performance, 'now').mockReturnValue(minuteLater);
+    vi.spyOn(Date, 'now').mockReturnValue(0);
+    expect(await served.room.make()).toBe(false);
+    vi.restoreAllMocks();
+    expect(await collections()).toEqual(['failed', 'failed']);
+  });
 });
 
 describe('writes that wait for a collection', () => {

@@ -15,17 +15,29 @@ export const FAULTS = [
   'reset',
   /** The service carries the request out, but the answer is lost. */
   'lost answer',
+  /** The connection breaks while the body is under way: the service gets half of it. */
+  'cut request',
   /** The answer breaks off in its body. */
   'cut off',
   'delay',
+  /** The answer comes in pieces, all together in more time than a client bears silence. */
+  'slow answer',
+  /** Nothing ever comes back, and the service never sees the request. */
+  'no answer',
+  /** The answer stops in its body, and the connection stays. */
+  'half an answer',
   /** The service gets the request twice; the second answer counts. */
   'twice',
+  /** The same, but the second time long after the first was answered, when others have been. */
+  'late copy',
   /** 409: S3 did nothing, because another conditional request for this name was under way. */
   'conflict',
 ] as const;
 /** 501: the service knows no conditional requests. Not a fault that may strike any request. */
 const NO_CONDITIONS = 'no conditions';
 export type Fault = (typeof FAULTS)[number] | typeof NO_CONDITIONS;
+
+const LATE_MS = 1500;
 
 const CONDITIONS = ['if-match', 'if-none-match', 'if-modified-since', 'if-unmodified-since'];
 const NOT_IMPLEMENTED =
@@ -43,7 +55,9 @@ export interface FaultProxy {
   knowsConditions: boolean;
   /** How often each fault happened. */
   readonly counts: Map<Fault, number>;
-  stop(): Promise<void>;
+  /** Waits until the late copies of requests have reached the service. */
+  settled(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 /** @param service URL of what is behind it */
@@ -53,12 +67,16 @@ export async function startFaultProxy(service: string): Promise<FaultProxy> {
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
+  const late: Promise<void>[] = [];
   const proxy: FaultProxy = {
     endpoint: `http://127.0.0.1:${port}${new URL(service).pathname}`.replace(/\/$/, ''),
     choose: () => undefined,
     knowsConditions: true,
     counts: new Map(),
-    stop: () =>
+    settled: async () => {
+      await Promise.all(late);
+    },
+    [Symbol.asyncDispose]: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
         server.closeAllConnections();
@@ -89,17 +107,33 @@ export async function startFaultProxy(service: string): Promise<FaultProxy> {
       response.destroy();
       return;
     }
+    if (fault === 'cut request') {
+      await forwardHalf(service, incoming, body);
+      response.destroy();
+      return;
+    }
+    if (fault === 'no answer') return;
     if (fault === 'delay') await delay(50);
     if (fault === 'twice') await forward(service, incoming, body);
     const answer = await forward(service, incoming, body);
+    if (fault === 'late copy') late.push(forwardLate(service, incoming, body));
     if (fault === 'lost answer') {
       response.destroy();
       return;
     }
     response.writeHead(answer.statusCode, answer.headers);
-    if (fault === 'cut off' && answer.body.length > 0) {
+    if (fault === 'slow answer') {
+      for (const piece of piecesOf(answer.body)) {
+        response.write(piece);
+        await delay(100);
+      }
+      response.end();
+      return;
+    }
+    const isHalf = fault === 'cut off' || fault === 'half an answer';
+    if (isHalf && answer.body.length > 0) {
       response.write(answer.body.subarray(0, answer.body.length / 2));
-      setTimeout(() => response.destroy(), 5);
+      if (fault === 'cut off') setTimeout(() => response.destroy(), 5);
     } else {
       response.end(answer.body);
     }
@@ -133,6 +167,39 @@ function forward(service: string, incoming: IncomingMessage, body: Buffer): Prom
     outgoing.on('error', reject);
     outgoing.end(body);
   });
+}
+
+/** What the service answers then is nobody's. */
+async function forwardLate(
+  service: string,
+  incoming: IncomingMessage,
+  body: Buffer,
+): Promise<void> {
+  await delay(LATE_MS);
+  await forward(service, incoming, body);
+}
+
+/** Waits until the service has closed the connection, too. */
+function forwardHalf(service: string, incoming: IncomingMessage, body: Buffer): Promise<void> {
+  if (body.length === 0) return Promise.resolve();
+  return new Promise((resolve) => {
+    const { method, headers } = incoming;
+    const url = new URL(incoming.url ?? '/', service);
+    const outgoing = httpRequest(url, { method, headers, agent: false });
+    outgoing.on('error', () => {});
+    outgoing.on('close', resolve);
+    // Long enough for the service to have read it, so that it knows that more is to come.
+    outgoing.write(body.subarray(0, body.length / 2), () => {
+      setTimeout(() => outgoing.destroy(), 20);
+    });
+  });
+}
+
+function piecesOf(bytes: Buffer): Buffer[] {
+  const size = Math.ceil(bytes.length / 10);
+  const pieces: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += size) pieces.push(bytes.subarray(at, at + size));
+  return pieces;
 }
 
 async function bodyOf(message: IncomingMessage): Promise<Buffer> {

@@ -5,10 +5,16 @@
  * AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or
  * AZURE_STORAGE_SAS_TOKEN.
  */
-import type { ContainerClient, RestError } from '@azure/storage-blob';
+import { Readable } from 'node:stream';
+import type {
+  ContainerClient,
+  ContainerListBlobFlatSegmentResponse,
+  RestError,
+} from '@azure/storage-blob';
 import { StartupError } from '../../../core/startup-error.ts';
 import { BlobExistsError, type BlobInfo, BlobMissingError, type BlobStore } from '../blob-store.ts';
 import { loadClient } from './load-client.ts';
+import { SILENCE_MS, unlessSilent } from './silence.ts';
 
 type Sdk = typeof import('@azure/storage-blob');
 
@@ -28,15 +34,17 @@ export interface AzureEnvironment {
   readonly AZURE_STORAGE_SAS_TOKEN?: string | undefined;
 }
 
-const SILENCE_MS = 60_000;
+/** What is sent at once: how far an upload has come is told by the next one being asked for. */
+const SLICE_BYTES = 64 << 10;
 
 /** @throws {StartupError} the client library is not installed, or there are no credentials */
 export async function openAzureBlobs(
   location: AzureLocation,
   environment: AzureEnvironment = process.env,
+  silenceMs = SILENCE_MS,
 ): Promise<BlobStore> {
   const sdk = await loadClient('@azure/storage-blob', () => import('@azure/storage-blob'));
-  return new AzureBlobs(containerOf(sdk, location, environment), location.prefix);
+  return new AzureBlobs(containerOf(sdk, location, environment), location.prefix, silenceMs);
 }
 
 function containerOf(
@@ -49,7 +57,7 @@ function containerOf(
   const key = environment.AZURE_STORAGE_KEY;
   const token = environment.AZURE_STORAGE_SAS_TOKEN?.replace(/^\?/, '');
   // Retries are the caller's business.
-  const options = { retryOptions: { maxTries: 1, tryTimeoutInMs: SILENCE_MS } };
+  const options = { retryOptions: { maxTries: 1 } };
   if (connection !== undefined) {
     return sdk.BlobServiceClient.fromConnectionString(connection, options).getContainerClient(
       container,
@@ -73,16 +81,21 @@ function containerOf(
 class AzureBlobs implements BlobStore {
   readonly #container: ContainerClient;
   readonly #prefix: string;
+  readonly #silenceMs: number;
 
-  constructor(container: ContainerClient, prefix: string) {
+  constructor(container: ContainerClient, prefix: string, silenceMs: number) {
     this.#container = container;
     this.#prefix = prefix;
+    this.#silenceMs = silenceMs;
   }
 
   async put(name: string, bytes: Uint8Array, isUnique = false): Promise<void> {
+    const conditions = isUnique ? {} : { ifNoneMatch: '*' };
     try {
-      const conditions = isUnique ? {} : { ifNoneMatch: '*' };
-      await this.#blob(name).upload(bytes, bytes.length, { conditions });
+      await unlessSilent(this.#silenceMs, (abortSignal, heard) => {
+        const body = () => Readable.from(slicesOf(bytes, heard), { objectMode: false });
+        return this.#blob(name).upload(body, bytes.length, { conditions, abortSignal });
+      });
     } catch (error) {
       throw statusOf(error) === 409 && codeOf(error) === 'BlobAlreadyExists'
         ? new BlobExistsError(name)
@@ -92,12 +105,21 @@ class AzureBlobs implements BlobStore {
 
   async getRange(name: string, offset: number, length: number): Promise<Uint8Array> {
     try {
-      const { readableStreamBody, contentLength } = await this.#blob(name).download(offset, length);
-      const chunks: Buffer[] = [];
-      for await (const chunk of readableStreamBody ?? []) chunks.push(chunk as Buffer);
-      const bytes = Buffer.concat(chunks);
-      if (bytes.length !== contentLength) throw new Error(`${name} was cut off while it was read`);
-      return bytes;
+      return await unlessSilent(this.#silenceMs, async (abortSignal, heard) => {
+        const options = { abortSignal };
+        const answer = await this.#blob(name).download(offset, length, options);
+        const { readableStreamBody, contentLength } = answer;
+        const chunks: Buffer[] = [];
+        for await (const chunk of readableStreamBody ?? []) {
+          heard();
+          chunks.push(chunk as Buffer);
+        }
+        const bytes = Buffer.concat(chunks);
+        if (bytes.length !== contentLength) {
+          throw new Error(`${name} was cut off while it was read`);
+        }
+        return bytes;
+      });
     } catch (error) {
       if (statusOf(error) === 404) throw new BlobMissingError(name);
       if (statusOf(error) === 416) return new Uint8Array(0);
@@ -106,18 +128,37 @@ class AzureBlobs implements BlobStore {
   }
 
   async *list(prefix: string): AsyncIterable<BlobInfo> {
-    const found = this.#container.listBlobsFlat({ prefix: this.#prefix + prefix });
-    for await (const { name, properties } of found) {
-      yield { name: name.slice(this.#prefix.length), sizeBytes: properties.contentLength ?? 0 };
-    }
+    let continuationToken: string | undefined;
+    do {
+      const page = await unlessSilent(this.#silenceMs, async (abortSignal) => {
+        const options = { prefix: this.#prefix + prefix, abortSignal };
+        const settings = continuationToken === undefined ? {} : { continuationToken };
+        const pages = this.#container.listBlobsFlat(options).byPage(settings);
+        return (await pages.next()).value as ContainerListBlobFlatSegmentResponse;
+      });
+      for (const { name, properties } of page.segment.blobItems) {
+        yield { name: name.slice(this.#prefix.length), sizeBytes: properties.contentLength ?? 0 };
+      }
+      ({ continuationToken } = page);
+    } while (continuationToken !== undefined && continuationToken !== '');
   }
 
   async delete(name: string): Promise<void> {
-    await this.#blob(name).deleteIfExists();
+    await unlessSilent(this.#silenceMs, (abortSignal) =>
+      this.#blob(name).deleteIfExists({ abortSignal }),
+    );
   }
 
   #blob(name: string) {
     return this.#container.getBlockBlobClient(this.#prefix + name);
+  }
+}
+
+/** @param onTaken called when one is taken */
+function* slicesOf(bytes: Uint8Array, onTaken: () => void): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += SLICE_BYTES) {
+    onTaken();
+    yield bytes.subarray(at, at + SLICE_BYTES);
   }
 }
 

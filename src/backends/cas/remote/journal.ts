@@ -10,8 +10,9 @@
  *   order, whoever writes them. A server that finds an entry in its way that it has not tried to
  *   create itself is fenced: it must not write any more. A nonce tells, as a twin of this server,
  *   on a copy of its directory or of the whole machine, would write the same otherwise.
- * - Entries are removed in their order. So who creates one where another's has been removed finds
- *   that the one before is gone as well, and is fenced, too.
+ * - The last entry is never removed, and others in their order. So who creates one where another's
+ *   has been removed finds that there is a later one, and is fenced, too. A late copy of a request
+ *   may bring an entry back that was removed; it is followed by others, and nobody reads it.
  * - An entry names only blobs that are stored; a blob is removed only after an entry that does not
  *   name it is stored.
  *
@@ -223,7 +224,7 @@ export class Journal {
       this.#attempts.add(entry.nonce);
       try {
         await this.#blobs.put(nameOf(entry.number), encodeEntry(entry));
-        await this.#requireNotOvertaken();
+        await this.#requireNotOvertaken(entry);
         this.#apply(entry);
         return;
       } catch (error) {
@@ -231,27 +232,30 @@ export class Journal {
       }
       const found = await this.#get(entry.number);
       if (!this.#attempts.has(found.nonce)) throw new FencedError(found.owner);
-      await this.#requireNotOvertaken();
+      await this.#requireNotOvertaken(found);
       // An attempt of ours whose answer was lost: what it said has happened.
       this.#apply(found);
     }
   }
 
-  /** @throws {FencedError} the last entry that we know was removed by who has the store now */
-  async #requireNotOvertaken(): Promise<void> {
-    if (this.#last === undefined) return;
-    try {
-      await this.#blobs.getRange(nameOf(this.#last.number), 0, 1);
-    } catch (error) {
-      if (!(error instanceof BlobMissingError)) throw error;
-      const { owner } = await Journal.read(this.#blobs);
-      throw new FencedError(owner as Owner);
+  /**
+   * Is this entry, which is stored, the last one, and the one before still there?
+   *
+   * @throws {FencedError} no: another server's, which was in its place, has been removed
+   */
+  async #requireNotOvertaken({ number }: Entry): Promise<void> {
+    const numbers = (await this.#names()).filter((name) => !UniqueEntries.owns(name)).map(numberOf);
+    const before = this.#last?.number ?? number;
+    if (numbers.at(-1) === number && numbers.includes(before)) return;
+    if (!numbers.some((other) => other >= number)) {
+      throw new Error(`${nameOf(number)} was stored and is not listed`);
     }
+    const { owner } = await Journal.read(this.#blobs);
+    throw new FencedError(owner ?? UNKNOWN_OWNER);
   }
 
   async #read(): Promise<void> {
-    const names: string[] = [];
-    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) names.push(name);
+    const names = await this.#names();
     const unique = names.filter(UniqueEntries.owns);
     // Marks of claims that got nowhere make no journal where there is one with conditions.
     if (unique.length === names.length ? unique.length > 0 : unique.some(UniqueEntries.isEntry)) {
@@ -313,6 +317,12 @@ export class Journal {
 
   #get(number: number): Promise<Entry> {
     return readEntry(this.#blobs, nameOf(number), number);
+  }
+
+  async #names(): Promise<string[]> {
+    const names: string[] = [];
+    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) names.push(name);
+    return names;
   }
 
   /** Removes the entries before a base. */

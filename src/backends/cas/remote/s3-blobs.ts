@@ -15,6 +15,7 @@ import {
   type BlobStore,
 } from '../blob-store.ts';
 import { loadClient } from './load-client.ts';
+import { SILENCE_MS } from './silence.ts';
 
 type Sdk = typeof import('@aws-sdk/client-s3');
 
@@ -38,10 +39,12 @@ export interface S3Credentials {
 /** A service of one's own does not care, but the signature needs one. */
 const REGION_DEFAULT = 'us-east-1';
 const CONNECT_MS = 5_000;
-const SILENCE_MS = 60_000;
 
 /** @throws {StartupError} the client library is not installed */
-export async function openS3Blobs(location: S3Location): Promise<BlobStore> {
+export async function openS3Blobs(
+  location: S3Location,
+  silenceMs = SILENCE_MS,
+): Promise<BlobStore> {
   const sdk = await loadClient('@aws-sdk/client-s3', () => import('@aws-sdk/client-s3'));
   const { endpoint, region, credentials } = location;
   const client = new sdk.S3Client({
@@ -54,7 +57,7 @@ export async function openS3Blobs(location: S3Location): Promise<BlobStore> {
     responseChecksumValidation: 'WHEN_REQUIRED',
     // Retries are the caller's business.
     maxAttempts: 1,
-    requestHandler: { connectionTimeout: CONNECT_MS, socketTimeout: SILENCE_MS },
+    requestHandler: { connectionTimeout: CONNECT_MS, socketTimeout: silenceMs },
   });
   return new S3Blobs(sdk, client, location);
 }

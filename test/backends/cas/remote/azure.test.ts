@@ -12,7 +12,7 @@ import { type AzureService, startAzurite } from '../../../support/azurite.ts';
 import { SimFs } from '../sim-fs.ts';
 import { testBlobStore, testRace } from './blob-contract.ts';
 import { openRemote } from './remote-store.ts';
-import { testBadNetwork, testConflict, testStoreOn } from './service-contract.ts';
+import { type OpenAt, testBadNetwork, testConflict, testStoreOn } from './service-contract.ts';
 
 describe('Azure, on Azurite', () => {
   let service: AzureService;
@@ -31,8 +31,10 @@ describe('Azure, on Azurite', () => {
   testStoreOn(open);
 
   const endpointOf = () => service.endpoint;
-  const openAt = (endpoint: string) =>
-    openAzureBlobs({ ...service, endpoint, prefix: 'bad-network/' }, service.environment);
+  const openAt: OpenAt = (endpoint, silenceMs) => {
+    const location = { ...service, endpoint, prefix: 'bad-network/' };
+    return openAzureBlobs(location, service.environment, silenceMs);
+  };
   testBadNetwork(endpointOf, openAt);
   testConflict(endpointOf, openAt);
 

@@ -4,7 +4,7 @@ import { type S3Service, startCephRgw } from '../../../support/ceph-rgw.ts';
 import { SimFs } from '../sim-fs.ts';
 import { testBlobStore, testRace } from './blob-contract.ts';
 import { openRemote } from './remote-store.ts';
-import { testBadNetwork, testConflict, testStoreOn } from './service-contract.ts';
+import { type OpenAt, testBadNetwork, testConflict, testStoreOn } from './service-contract.ts';
 import { testWholeServer } from './whole-server.ts';
 
 describe('S3, on Ceph RGW', () => {
@@ -25,8 +25,10 @@ describe('S3, on Ceph RGW', () => {
   testWholeServer(() => service);
 
   const endpointOf = () => service.endpoint;
-  const openAt = (endpoint: string) =>
-    openS3Blobs({ ...service, endpoint, region: undefined, prefix: 'bad-network/' });
+  const openAt: OpenAt = (endpoint, silenceMs) => {
+    const prefix = 'bad-network/';
+    return openS3Blobs({ ...service, endpoint, region: undefined, prefix }, silenceMs);
+  };
   testBadNetwork(endpointOf, openAt);
   testConflict(endpointOf, openAt);
 

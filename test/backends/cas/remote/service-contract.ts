@@ -3,7 +3,11 @@ import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { BlobExistsError, type BlobStore } from '../../../../src/backends/cas/blob-store.ts';
+import {
+  BlobExistsError,
+  BlobMissingError,
+  type BlobStore,
+} from '../../../../src/backends/cas/blob-store.ts';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
 import { openCasStore } from '../../../../src/backends/cas/open.ts';
@@ -16,7 +20,7 @@ import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { FAULTS, startFaultProxy } from '../../../support/fault-proxy.ts';
 import { SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf } from '../tiny-store.ts';
-import { openRemote, openVolume, ownerOf, readSeeds } from './remote-store.ts';
+import { openRemote, openVolume, ownerOf, readSeeds, recoverSeeds } from './remote-store.ts';
 
 const SIZE_BYTES = 1024 * BLOCK_SIZE;
 
@@ -120,21 +124,22 @@ export function testStoreOn(open: () => Promise<BlobStore>): void {
   });
 }
 
-/**
- * @param endpointOf gives the URL of the service
- * @param open gives the same blobs each time, by way of an endpoint
- */
-export function testBadNetwork(
-  endpointOf: () => string,
-  open: (endpoint: string) => Promise<BlobStore>,
-): void {
+/** Gives the same blobs each time, by way of an endpoint; see `unlessSilent` for the time. */
+export type OpenAt = (endpoint: string, silenceMs: number) => Promise<BlobStore>;
+
+const SILENCE_MS = 500;
+
+/** @param endpointOf gives the URL of the service */
+export function testBadNetwork(endpointOf: () => string, openAt: OpenAt): void {
+  const open = (endpoint: string) => openAt(endpoint, SILENCE_MS);
+
   it('loses nothing over a bad network', async () => {
-    const proxy = await startFaultProxy(endpointOf());
+    await using proxy = await startFaultProxy(endpointOf());
     const direct = await open(endpointOf());
     const blobs = await open(proxy.endpoint);
     const random = seededRandom(1);
-    proxy.choose = () =>
-      random() < 0.3 ? FAULTS[Math.floor(random() * FAULTS.length)] : undefined;
+    let faults = 0;
+    proxy.choose = () => (random() < 0.25 ? FAULTS[faults++ % FAULTS.length] : undefined);
     for (let life = 1; life <= 3; life++) {
       // An empty disk each time: all that is known comes from the service.
       const remote = { takeOver: await ownerOf(direct), durability: 'remote' } as const;
@@ -148,23 +153,71 @@ export function testBadNetwork(
       await abandon(store);
     }
     expect([...proxy.counts.keys()].sort()).toEqual([...FAULTS].sort());
-    await proxy.stop();
+    await proxy.settled();
+    expect((await recoverSeeds(direct))[0]).toBe(18);
+  });
+
+  it('stores nothing of an upload that is cut off', async () => {
+    await using proxy = await startFaultProxy(endpointOf());
+    const direct = await open(endpointOf());
+    const blobs = await open(proxy.endpoint);
+    const bytes = Uint8Array.from({ length: 3 << 20 }, (_, i) => i % 251);
+    proxy.choose = () => 'cut request';
+    await expect(blobs.put('cut-off', bytes, true)).rejects.toThrow();
+    await expect(direct.getRange('cut-off', 0, 1)).rejects.toThrow(BlobMissingError);
+    proxy.choose = () => undefined;
+    await blobs.put('cut-off', bytes, true);
+    expect(Buffer.from(await direct.getRange('cut-off', 0, 4 << 20)).equals(bytes)).toBe(true);
+  });
+
+  it.each(['no answer', 'half an answer'] as const)('gives up on %s', async (fault) => {
+    await using proxy = await startFaultProxy(endpointOf());
+    const blobs = await open(proxy.endpoint);
+    const bytes = new Uint8Array(1 << 20);
+    await blobs.put('silent', bytes, true);
+    proxy.choose = () => fault;
+    const namesOf = async () => {
+      for await (const { name } of blobs.list('silent')) expect(name).toBe('silent');
+    };
+    const requests = [() => blobs.getRange('silent', 0, bytes.length), namesOf];
+    // The answers to these have no body.
+    if (fault === 'no answer') {
+      requests.push(
+        () => blobs.put('silent-2', bytes, true),
+        () => blobs.delete('silent'),
+      );
+    }
+    for (const request of requests) {
+      const startMs = performance.now();
+      await expect(request()).rejects.toThrow();
+      expect(performance.now() - startMs).toBeLessThan(10 * SILENCE_MS);
+    }
+    // One that tries again succeeds when the service does not stay silent.
+    let silences = 1;
+    proxy.choose = () => (silences-- > 0 ? fault : undefined);
+    const found = await new PersistentBlobs(blobs).getRange('silent', 0, bytes.length);
+    expect(found).toHaveLength(bytes.length);
+  });
+
+  it('waits for a slow answer as long as something comes', async () => {
+    await using proxy = await startFaultProxy(endpointOf());
+    const blobs = await open(proxy.endpoint);
+    const bytes = new Uint8Array(1 << 20);
+    await blobs.put('slow', bytes, true);
+    proxy.choose = () => 'slow answer';
+    expect(await blobs.getRange('slow', 0, bytes.length)).toHaveLength(bytes.length);
   });
 }
 
 /** The same, of a service that knows conditions. */
-export function testConflict(
-  endpointOf: () => string,
-  open: (endpoint: string) => Promise<BlobStore>,
-): void {
+export function testConflict(endpointOf: () => string, openAt: OpenAt): void {
   it('tries again when another conditional request is under way', async () => {
-    const proxy = await startFaultProxy(endpointOf());
-    const blobs = new PersistentBlobs(await open(proxy.endpoint));
+    await using proxy = await startFaultProxy(endpointOf());
+    const blobs = new PersistentBlobs(await openAt(proxy.endpoint, SILENCE_MS));
     let conflicts = 2;
     proxy.choose = (method) => (method === 'PUT' && conflicts-- > 0 ? 'conflict' : undefined);
     await blobs.put('contended', Uint8Array.of(1));
     expect(proxy.counts.get('conflict')).toBe(2);
     await expect(blobs.put('contended', Uint8Array.of(2))).rejects.toThrow(BlobExistsError);
-    await proxy.stop();
   });
 }

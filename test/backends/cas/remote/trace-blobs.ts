@@ -42,6 +42,13 @@ export class TraceBlobs implements BlobStore {
     return past;
   }
 
+  /** A copy of a request arrives, late; its answer is nobody's, and the trace does not have it. */
+  repeat(request: Operation | undefined): void {
+    if (request === undefined) return;
+    const isRefused = this.knowsConditions && this.isExclusive && this.blobs.has(request.name);
+    if (request.op === 'delete' || !isRefused) this.#carryOut(request);
+  }
+
   async put(name: string, bytes: Uint8Array, isUnique = false): Promise<void> {
     await this.pause();
     if (!this.knowsConditions && !isUnique) throw new BlobConditionError(name);

@@ -21,18 +21,18 @@ describe('S3 without conditional requests, as Backblaze B2 has it, on Ceph RGW',
     proxy.knowsConditions = false;
   }, 90_000);
   afterAll(async () => {
-    await proxy.stop();
+    await proxy[Symbol.asyncDispose]();
     await service.stop();
   });
 
-  const openAt = (endpoint: string, prefix: string) =>
-    openS3Blobs({ ...service, endpoint, region: undefined, prefix });
+  const openAt = (endpoint: string, prefix: string, silenceMs?: number) =>
+    openS3Blobs({ ...service, endpoint, region: undefined, prefix }, silenceMs);
   const open = () => openAt(proxy.endpoint, `test-${serial++}/`);
 
   testStoreOn(open);
   testBadNetwork(
     () => proxy.endpoint,
-    (endpoint) => openAt(endpoint, 'bad-network/'),
+    (endpoint, silenceMs) => openAt(endpoint, 'bad-network/', silenceMs),
   );
   testWholeServer(() => ({ ...service, endpoint: proxy.endpoint }));
 

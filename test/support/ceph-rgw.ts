@@ -18,6 +18,18 @@ export interface S3Service {
   stop(): Promise<void>;
 }
 
+/** What a server has to be told of the service. */
+export function s3Settings({ endpoint, bucket, credentials }: S3Service) {
+  return {
+    endpoint,
+    keys: { type: 's3', region: 'us-east-1', bucket },
+    environment: {
+      AWS_ACCESS_KEY_ID: credentials.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
+    },
+  };
+}
+
 /** Starts the service, which takes some 20 s, and makes a bucket. */
 export async function startCephRgw(): Promise<S3Service> {
   const directory = await mkdtemp(join(tmpdir(), 'ceph-rgw-'));

@@ -13,6 +13,7 @@ import { SimFs } from '../sim-fs.ts';
 import { testBlobStore, testRace } from './blob-contract.ts';
 import { openRemote } from './remote-store.ts';
 import { type OpenAt, testBadNetwork, testConflict, testStoreOn } from './service-contract.ts';
+import { testWholeServer } from './whole-server.ts';
 
 describe('Azure, on Azurite', () => {
   let service: AzureService;
@@ -29,6 +30,10 @@ describe('Azure, on Azurite', () => {
   testBlobStore(open);
   testRace(open);
   testStoreOn(open);
+  testWholeServer(() => {
+    const { endpoint, container, environment } = service;
+    return { endpoint, keys: { type: 'azure', bucket: container }, environment };
+  });
 
   const endpointOf = () => service.endpoint;
   const openAt: OpenAt = (endpoint, silenceMs) => {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openS3Blobs } from '../../../../src/backends/cas/remote/s3-blobs.ts';
-import { type S3Service, startCephRgw } from '../../../support/ceph-rgw.ts';
+import { type S3Service, s3Settings, startCephRgw } from '../../../support/ceph-rgw.ts';
 import { SimFs } from '../sim-fs.ts';
 import { testBlobStore, testRace } from './blob-contract.ts';
 import { openRemote } from './remote-store.ts';
@@ -22,7 +22,7 @@ describe('S3, on Ceph RGW', () => {
   testRace(open);
   testStoreOn(open);
 
-  testWholeServer(() => service);
+  testWholeServer(() => s3Settings(service));
 
   const endpointOf = () => service.endpoint;
   const openAt: OpenAt = (endpoint, silenceMs) => {

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BlobConditionError, type BlobStore } from '../../../../src/backends/cas/blob-store.ts';
 import { openS3Blobs } from '../../../../src/backends/cas/remote/s3-blobs.ts';
-import { type S3Service, startCephRgw } from '../../../support/ceph-rgw.ts';
+import { type S3Service, s3Settings, startCephRgw } from '../../../support/ceph-rgw.ts';
 import { type FaultProxy, startFaultProxy } from '../../../support/fault-proxy.ts';
 import { SimFs } from '../sim-fs.ts';
 import { openRemote } from './remote-store.ts';
@@ -34,7 +34,7 @@ describe('S3 without conditional requests, as Backblaze B2 has it, on Ceph RGW',
     () => proxy.endpoint,
     (endpoint, silenceMs) => openAt(endpoint, 'bad-network/', silenceMs),
   );
-  testWholeServer(() => ({ ...service, endpoint: proxy.endpoint }));
+  testWholeServer(() => ({ ...s3Settings(service), endpoint: proxy.endpoint }));
 
   it('stores under a name of its own, and only there', async () => {
     const blobs = await open();

@@ -1,4 +1,4 @@
-/** What a whole server does with a store in S3, over real frames, as tests. */
+/** What a whole server does with a store in a blob store, over real frames, as tests. */
 import { readFile, rm } from 'node:fs/promises';
 import { createServer, connect as dial } from 'node:net';
 import { resolve } from 'node:path';
@@ -6,14 +6,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { TomlTable } from 'smol-toml';
 import { expect, it } from 'vitest';
 import { MIB, Setup, TOOLS, UNHARMED } from '../../../faults/setup.ts';
-import type { S3Service } from '../../../support/ceph-rgw.ts';
 import { AoeServer } from '../../../support/server.ts';
 import { describeWith, waitUntil } from '../../../support/tools.ts';
 
 const PROGRAM = resolve(import.meta.dirname, '../../../../dist/cli/main.js');
 
+/** How a server is told of a service on the loopback. */
+export interface ServiceSettings {
+  readonly endpoint: string;
+  /** Other keys of `blob_store`. */
+  readonly keys: TomlTable;
+  /** Its credentials. */
+  readonly environment: Readonly<Record<string, string>>;
+}
+
 /** @param serviceOf gives the service, once it is there */
-export function testWholeServer(serviceOf: () => S3Service): void {
+export function testWholeServer(serviceOf: () => ServiceSettings): void {
   describeWith(TOOLS, 'under a whole server', () => {
     it('loses no acknowledged write when server and disk are lost', async () => {
       await using setup = await Setup.create();
@@ -39,23 +47,22 @@ export function testWholeServer(serviceOf: () => S3Service): void {
   });
 }
 
-/** A server whose store is in S3; its network reaches the service by a socket in the file system. */
+/** A server whose store is in a blob store; its network reaches the service by a socket in the file system. */
 class RemoteServer {
   readonly #setup: Setup;
-  readonly #service: S3Service;
+  readonly #service: ServiceSettings;
   readonly #runner: readonly string[];
   #takeOver: string | undefined;
 
-  private constructor(setup: Setup, service: S3Service) {
+  private constructor(setup: Setup, service: ServiceSettings) {
     this.#setup = setup;
     this.#service = service;
-    const { accessKeyId, secretAccessKey } = service.credentials;
-    const keys = [`AWS_ACCESS_KEY_ID=${accessKeyId}`, `AWS_SECRET_ACCESS_KEY=${secretAccessKey}`];
-    this.#runner = ['env', ...keys, process.execPath];
+    const settings = Object.entries(service.environment).map(([key, value]) => `${key}=${value}`);
+    this.#runner = ['env', ...settings, process.execPath];
   }
 
-  static async create(setup: Setup, service: S3Service): Promise<RemoteServer> {
-    const path = setup.join('s3.sock');
+  static async create(setup: Setup, service: ServiceSettings): Promise<RemoteServer> {
+    const path = setup.join('service.sock');
     const { port } = new URL(service.endpoint);
     const outer = createServer((socket) => {
       const upstream = dial(Number(port), '127.0.0.1');
@@ -78,7 +85,7 @@ class RemoteServer {
     child.stdout?.on('data', () => {
       isReady = true;
     });
-    await waitUntil('the way to S3', () => isReady);
+    await waitUntil('the way to the service', () => isReady);
     return new RemoteServer(setup, service);
   }
 
@@ -114,7 +121,7 @@ class RemoteServer {
 
   #target(shelf: number, path: string): TomlTable {
     const takeOver = this.#takeOver;
-    const { endpoint, bucket } = this.#service;
+    const { endpoint, keys } = this.#service;
     return {
       shelf,
       slot: 0,
@@ -122,7 +129,7 @@ class RemoteServer {
       cas: {
         size: 8 * MIB,
         blob_store: {
-          ...{ type: 's3', path, endpoint, region: 'us-east-1', bucket, prefix: 'server/' },
+          ...{ ...keys, path, endpoint, prefix: 'server/' },
           ...{ durability: 'remote', cache_size: 64 * MIB },
           ...(takeOver !== undefined && { take_over: takeOver }),
         },

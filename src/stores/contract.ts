@@ -60,7 +60,11 @@ export const jobRequestSchema = z.discriminatedUnion('kind', [
     bytesPerSecondMax: rateSchema,
     enoughBytes: z.number().positive().optional().describe('It may end when so much is freed.'),
   }),
-  z.strictObject({ kind: z.literal('scrub'), bytesPerSecondMax: rateSchema }),
+  z.strictObject({
+    kind: z.literal('scrub'),
+    bytesPerSecondMax: rateSchema,
+    remote: z.boolean().optional().describe('Also fetch and verify all of the blob store.'),
+  }),
 ]);
 
 const figuresSchema = z.strictObject({
@@ -124,6 +128,19 @@ export const scrubbedSchema = z.strictObject({
       hash: z.string().optional().describe('Of the damaged frame; absent for the record itself.'),
     }),
   ),
+  blobStore: z
+    .strictObject({
+      verifiedBytes: z.number(),
+      damage: z.array(
+        z.strictObject({
+          blob: z.string().describe('Its name, behind the prefix.'),
+          missing: z.boolean(),
+          replaced: z.boolean().describe('Stored anew under another name, from the local disk.'),
+        }),
+      ),
+    })
+    .nullable()
+    .describe('null when it was not asked for.'),
   lost: z
     .array(sectorsSchema.extend({ kind: z.enum(['volume', 'snapshot']), name: z.string() }))
     .describe('Sectors that cannot be read.'),

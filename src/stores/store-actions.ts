@@ -1,5 +1,6 @@
 /** Does what is asked of a store that this process has open. */
 import {
+  type BlobsReport,
   type CasStore,
   collect,
   diffRoots,
@@ -115,7 +116,7 @@ export class StoreActions implements StoreOperations {
         return { ...collected, freedBytes: collected.freedSegments * store.segments.segmentBytes };
       }
       case 'scrub':
-        return verify(store, pace, (done, total) => watch.onProgress('scrubbing', done, total));
+        return verify(store, job.remote ?? false, pace, watch);
     }
   }
 
@@ -176,24 +177,34 @@ function divide(amount: number, by: number): number | null {
 
 async function verify(
   store: CasStore,
+  remote: boolean,
   pace: Pace,
-  onProgress: (doneBytes: number, totalBytes: number) => void,
+  { onProgress }: JobWatch,
 ): Promise<Scrubbed> {
-  const { doneBytes, superblockCopies, damage, affected } = await scrub(store, {
-    pace,
-    onProgress,
+  const { doneBytes, superblockCopies, damage, blobs, affected } = await scrub(store, {
+    ...{ pace, remote, onProgress },
   });
   return {
     verifiedBytes: doneBytes,
     problems: [...store.problems],
     superblockCopies: [...superblockCopies],
     damage: damage.map(({ hash, ...place }) => ({ ...place, ...(hash && { hash }) })),
+    blobStore: blobs === undefined ? null : describeBlobs(blobs),
     lost: affected.map(({ name, lba, count }) => ({
       kind: store.findVolume(name) === undefined ? 'snapshot' : 'volume',
       name,
       lba: lba * SECTORS_PER_BLOCK,
       sectors: count * SECTORS_PER_BLOCK,
     })),
+  };
+}
+
+function describeBlobs({ doneBytes, damage }: BlobsReport): NonNullable<Scrubbed['blobStore']> {
+  return {
+    verifiedBytes: doneBytes,
+    damage: damage.map(({ name, isMissing, isReplaced }) => {
+      return { blob: name, missing: isMissing, replaced: isReplaced };
+    }),
   };
 }
 

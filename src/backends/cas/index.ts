@@ -21,6 +21,7 @@ export { type Received, receiverOptions, receiveSnapshot } from './receive.ts';
 export { openBlobs } from './remote/open-blobs.ts';
 export { openOwnBlobs } from './remote/owner-file.ts';
 export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
+export type { BlobsReport } from './remote/scrub-blobs.ts';
 export { type ScrubReport, scrub } from './scrub.ts';
 export { sendSnapshot } from './send.ts';
 export { openStorePaths, shareCasStore, whenStoreClosed, withOpenStore } from './shared-store.ts';

@@ -15,8 +15,10 @@ import {
   HINT_WORD,
   hexOf,
   NODE_WORDS,
+  type RecordHeader,
 } from './format.ts';
 import { isZeroHash } from './hash-words.ts';
+import type { Segment } from './segments.ts';
 import type { Volume } from './volume.ts';
 
 const READ_OK = 0;
@@ -44,6 +46,8 @@ export class DamageError extends Error {
 export interface FrameSource {
   /** Takes notice of a read. */
   touch(segment: number, place: number): void;
+  /** Are the frames of a record nowhere but there? */
+  isAway(segment: Segment, header: RecordHeader): Promise<boolean>;
   /**
    * Brings back what holds a byte of a segment, and keeps it here while `read` runs.
    *

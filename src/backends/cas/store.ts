@@ -9,6 +9,7 @@ import { CheckpointSchedule } from './checkpoint-schedule.ts';
 import { ENTRY_SIZE, NODE_SIZE } from './format.ts';
 import type { BlockReader } from './reader.ts';
 import type { Journal } from './remote/journal.ts';
+import type { Part } from './remote/journal-entry.ts';
 import type { PartCache } from './remote/part-cache.ts';
 import { Replica, type ReplicaState } from './remote/replica.ts';
 import type { Segment, Segments } from './segments.ts';
@@ -47,6 +48,8 @@ export class CasStore {
   readonly #schedule: CheckpointSchedule;
   readonly #changes: VolumeChanges;
   readonly #loaded: Loaded;
+  /** What is in the blob store, if there is one. */
+  readonly journal: Journal | undefined;
   /** Keeps the blob store up with this disk, if there is one. */
   readonly #replica: Replica | undefined;
   /** What of the blob store is on this disk. */
@@ -105,6 +108,7 @@ export class CasStore {
       ...{ volumes: this.#table, checkpointer: this.#checkpointer },
       ...{ engine, reader, writer: this.writer, cache: this.cache },
     });
+    this.journal = parts.journal;
     this.#partCache = parts.partCache;
     this.#replica = this.#newReplica(parts);
     segments.promisedSpares = () => this.writer.promisedSpares;
@@ -124,6 +128,16 @@ export class CasStore {
   /** How the blob store keeps up, if there is one. */
   get replica(): ReplicaState | undefined {
     return this.#replica?.state;
+  }
+
+  /** Stores a part anew whose blob is damaged. @returns false when that is not possible */
+  async renewPart(segment: number, part: Part): Promise<boolean> {
+    return (await this.#replica?.renew(segment, part)) ?? false;
+  }
+
+  /** The same for entries of the journal. */
+  async renewJournal(): Promise<boolean> {
+    return (await this.#replica?.renewJournal()) ?? false;
   }
 
   /** Those whose maps are stored; see {@link whenSnapshotsStored}. */

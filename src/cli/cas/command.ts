@@ -50,6 +50,13 @@ const AFTER_JOB = `
 In a running server this goes on beside its clients, at 64 MiB a second if nothing else is said, and
 one at a time. SIGINT cancels it, and so does aoe-server cas cancel.`;
 
+const AFTER_SCRUB = `
+Of a store in S3 or Azure what is not on the local disk is fetched and verified. With --remote all
+of it is: what the service charges for reading that much is paid each time. A blob that is damaged or
+gone is stored anew, under another name, if the local disk has all that it should hold. If not, the
+sectors are listed that are lost: write them anew, or delete what has them; a collection removes the
+blob then.`;
+
 const AFTER_CANCEL = `
 aoe-server status lists the jobs of a server's stores with their numbers. What a collection has
 emptied by then is given back.`;
@@ -155,6 +162,8 @@ function addCare(cas: Command): void {
     '--rate 100MiB',
   )
     .addOption(rateOption())
+    .option('--remote', 'also fetch and verify everything that is in the blob store')
+    .addHelpText('after', AFTER_SCRUB)
     .addHelpText('after', AFTER_JOB)
     .option('--json', 'print a JSON object')
     .action(async (path, options) => (await import('./scrub.ts')).scrubStore(path, options));

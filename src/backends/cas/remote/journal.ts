@@ -68,7 +68,11 @@ export class Journal {
   /** undefined when entries are created on the condition that they are not there. */
   #unique: UniqueEntries | undefined;
   readonly #segments = new Map<number, readonly Part[]>();
+  /** The entries that say this, from the last one on that says everything, by their names. */
+  readonly #entries = new Map<string, Entry>();
   #last: Entry | undefined;
+  /** Must the next entry say everything? */
+  #mustSayAll = false;
   #superblock: Superblock | undefined;
   #segmentBytes = 0;
   #me: Owner | undefined;
@@ -127,6 +131,21 @@ export class Journal {
   /** Must blobs have names that nobody else ever uses, as the service cannot tell what is there? */
   get needsUniqueNames(): boolean {
     return this.#unique !== undefined;
+  }
+
+  /** The entries that count, by the names of their blobs, in their order. */
+  get entries(): ReadonlyMap<string, Entry> {
+    return this.#entries;
+  }
+
+  /** Is another entry due, though nothing has changed? */
+  get isDue(): boolean {
+    return this.#mustSayAll;
+  }
+
+  /** Lets the next entry say everything: of those so far one is damaged. */
+  sayAll(): void {
+    this.#mustSayAll = true;
   }
 
   /**
@@ -277,7 +296,8 @@ export class Journal {
     const { number } = place;
     const before = this.#last?.base ?? number;
     const isNewEpoch = this.#unique !== undefined && this.#last?.epoch !== this.#epoch;
-    const isBase = number - before >= BASE_EVERY || number === 1 || isNewEpoch;
+    const isFirst = number === 1 || isNewEpoch;
+    const isBase = number - before >= BASE_EVERY || isFirst || this.#mustSayAll;
     const segments = new Map(isBase ? this.#segments : []);
     for (const [segment, parts] of change.segments ?? []) segments.set(segment, parts);
     if (isBase) for (const segment of change.removed ?? []) segments.delete(segment);
@@ -310,7 +330,12 @@ export class Journal {
       const store = Uint8Array.from(Buffer.from(superblock.store, 'hex'));
       this.#superblock = { ...superblock, store };
     }
-    if (entry.base === entry.number) this.#segments.clear();
+    if (entry.base === entry.number) {
+      this.#segments.clear();
+      this.#entries.clear();
+      this.#mustSayAll = false;
+    }
+    this.#entries.set(this.#unique ? UniqueEntries.nameOf(entry) : nameOf(entry.number), entry);
     for (const { number, parts } of entry.segments) this.#segments.set(number, parts);
     for (const segment of entry.removed) this.#segments.delete(segment);
   }

@@ -14,10 +14,16 @@
 import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
 import type { Catalog } from '../catalog.ts';
-import { alignUp, ENTRY_SIZE, RECORD_ALIGNMENT, RECORD_HEADER_SIZE } from '../format.ts';
+import {
+  alignUp,
+  ENTRY_SIZE,
+  RECORD_ALIGNMENT,
+  RECORD_HEADER_SIZE,
+  type RecordHeader,
+} from '../format.ts';
 import type { FrameSource } from '../reader.ts';
 import { readRecord } from '../records.ts';
-import type { Segments } from '../segments.ts';
+import type { Segment, Segments } from '../segments.ts';
 import { type Journal, partName } from './journal.ts';
 import type { Part } from './journal-entry.ts';
 import { recordsIn } from './part.ts';
@@ -65,7 +71,8 @@ export class PartCache implements FrameSource {
   /** Segments that the last two checkpoints leave alone, with their length. */
   #settled: ReadonlyMap<number, number> = new Map();
   #settledNext: ReadonlyMap<number, number> = new Map();
-  readonly #enrolled = new Set<number>();
+  /** Segments whose parts are known, with these. */
+  readonly #enrolled = new Map<number, readonly Part[]>();
   #closed = false;
 
   constructor(parts: PartCacheParts) {
@@ -91,10 +98,34 @@ export class PartCache implements FrameSource {
   ): Promise<T | undefined> {
     const found = this.#find(segment, offset);
     if (found === undefined || this.#closed) return undefined;
-    return await this.#holding(segment, async () => {
+    return await this.holding(segment, async () => {
       await this.#fetch(found);
       return await read();
     });
+  }
+
+  /** Have the frames of a record been given up? They are in a part then. */
+  async isAway({ number, file }: Segment, header: RecordHeader): Promise<boolean> {
+    const [start, end] = framePages(header);
+    if (start === end || this.#find(number, header.offset) === undefined) return false;
+    return (await file.dataBytes(start, end - start)) === 0;
+  }
+
+  /** Keeps a segment here as it is while `work` runs. */
+  async holding<T>(segment: number, work: () => Promise<T>): Promise<T> {
+    const holds = this.#holds;
+    holds.set(segment, (holds.get(segment) ?? 0) + 1);
+    try {
+      return await work();
+    } finally {
+      const rest = (holds.get(segment) as number) - 1;
+      if (rest > 0) {
+        holds.set(segment, rest);
+      } else {
+        holds.delete(segment);
+        this.trim();
+      }
+    }
   }
 
   /** Must a segment's file stay as it is for now? */
@@ -134,22 +165,6 @@ export class PartCache implements FrameSource {
     const parts = this.#parts.journal.image.segments.get(segment);
     const part = parts?.find(([from, to]) => from <= offset && offset < to);
     return part && { name: partName(segment, part), segment, part };
-  }
-
-  async #holding<T>(segment: number, work: () => Promise<T>): Promise<T> {
-    const holds = this.#holds;
-    holds.set(segment, (holds.get(segment) ?? 0) + 1);
-    try {
-      return await work();
-    } finally {
-      const rest = (holds.get(segment) as number) - 1;
-      if (rest > 0) {
-        holds.set(segment, rest);
-      } else {
-        holds.delete(segment);
-        this.trim();
-      }
-    }
   }
 
   #fetch(stored: StoredPart): Promise<void> {
@@ -199,7 +214,7 @@ export class PartCache implements FrameSource {
       }
       this.#residentBytes -= resident.bytes;
       if (!this.#mayGo(resident)) continue;
-      const done = this.#holding(resident.segment, () => this.#evict(resident));
+      const done = this.holding(resident.segment, () => this.#evict(resident));
       this.#evicting = { name: resident.name, done };
       await done.finally(() => {
         this.#evicting = undefined;
@@ -209,13 +224,13 @@ export class PartCache implements FrameSource {
 
   /** Takes up segments that have become complete. */
   async #enroll(): Promise<void> {
-    for (const number of this.#enrolled)
+    for (const number of this.#enrolled.keys())
       if (!this.#settled.has(number)) this.#enrolled.delete(number);
     for (const [number, usedBytes] of this.#settled) {
       const stored = this.#parts.journal.image.segments.get(number);
-      if (this.#enrolled.has(number) || stored?.at(-1)?.[1] !== usedBytes) continue;
-      this.#enrolled.add(number);
-      await this.#holding(number, async () => {
+      if (stored?.at(-1)?.[1] !== usedBytes || this.#enrolled.get(number) === stored) continue;
+      this.#enrolled.set(number, stored);
+      await this.holding(number, async () => {
         for (const part of stored) {
           const name = partName(number, part);
           const file = this.#parts.segments.table.get(number)?.file;
@@ -254,14 +269,17 @@ export class PartCache implements FrameSource {
       const found = await readRecord({ engine, store: superblock.store }, segment, offset, false);
       // A head that is damaged hides what follows it; a read that misses it will have it repaired.
       if (found === undefined) return;
-      const { entryCount, inlineLength, length } = found.header;
-      const headBytes = RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
-      const start = offset + alignUp(headBytes, RECORD_ALIGNMENT);
-      const end = offset + length;
+      const [start, end] = framePages(found.header);
       if (start < end) await segment.file.punch(start, end - start);
       offset = end;
     }
   }
+}
+
+/** The pages of a record that hold frames only. */
+function framePages({ offset, length, entryCount, inlineLength }: RecordHeader): [number, number] {
+  const headBytes = RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
+  return [offset + alignUp(headBytes, RECORD_ALIGNMENT), offset + length];
 }
 
 /**

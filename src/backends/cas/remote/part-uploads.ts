@@ -65,6 +65,31 @@ export class PartUploads {
     }
   }
 
+  /**
+   * Stores anew what the blob of a part should hold, which is damaged; under another name, as no
+   * blob is ever changed.
+   *
+   * @returns false when this disk does not have all of it
+   */
+  async renew(segment: Segment, part: Part, store: Uint8Array): Promise<boolean> {
+    const { number } = segment;
+    const name = partName(number, part);
+    const made = await this.#parts.cache.holding(number, () =>
+      this.#makeAgain(segment, part, store),
+    );
+    if (made === undefined) return false;
+    const parts: Part[] = [];
+    for (const { part, bytes } of made) parts.push(await this.#putUnique(number, part, bytes));
+    const stored = this.#stored.get(number) ?? [];
+    const isIt = (other: Part) => partName(number, other) === name;
+    this.#stored.set(
+      number,
+      stored.flatMap((other) => (isIt(other) ? parts : [other])),
+    );
+    this.#replaced.add(name);
+    return true;
+  }
+
   /** What a journal entry has to say for segments to be stored as far as `ends` says. */
   changes(ends: ReadonlyMap<number, number>): {
     readonly segments: ReadonlyMap<number, readonly Part[]>;
@@ -107,6 +132,21 @@ export class PartUploads {
     }
   }
 
+  /** @returns undefined when it is not whole on this disk */
+  async #makeAgain(segment: Segment, [from, to]: Part, store: Uint8Array) {
+    const { journal, engine } = this.#parts;
+    const made: MadePart[] = [];
+    try {
+      for (let at = from; at < to; at = (made.at(-1) as MadePart).part[1]) {
+        made.push(await makePart({ engine, store }, segment, at, to, journal.epoch));
+      }
+      return made;
+    } catch (error) {
+      if (error instanceof LocalDamageError) return undefined;
+      throw error;
+    }
+  }
+
   /** @returns what it is called there */
   async #put(segment: number, { part, bytes }: MadePart): Promise<Part> {
     const { journal, blobs, signal } = this.#parts;
@@ -124,7 +164,7 @@ export class PartUploads {
     return part;
   }
 
-  /** A twin of this machine would put other bytes under the same name. */
+  /** Under a name that nobody else ever uses: a twin of this machine would put other bytes there. */
   async #putUnique(segment: number, part: Part, bytes: Uint8Array): Promise<Part> {
     const [from, to, epoch, headBytes] = part;
     const unique: Part = [from, to, epoch, headBytes, newNonce()];

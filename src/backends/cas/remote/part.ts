@@ -113,6 +113,48 @@ export function* recordsIn(
   }
 }
 
+/** Bytes of a segment, from one record's beginning to another's. */
+export interface Stretch {
+  readonly from: number;
+  readonly to: number;
+}
+
+/**
+ * Compares a blob with what it should be.
+ *
+ * @returns what is wrong of its records; an empty list when that is the heads behind them only;
+ *   undefined for nothing
+ */
+export async function verifyPart(
+  { engine, store }: { readonly engine: CasEngine; readonly store: Uint8Array },
+  segment: number,
+  [from, to, , headBytes]: Part,
+  blob: Uint8Array,
+): Promise<Stretch[] | undefined> {
+  const damaged: Stretch[] = [];
+  const heads = blob.subarray(to - from);
+  let headsEnd = 0;
+  let areHeadsRight = heads.length === headBytes;
+  /** Records are right up to here, or up to the damage that begins here. */
+  let end = from;
+  for (const { record, header } of recordsIn(blob.subarray(0, to - from), {
+    store,
+    segment,
+    from,
+  })) {
+    if ((await engine.verify(record)) !== VALID) continue;
+    // A length that is damaged may have led past some.
+    if (header.offset > end) damaged.push({ from: end, to: header.offset });
+    end = header.offset + header.length;
+    const length = headLength(header);
+    const head = heads.subarray(headsEnd, headsEnd + length);
+    areHeadsRight &&= Buffer.compare(head, record.subarray(0, length)) === 0;
+    headsEnd += alignUp(length, HEAD_ALIGNMENT);
+  }
+  if (end < to) damaged.push({ from: end, to });
+  return damaged.length === 0 && areHeadsRight ? undefined : damaged;
+}
+
 /** The heads of a part's records, from behind its bytes, and where they belong in the segment. */
 export function* headsIn(
   bytes: Uint8Array,

@@ -18,7 +18,7 @@ import type { Segments } from '../segments.ts';
 import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
 import type { Journal } from './journal.ts';
-import { FencedError } from './journal-entry.ts';
+import { FencedError, type Part } from './journal-entry.ts';
 import { ObsoleteBlobs } from './obsolete-blobs.ts';
 import { LocalDamageError } from './part.ts';
 import type { PartCache } from './part-cache.ts';
@@ -65,6 +65,12 @@ interface Waiter {
   readonly done: (status: BlockStatus) => void;
 }
 
+/** What a round does before anything else; it has come about when the round ends well. */
+interface Repair {
+  readonly work: () => Promise<boolean>;
+  readonly done: (isRepaired: boolean) => void;
+}
+
 export class Replica {
   readonly #parts: ReplicaParts;
   readonly #uploads: PartUploads;
@@ -72,6 +78,7 @@ export class Replica {
   readonly #aborter = new AbortController();
   #checkpoint: Checkpoint | undefined;
   #waiters: Waiter[] = [];
+  readonly #repairs: Repair[] = [];
   /** Records of the log below this sequence are in the blob store. */
   #sequence = 0;
   #loggedBytes = 0;
@@ -152,6 +159,28 @@ export class Replica {
     }
   }
 
+  /**
+   * Stores a part anew whose blob is damaged, under another name.
+   *
+   * @returns false when it is not whole on this disk, or cannot be stored now
+   */
+  renew(number: number, part: Part): Promise<boolean> {
+    return this.#repair(async () => {
+      const segment = this.#parts.segments.table.get(number);
+      const store = this.#checkpoint?.superblock.store;
+      if (segment === undefined || store === undefined) return false;
+      return await this.#uploads.renew(segment, part, store);
+    });
+  }
+
+  /** Stores an entry that says all that a damaged one has said. @returns as {@link renew} does */
+  renewJournal(): Promise<boolean> {
+    return this.#repair(async () => {
+      this.#parts.journal.sayAll();
+      return true;
+    });
+  }
+
   /** Stores what is left, and leaves the blob store to anybody who wants it. */
   async close(): Promise<void> {
     this.#isClosing = true;
@@ -222,6 +251,14 @@ export class Replica {
       }
     }
     this.#isRunning = false;
+    for (const { done } of this.#repairs.splice(0)) done(false);
+  }
+
+  #repair(work: Repair['work']): Promise<boolean> {
+    return new Promise((done) => {
+      this.#repairs.push({ work, done });
+      this.#start();
+    });
   }
 
   #report(error: Error): void {
@@ -248,6 +285,21 @@ export class Replica {
   }
 
   async #round(): Promise<void> {
+    const repairs = this.#repairs.splice(0);
+    const outcomes: boolean[] = [];
+    let isDone = false;
+    try {
+      for (const { work } of repairs) outcomes.push(await work());
+      await this.#replicate();
+      isDone = true;
+    } finally {
+      repairs.forEach(({ done }, i) => {
+        done(isDone && outcomes[i] === true);
+      });
+    }
+  }
+
+  async #replicate(): Promise<void> {
     const { journal, log, segments } = this.#parts;
     const { options } = this.#parts;
     if (this.#checkpoint === undefined) return;
@@ -268,7 +320,7 @@ export class Replica {
       this.#pinned = new Map();
     }
     const changes = this.#uploads.changes(ends);
-    if (changes.segments.size > 0 || changes.removed.length > 0) {
+    if (changes.segments.size > 0 || changes.removed.length > 0 || journal.isDue) {
       await journal.append({ superblock, segmentBytes: segments.segmentBytes, ...changes });
     }
     this.#obsolete.add(this.#uploads.settle(ends));

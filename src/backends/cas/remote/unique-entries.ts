@@ -82,6 +82,10 @@ export class UniqueEntries {
     return (parse(name)?.number ?? 0) > 0;
   }
 
+  static nameOf({ epoch, number, nonce }: Entry): string {
+    return nameOf(epoch, number, nonce);
+  }
+
   /** The entries that count, from the last one that says everything. */
   async read(): Promise<Entry[]> {
     const found = await this.#settled();

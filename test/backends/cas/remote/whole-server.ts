@@ -38,7 +38,9 @@ export function testWholeServer(serviceOf: () => ServiceSettings): void {
       await expect(server.startRival()).rejects.toThrow('is in use by the server on');
 
       // What commands do reaches the blobs, too.
+      await server.expectAllVerified();
       await setup.server.stop();
+      await server.expectAllVerified();
       for (const command of ['collect', 'fsck']) await server.command(command);
       await server.loseAll();
       await server.start();
@@ -113,10 +115,17 @@ class RemoteServer {
     await rm(this.#setup.join('store'), { recursive: true });
   }
 
-  /** Runs a command on the store, which has to find its blobs by itself. */
-  async command(name: string): Promise<void> {
+  /** Runs a command on the store, which has to find its blobs by itself. @returns what it says */
+  async command(name: string, ...options: string[]): Promise<string> {
     const [command = '', ...args] = [...this.#runner, PROGRAM, 'cas', name];
-    await this.#setup.serverNetwork.run(command, [...args, this.#setup.join('store')]);
+    const store = this.#setup.join('store');
+    return await this.#setup.serverNetwork.run(command, [...args, store, ...options]);
+  }
+
+  async expectAllVerified(): Promise<void> {
+    const { blobStore } = JSON.parse(await this.command('scrub', '--remote', '--json'));
+    expect(blobStore.damage).toEqual([]);
+    expect(blobStore.verifiedBytes).toBeGreaterThan(MIB);
   }
 
   #target(shelf: number, path: string): TomlTable {

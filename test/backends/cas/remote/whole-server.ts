@@ -125,7 +125,7 @@ class RemoteServer {
   async expectAllVerified(): Promise<void> {
     const { blobStore } = JSON.parse(await this.command('scrub', '--remote', '--json'));
     expect(blobStore.damage).toEqual([]);
-    expect(blobStore.verifiedBytes).toBeGreaterThan(MIB);
+    expect(blobStore.verifiedBytes).toBeGreaterThan(0);
   }
 
   #target(shelf: number, path: string): TomlTable {

@@ -1,22 +1,65 @@
 /**
- * A set of whole hashes, for very many: 43 to 64 bytes each, and once more as much while it grows.
+ * A set of whole hashes, for very many: 43 to 64 bytes each.
  *
- * Open addressing, at most three quarters full. No hash is zero, so rows of zeroes are free.
+ * It is in shards, which grow one at a time: no addition takes long.
  */
 import { HASH_WORDS } from './format.ts';
 import { isZeroHash } from './hash-words.ts';
 
+/** A power of two. */
+const SHARD_COUNT = 1 << 10;
+/** The first one gives the row. */
+const SHARD_WORD = 1;
 const FULL_SHARE = 3 / 4;
 const GROWTH = 1.5;
-const ROW_COUNT_MIN = 1 << 10;
+const ROW_COUNT_MIN = 16;
 
 export class HashSet {
-  #rows = new Uint32Array(ROW_COUNT_MIN * HASH_WORDS);
+  readonly #shards = Array.from({ length: SHARD_COUNT }, () => new Shard());
   #count = 0;
 
   get count(): number {
     return this.#count;
   }
+
+  has(words: Uint32Array, index: number): boolean {
+    return this.#shardOf(words, index).has(words, index);
+  }
+
+  /** @returns whether it was not there before */
+  add(words: Uint32Array, index: number): boolean {
+    const isAdded = this.#shardOf(words, index).add(words, index);
+    if (isAdded) this.#count++;
+    return isAdded;
+  }
+
+  /** Yields copies of up to `countMax` hashes, one after the other, in no order. */
+  *groups(countMax: number): Generator<Uint32Array> {
+    let group = new Uint32Array(countMax * HASH_WORDS);
+    let used = 0;
+    for (const shard of this.#shards) {
+      for (const hash of shard.hashes()) {
+        group.set(hash, used);
+        used += HASH_WORDS;
+        if (used < group.length) continue;
+        yield group;
+        group = new Uint32Array(group.length);
+        used = 0;
+      }
+    }
+    if (used > 0) yield group.subarray(0, used);
+  }
+
+  #shardOf(words: Uint32Array, index: number): Shard {
+    const number = (words[index + SHARD_WORD] as number) % SHARD_COUNT;
+    return this.#shards[number] as Shard;
+  }
+}
+
+/** Open addressing, at most three quarters full. No hash is zero, so rows of zeroes are free. */
+class Shard {
+  #rows = new Uint32Array(ROW_COUNT_MIN * HASH_WORDS);
+  #count = 0;
 
   has(words: Uint32Array, index: number): boolean {
     return !this.#isFree(this.#find(words, index));
@@ -34,21 +77,11 @@ export class HashSet {
     return true;
   }
 
-  /** Yields copies of up to `countMax` hashes, one after the other, in no order. */
-  *groups(countMax: number): Generator<Uint32Array> {
+  *hashes(): Generator<Uint32Array> {
     const rows = this.#rows;
-    let group = new Uint32Array(countMax * HASH_WORDS);
-    let used = 0;
     for (let row = 0; row < rows.length; row += HASH_WORDS) {
-      if (this.#isFree(row)) continue;
-      group.set(rows.subarray(row, row + HASH_WORDS), used);
-      used += HASH_WORDS;
-      if (used < group.length) continue;
-      yield group;
-      group = new Uint32Array(group.length);
-      used = 0;
+      if (!this.#isFree(row)) yield rows.subarray(row, row + HASH_WORDS);
     }
-    if (used > 0) yield group.subarray(0, used);
   }
 
   /** Where a hash is, or would be. */

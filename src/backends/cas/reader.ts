@@ -137,7 +137,14 @@ export class BlockReader {
     out: Uint8Array,
     outOffset: number,
   ): Promise<void> {
-    await this.#fetch(EntryKind.block, words, child, out, outOffset);
+    try {
+      await this.#fetch(EntryKind.block, words, child, out, outOffset);
+    } catch (error) {
+      if (!(error instanceof DamageError)) throw error;
+      // The same may be being stored anew.
+      await this.whenWritten();
+      await this.#fetch(EntryKind.block, words, child, out, outOffset);
+    }
   }
 
   /** Can the block that a leaf's `words` point to be read? */

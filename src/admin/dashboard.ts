@@ -22,8 +22,9 @@ const TYPES: Readonly<Record<string, string>> = {
   '.svg': 'image/svg+xml',
 };
 
-/** The routes that the page needs. */
-const ROUTES = /^\/v1\/(status$|stores\/)/;
+/** The routes that the page needs: none of those that tell or change what is on a disk. */
+const ROUTES =
+  /^\/v1\/(status|stores\/[^/]+(\/(snapshots|clones|rollback|roots\/[^/]+|jobs(\/[^/]+)?))?)$/;
 
 /** The page takes scripts, styles and data from here alone, and is part of no other page. */
 export const DASHBOARD_HEADERS: OutgoingHttpHeaders = {
@@ -91,8 +92,8 @@ async function loadFiles(): Promise<ReadonlyMap<string, Reply>> {
   for (const name of await readdir(PAGE_DIRECTORY)) {
     const type = TYPES[extname(name)];
     if (type === undefined) continue;
-    const text = await readFile(join(PAGE_DIRECTORY, name), 'utf8');
-    files.set(name === 'index.html' ? '/' : `/${name}`, { status: 200, type, text });
+    const content = await readFile(join(PAGE_DIRECTORY, name), 'utf8');
+    files.set(name === 'index.html' ? '/' : `/${name}`, { status: 200, type, content });
   }
   return files;
 }

@@ -1,6 +1,7 @@
 /** Describes routes in the OpenAPI format, version 3.1. */
 import { z } from 'zod';
 import { VERSION } from '../version.ts';
+import { BYTES, BYTES_TYPE } from './request.ts';
 import type { Route } from './routes.ts';
 
 const ERROR = z.strictObject({
@@ -12,6 +13,7 @@ const PARAMETERS: Readonly<Record<string, string>> = {
   target: 'The name of a target, such as e1.0.',
   store: 'The path of the store, as the status tells it; its slashes are written %2F.',
   name: 'The name of a volume or snapshot.',
+  root: 'Snapshot, volume, or root hash.',
   job: 'The number of a job.',
 };
 
@@ -27,22 +29,29 @@ export function describeRoutes(routes: readonly Route[]): object {
   };
 }
 
-function describe({ path, summary, body, answer }: Route): object {
-  const content = answer === undefined ? { 'text/plain': {} } : jsonContent(answer);
-  const parameters = Object.entries(PARAMETERS)
+function describe({ path, summary, query = {}, body, answer }: Route): object {
+  const content = answer === undefined ? { 'text/plain': {} } : contentOf(answer);
+  const schema = { type: 'string' };
+  const inPath = Object.entries(PARAMETERS)
     .filter(([name]) => path.includes(`{${name}}`))
-    .map(([name, description]) => {
-      return { name, in: 'path', required: true, description, schema: { type: 'string' } };
-    });
+    .map(([name, description]) => ({ name, in: 'path', required: true, description, schema }));
+  const inQuery = Object.entries(query).map(([name, description]) => {
+    return { name, in: 'query', description, schema };
+  });
+  const parameters = [...inPath, ...inQuery];
   return {
     summary,
     ...(parameters.length > 0 && { parameters }),
-    ...(body && { requestBody: { required: true, content: jsonContent(body) } }),
+    ...(body && { requestBody: { required: true, content: contentOf(body) } }),
     responses: {
       '200': { description: 'Done.', content },
       default: { description: 'Refused, or failed.', content: jsonContent(ERROR) },
     },
   };
+}
+
+function contentOf(what: z.ZodType | typeof BYTES): object {
+  return what === BYTES ? { [BYTES_TYPE]: {} } : jsonContent(what);
 }
 
 function jsonContent(schema: z.ZodType): object {

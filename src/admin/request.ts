@@ -2,13 +2,24 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { StartupError } from '../core/startup-error.ts';
 
+/** In place of a schema: bytes, as a stream. */
+export const BYTES = 'bytes';
+export const BYTES_TYPE = 'application/octet-stream';
+export type Bytes = AsyncIterable<Uint8Array>;
+
 export interface Inquiry {
   readonly method: string;
   /** Without what follows a question mark. */
   readonly path: string;
+  /** What follows it. */
+  readonly query: URLSearchParams;
   readonly headers: IncomingHttpHeaders;
   /** From JSON; undefined when nothing was sent. */
   readonly body: unknown;
+  /** What is sent and is no JSON, as it comes; however long it is. */
+  readonly bytes: Bytes | undefined;
+  /** The client is gone. */
+  readonly signal: AbortSignal;
 }
 
 /** A request that is refused; the program shows `message` and `remedy` to people. */
@@ -29,9 +40,22 @@ export async function refusing<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
-    if (!(error instanceof StartupError)) throw error;
-    throw new RequestError(409, error.message, error.remedy);
+    throw refusal(error);
   }
+}
+
+/** The same for bytes. */
+export async function* refusingBytes(bytes: Bytes): AsyncGenerator<Uint8Array> {
+  try {
+    yield* bytes;
+  } catch (error) {
+    throw refusal(error);
+  }
+}
+
+function refusal(error: unknown): unknown {
+  if (!(error instanceof StartupError)) return error;
+  return new RequestError(409, error.message, error.remedy);
 }
 
 export interface Reply {
@@ -39,7 +63,8 @@ export interface Reply {
   readonly status: number;
   /** The content type. */
   readonly type: string;
-  readonly text: string;
+  /** Bytes are made as they are sent; what goes wrong before the first is an answer, too. */
+  readonly content: string | Bytes;
 }
 
 /** @throws {RequestError} the request is refused */

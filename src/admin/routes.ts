@@ -11,8 +11,17 @@ import {
 import { METRICS_TYPE, renderMetrics } from './metrics.ts';
 import { describeRoutes } from './openapi.ts';
 import type { Operations } from './operations.ts';
-import { type Inquiry, type Reply, RequestError, refusing } from './request.ts';
+import {
+  BYTES,
+  BYTES_TYPE,
+  type Bytes,
+  type Inquiry,
+  type Reply,
+  RequestError,
+  refusing,
+} from './request.ts';
 import { STORE_ROUTES } from './store-routes.ts';
+import { STREAM_ROUTES } from './stream-routes.ts';
 
 const JSON_TYPE = 'application/json';
 
@@ -20,7 +29,10 @@ const JSON_TYPE = 'application/json';
 export interface Asked<Body> {
   /** By what stands for it in the path of the route. */
   readonly named: Readonly<Record<string, string>>;
+  readonly query: URLSearchParams;
   readonly body: Body;
+  /** The client is gone. */
+  readonly signal: AbortSignal;
 }
 
 /** One method of one path; `{target}` in it stands for a target's name, and so on. */
@@ -28,10 +40,12 @@ export interface Route {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   readonly path: string;
   readonly summary: string;
+  /** What may stand behind a question mark, described. */
+  readonly query?: Readonly<Record<string, string>>;
   /** What must be sent, if anything. */
-  readonly body?: z.ZodType;
+  readonly body?: z.ZodType | typeof BYTES;
   /** What is answered; without it the answer is text. */
-  readonly answer?: z.ZodType;
+  readonly answer?: z.ZodType | typeof BYTES;
   run(operations: Operations, asked: Asked<never>): Promise<unknown>;
 }
 
@@ -85,6 +99,7 @@ export const ROUTES: readonly Route[] = [
   ...listRoutes('mask-list', 'maskList', 'MAC mask list'),
   ...listRoutes('reserve-list', 'reserveList', 'reserve list'),
   ...STORE_ROUTES,
+  ...STREAM_ROUTES,
   {
     method: 'GET',
     path: '/metrics',
@@ -108,7 +123,8 @@ export class Routes {
   }
 
   /** @throws {RequestError} it cannot be done; @throws the operation's error */
-  async handle({ method, path, body }: Inquiry): Promise<Reply> {
+  async handle(inquiry: Inquiry): Promise<Reply> {
+    const { method, path, query, signal } = inquiry;
     const matching = ROUTES.filter((route) => namesIn(route, path) !== undefined);
     if (matching.length === 0) throw new RequestError(404, `there is nothing at ${path}`);
     const route = matching.find((one) => one.method === method);
@@ -116,11 +132,13 @@ export class Routes {
       const known = matching.map((one) => one.method).join(', ');
       throw new RequestError(405, `${path} knows ${known} only`);
     }
-    const asked = { named: namesIn(route, path) ?? {}, body: check(route, body) as never };
-    const answer = await route.run(this.#operations, asked);
+    const named = namesIn(route, path) ?? {};
+    const body = check(route, inquiry) as never;
+    const answer = await route.run(this.#operations, { named, query, body, signal });
+    if (route.answer === BYTES) return { status: 200, type: BYTES_TYPE, content: answer as Bytes };
     return route.answer === undefined
-      ? { status: 200, type: METRICS_TYPE, text: answer as string }
-      : { status: 200, type: JSON_TYPE, text: `${JSON.stringify(answer)}\n` };
+      ? { status: 200, type: METRICS_TYPE, content: answer as string }
+      : { status: 200, type: JSON_TYPE, content: `${JSON.stringify(answer)}\n` };
   }
 }
 
@@ -146,7 +164,11 @@ function decode(text: string): string {
   }
 }
 
-function check(route: Route, body: unknown): unknown {
+function check(route: Route, { body, bytes }: Inquiry): unknown {
+  if ((route.body === BYTES) !== (bytes !== undefined)) {
+    throw new RequestError(415, `a body of ${BYTES_TYPE} is for streams, and JSON for all else`);
+  }
+  if (route.body === BYTES) return bytes;
   if (route.body === undefined) return undefined;
   const { data, error } = route.body.safeParse(body);
   if (error === undefined) return data;

@@ -17,7 +17,7 @@ import type { Operations } from './operations.ts';
 import { RequestError, refusing } from './request.ts';
 import type { Asked, Route } from './routes.ts';
 
-type StoreAsked<Body> = Asked<Body> & { readonly store: ServedStore };
+export type StoreAsked<Body> = Asked<Body> & { readonly store: ServedStore };
 
 export const STORE_ROUTES: readonly Route[] = [
   storeRoute({
@@ -77,7 +77,7 @@ export const STORE_ROUTES: readonly Route[] = [
 ];
 
 /** @param route its path goes on behind that of the store */
-function storeRoute({
+export function storeRoute({
   path,
   act,
   ...route

@@ -102,10 +102,20 @@ export async function askSocket(
   options: AskOptions = {},
 ): Promise<unknown> {
   const response = await send(socketPath, method, path, body, options);
-  const answer: unknown = JSON.parse(await text(response));
-  if (response.statusCode === STATUS_OK) return answer;
-  const { error, remedy } = answer as { error: string; remedy: string };
+  await requireOk(response);
+  return JSON.parse(await text(response));
+}
+
+/** @throws {RefusedError} the server refuses */
+export async function requireOk(response: IncomingMessage): Promise<void> {
+  if (response.statusCode === STATUS_OK) return;
+  const { error, remedy } = JSON.parse(await text(response)) as Record<'error' | 'remedy', string>;
   throw new RefusedError(error, remedy);
+}
+
+export function unreachable(socketPath: string, cause: NodeJS.ErrnoException): ControlError {
+  const problem = `cannot reach a server at ${socketPath}: ${cause.message}`;
+  return new ControlError(problem, remedyOf(cause.code), { cause });
 }
 
 function send(
@@ -123,10 +133,7 @@ function send(
     outgoing.on('timeout', () =>
       outgoing.destroy(new Error(`no answer within ${timeout / 1000} s`)),
     );
-    outgoing.on('error', (cause: NodeJS.ErrnoException) => {
-      const problem = `cannot reach a server at ${socketPath}: ${cause.message}`;
-      reject(new ControlError(problem, remedyOf(cause.code), { cause }));
-    });
+    outgoing.on('error', (cause) => reject(unreachable(socketPath, cause)));
     outgoing.end(body === undefined ? undefined : JSON.stringify(body));
   });
 }

@@ -41,6 +41,11 @@ export const rollbackSchema = z.strictObject({
   source: z.string().describe('Snapshot, or root hash.'),
   force: z.boolean().optional().describe('Also when initiators have the volume in use.'),
 });
+export const receivedSchema = z.strictObject({
+  volume: z.string().describe('That the snapshot was taken of.'),
+  changedBytes: bytes('What the stream covers of the disk.'),
+  foundBytes: bytes('What of it the store had already.'),
+});
 export const deletedSchema = z.strictObject({
   name: z.string(),
   kind: z.enum(['volume', 'snapshot']),
@@ -202,6 +207,7 @@ export const storeStatusSchema = z
 export type StoreVolume = z.infer<typeof volumeSchema>;
 export type StoreSnapshot = z.infer<typeof snapshotSchema>;
 export type StoreList = z.infer<typeof storeListSchema>;
+export type ReceivedSnapshot = z.infer<typeof receivedSchema>;
 export type Deleted = z.infer<typeof deletedSchema>;
 export type StoreReport = z.infer<typeof statsSchema>;
 export type Collected = z.infer<typeof collectedSchema>;

@@ -26,7 +26,8 @@ import type {
 } from './contract.ts';
 import { JobBoard } from './job-board.ts';
 import { measureFree, RoomKeeper } from './room-keeper.ts';
-import { StoreActions } from './store-actions.ts';
+import { ServedStreams } from './served-streams.ts';
+import { StoreActions, type StoreActionsOptions } from './store-actions.ts';
 
 const EXTENTS_MAX = 1 << 16;
 /** A target that was read or written in this time counts as used. */
@@ -101,8 +102,15 @@ export class ServedStores {
 export class ServedStore {
   readonly path: string;
   readonly room: RoomKeeper;
+  readonly streams: ServedStreams;
   readonly #options: ServedStoresOptions;
   readonly #board = new JobBoard();
+  /** For what takes its time. */
+  readonly #background: StoreActionsOptions = {
+    bytesPerSecondMax: BACKGROUND_BYTES_PER_SECOND,
+    isUrgent: () => this.room.isUrgent,
+    extentsMax: EXTENTS_MAX,
+  };
   /** What is being done, jobs included. */
   readonly #work = new Set<Promise<unknown>>();
   #measured: StoreStatus['measured'] = null;
@@ -112,6 +120,7 @@ export class ServedStore {
   constructor(path: string, options: ServedStoresOptions) {
     this.path = path;
     this.#options = options;
+    this.streams = new ServedStreams({ path, log: options.log, ...this.#background });
     this.room = new RoomKeeper({
       path,
       board: this.#board,
@@ -206,18 +215,13 @@ export class ServedStore {
   }
 
   async close(): Promise<void> {
-    await this.#board.close();
+    await Promise.all([this.#board.close(), this.streams.close()]);
     await Promise.allSettled(this.#work);
   }
 
   async #runJob(store: CasStore, request: JobRequest, watch: JobWatch) {
-    const options = {
-      bytesPerSecondMax: BACKGROUND_BYTES_PER_SECOND,
-      isUrgent: () => this.room.isUrgent,
-      extentsMax: EXTENTS_MAX,
-    };
     try {
-      const result = await new StoreActions(store, options).run(request, watch);
+      const result = await new StoreActions(store, this.#background).run(request, watch);
       if (request.kind === 'stats') this.#remember(result as StoreReport, store.generation);
       return result;
     } finally {

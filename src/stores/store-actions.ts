@@ -4,13 +4,19 @@ import {
   type CasStore,
   collect,
   diffRoots,
+  encodeHaveList,
   findRoot,
+  gatherHashes,
   measureUsage,
   Pace,
+  type Received,
+  receiveSnapshot,
   type StoredRoot,
   scrub,
+  sendSnapshot,
   storedRoots,
   surveyStore,
+  type Transfer,
   whileNothingIsFreed,
 } from '../backends/cas/index.ts';
 import { StartupError } from '../core/startup-error.ts';
@@ -29,6 +35,7 @@ import type {
   StoreVolume,
 } from './contract.ts';
 import { SECTORS_PER_BLOCK } from './sectors.ts';
+import type { SendRequest, StoreStreams } from './streams.ts';
 
 export interface StoreActionsOptions {
   /** For jobs that are not given one; without it they go as fast as they can. */
@@ -37,9 +44,13 @@ export interface StoreActionsOptions {
   readonly isUrgent?: () => boolean;
   /** A longer list of differences is refused. */
   readonly extentsMax?: number;
+  /** So many blocks of a stream are remembered, which are not sent again. */
+  readonly sentCountMax?: number;
+  /** A longer list of hashes is refused. */
+  readonly hashCountMax?: number;
 }
 
-export class StoreActions implements StoreOperations {
+export class StoreActions implements StoreOperations, StoreStreams {
   readonly #store: CasStore;
   readonly #options: StoreActionsOptions;
 
@@ -94,14 +105,33 @@ export class StoreActions implements StoreOperations {
     return (await this.#run(job, watch)) as JobResults[Kind];
   }
 
+  send(
+    name: string,
+    { from: baseName, held }: SendRequest,
+    signal: AbortSignal,
+  ): AsyncIterable<Uint8Array> {
+    const { sentCountMax } = this.#options;
+    const pace = this.#pace(signal);
+    return sendSnapshot(this.#store, name, { baseName, held, pace, sentCountMax });
+  }
+
+  async hashes(signal: AbortSignal): Promise<Iterable<Uint8Array>> {
+    const { hashCountMax } = this.#options;
+    return encodeHaveList(await gatherHashes(this.#store, this.#pace(signal), hashCountMax));
+  }
+
+  receive(name: string, transfer: Transfer, signal: AbortSignal): Promise<Received> {
+    return receiveSnapshot(this.#store, name, transfer, this.#pace(signal));
+  }
+
+  #pace(signal: AbortSignal, bytesPerSecondMax = this.#options.bytesPerSecondMax): Pace {
+    return new Pace({ bytesPerSecondMax, signal, isUrgent: this.#options.isUrgent });
+  }
+
   async #run(job: JobRequest, watch: JobWatch): Promise<JobResults[JobKind]> {
     const store = this.#store;
     const rate = 'bytesPerSecondMax' in job ? job.bytesPerSecondMax : undefined;
-    const pace = new Pace({
-      bytesPerSecondMax: rate ?? this.#options.bytesPerSecondMax,
-      signal: watch.signal,
-      isUrgent: this.#options.isUrgent,
-    });
+    const pace = this.#pace(watch.signal, rate);
     switch (job.kind) {
       case 'stats':
         return makeReport(store, pace);

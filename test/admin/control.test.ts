@@ -2,8 +2,10 @@ import { once } from 'node:events';
 import { chmod, rm, stat, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { z } from 'zod';
 import { ROUTES } from '../../src/admin/routes.ts';
 import { STORE_ROUTES } from '../../src/admin/store-routes.ts';
+import { STREAM_ROUTES } from '../../src/admin/stream-routes.ts';
 import type { ServerStatus } from '../../src/status.ts';
 import { PROGRAM } from '../cli/run.ts';
 import {
@@ -113,13 +115,13 @@ describeWith(TOOLS, 'the control socket', () => {
         );
         expect(operations).toEqual(ROUTES.map(({ method, path }) => `${method} ${path}`));
         for (const { method, path, answer } of ROUTES) {
-          if (STORE_ROUTES.some((route) => route.path === path)) continue;
+          if ([...STORE_ROUTES, ...STREAM_ROUTES].some((route) => route.path === path)) continue;
           const url = path.replace('{target}', 'e1.1');
           const body = method === 'PUT' ? samples[path] : undefined;
           const { status: code, text, type } = await ask(method, url, body);
           expect(code, `${method} ${url}: ${text}`).toBe(200);
           if (answer === undefined) expect(type).toMatch(/^text\/plain/);
-          else expect(() => answer.parse(JSON.parse(text))).not.toThrow();
+          else expect(() => (answer as z.ZodType).parse(JSON.parse(text))).not.toThrow();
         }
       });
 

@@ -91,6 +91,12 @@ describeWith(TOOLS, 'the dashboard', () => {
     for (const path of ['/v1/reload', '/v1/announce', '/']) {
       expect(await statusOf('POST', path, bearer(token)), path).toBe(404);
     }
+    // Nor what is on the disks.
+    for (const method of ['GET', 'POST', 'PUT']) {
+      for (const path of ['/streams/e1.0', '/hashes']) {
+        expect(await statusOf(method, inStore(path), bearer(token)), path).toBe(404);
+      }
+    }
   });
 
   it('is not taken in by names that are made to mean this machine', async () => {

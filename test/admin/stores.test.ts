@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { stringify, type TomlTable } from 'smol-toml';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import type { z } from 'zod';
 import { STORE_ROUTES } from '../../src/admin/store-routes.ts';
 import type { ServerStatus } from '../../src/status.ts';
 import type { Job, StoreStatus } from '../../src/stores/contract.ts';
@@ -214,12 +215,9 @@ describeWith(TOOLS, 'a store that is served', () => {
     for (const name of ['e1.0', 'e1.2', 'monday']) {
       expect(await refusal('cas', 'delete', store, name)).toMatch(/ is in use\n.*reload/);
     }
-    for (const args of [
-      ['cas', 'send', store, 'monday'],
-      ['export', store, 'monday', setup.join('copy.img')],
-    ]) {
-      expect(await refusal(...args)).toMatch(/a server has the store .* open\n.*import, export/);
-    }
+    expect(await refusal('export', store, 'monday', setup.join('copy.img'))).toMatch(
+      /a server has the store .* open\n.*import, export/,
+    );
     expect(await refusal('cas', 'fsck', store)).toContain('in use by another process');
     expect(await refusal('cas', 'rollback', store, 'e1.0', 'nothing', '--force')).toContain(
       'no volume, snapshot or root nothing',
@@ -308,7 +306,7 @@ describeWith(TOOLS, 'a store that is served', () => {
       const url = `${base}${rest.replace('{name}', 'spare').replace('{job}', `${jobs.at(-1)?.id}`)}`;
       const { status: code, text } = await ask(method, url, samples[rest]);
       expect(code, `${method} ${url}: ${text}`).toBe(200);
-      expect(() => answer?.parse(JSON.parse(text)), text).not.toThrow();
+      expect(() => (answer as z.ZodType).parse(JSON.parse(text)), text).not.toThrow();
     }
     for (const [code, method, path, body] of [
       [404, 'GET', '/v1/stores/elsewhere'],

@@ -3,6 +3,7 @@
  * docs/CAS-FORMAT.md describes it.
  */
 import { createHash } from 'node:crypto';
+import { StartupError } from '../../core/startup-error.ts';
 import { whileNothingIsFreed } from './collect.ts';
 import { FANOUT, HASH_WORDS } from './format.ts';
 import { HashSet } from './hash-set.ts';
@@ -23,9 +24,13 @@ const CHECKSUM = 'sha256';
 /**
  * Gathers the hashes of all blocks and tree nodes that volumes and snapshots reach.
  *
- * @throws {DamageError} a node cannot be read
+ * @throws {DamageError} a node cannot be read; @throws {StartupError} they are too many
  */
-export function gatherHashes(store: CasStore, pace = new Pace()): Promise<HashSet> {
+export function gatherHashes(
+  store: CasStore,
+  pace = new Pace(),
+  countMax = Number.MAX_SAFE_INTEGER,
+): Promise<HashSet> {
   return whileNothingIsFreed(store, async () => {
     await store.whenSnapshotsStored();
     const hashes = new HashSet();
@@ -33,6 +38,7 @@ export function gatherHashes(store: CasStore, pace = new Pace()): Promise<HashSe
       await walkTree(store.reader, root, pace, {
         enter: (_hash, words, index) => hashes.add(words, index),
         node: ({ level, words }) => {
+          if (hashes.count > countMax) throw tooLong(countMax);
           if (level > 0) return;
           for (let index = 0; index < FANOUT * HASH_WORDS; index += HASH_WORDS) {
             if (!isZeroHash(words, index)) hashes.add(words, index);
@@ -62,8 +68,14 @@ export function* encodeHaveList(hashes: HashSet): Generator<Uint8Array> {
   yield checksum.digest();
 }
 
-/** @throws {TransferError} it is cut off or damaged, or no list */
-export async function readHaveList(bytes: AsyncIterable<Buffer>): Promise<HashSet> {
+/**
+ * @throws {TransferError} it is cut off or damaged, or no list
+ * @throws {StartupError} it is too long
+ */
+export async function readHaveList(
+  bytes: AsyncIterable<Uint8Array>,
+  countMax = Number.MAX_SAFE_INTEGER,
+): Promise<HashSet> {
   const reader = new ByteReader(bytes, 'the list of what the other store has');
   const header = await reader.take(HEADER_SIZE);
   if (header.readUInt32LE(0) !== MAGIC) {
@@ -74,8 +86,10 @@ export async function readHaveList(bytes: AsyncIterable<Buffer>): Promise<HashSe
     throw new TransferError(`the list of what the other store has is of version ${version}`);
   }
   const checksum = createHash(CHECKSUM).update(header);
+  const count = Number(header.readBigUInt64LE(8));
+  if (count > countMax) throw tooLong(countMax);
   const hashes = new HashSet();
-  for (let left = Number(header.readBigUInt64LE(8)); left > 0; left -= GROUP_COUNT) {
+  for (let left = count; left > 0; left -= GROUP_COUNT) {
     const group = await reader.take(Math.min(left, GROUP_COUNT) * HASH_BYTES);
     checksum.update(group);
     const words = new Uint32Array(Uint8Array.from(group).buffer);
@@ -86,4 +100,11 @@ export async function readHaveList(bytes: AsyncIterable<Buffer>): Promise<HashSe
   if (!checksum.digest().equals(await reader.take(HASH_BYTES))) throw reader.damaged();
   await reader.takeEnd();
   return hashes;
+}
+
+function tooLong(countMax: number): StartupError {
+  return new StartupError(
+    `there are more than ${countMax} hashes, too many for a running server`,
+    'stop the server, and ask again; or send --from a common snapshot',
+  );
 }

@@ -24,12 +24,19 @@ export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
 export type { BlobsReport } from './remote/scrub-blobs.ts';
 export { type ScrubReport, scrub } from './scrub.ts';
 export { sendSnapshot } from './send.ts';
-export { openStorePaths, shareCasStore, whenStoreClosed, withOpenStore } from './shared-store.ts';
+export {
+  openStorePaths,
+  shareCasStore,
+  visitOpenStore,
+  whenStoreClosed,
+  withOpenStore,
+} from './shared-store.ts';
 export type { CasStore } from './store.ts';
 export { type StoreHolder, StoreInUseError } from './store-in-use.ts';
 export type { StoreOptions, StoreStats } from './store-options.ts';
 export { type StoreSurvey, surveyStore } from './survey.ts';
-export { IncomingTransfer } from './transfer-stream.ts';
+export { TransferError } from './transfer-bytes.ts';
+export { encodeTransfer, IncomingTransfer, pieceBytes, type Transfer } from './transfer-stream.ts';
 export { measureUsage, type RootUsage } from './usage.ts';
 export { findRoot, type StoredRoot, storedRoots } from './walk.ts';
 

@@ -1,22 +1,27 @@
 /** Makes a snapshot of a stream that another store has sent. */
 
-import type { DeviceClient } from '../../core/device-client.ts';
+import { DeviceClient } from '../../core/device-client.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import { BLOCK_SIZE, FANOUT, HASH_WORDS, NODE_WORDS } from './format.ts';
 import { isZeroHash } from './hash-words.ts';
+import { Pace } from './pace.ts';
 import { type BlockReader, DamageError } from './reader.ts';
-import type { OpenClient } from './send.ts';
 import type { CasStore } from './store.ts';
 import type { StoreOptions } from './store-options.ts';
 import { TransferError } from './transfer-bytes.ts';
 import {
-  type IncomingTransfer,
-  PIECE_SHAPES,
   PieceKind,
+  type Transfer,
   type TransferHeader,
   type TransferPiece,
 } from './transfer-stream.ts';
 import { findRoot, storedRoots } from './walk.ts';
+
+/** A request to the device moves so much at most, and all at once as much as a piece has. */
+const SLOT_BYTES = 32 << 10;
+const SLOTS_BYTES = 1 << 20;
+/** Forgotten at once: clients wait for that. */
+const TRIM_BLOCKS = 1 << 14;
 
 export interface Received {
   readonly header: TransferHeader;
@@ -41,9 +46,8 @@ export function receiverOptions({ needsHeld }: TransferHeader): Partial<StoreOpt
 export async function receiveSnapshot(
   store: CasStore,
   name: string,
-  transfer: IncomingTransfer,
-  openClient: OpenClient,
-  onProgress: (doneBytes: number, totalBytes: number) => void = () => {},
+  transfer: Transfer,
+  pace = new Pace(),
 ): Promise<Received> {
   if (storedRoots(store).some((root) => root.name === name)) {
     throw new StartupError(`there is a volume or snapshot ${name} already`, 'take another name');
@@ -55,13 +59,11 @@ export async function receiveSnapshot(
   try {
     await cloneBase(store, header, partial);
     const device = await store.openVolume(partial, header.sizeBytes);
-    const builder = new Builder(store, openClient(device), header.sizeBytes / BLOCK_SIZE);
+    const memory = { bytes: Buffer.alloc(SLOTS_BYTES), region: 0 };
+    const client = new DeviceClient(device, memory, SLOT_BYTES, 0);
+    const builder = new Builder(store, client, header.sizeBytes / BLOCK_SIZE, pace);
     try {
-      for await (const piece of transfer.pieces()) {
-        await builder.apply(piece);
-        // What has not changed may be there, too, in leaves.
-        onProgress(Math.min(builder.doneBytes, header.changedBytes), header.changedBytes);
-      }
+      for await (const piece of transfer.pieces()) await builder.apply(piece);
     } finally {
       await device.close();
     }
@@ -84,7 +86,8 @@ async function cloneBase(
 ): Promise<void> {
   if (base === null) return;
   await store.whenSnapshotsStored();
-  const found = storedRoots(store).find(
+  // What a volume has may change until it is cloned.
+  const found = [...store.snapshots, ...storedRoots(store)].find(
     (root) => root.root[0] === base && root.sizeBytes <= sizeBytes,
   );
   if (found === undefined) {
@@ -98,27 +101,27 @@ async function cloneBase(
 
 /** Writes what a stream brings. */
 class Builder {
-  doneBytes = 0;
   foundBytes = 0;
   readonly #path: string;
   readonly #reader: BlockReader;
   readonly #client: DeviceClient;
   readonly #blockCount: number;
+  readonly #pace: Pace;
 
-  constructor({ path, reader }: CasStore, client: DeviceClient, blockCount: number) {
+  constructor({ path, reader }: CasStore, client: DeviceClient, blockCount: number, pace: Pace) {
     this.#path = path;
     this.#reader = reader;
     this.#client = client;
     this.#blockCount = blockCount;
+    this.#pace = pace;
   }
 
   async apply(piece: TransferPiece): Promise<void> {
     const { kind, firstLba, count, payload } = piece;
-    if (kind === PieceKind.data) await this.#client.write(firstLba * BLOCK_SIZE, payload);
+    if (kind === PieceKind.data) await this.#write(firstLba, payload);
     else if (kind === PieceKind.zeroes) await this.#trim(firstLba, count);
     else if (kind === PieceKind.repeated) await this.#repeat(piece);
     else await this.#applyHeld(piece);
-    this.doneBytes += count * PIECE_SHAPES[kind].itemBlocks * BLOCK_SIZE;
   }
 
   /** It is read where it was written: the index knows only what has left memory. */
@@ -126,7 +129,7 @@ class Builder {
     const sources = Array.from({ length: count }, (_, i) => Number(payload.readBigUInt64LE(i * 8)));
     if (sources.some((lba) => lba >= firstLba)) throw new TransferError('the stream is damaged');
     const reads = sources.map((lba) => this.#client.read(lba * BLOCK_SIZE, BLOCK_SIZE));
-    await this.#client.write(firstLba * BLOCK_SIZE, Buffer.concat(await Promise.all(reads)));
+    await this.#write(firstLba, Buffer.concat(await Promise.all(reads)));
   }
 
   /** @throws {StartupError} the store does not have it */
@@ -148,7 +151,8 @@ class Builder {
       if (!(error instanceof DamageError)) throw error;
       throw new StartupError(
         `the store ${this.#path} does not have ${error.hash}, which the stream refers to`,
-        'send again with a list of what it has now: aoe-server cas have; or send without one',
+        'send again with a list of what it has now: aoe-server cas have; or send without one; ' +
+          'a running server with little index_memory may not find all that it has',
         { cause: error },
       );
     }
@@ -173,11 +177,20 @@ class Builder {
       reads.push(this.#reader.readChild(words, child, data, (child - start) * BLOCK_SIZE));
     }
     await Promise.all(reads);
-    await this.#client.write(lba * BLOCK_SIZE, data);
+    await this.#write(lba, data);
     this.foundBytes += data.length;
   }
 
+  async #write(firstLba: number, data: Uint8Array): Promise<void> {
+    await this.#client.write(firstLba * BLOCK_SIZE, data);
+    await this.#pace.spend(data.length);
+  }
+
   async #trim(firstLba: number, count: number): Promise<void> {
-    await this.#client.trim(firstLba * BLOCK_SIZE, count * BLOCK_SIZE);
+    for (let done = 0; done < count; done += TRIM_BLOCKS) {
+      const part = Math.min(TRIM_BLOCKS, count - done);
+      await this.#client.trim((firstLba + done) * BLOCK_SIZE, part * BLOCK_SIZE);
+      await this.#pace.spend(0);
+    }
   }
 }

@@ -105,15 +105,33 @@ export async function withOpenStore<T>(
   path: string,
   work: (store: CasStore) => Promise<T>,
 ): Promise<{ readonly result: T } | undefined> {
+  const visit = visitOpenStore(path);
+  if (visit === undefined) return undefined;
+  try {
+    return { result: await work(visit.store) };
+  } finally {
+    await visit.leave();
+  }
+}
+
+/**
+ * The same for what is no function: the store stays open until `leave` is called, once.
+ *
+ * @returns undefined when it is not open
+ */
+export function visitOpenStore(
+  path: string,
+): { readonly store: CasStore; leave(): Promise<void> } | undefined {
   const entry = shared.get(path);
   if (entry?.opened === undefined) return undefined;
   entry.visits++;
-  try {
-    return { result: await work(entry.opened) };
-  } finally {
-    entry.visits--;
-    await closeUnused(path, entry);
-  }
+  return {
+    store: entry.opened,
+    leave: () => {
+      entry.visits--;
+      return closeUnused(path, entry);
+    },
+  };
 }
 
 async function closeUnused(key: string, entry: SharedStore): Promise<void> {
@@ -150,7 +168,7 @@ function staysOpen(path: string, { isClosing, users }: SharedStore): StartupErro
     );
   }
   return new StartupError(
-    `a job has the store ${path} open`,
-    'wait for its end, or cancel it: DELETE /v1/stores/{store}/jobs/{job}; then try again',
+    `a job has the store ${path} open, or somebody sends or receives a snapshot`,
+    'wait for its end, or end it: aoe-server cas cancel for a job, SIGINT for a command',
   );
 }

@@ -25,7 +25,7 @@ export class StoreInUseError extends StartupError {
     } else {
       super(
         `a server has the store ${path} open`,
-        'stop the server for import, export, send, receive and fsck; ' +
+        'stop the server for import, export and fsck; ' +
           'the other commands for stores work while it runs',
       );
     }

@@ -145,7 +145,7 @@ export class CasStore {
     return this.#table.snapshots;
   }
 
-  /** Stored roots that volumes are about to get. */
+  /** Stored roots that must stay, besides those of volumes and snapshots. */
   get takenRoots(): Iterable<StoredRoot> {
     return this.#table.takenRoots;
   }
@@ -264,6 +264,21 @@ export class CasStore {
       this.#schedule.start();
       return entry;
     });
+  }
+
+  /**
+   * Keeps what stored roots reach, whatever becomes of the volumes and snapshots that they are of.
+   *
+   * @returns a function that ends it
+   */
+  hold(roots: readonly StoredRoot[]): () => void {
+    const { takenRoots } = this.#table;
+    // Others may hold the same.
+    const held = roots.map((root) => ({ ...root }));
+    for (const root of held) takenRoots.add(root);
+    return () => {
+      for (const root of held) takenRoots.delete(root);
+    };
   }
 
   /** Makes a new volume with the content of a snapshot, a volume, or a stored root. */

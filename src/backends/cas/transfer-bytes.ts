@@ -12,19 +12,19 @@ export class TransferError extends Error {
 
 /** Takes bytes in the amounts in which they are needed. */
 export class ByteReader {
-  readonly #chunks: AsyncIterator<Buffer>;
+  readonly #chunks: AsyncIterator<Uint8Array>;
   readonly #what: string;
   #rest: Buffer = Buffer.alloc(0);
 
   /** @param what it is, for messages */
-  constructor(bytes: AsyncIterable<Buffer>, what: string) {
+  constructor(bytes: AsyncIterable<Uint8Array>, what: string) {
     this.#chunks = bytes[Symbol.asyncIterator]();
     this.#what = what;
   }
 
   /** @throws {TransferError} there are fewer */
   async take(length: number): Promise<Buffer> {
-    const parts = [this.#rest];
+    const parts: Uint8Array[] = [this.#rest];
     let have = this.#rest.length;
     while (have < length) {
       const { value, done } = await this.#chunks.next();

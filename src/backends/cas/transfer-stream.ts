@@ -91,22 +91,31 @@ export interface TransferPiece {
   readonly payload: Buffer;
 }
 
-export async function* encodeTransfer(
-  header: TransferHeader,
-  pieces: AsyncIterable<TransferPiece>,
-): AsyncGenerator<Uint8Array> {
-  const text = Buffer.from(JSON.stringify(header));
+/** What a stream says, however it comes. */
+export interface Transfer {
+  readonly header: TransferHeader;
+  /** @throws {TransferError} it is cut off or damaged */
+  pieces(): AsyncIterable<TransferPiece>;
+}
+
+export async function* encodeTransfer(transfer: Transfer): AsyncGenerator<Uint8Array> {
+  const text = Buffer.from(JSON.stringify(transfer.header));
   const preamble = Buffer.alloc(PREAMBLE_SIZE);
   preamble.writeUInt32LE(MAGIC, 0);
   preamble.writeUInt32LE(VERSION, 4);
   preamble.writeUInt32LE(text.length, 8);
   preamble.writeUInt32LE(crc32(text), 12);
   yield Buffer.concat([preamble, text]);
-  for await (const { kind, firstLba, count, payload } of pieces) {
+  for await (const { kind, firstLba, count, payload } of transfer.pieces()) {
     yield pieceHead(kind, firstLba, count);
     if (payload.length > 0) yield payload;
   }
   yield pieceHead(PieceKind.end, 0, 0);
+}
+
+/** What of the disk a piece stands for. */
+export function pieceBytes({ kind, count }: TransferPiece): number {
+  return count * PIECE_SHAPES[kind].itemBlocks * BLOCK_SIZE;
 }
 
 function pieceHead(kind: PieceKind, firstLba: number, count: number): Buffer {
@@ -118,7 +127,7 @@ function pieceHead(kind: PieceKind, firstLba: number, count: number): Buffer {
 }
 
 /** A stream whose header has been read. */
-export class IncomingTransfer {
+export class IncomingTransfer implements Transfer {
   readonly header: TransferHeader;
   readonly #reader: ByteReader;
   readonly #version: number;
@@ -130,7 +139,7 @@ export class IncomingTransfer {
   }
 
   /** @throws {TransferError} */
-  static async open(bytes: AsyncIterable<Buffer>): Promise<IncomingTransfer> {
+  static async open(bytes: AsyncIterable<Uint8Array>): Promise<IncomingTransfer> {
     const reader = new ByteReader(bytes, 'the stream');
     const preamble = await reader.take(PREAMBLE_SIZE);
     if (preamble.readUInt32LE(0) !== MAGIC) throw new TransferError('this is no stream of a store');

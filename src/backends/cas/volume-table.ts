@@ -21,7 +21,7 @@ export class VolumeTable {
   logged: readonly LoggedSnapshot[] = [];
   /** Snapshots that devices are open on, or about to be. */
   readonly openSnapshots = new Set<{ readonly name: string }>();
-  /** Stored roots that volumes are about to get: what they reach must stay. */
+  /** Stored roots that volumes are about to get, or that are being read: what they reach must stay. */
   readonly takenRoots = new Set<StoredRoot>();
   /** The lowest number that no volume ever had. */
   nextId: number;

@@ -5,10 +5,9 @@ import { ExitCode } from '../exit-code.ts';
 import { parseName } from './name.ts';
 
 const AFTER_HELP = `
-When a server has the store open, these commands ask it, and else open the store themselves; have,
-send, receive and fsck need it for themselves, as import and export do. Run them as the user that the
-server runs as, so that it can write what they make. LBAs and sectors are of 512 bytes, as initiators
-count them.
+When a server has the store open, these commands ask it, and else open the store themselves; fsck
+needs it for itself, as import and export do. Run them as the user that the server runs as, so that
+it can write what they make. LBAs and sectors are of 512 bytes, as initiators count them.
 
 Examples:
   aoe-server cas list /srv/aoe/blobs
@@ -40,7 +39,8 @@ another store: what is missing then is noticed and named, and nothing is made.
 
 const AFTER_SEND = `
 A block that occurs several times is sent once. --from takes less room and time than --have, where
-there is a common snapshot; both may be given.`;
+there is a common snapshot; both may be given. A running server sends 64 MiB a second at most, and
+goes on with a snapshot that is deleted meanwhile.`;
 
 const AFTER_RECEIVE = `
 The snapshot appears when all of it has arrived and its root hash is the one that was sent. Changes

@@ -3,22 +3,25 @@ import { StoreInUseError } from '../../backends/cas/index.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import type { Job, JobKind, JobOf, JobResults, StoreOperations } from '../../stores/contract.ts';
 import { StoreActions } from '../../stores/store-actions.ts';
+import type { StoreStreams } from '../../stores/streams.ts';
 import { Progress } from '../progress.ts';
 import { interruptible } from './chunks.ts';
 import { RemoteStore } from './remote-store.ts';
 import { withStore } from './with-store.ts';
 
 /**
- * Works on an existing store, whoever has it open.
+ * Works on a store, whoever has it open.
  *
+ * @param open opens it when nobody has
  * @throws {StartupError} there is none, it cannot be read, or another command has it open
  */
 export async function operate<T>(
   path: string,
-  work: (store: StoreOperations) => Promise<T>,
+  work: (store: StoreOperations & StoreStreams) => Promise<T>,
+  open: typeof withStore = withStore,
 ): Promise<T> {
   try {
-    return await withStore(path, (store) => work(new StoreActions(store)));
+    return await open(path, (store) => work(new StoreActions(store)));
   } catch (error) {
     return await work(serverOf(error));
   }

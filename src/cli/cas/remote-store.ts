@@ -1,6 +1,12 @@
 /** A store that a running server has open, through the server's control socket. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { StoreHolder } from '../../backends/cas/index.ts';
+import {
+  encodeHaveList,
+  encodeTransfer,
+  type Received,
+  type StoreHolder,
+  type Transfer,
+} from '../../backends/cas/index.ts';
 import type {
   Deleted,
   Job,
@@ -14,12 +20,14 @@ import type {
   StoreSnapshot,
   StoreVolume,
 } from '../../stores/contract.ts';
+import type { SendRequest, StoreStreams } from '../../stores/streams.ts';
 import { askSocket, ControlError } from '../control-client.ts';
+import { streamSocket } from '../control-stream.ts';
 
 const POLL_MS_MIN = 10;
 const POLL_MS_MAX = 500;
 
-export class RemoteStore implements StoreOperations {
+export class RemoteStore implements StoreOperations, StoreStreams {
   readonly #holder: StoreHolder;
 
   constructor(holder: StoreHolder) {
@@ -64,6 +72,39 @@ export class RemoteStore implements StoreOperations {
     }
   }
 
+  async *send(
+    name: string,
+    { from, held }: SendRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const query = from === undefined ? '' : `?from=${encodeURIComponent(from)}`;
+    const path = `/streams/${encodeURIComponent(name)}${query}`;
+    if (held === undefined) yield* this.#stream('GET', path, undefined, signal);
+    else yield* this.#stream('POST', path, encodeHaveList(held), signal);
+  }
+
+  async hashes(signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    return this.#stream('GET', '/hashes', undefined, signal);
+  }
+
+  async receive(name: string, transfer: Transfer, signal: AbortSignal): Promise<Received> {
+    const path = `/streams/${encodeURIComponent(name)}`;
+    const chunks: Uint8Array[] = [];
+    const answer = this.#stream('PUT', path, encodeTransfer(transfer), signal);
+    for await (const chunk of answer) chunks.push(chunk);
+    const { foundBytes } = JSON.parse(Buffer.concat(chunks).toString());
+    return { header: transfer.header, foundBytes };
+  }
+
+  #stream(
+    method: string,
+    path: string,
+    body: AsyncIterable<Uint8Array> | Iterable<Uint8Array> | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    return streamSocket(this.#holder.controlPath, method, this.#url(path), body, signal);
+  }
+
   /** Cancels a job. @returns it when it has ended */
   async cancel(id: number): Promise<Job> {
     const path = `/jobs/${id}`;
@@ -85,8 +126,10 @@ export class RemoteStore implements StoreOperations {
   }
 
   async #ask<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
-    const { controlPath, storePath } = this.#holder;
-    const url = `/v1/stores/${encodeURIComponent(storePath)}${path}`;
-    return (await askSocket(controlPath, method, url, body)) as Answer;
+    return (await askSocket(this.#holder.controlPath, method, this.#url(path), body)) as Answer;
+  }
+
+  #url(path: string): string {
+    return `/v1/stores/${encodeURIComponent(this.#holder.storePath)}${path}`;
   }
 }

@@ -2,21 +2,21 @@ import { createReadStream } from 'node:fs';
 import { addAbortSignal } from 'node:stream';
 import {
   encodeHaveList,
-  gatherHashes,
+  encodeTransfer,
   HashSet,
   IncomingTransfer,
   isStore,
-  Pace,
+  pieceBytes,
   readHaveList,
   receiverOptions,
-  receiveSnapshot,
-  sendSnapshot,
+  type Transfer,
 } from '../../backends/cas/index.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import { Progress } from '../progress.ts';
 import { formatRoundSize } from '../round-size.ts';
-import { interruptible, openClient } from './chunks.ts';
-import { withStore, withStoreOrNew } from './with-store.ts';
+import { interruptible } from './chunks.ts';
+import { operate } from './operate.ts';
+import { withStoreOrNew } from './with-store.ts';
 
 interface SendOptions {
   readonly from?: string;
@@ -29,25 +29,50 @@ interface SendOptions {
  *   nobody reads the stream
  */
 export async function sendToOutput(path: string, name: string, options: SendOptions) {
-  const { from: baseName, have } = options;
+  const { from, have } = options;
   requireOutput('the stream', 'pipe it to aoe-server cas receive');
   await interruptible(async (signal) => {
     // Before the store is opened: a server may go on with it while the list is being made.
     const held = have === undefined ? undefined : await readList(have, signal);
-    await withStore(path, async (store) => {
-      let progress: Progress | undefined;
-      const onProgress = (doneBytes: number, totalBytes: number) => {
-        progress ??= new Progress('sending', totalBytes);
-        progress.update(doneBytes);
-      };
+    await operate(path, async (store) => {
+      const transfer = await IncomingTransfer.open(store.send(name, { from, held }, signal));
+      const watched = new WatchedTransfer('sending', transfer);
       try {
-        const stream = await sendSnapshot(store, name, openClient, { baseName, held, onProgress });
-        await writeAll(stream, signal);
+        await writeAll(encodeTransfer(watched), signal);
       } finally {
-        progress?.end();
+        watched.end();
       }
     });
   });
+}
+
+/** Shows how far it is. */
+class WatchedTransfer implements Transfer {
+  readonly #transfer: Transfer;
+  readonly #progress: Progress;
+
+  constructor(title: string, transfer: Transfer) {
+    this.#transfer = transfer;
+    this.#progress = new Progress(title, transfer.header.changedBytes);
+  }
+
+  get header() {
+    return this.#transfer.header;
+  }
+
+  async *pieces() {
+    let doneBytes = 0;
+    for await (const piece of this.#transfer.pieces()) {
+      yield piece;
+      doneBytes += pieceBytes(piece);
+      // What has not changed may be there, too, in leaves.
+      this.#progress.update(Math.min(doneBytes, this.header.changedBytes));
+    }
+  }
+
+  end(): void {
+    this.#progress.end();
+  }
 }
 
 async function readList(path: string, signal: AbortSignal): Promise<HashSet> {
@@ -69,12 +94,11 @@ async function readList(path: string, signal: AbortSignal): Promise<HashSet> {
 export async function listHashes(path: string): Promise<void> {
   requireOutput('the list', 'pipe it to aoe-server cas send --have -');
   await interruptible(async (signal) => {
-    const pace = new Pace({ signal });
-    const hashes = isStore(path)
-      ? await withStore(path, (store) => gatherHashes(store, pace))
-      : new HashSet();
+    const list = isStore(path)
+      ? await operate(path, (store) => store.hashes(signal))
+      : encodeHaveList(new HashSet());
     // The store is closed by now: who gets the end of the list may open it.
-    await writeAll(encodeHaveList(hashes), signal);
+    await writeAll(list, signal);
   });
 }
 
@@ -103,25 +127,19 @@ function writeToOutput(chunk: Uint8Array): Promise<void> {
 export async function receiveFromInput(path: string, name: string): Promise<void> {
   requireInput('the stream', 'pipe it from aoe-server cas send');
   await interruptible(async (signal) => {
-    let progress: Progress | undefined;
-    const onProgress = (doneBytes: number, totalBytes: number) => {
-      progress ??= new Progress('receiving', totalBytes);
-      progress.update(doneBytes);
-    };
     try {
       // Before the store is opened: it may still be open for the list that the sender waits for.
       const transfer = await IncomingTransfer.open(addAbortSignal(signal, process.stdin));
-      const { header, foundBytes } = await withStoreOrNew(
+      const watched = new WatchedTransfer('receiving', transfer);
+      const { header, foundBytes } = await operate(
         path,
-        (store) => receiveSnapshot(store, name, transfer, openClient, onProgress),
-        receiverOptions(transfer.header),
-      );
-      progress?.end();
+        (store) => store.receive(name, watched, signal),
+        (path, work) => withStoreOrNew(path, work, receiverOptions(transfer.header)),
+      ).finally(() => watched.end());
       const size = formatRoundSize(header.changedBytes);
       const found = foundBytes === 0 ? '' : `, ${formatRoundSize(foundBytes)} of it found here`;
       console.log(`snapshot ${name} of ${header.volume}: ${size} received and verified${found}`);
     } catch (error) {
-      progress?.end();
       signal.throwIfAborted();
       throw error;
     }

@@ -23,7 +23,7 @@ async function gather(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>):
 }
 
 async function send(store: CasStore, name: string, options?: SendOptions): Promise<Buffer> {
-  return gather(await sendSnapshot(store, name, clientOf, options));
+  return gather(sendSnapshot(store, name, options));
 }
 
 async function haveList(store: CasStore): Promise<Buffer> {
@@ -40,7 +40,7 @@ function read(list: Buffer) {
 
 async function receive(store: CasStore, name: string, stream: Buffer) {
   const transfer = await IncomingTransfer.open(deliver(stream));
-  return receiveSnapshot(store, name, transfer, clientOf);
+  return receiveSnapshot(store, name, transfer);
 }
 
 /** What the pieces of a stream take. */

@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { referenceOf } from '../../../src/backends/cas/catalog.ts';
+import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE, FANOUT } from '../../../src/backends/cas/format.ts';
 import { receiveSnapshot } from '../../../src/backends/cas/receive.ts';
 import { type SendOptions, sendSnapshot } from '../../../src/backends/cas/send.ts';
@@ -11,10 +13,18 @@ import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts'
 const BLOCKS = 2 * FANOUT + 3;
 const SIZE = BLOCKS * BLOCK_SIZE;
 
-async function send(store: CasStore, name: string, options?: SendOptions): Promise<Buffer> {
+async function gather(stream: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
-  for await (const chunk of await sendSnapshot(store, name, clientOf, options)) chunks.push(chunk);
+  for await (const chunk of stream) chunks.push(chunk);
   return Buffer.concat(chunks);
+}
+
+function send(store: CasStore, name: string, options?: SendOptions): Promise<Buffer> {
+  return gather(sendSnapshot(store, name, options));
+}
+
+function rootOf(store: CasStore, name: string): string | undefined {
+  return storedRoots(store).find((root) => root.name === name)?.root[0];
 }
 
 /** Delivers a stream in pieces of odd sizes. */
@@ -24,7 +34,7 @@ async function* deliver(stream: Buffer): AsyncGenerator<Buffer> {
 
 async function receive(store: CasStore, name: string, stream: Buffer) {
   const transfer = await IncomingTransfer.open(deliver(stream));
-  return receiveSnapshot(store, name, transfer, clientOf);
+  return receiveSnapshot(store, name, transfer);
 }
 
 /** The name and root hash of everything in a store. */
@@ -114,6 +124,39 @@ describe('a transfer between stores', () => {
     await receive(target, 'b', stream);
     expect([...target.volumes]).toEqual([]);
     expect(target.snapshots.map(({ name }) => name)).toEqual(['a', 'b']);
+    await abandon(source);
+    await abandon(target);
+  });
+
+  it('keeps what it sends, whatever is deleted and collected meanwhile', async () => {
+    const source = await makeSource();
+    const target = await openTiny(new SimFs());
+    const roots = ['a', 'b'].map((name) => rootOf(source, name));
+    const streams = [
+      sendSnapshot(source, 'a'),
+      sendSnapshot(source, 'b', { baseName: 'a' }),
+      sendSnapshot(source, 'b', { baseName: 'a' }),
+    ];
+    const begun = await Promise.all(streams.map((stream) => stream.next()));
+    // One that nobody wants any more does not let go of what others need.
+    await streams.pop()?.return(undefined);
+    for (const name of ['a', 'b', 'c']) await source.deleteSnapshot(name);
+    const client = clientOf(await source.openVolume('disk', (FANOUT * FANOUT + 1) * BLOCK_SIZE));
+    await client.trim(0, SIZE);
+    for (let round = 0; round < 8; round++) {
+      await client.write(0, blocksOf(5000 + round * BLOCKS, BLOCKS));
+      await client.flush();
+    }
+    const { freedSegments } = await collect(source);
+    expect(freedSegments).toBeGreaterThan(0);
+    for (const [index, name] of ['a', 'b'].entries()) {
+      const rest = await gather(streams[index] as AsyncIterable<Uint8Array>);
+      await receive(target, name, Buffer.concat([begun[index]?.value as Uint8Array, rest]));
+    }
+    expect(['a', 'b'].map((name) => rootOf(target, name))).toEqual(roots);
+    // Nothing is kept for ever.
+    await collect(source);
+    await expect(source.reader.loadRoot(referenceOf([roots[0] as string, 0, 0]))).rejects.toThrow();
     await abandon(source);
     await abandon(target);
   });

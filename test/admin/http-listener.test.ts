@@ -1,0 +1,170 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { type ClientRequest, type IncomingMessage, request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buffer, text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pino } from 'pino';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { HttpListener } from '../../src/admin/http-listener.ts';
+import { BYTES_TYPE, type Bytes, RequestError, type Responder } from '../../src/admin/request.ts';
+
+const CHUNK = Buffer.alloc(64 << 10, 'chunk');
+/** What sockets and one write hold. */
+const HELD_BYTES_MAX = 2 << 20;
+
+const directory = mkdtempSync(join(tmpdir(), 'aoe-listener-'));
+const path = join(directory, 'socket');
+const logged: string[] = [];
+let listener: HttpListener;
+
+async function listen(respond: Responder): Promise<void> {
+  const log = pino({}, { write: (line: string) => void logged.push(JSON.parse(line).msg) });
+  listener = new HttpListener(respond, log);
+  await listener.listen({ path }, 0o177);
+}
+
+/** Answers with what `make` yields. */
+function listenFor(make: (signal: AbortSignal) => Bytes): Promise<void> {
+  return listen(async ({ signal }) => {
+    return { status: 200, type: BYTES_TYPE, content: make(signal) };
+  });
+}
+
+function ask(method = 'GET', type?: string): ClientRequest {
+  const headers = type === undefined ? {} : { 'content-type': type };
+  return request({ socketPath: path, method, headers }).on('error', () => {});
+}
+
+async function answerTo(outgoing: ClientRequest): Promise<IncomingMessage> {
+  const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
+  return response.on('error', () => {});
+}
+
+afterEach(async () => {
+  await listener.close();
+  logged.length = 0;
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+describe('a stream', () => {
+  it('is sent whole', async () => {
+    await listenFor(async function* () {
+      for (let count = 0; count < 100; count++) yield CHUNK;
+    });
+    const response = await answerTo(ask().end());
+    expect((await buffer(response)).equals(Buffer.alloc(100 * CHUNK.length, CHUNK))).toBe(true);
+  });
+
+  it('never looks whole when it breaks off', async () => {
+    await listenFor(async function* () {
+      yield CHUNK;
+      throw new Error('the disk is gone');
+    });
+    await expect(buffer(await answerTo(ask().end()))).rejects.toThrow('aborted');
+    expect(logged).toEqual(['a control request failed']);
+  });
+
+  it('is refused as anything else before it begins', async () => {
+    // biome-ignore lint/correctness/useYield: it does not come so far
+    await listenFor(async function* () {
+      throw new RequestError(409, 'there is no such snapshot');
+    });
+    const response = await answerTo(ask().end());
+    expect(response.statusCode).toBe(409);
+    expect(JSON.parse(await text(response))).toMatchObject({ error: 'there is no such snapshot' });
+  });
+
+  it('waits for its reader, and ends with it', async () => {
+    let [sentBytes, hasEnded] = [0, false];
+    await listenFor(async function* () {
+      try {
+        for (; ; sentBytes += CHUNK.length) yield CHUNK;
+      } finally {
+        hasEnded = true;
+      }
+    });
+    const response = await answerTo(ask().end());
+    await sleep(300);
+    const before = sentBytes;
+    expect(before).toBeLessThan(HELD_BYTES_MAX);
+    await sleep(100);
+    expect([sentBytes, hasEnded]).toEqual([before, false]);
+    response.destroy();
+    await expect.poll(() => hasEnded).toBe(true);
+    expect(logged).toEqual([]);
+  });
+
+  it('ends with a reader that goes while it is prepared', async () => {
+    let hasEnded = false;
+    // biome-ignore lint/correctness/useYield: it does not come so far
+    await listenFor(async function* (signal) {
+      await once(signal, 'abort');
+      hasEnded = true;
+    });
+    const outgoing = ask().end();
+    await once(outgoing, 'socket');
+    await sleep(100);
+    outgoing.destroy();
+    await expect.poll(() => hasEnded).toBe(true);
+  });
+});
+
+describe('a body of bytes', () => {
+  it('may be long, and is taken no faster than it is read', async () => {
+    let takenBytes = 0;
+    let go = () => {};
+    const going = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    await listen(async ({ bytes }) => {
+      await going;
+      for await (const chunk of bytes as Bytes) takenBytes += chunk.length;
+      return { status: 200, type: 'text/plain', content: `${takenBytes}` };
+    });
+    const outgoing = ask('PUT', BYTES_TYPE);
+    outgoing.end(Buffer.alloc(8 << 20));
+    await sleep(200);
+    expect(outgoing.socket?.writableLength).toBeGreaterThan(4 << 20);
+    go();
+    expect(Number(await text(await answerTo(outgoing)))).toBe(8 << 20);
+  });
+
+  it('is heard to be refused, though nobody reads it', async () => {
+    await listen(async () => {
+      throw new RequestError(409, 'not this one');
+    });
+    const outgoing = ask('PUT', BYTES_TYPE).end(Buffer.alloc(32 << 20));
+    const response = await answerTo(outgoing);
+    expect([response.statusCode, await text(response)]).toEqual([
+      409,
+      expect.stringMatching(/not/),
+    ]);
+  });
+
+  it('that comes to an end too early is an error for who reads it', async () => {
+    let message = '';
+    await listen(async ({ bytes }) => {
+      const work = buffer(bytes as Bytes);
+      await work.catch((error: Error) => {
+        message = error.message;
+      });
+      return { status: 200, type: 'text/plain', content: '' };
+    });
+    const outgoing = ask('PUT', BYTES_TYPE);
+    outgoing.write(CHUNK);
+    await sleep(50);
+    outgoing.destroy();
+    await expect.poll(() => message).toBe('aborted');
+  });
+
+  it('is cut off when it is JSON that comes too slowly', async () => {
+    await listen(async () => ({ status: 200, type: 'text/plain', content: '' }));
+    const outgoing = ask('PUT');
+    outgoing.write('{');
+    const startMs = performance.now();
+    await new Promise((resolve) => outgoing.once('close', resolve));
+    expect(performance.now() - startMs).toBeLessThan(8000);
+  }, 10_000);
+});

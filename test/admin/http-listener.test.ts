@@ -4,7 +4,7 @@ import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { HttpListener } from '../../src/admin/http-listener.ts';
@@ -135,12 +135,20 @@ describe('a body of bytes', () => {
     await listen(async () => {
       throw new RequestError(409, 'not this one');
     });
-    const outgoing = ask('PUT', BYTES_TYPE).end(Buffer.alloc(32 << 20));
-    const response = await answerTo(outgoing);
-    expect([response.statusCode, await text(response)]).toEqual([
-      409,
-      expect.stringMatching(/not/),
-    ]);
+    for (let round = 0; round < 20; round++) {
+      const outgoing = ask('PUT', BYTES_TYPE);
+      const answered = answerTo(outgoing);
+      const isAnswered = answered.then(() => true);
+      // It goes on to send while it is refused.
+      do outgoing.write(CHUNK);
+      while (!(await Promise.race([isAnswered, nextTurn(false)])));
+      const response = await answered;
+      expect([response.statusCode, await text(response)]).toEqual([
+        409,
+        expect.stringMatching(/not/),
+      ]);
+      outgoing.destroy();
+    }
   });
 
   it('that comes to an end too early is an error for who reads it', async () => {

@@ -17,10 +17,11 @@ import {
 } from './transfer-stream.ts';
 import { findRoot, storedRoots } from './walk.ts';
 
-/** A request to the device moves so much at most, and all at once as much as a piece has. */
+/** A request to the device moves so much at most, and all at once as much as a repeating piece has. */
 const SLOT_BYTES = 32 << 10;
 const SLOTS_BYTES = 1 << 20;
-/** Forgotten at once: clients wait for that. */
+/** Written or forgotten at once: clients wait for that. */
+const WRITE_BYTES = 128 << 10;
 const TRIM_BLOCKS = 1 << 14;
 
 export interface Received {
@@ -182,8 +183,11 @@ class Builder {
   }
 
   async #write(firstLba: number, data: Uint8Array): Promise<void> {
-    await this.#client.write(firstLba * BLOCK_SIZE, data);
-    await this.#pace.spend(data.length);
+    for (let done = 0; done < data.length; done += WRITE_BYTES) {
+      const part = data.subarray(done, done + WRITE_BYTES);
+      await this.#client.write(firstLba * BLOCK_SIZE + done, part);
+      await this.#pace.spend(part.length);
+    }
   }
 
   async #trim(firstLba: number, count: number): Promise<void> {

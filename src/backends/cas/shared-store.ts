@@ -168,7 +168,7 @@ function staysOpen(path: string, { isClosing, users }: SharedStore): StartupErro
     );
   }
   return new StartupError(
-    `a job has the store ${path} open, or somebody sends or receives a snapshot`,
-    'wait for its end, or end it: aoe-server cas cancel for a job, SIGINT for a command',
+    `a job, or a snapshot that is sent or received, has the store ${path} open`,
+    'wait for its end, or cancel it: aoe-server cas cancel for a job, else interrupt the command',
   );
 }

@@ -74,9 +74,9 @@ export async function* recordsOf(
   }
 }
 
-/** Is a part of a disk unreadable? A power cut may leave one so until it is written. */
-export function isUnreadable(error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === 'EIO';
+/** For a part of a disk that cannot be read: a power cut may leave one so until it is written. */
+export function unlessUnreadable(error: unknown): undefined {
+  if ((error as NodeJS.ErrnoException).code !== 'EIO') throw error;
 }
 
 /** What was read of the disk for a record of which no frames were asked for. */
@@ -168,8 +168,9 @@ export class RecordScanner {
     if (offset < this.#chunkStart || offset + length > end) {
       const isAhead = this.#mayReadAhead && aheadBytes > length;
       await this.#fill(offset, isAhead ? aheadBytes : length).catch((error) => {
+        if (!isAhead) throw error;
         // What is behind may never have counted.
-        if (!isAhead || !isUnreadable(error)) throw error;
+        unlessUnreadable(error);
         this.#mayReadAhead = false;
         return this.#fill(offset, length);
       });

@@ -5,8 +5,8 @@
  * without a gap in their sequence, and epochs must not decrease, beginning with the checkpoint's:
  * what an earlier crash left behind the end of the log is none of it. The first one that is missing
  * or damaged ends the log. That is a torn tail, and nothing that was promised is lost, unless a later
- * record or segment shows that more had been durable: then it is corruption, which is reported,
- * and the store is for reading only.
+ * record or segment shows that more had been durable, or the disk cannot read there: then it is
+ * corruption, or may be, which is reported, and the store is for reading only.
  *
  * Nothing on disk is changed here.
  */
@@ -26,12 +26,12 @@ import {
   AHEAD_BYTES,
   type FoundRecord,
   isAt,
-  isUnreadable,
   RecordMemory,
   type RecordParts,
   RecordScanner,
   readRecord,
   recordsOf,
+  unlessUnreadable,
 } from './records.ts';
 import type { Segment, Segments } from './segments.ts';
 import { decodeSnapshotNote } from './snapshot-note.ts';
@@ -71,10 +71,15 @@ export async function replay(
   let { offset, sequence } = start;
   let { epoch } = parts;
   const problems = new Set<string>();
-  const firsts = await readFirsts(parts, candidates, memory);
+  /** Where there may be something that would go on with the log, by its segment. */
+  const unreadable = new Map<number, number>();
+  const firsts = await readFirsts(parts, candidates, memory, unreadable);
   for (;;) {
     const aheadBytes = Math.min(AHEAD_BYTES, parts.segments.segmentBytes - offset);
-    const found = await scanner?.read(offset, aheadBytes);
+    const found = await scanner?.read(offset, aheadBytes).catch((error) => {
+      unreadable.set((segment as Segment).number, offset);
+      return unlessUnreadable(error);
+    });
     if (segment && found && isNext(found.header, sequence, epoch)) {
       for (const problem of await apply(parts, found)) problems.add(problem);
       parts.engine.addToIndex(found.bytes, false);
@@ -100,6 +105,14 @@ export async function replay(
     const losses = await findLosses(parts, segment, offset, sequence, epoch, candidates);
     for (const loss of losses) problems.add(loss);
   }
+  for (const [number, byte] of unreadable) {
+    // What the log has left behind it does not need.
+    if (number < (segment?.number ?? 0)) continue;
+    problems.add(
+      `segment ${number} cannot be read at byte ${byte}: ` +
+        `record ${sequence} of the log may have been there, and durable`,
+    );
+  }
   return { end: { segment: segment?.number ?? 0, offset, sequence }, problems: [...problems] };
 }
 
@@ -107,15 +120,24 @@ function isNext(header: RecordHeader, sequence: number, epoch: number): boolean 
   return isLogType(header.type) && header.sequence === sequence && header.epoch >= epoch;
 }
 
-/** The first records of segments of the log; those without a whole one are left out. */
+/**
+ * The first records of segments of the log; those without a whole one are left out.
+ *
+ * @param unreadable receives those of which nobody knows
+ */
 async function readFirsts(
   parts: RecoveryParts,
   candidates: readonly Segment[],
   memory: RecordMemory,
+  unreadable: Map<number, number>,
 ): Promise<{ readonly segment: Segment; readonly header: RecordHeader }[]> {
   const firsts = [];
   for (const segment of candidates) {
-    const header = (await readRecord(parts, segment, 0, true, memory))?.header;
+    const found = await readRecord(parts, segment, 0, true, memory).catch((error) => {
+      unreadable.set(segment.number, 0);
+      return unlessUnreadable(error);
+    });
+    const header = found?.header;
     if (header !== undefined && isLogType(header.type)) firsts.push({ segment, header });
   }
   return firsts;
@@ -178,10 +200,6 @@ async function readPages({ file }: Segment, bytes: Uint8Array, position: number)
     await file.read(page, position + at).catch(unlessUnreadable);
   }
   return bytes.length;
-}
-
-function unlessUnreadable(error: unknown): undefined {
-  if (!isUnreadable(error)) throw error;
 }
 
 /** @returns what could not be applied, for people */

@@ -11,7 +11,7 @@ import { BlobUnreachableError } from './blob-store.ts';
 import { type Catalog, decodeCatalog, type RootEntry, referenceOf } from './catalog.ts';
 import type { FileLayer, StoreFile } from './file-layer.ts';
 import type { BlockReader } from './reader.ts';
-import { RecordMemory, readRecord } from './records.ts';
+import { RecordMemory, readRecord, unlessUnreadable } from './records.ts';
 import { indexSegment, replay } from './recovery.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { StreamPosition } from './stream.ts';
@@ -86,8 +86,12 @@ async function load(parts: LoadParts, superblockFile: StoreFile): Promise<Loaded
         'or export its volumes and import them into a new store',
     );
   }
+  let failure: unknown;
   for (const superblock of superblocks) {
-    const catalog = await readCatalog(parts, superblock, numbers);
+    const catalog = await readCatalog(parts, superblock, numbers).catch((error) => {
+      failure = error;
+      return unlessUnreadable(error);
+    });
     if (catalog === undefined) {
       problems.push(`the catalog of generation ${superblock.generation} is damaged`);
       continue;
@@ -95,7 +99,7 @@ async function load(parts: LoadParts, superblockFile: StoreFile): Promise<Loaded
     const files = { superblockFile, foundSuperblocks: found };
     return loadFrom(parts, { ...superblock, generation }, files, catalog, numbers, problems);
   }
-  throw unreadable(parts.path, 'no catalog of it is intact');
+  throw failure ?? unreadable(parts.path, 'no catalog of it is intact');
 }
 
 async function openSuperblock({ files, path }: LoadParts): Promise<StoreFile> {

@@ -1,13 +1,24 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { hostFiles } from '../../../src/backends/cas/file-layer.ts';
 import { BLOCK_SIZE, FANOUT, HINT_WORD } from '../../../src/backends/cas/format.ts';
 import { type Examination, examine } from '../../../src/backends/cas/fsck/index.ts';
 import { openCasStore } from '../../../src/backends/cas/open.ts';
+import { segmentName } from '../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
+import type { StreamPosition } from '../../../src/backends/cas/stream.ts';
 import type { TreeNode } from '../../../src/backends/cas/tree.ts';
 import { hashOf } from './oracle.ts';
 import { seededRandom } from './sim-fs.ts';
@@ -21,6 +32,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 /** A store that was closed, and one as a power cut leaves it: with log since its checkpoint. */
 const CLOSED = join(directory, 'closed');
 const CRASHED = join(directory, 'crashed');
+let logEnd: StreamPosition;
 beforeAll(makeStores);
 
 function openOnHost(path: string): Promise<CasStore> {
@@ -45,6 +57,7 @@ async function makeStores(): Promise<void> {
     await client.flush();
   }
   cpSync(CLOSED, CRASHED, { recursive: true });
+  logEnd = store.log.position;
   await store.close();
 }
 
@@ -57,6 +70,38 @@ function flip(path: string, at: number): () => void {
     writeFileSync(path, bytes);
   };
 }
+
+/** Examines a store on a disk that cannot read one page of a segment. */
+async function examineWorn(path: string, segment: number, page: number): Promise<Examination> {
+  const opened = await open(join(path, 'superblock'));
+  const prototype = Object.getPrototypeOf(opened) as { read: WholeRead };
+  await opened.close();
+  const { read } = prototype;
+  const start = page * BLOCK_SIZE;
+  const reading = vi.spyOn(prototype, 'read');
+  reading.mockImplementation(async function (this: FileHandle, bytes, at, length, position) {
+    const isHere = readlinkSync(`/proc/self/fd/${this.fd}`).endsWith(segmentName(segment));
+    const isBefore = position < start;
+    if (!isHere || position >= start + BLOCK_SIZE || position + length <= start) {
+      return await read.call(this, bytes, at, length, position);
+    }
+    if (isBefore) return await read.call(this, bytes, at, start - position, position);
+    throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' });
+  });
+  try {
+    return await examine(path);
+  } finally {
+    reading.mockRestore();
+  }
+}
+
+type WholeRead = (
+  this: FileHandle,
+  bytes: Buffer,
+  at: number,
+  length: number,
+  position: number,
+) => Promise<{ readonly bytesRead: number }>;
 
 /** What an examination says of a store that is open. */
 async function examineCopy(path: string) {
@@ -450,6 +495,20 @@ describe('an examination of a store', () => {
     expect(findings).toMatchObject([{ place: 'log' }]);
     const lbas = findings[0]?.lost.map(({ firstLba }) => firstLba);
     expect(lbas).toEqual([204, 205, 206, 207, 208, 209, 210, 211]);
+  });
+
+  it('tells that something may be lost where the disk cannot read the end of the log', async () => {
+    const { segment, offset, sequence } = logEnd;
+    const endPage = offset / BLOCK_SIZE;
+    const atEnd = await examineWorn(CRASHED, segment, endPage);
+    const message = `segment ${segment}, byte ${offset} cannot be read: record ${sequence} may have been there`;
+    expect(atEnd.findings).toEqual([{ place: 'log', message, hash: undefined, lost: [] }]);
+    expect([atEnd.outdated, atEnd.logRecords]).toEqual([true, 12]);
+    const last = await examineWorn(CRASHED, segment, endPage - 1);
+    expect(last.findings.at(-1)?.message).toContain(`record ${sequence - 1} may have been there`);
+    expect([last.outdated, last.logRecords]).toEqual([true, 11]);
+    const behind = await examineWorn(CRASHED, segment, endPage + 1);
+    expect([behind.findings, behind.logRecords]).toEqual([[], 12]);
   });
 
   it('takes up a snapshot that only the log has', async () => {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { StoreFile } from '../../../src/backends/cas/file-layer.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
-import { segmentName } from '../../../src/backends/cas/segments.ts';
+import { type Segment, segmentName } from '../../../src/backends/cas/segments.ts';
 import { type DiskState, SimFs } from './sim-fs.ts';
 import { abandon, blocksOf, clientOf, openTiny } from './tiny-store.ts';
 
@@ -43,20 +43,24 @@ class WornFs extends SimFs {
 }
 
 /** What a crash has left of a store, and where its log ends. */
-async function crashed() {
+async function crashed({ blocks = BLOCKS } = {}) {
   const files = new SimFs();
   const store = await openTiny(files, { checkpointBytes: 1 << 30 });
   const client = clientOf(await store.openVolume('disk', SIZE));
-  await client.write(0, blocksOf(2, BLOCKS, 2));
+  await client.write(0, blocksOf(2, blocks, 2));
   await client.flush();
   const { segment, offset } = store.log.position;
   await abandon(store);
+  const path = `/store/segments/${segmentName(segment)}`;
+  return { disk: diskOf(files), path, endPage: offset / BLOCK_SIZE };
+}
+
+function diskOf(files: SimFs): DiskState {
   const names = files.paths();
-  const disk = {
+  return {
     inodes: names.map((path) => files.contentOf(path).slice()),
     names: new Map(names.map((path, number) => [path, number])),
   };
-  return { disk, path: `/store/segments/${segmentName(segment)}`, endPage: offset / BLOCK_SIZE };
 }
 
 describe('a page that a power cut has left unreadable', () => {
@@ -76,10 +80,53 @@ describe('a page that a power cut has left unreadable', () => {
     },
   );
 
-  it('keeps a store from opening where its log goes on or ends', async () => {
+  it('leaves a store for reading only where its log goes on or ends', async () => {
     const { disk, path, endPage } = await crashed();
     for (const page of [0, endPage - 1, endPage]) {
-      await expect(openTiny(new WornFs(disk, path, [page]))).rejects.toThrow('EIO');
+      const store = await openTiny(new WornFs(disk, path, [page]));
+      expect(store.readOnly).toBe(true);
+      expect(store.problems[0]).toContain('cannot be read at byte');
+      const client = clientOf(await store.openVolume('disk', SIZE));
+      const expected =
+        page === endPage ? blocksOf(2, BLOCKS, 2) : Buffer.alloc(BLOCKS * BLOCK_SIZE);
+      expect((await client.read(0, expected.length)).equals(expected)).toBe(true);
+      await store.close();
     }
+  });
+
+  it('does not matter where the log has gone on in the next segment', async () => {
+    const { disk, path } = await crashed({ blocks: 35 });
+    const before = path.replace(/\d+(?=\.seg)/, (last) =>
+      String(Number(last) - 1).padStart(8, '0'),
+    );
+    const content = disk.inodes[disk.names.get(before) as number] as Uint8Array;
+    const usedBytes = content.findLastIndex((byte) => byte !== 0) + 1;
+    const endPage = Math.ceil(usedBytes / BLOCK_SIZE);
+    expect(endPage * BLOCK_SIZE).toBeLessThan(content.length);
+    const store = await openTiny(new WornFs(disk, before, [endPage]));
+    expect(store.problems).toEqual([]);
+    await store.close();
+  });
+
+  it('leaves a store for reading only where its log may go on in the next segment', async () => {
+    const { disk, path } = await crashed({ blocks: 35 });
+    const store = await openTiny(new WornFs(disk, path, [0]));
+    expect(store.readOnly).toBe(true);
+    await store.close();
+  });
+
+  it('leaves a store with the catalog before where it hides the last one', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files);
+    await store.openVolume('disk', SIZE);
+    await store.checkpoint();
+    const { number } = store.nodes.segment as Segment;
+    const endPage = store.nodes.position.offset / BLOCK_SIZE;
+    await abandon(store);
+    const path = `/store/segments/${segmentName(number)}`;
+    const worn = await openTiny(new WornFs(diskOf(files), path, [endPage - 1]));
+    expect(worn.problems[0]).toContain('the catalog of generation');
+    expect(worn.findVolume('disk')?.sizeBytes).toBe(SIZE);
+    await worn.close();
   });
 });

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { EntryKind, isLogType, RECORD_ALIGNMENT, RecordType } from '../format.ts';
 import { Findings, type LostBlocks } from './findings.ts';
 import type { ReadRecord } from './record.ts';
-import { type ExamineParts, examineContent, readRecord } from './segment.ts';
+import { type ExamineParts, examineContent, readRecord, UNREADABLE } from './segment.ts';
 
 /** What the log makes of a volume. */
 export interface LoggedBlocks {
@@ -64,6 +64,7 @@ export async function examineLog(parts: ExamineParts): Promise<ReadLog> {
     recordCount++;
   }
   await findLosses(parts, at, candidates);
+  await findUnreadable(parts, at, candidates);
   judgeUnknown(parts, [...volumes.keys(), ...snapshots.map(({ id }) => id)]);
   return { recordCount, volumes, snapshots };
 }
@@ -163,6 +164,24 @@ async function findLosses(
   const place = at.segment === 0 ? '' : ` (segment ${at.segment}, byte ${at.offset})`;
   const message = `record ${at.sequence}${place} is damaged, though it had been durable`;
   parts.findings.add('log', message, { lost: lostBlocks(parts, behind) });
+}
+
+/** Looks where the log may go on, and nobody can read whether it does. */
+async function findUnreadable(
+  parts: ExamineParts,
+  at: Position,
+  candidates: readonly number[],
+): Promise<void> {
+  const { catalog, findings } = parts;
+  const later = candidates.filter((number) => number > at.segment);
+  const places = later.map((segment) => ({ segment, offset: 0 }));
+  if (at.segment !== 0) places.unshift(at);
+  for (const { segment, offset } of places) {
+    if ((await readRecord(parts, segment, offset, catalog.segmentBytes)) !== UNREADABLE) continue;
+    const place = `segment ${segment}, byte ${offset}`;
+    findings.outdated = true;
+    findings.add('log', `${place} cannot be read: record ${at.sequence} may have been there`);
+  }
 }
 
 /** Every record from `offset` on whose head is right, wherever it stands. */

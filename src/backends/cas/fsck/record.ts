@@ -42,6 +42,9 @@ export interface ReadRecord {
 /** Header, entries and inline data of a record without a catalog need no more bytes than this. */
 export const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
 
+/** What is wrong with a record of which only the beginning was read. */
+export const CUT_OFF = 'is cut off';
+
 /**
  * @param bytes from the start of the record on; frames need not be among them
  * @returns what is wrong
@@ -59,7 +62,7 @@ export function parseRecord(bytes: Buffer, at: RecordPlace): ReadRecord | string
   if (entryCount > ENTRIES_MAX || length % RECORD_ALIGNMENT !== 0 || inlineEnd > length) {
     return 'has lengths that do not fit';
   }
-  if (inlineEnd > bytes.length) return 'is cut off';
+  if (inlineEnd > bytes.length) return CUT_OFF;
   const stored = bytes.subarray(CHECKSUM_START, RECORD_HEADER_SIZE);
   if (!stored.equals(checksumOf(bytes.subarray(0, inlineEnd)))) return 'has a wrong checksum';
   return {

@@ -1,10 +1,11 @@
 /** Examines segments: that records follow each other, and everything that each one holds. */
-import { EntryKind, RECORD_ALIGNMENT, RecordType } from '../format.ts';
+import { EntryKind, RECORD_ALIGNMENT, RECORD_HEADER_SIZE, RecordType } from '../format.ts';
 import type { Findings } from './findings.ts';
 import { decodeFrame, rawSizeOf } from './frame.ts';
 import { hashOf } from './hash.ts';
 import { contentOf, type Inventory } from './inventory.ts';
 import {
+  CUT_OFF,
   frameExtent,
   HEAD_BYTES_MAX,
   parseRecord,
@@ -23,6 +24,9 @@ export interface ExamineParts {
   /** Bytes of segments that were examined. */
   onProgress(bytes: number): void;
 }
+
+/** What is wrong with a record that nobody can know. */
+export const UNREADABLE = 'cannot be read';
 
 type ListedSegment = ReadCatalog['segments'][number];
 
@@ -69,12 +73,16 @@ export async function readRecord(
   end: number,
 ): Promise<{ readonly record: ReadRecord; readonly bytes: Buffer } | string> {
   const head = await directory.readSegment(segment, offset, Math.min(HEAD_BYTES_MAX, end - offset));
-  const length = head.length < 128 ? 0 : head.readUInt32LE(60);
+  const why = async (problem: string, length: number) =>
+    (await directory.isUnreadable(segment, offset, length)) ? UNREADABLE : problem;
+  if (head.length < RECORD_HEADER_SIZE) return why('is none', RECORD_HEADER_SIZE);
+  const length = head.readUInt32LE(60);
   if (length === 0 || length > end - offset) return 'is none';
   const bytes = await directory.readSegment(segment, offset, length);
   const record = parseRecord(bytes, { store, segment, offset });
-  if (typeof record === 'string') return record;
-  return bytes.length < length ? 'is cut off' : { record, bytes };
+  if (typeof record !== 'string' && bytes.length === length) return { record, bytes };
+  if (typeof record === 'string' && record !== CUT_OFF) return record;
+  return why(CUT_OFF, length);
 }
 
 /** Where the first whole record behind `offset` begins; `end` when there is none. */

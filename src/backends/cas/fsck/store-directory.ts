@@ -57,8 +57,26 @@ export class StoreDirectory {
 
   /** @returns fewer bytes than asked for at the end of the file, and where it cannot be read */
   async read(name: string, position: number, length: number): Promise<Buffer> {
+    return (await this.#read(name, position, length)).bytes;
+  }
+
+  readSegment(number: number, position: number, length: number): Promise<Buffer> {
+    return this.read(segmentPath(number), position, length);
+  }
+
+  /** Is a part of a segment one that the disk cannot read? */
+  async isUnreadable(number: number, position: number, length: number): Promise<boolean> {
+    return (await this.#read(segmentPath(number), position, length)).isUnreadable;
+  }
+
+  async close(): Promise<void> {
+    await this.#open?.handle.close();
+    await this.#lock?.close();
+  }
+
+  async #read(name: string, position: number, length: number) {
     const bytes = Buffer.alloc(length);
-    let done = 0;
+    let [done, isUnreadable] = [0, false];
     try {
       const handle = await this.#handleOf(name);
       while (done < length) {
@@ -67,19 +85,12 @@ export class StoreDirectory {
         done += bytesRead;
       }
     } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
       // A disk that fails here and there is what this is for.
-      if (!['EIO', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+      isUnreadable = code === 'EIO';
+      if (!isUnreadable && code !== 'ENOENT') throw error;
     }
-    return bytes.subarray(0, done);
-  }
-
-  readSegment(number: number, position: number, length: number): Promise<Buffer> {
-    return this.read(join('segments', `${String(number).padStart(8, '0')}.seg`), position, length);
-  }
-
-  async close(): Promise<void> {
-    await this.#open?.handle.close();
-    await this.#lock?.close();
+    return { bytes: bytes.subarray(0, done), isUnreadable };
   }
 
   /** One file stays open: most reads are in the file of the read before. */
@@ -91,6 +102,10 @@ export class StoreDirectory {
     }
     return this.#open.handle;
   }
+}
+
+function segmentPath(number: number): string {
+  return join('segments', `${String(number).padStart(8, '0')}.seg`);
 }
 
 async function openIfThere(path: string): Promise<FileHandle | undefined> {

@@ -134,9 +134,9 @@ const blobStore = table(
     durability: oneOf(DURABILITIES, {
       example: '"remote"',
       description:
-        'What a write waits for: "local" for the log on this machine, "remote" for the blob ' +
-        'store as well. With "local" a machine that is lost takes the writes of the last few ' +
-        'seconds with it.',
+        'What a write or snapshot waits for: "local" for the log on this machine, "remote" for ' +
+        'the blob store as well. With "local" a machine that is lost takes the writes and ' +
+        'snapshots of the last few seconds with it.',
       unset: '"local"',
     }).optional(),
     cache_size: size(MEBIBYTE, CACHE_SIZE_MIN, {

@@ -259,7 +259,7 @@ export class CasStore {
    * @throws when the name is taken
    */
   snapshot(volumeName: string, name: string, origin = volumeName): Promise<SnapshotEntry> {
-    return this.#exclusively(async () => {
+    return this.#confirmed(async () => {
       const entry = await this.#changes.snapshot(volumeName, name, origin);
       this.#schedule.start();
       return entry;
@@ -283,7 +283,7 @@ export class CasStore {
 
   /** Makes a new volume with the content of a snapshot, a volume, or a stored root. */
   clone(nameOrRoot: string, volumeName: string): Promise<Volume> {
-    return this.#exclusively(() =>
+    return this.#confirmed(() =>
       this.#changes.clone(() => this.#findSource(nameOrRoot), volumeName),
     );
   }
@@ -295,19 +295,19 @@ export class CasStore {
    * @throws {StartupError} devices are open on it and `force` is not set, or it does not fit
    */
   rollback(volumeName: string, nameOrRoot: string, force = false): Promise<void> {
-    return this.#exclusively(async () =>
+    return this.#confirmed(async () =>
       this.#changes.rollback(volumeName, await this.#findSource(nameOrRoot), force),
     );
   }
 
   /** @throws {StartupError} devices are open on it, or there is none */
   deleteVolume(name: string): Promise<void> {
-    return this.#exclusively(() => this.#changes.deleteVolume(name));
+    return this.#confirmed(() => this.#changes.deleteVolume(name));
   }
 
   /** @throws {StartupError} devices are open on it, or there is none */
   deleteSnapshot(name: string): Promise<void> {
-    return this.#exclusively(async () => {
+    return this.#confirmed(async () => {
       await this.whenSnapshotsStored();
       return this.#changes.deleteSnapshot(name);
     });
@@ -414,6 +414,14 @@ export class CasStore {
     void this.segments.replenish();
   }
 
+  /** Makes a change, and waits until it is as durable as the options ask for. */
+  async #confirmed<T>(change: () => Promise<T>): Promise<T> {
+    const result = await this.#exclusively(change);
+    // Others need not wait for that.
+    if (this.#mustReachFar) await this.#replica?.reachAll();
+    return result;
+  }
+
   /** Runs one change of volumes and snapshots at a time. */
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#work.then(() => {
@@ -474,12 +482,16 @@ export class CasStore {
     return new Replica({ journal, engine, segments, log, cache, options, onFailed });
   }
 
+  /** Must what is confirmed be in the blob store? */
+  get #mustReachFar(): boolean {
+    return this.options.remote?.durability === 'remote' || this.#replica?.isBehind === true;
+  }
+
   /** Makes what was written so far as durable as the options ask for. */
   readonly #flushFar = (done: (status: BlockStatus) => void): void => {
     this.writer.flush((status) => {
       const replica = this.#replica;
-      const isFar = this.options.remote?.durability === 'remote' || replica?.isBehind;
-      if (isFar && replica !== undefined && status === BlockStatus.ok) {
+      if (replica !== undefined && status === BlockStatus.ok && this.#mustReachFar) {
         replica.reach(this.log.durableSequence, done);
       } else {
         done(status);

@@ -12,6 +12,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { BlockStatus } from '../../../core/block-error.ts';
 import { inLanes } from '../../../core/lanes.ts';
+import { StartupError } from '../../../core/startup-error.ts';
 import type { CasEngine } from '../../../native.ts';
 import type { Catalog } from '../catalog.ts';
 import type { Segments } from '../segments.ts';
@@ -29,6 +30,8 @@ import type { RemoteOptions } from './remote-options.ts';
 const UPLOADS_MAX = 3;
 const RETRY_MS_MIN = 200;
 const RETRY_MS_MAX = 30_000;
+/** How long a change of volumes waits: less than who has asked for it. */
+const CHANGE_MS_MAX = 20_000;
 /** How long the last round may take when the store is closed. */
 const CLOSE_MS_MAX = 60_000;
 
@@ -60,8 +63,10 @@ interface Checkpoint {
   readonly catalog: Catalog;
 }
 
+/** Waits for the log before a sequence, and for the checkpoint of a generation. */
 interface Waiter {
   readonly sequence: number;
+  readonly generation: number;
   readonly done: (status: BlockStatus) => void;
 }
 
@@ -81,6 +86,8 @@ export class Replica {
   readonly #repairs: Repair[] = [];
   /** Records of the log below this sequence are in the blob store. */
   #sequence = 0;
+  /** The checkpoint that is there, as a generation. */
+  #generation = 0;
   #loggedBytes = 0;
   /** Of the log, what is not in the blob store yet; the round under way may be storing some. */
   #lagBytes = 0;
@@ -150,13 +157,32 @@ export class Replica {
 
   /** Calls `done` when the log before `sequence`, which is durable here, is in the blob store. */
   reach(sequence: number, done: (status: BlockStatus) => void): void {
-    if (this.#failure !== undefined) done(BlockStatus.ioError);
-    else if (sequence <= this.#sequence) done(BlockStatus.ok);
-    else if (this.state.damage !== undefined) done(BlockStatus.ioError);
-    else {
-      this.#waiters.push({ sequence, done });
-      this.#start();
-    }
+    this.#wait({ sequence, generation: 0, done });
+  }
+
+  /**
+   * Waits until all that is durable here by now, with the newest checkpoint, is in the blob store.
+   *
+   * @throws {StartupError} it is not, or not soon; it will be, unless another server has the blob store
+   */
+  reachAll(): Promise<void> {
+    const { log } = this.#parts;
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = {
+        sequence: log.durableSequence,
+        generation: this.#checkpoint?.superblock.generation ?? 0,
+        done: (status) => {
+          clearTimeout(limit);
+          if (status === BlockStatus.ok) resolve();
+          else reject(this.#explainDelay());
+        },
+      };
+      const limit = setTimeout(() => {
+        this.#waiters = this.#waiters.filter((other) => other !== waiter);
+        waiter.done(BlockStatus.ioError);
+      }, CHANGE_MS_MAX);
+      this.#wait(waiter);
+    });
   }
 
   /**
@@ -206,6 +232,30 @@ export class Replica {
     this.#abort();
     await this.#running;
     await this.#obsolete.stop();
+  }
+
+  #wait(waiter: Waiter): void {
+    if (this.#failure !== undefined) waiter.done(BlockStatus.ioError);
+    else if (this.#hasReached(waiter)) waiter.done(BlockStatus.ok);
+    else if (this.state.damage !== undefined) waiter.done(BlockStatus.ioError);
+    else {
+      this.#waiters.push(waiter);
+      this.#start();
+    }
+  }
+
+  #hasReached({ sequence, generation }: Waiter): boolean {
+    return sequence <= this.#sequence && generation <= this.#generation;
+  }
+
+  #explainDelay(): StartupError {
+    const cause = this.#failure ?? this.#trouble;
+    const reason = cause?.message ?? 'it does not answer';
+    return new StartupError(
+      `it is done on the local disk, but not in the blob store yet: ${reason}`,
+      'see with aoe-server status when the blob store has caught up: it is durable there then',
+      { cause },
+    );
   }
 
   #abort(): void {
@@ -326,15 +376,15 @@ export class Replica {
     this.#obsolete.add(this.#uploads.settle(ends));
     this.#obsolete.remove();
     this.#sequence = sequence;
+    this.#generation = superblock.generation;
     this.#lagBytes -= lagBytes;
     this.#behindSinceMs = this.#lagBytes > 0 ? startMs : undefined;
     if (this.#isWaiting && this.#lagBytes <= options.lagBytesMax) {
       this.#isWaiting = false;
       options.onLag(false);
     }
-    const isDone = (waiter: Waiter) => waiter.sequence <= sequence;
-    const done = this.#waiters.filter(isDone);
-    this.#waiters = this.#waiters.filter((waiter) => !isDone(waiter));
+    const done = this.#waiters.filter((waiter) => this.#hasReached(waiter));
+    this.#waiters = this.#waiters.filter((waiter) => !this.#hasReached(waiter));
     for (const waiter of done) waiter.done(BlockStatus.ok);
     this.#parts.cache.trim();
   }

@@ -128,6 +128,8 @@ async function measureSegment(store: CasStore, segment: Segment, pace: Pace) {
   const parts = { engine: store.engine, store: store.storeId };
   const usedBytes = settledBytes(store, segment);
   let [liveBytes, blockBytes] = [0, 0];
+  // It is empty, and recycled as soon as nobody else reads it.
+  if (segment.condemnedIn > 0) return { sizes: { usedBytes, liveBytes }, blockBytes };
   for await (const found of recordsOf(parts, segment, usedBytes, false)) {
     if (typeof found === 'number') break;
     await pace.spend(bytesRead(found));

@@ -7,6 +7,7 @@ import type { SnapshotEntry } from './catalog.ts';
 import { Checkpointer, type CheckpointParts } from './checkpoint.ts';
 import { CheckpointSchedule } from './checkpoint-schedule.ts';
 import { ENTRY_SIZE, NODE_SIZE } from './format.ts';
+import { UNUSED_WAIT_MS_MAX } from './patience.ts';
 import type { BlockReader } from './reader.ts';
 import type { Journal } from './remote/journal.ts';
 import type { Part } from './remote/journal-entry.ts';
@@ -58,6 +59,9 @@ export class CasStore {
   /** Copies of the superblock that were damaged when it was opened; see {@link takeDamagedCopies}. */
   #untold: readonly number[];
   #work: Promise<unknown> = Promise.resolve();
+  #deviceCount = 0;
+  /** When the last device was closed, by the clock of `performance`; Infinity until then. */
+  #unusedSinceMs = Number.POSITIVE_INFINITY;
   #closed = false;
 
   /** Use `openCasStore`. */
@@ -99,6 +103,7 @@ export class CasStore {
         this.#schedule.logged(length, changedCount, !this.#hasRoomForMaps(unstoredCount));
         this.#replica?.logged(length);
       },
+      isGivenUp: () => performance.now() - this.#unusedSinceMs > UNUSED_WAIT_MS_MAX,
       hasRoomForMaps: (queuedCount) => this.#hasRoomForMaps(queuedCount * NODES_CHANGED),
       onFailed: options.onFailed,
     });
@@ -360,6 +365,7 @@ export class CasStore {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#unusedSinceMs = Math.min(this.#unusedSinceMs, performance.now());
     await this.#schedule.close();
     try {
       await this.#work;
@@ -502,6 +508,8 @@ export class CasStore {
   #deviceOf(volume: Volume, readOnly: boolean, onClose: () => void = () => {}): CasDevice {
     const { cache, reader, writer, segments } = this;
     volume.users++;
+    this.#deviceCount++;
+    this.#unusedSinceMs = Number.POSITIVE_INFINITY;
     return new CasDevice(volume, {
       cache,
       reader,
@@ -516,6 +524,7 @@ export class CasStore {
       },
       onClose: async () => {
         volume.users--;
+        if (--this.#deviceCount === 0) this.#unusedSinceMs = performance.now();
         onClose();
         if (!readOnly && this.failure === undefined && !this.#closed) await this.writer.flushed();
       },

@@ -65,6 +65,8 @@ export interface WriterParts {
   readonly compress: boolean;
   /** Could a checkpoint store all maps, with the changes of so many more blocks? */
   hasRoomForMaps(queuedCount: number): boolean;
+  /** Has nobody been left for long who could wait for what cannot be read now? */
+  isGivenUp(): boolean;
   /** Called for each record of the log, with its length in bytes. */
   onRecord(length: number): void;
   /** Called once. */
@@ -83,7 +85,7 @@ export class Writer {
   readonly log: LogWriter;
   readonly #parts: WriterParts;
   readonly #batch: Batch;
-  readonly #patiently = newPatience(() => this.failed);
+  readonly #patiently = newPatience(() => this.failed || this.#parts.isGivenUp());
   readonly #queue = new ItemQueue();
   #queuedCount = 0;
   #takenCount = 0;

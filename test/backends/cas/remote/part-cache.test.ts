@@ -103,6 +103,13 @@ function damage({ store, files }: Opened, isChosen: (segment: Segment) => boolea
   }
 }
 
+/** Lets no part be read any more; what the journal needs is. */
+function refuseParts(blobs: TraceBlobs): void {
+  blobs.beforeRead = async () => {
+    if (partsOf(blobs.reads.slice(-1)).length > 0) throw new Error('no route');
+  };
+}
+
 /** Damages every record in the blobs. */
 function damageBlobs(blobs: TraceBlobs): void {
   for (const [name, bytes] of blobs.blobs) {
@@ -238,6 +245,55 @@ describe('a store that keeps some of its parts in blobs only', () => {
     files.fault = () => undefined;
     expect(await client.read(evicted * BLOCK_SIZE, BLOCK_SIZE)).toEqual(blockOf(2 + 2 * evicted));
     await store.close();
+  });
+
+  it('is closed though a write needs what the blobs do not give, and does not confirm it', async () => {
+    const { store, blobs, files } = await reopen(await openFull());
+    const device = await store.openVolume('v', SIZE_BYTES);
+    const client = clientOf(device);
+    const evicted = await findEvicted(store);
+    refuseParts(blobs);
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      blobs.reads.length = 0;
+      await client.write(evicted * BLOCK_SIZE, Buffer.alloc(512, 7));
+      const flushed = expect(client.flush()).rejects.toMatchObject({ code: 'ioError' });
+      await expect.poll(() => blobs.reads.length, WAIT).toBeGreaterThan(0);
+      // As long as there is somebody who waits it may come back.
+      vi.advanceTimersByTime(100_000);
+      blobs.reads.length = 0;
+      await expect.poll(() => blobs.reads.length, WAIT).toBeGreaterThan(1);
+      expect(store.failure).toBeUndefined();
+      const closed = device.close();
+      const refused = expect(closed).rejects.toThrow('no route');
+      vi.advanceTimersByTime(25_000);
+      await Promise.all([flushed, refused]);
+    } finally {
+      vi.useRealTimers();
+    }
+    await store.close();
+    blobs.beforeRead = async () => {};
+    const again = await openSmall(files, blobs);
+    await expectContent(again);
+    await again.close();
+  });
+
+  it('is closed though a snapshot waits for such a write', async () => {
+    const { store, blobs } = await reopen(await openFull());
+    const device = await store.openVolume('v', SIZE_BYTES);
+    const evicted = await findEvicted(store);
+    refuseParts(blobs);
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      const client = clientOf(device);
+      await client.write(evicted * BLOCK_SIZE, Buffer.alloc(512, 7));
+      const snapshot = expect(store.snapshot('v', 's')).rejects.toThrow('no route');
+      const closed = store.close().catch(() => {});
+      vi.advanceTimersByTime(25_000);
+      await Promise.all([snapshot, closed]);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('repairs what is damaged on the disk from the blobs', async () => {

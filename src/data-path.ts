@@ -168,12 +168,15 @@ export class DataPath {
     this.#links.stopReceiving();
     const drained = await waitWhile(() => this.#pool.inFlight > 0 || this.targets.isFlushing);
     this.#links.close();
-    if (!drained) {
-      this.#io.abandon();
-      throw new Error('storage hangs: requests in flight were abandoned');
+    if (drained) {
+      this.#io.close();
+      await this.targets.closeAll();
+      return;
     }
-    this.#io.close();
-    await this.targets.closeAll();
+    this.#io.abandon();
+    // All the others can be closed, and so made durable, nevertheless.
+    await this.targets.closeAll().catch((error: Error) => this.#log.error(error, 'while stopping'));
+    throw new Error('storage hangs: requests in flight were abandoned');
   }
 
   #countDrops(): DropCounts {

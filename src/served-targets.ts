@@ -62,7 +62,7 @@ export class ServedTargets {
   readonly #unclosed = new Set<number>();
   #isClosed = false;
   /** Targets' own flushes that go on, also of targets that were removed meanwhile. */
-  #flushCount = 0;
+  readonly #flushes = new Map<Promise<void>, ServedTarget>();
 
   constructor(options: ServedTargetsOptions) {
     this.#options = options;
@@ -72,7 +72,7 @@ export class ServedTargets {
 
   /** Does a target's own flush go on? */
   get isFlushing(): boolean {
-    return this.#flushCount > 0;
+    return this.#flushes.size > 0;
   }
 
   /**
@@ -214,7 +214,7 @@ export class ServedTargets {
   }
 
   /**
-   * Closes all. No request and no flush may be in flight.
+   * Closes all but those with a request or a flush in flight: their files must stay open for it.
    *
    * @throws what the first said that failed, or hangs
    */
@@ -222,8 +222,13 @@ export class ServedTargets {
     this.#isClosed = true;
     await this.discard();
     const opened = [...this.#opened.values()].filter(({ closing }) => closing === undefined);
+    const flushing = new Set(this.#flushes.values());
     const closed = await Promise.allSettled(
-      opened.map(({ target }) => within(CLOSE_MS_MAX, target.close(), target.name)),
+      opened.map(async (one) => {
+        const { target } = one;
+        if (target.inFlight > 0 || flushing.has(one)) throw hangs(target.name);
+        await within(CLOSE_MS_MAX, target.close(), target.name);
+      }),
     );
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
   }
@@ -251,12 +256,11 @@ export class ServedTargets {
     await opened.target.remember();
   }
 
-  async #flush({ target, flush }: ServedTarget): Promise<void> {
-    this.#flushCount += 1;
-    const flushed = flush().finally(() => {
-      this.#flushCount -= 1;
-    });
-    await within(FLUSH_MS_MAX, flushed, target.name);
+  async #flush(opened: ServedTarget): Promise<void> {
+    const flushed = opened.flush();
+    this.#flushes.set(flushed, opened);
+    const ended = flushed.finally(() => this.#flushes.delete(flushed));
+    await within(FLUSH_MS_MAX, ended, opened.target.name);
   }
 
   async #open(config: TargetConfig): Promise<ServedTarget> {

@@ -243,6 +243,16 @@ describe('a target whose storage hangs when it is closed', () => {
     end();
   });
 
+  it('is not closed while it has a request in flight, as others are', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0), imageTarget(1)]);
+    const [stuck, idle] = [...server.table] as [AoeTarget, AoeTarget];
+    stuck.inFlight = 1;
+    end();
+    await expect(server.targets.closeAll()).rejects.toThrow('the storage of e1.0 hangs');
+    expect(vi.mocked(AoeTarget.prototype.close).mock.contexts).toEqual([idle]);
+    stuck.inFlight = 0;
+  });
+
   it('is added again only when it is closed, also with other storage', async () => {
     await using server = await LiveServer.start(directory, [casTarget(0), casTarget(1)]);
     await server.reload([casTarget(1)]);

@@ -19,6 +19,8 @@ export class LiveServer implements AsyncDisposable {
   readonly log: string[];
   readonly targets: ServedTargets;
   readonly live: LiveTargets;
+  /** Those that get requests. */
+  readonly table = new TargetTable();
   readonly #io = new FileIo(Limits.requestCount + Limits.targetCount);
   readonly #directory: string;
   readonly #state: StateStore;
@@ -48,7 +50,7 @@ export class LiveServer implements AsyncDisposable {
     this.log = [];
     const log = loggerTo(this.log);
     this.targets = new ServedTargets({
-      table: new TargetTable(),
+      table: this.table,
       share: { index: 0, count: 1 },
       services: { io: this.#io, state, server: this.#config.server, makeRoom: async () => false },
       log,

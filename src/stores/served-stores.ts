@@ -11,6 +11,7 @@ import {
   withOpenStore,
 } from '../backends/cas/index.ts';
 import { StartupError } from '../core/startup-error.ts';
+import { within } from '../hanging-storage.ts';
 import type { TargetStatus } from '../status.ts';
 import type {
   Deleted,
@@ -35,6 +36,8 @@ const USED_MS = 60_000;
 const FIRST_SURVEY_MS = 60_000;
 const SURVEY_INTERVAL_MS = 3_600_000;
 const ROOM_INTERVAL_MS = 10_000;
+/** As long as requests in flight have to end. */
+const CLOSE_MS_MAX = 10_000;
 
 export interface ServedStoresOptions {
   /** The target that serves a volume of a store, if any. */
@@ -82,11 +85,17 @@ export class ServedStores {
     return found.filter((status) => status !== undefined);
   }
 
-  /** Cancels what goes on, and waits for its end. */
+  /** Cancels what goes on, and waits for its end, but not for storage that hangs. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const timer of this.#timers) clearTimeout(timer);
-    await Promise.all(Array.from(this.#stores.values(), (store) => store.close()));
+    await Promise.all(
+      Array.from(this.#stores.values(), (store) =>
+        within(CLOSE_MS_MAX, store.close(), store.path).catch((error: Error) =>
+          this.#options.log.error(error, 'work on a store is abandoned'),
+        ),
+      ),
+    );
   }
 
   #forEach(care: (store: ServedStore) => Promise<void>): void {

@@ -1,5 +1,7 @@
+import { syncBuiltinESMExports } from 'node:module';
+import timers from 'node:timers/promises';
 import { pino } from 'pino';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BLOCK_SIZE } from '../../src/backends/cas/format.ts';
 import { shareCasStore } from '../../src/backends/cas/index.ts';
 import { REMOTE_DEFAULTS } from '../../src/backends/cas/remote/remote-options.ts';
@@ -67,6 +69,43 @@ describe('a rollback', () => {
     found.push(idle, used);
     await expect(served?.rollback('e1.0', 'monday', true)).resolves.toMatchObject({ name: 'e1.0' });
     await stores.close();
+    await release();
+  });
+});
+
+describe('work on a store whose storage hangs', () => {
+  const sleep = timers.setTimeout;
+
+  afterEach(() => {
+    vi.restoreAllMocks();
+    syncBuiltinESMExports();
+  });
+
+  it('keeps no server from stopping', async () => {
+    const { store, release } = await shareCasStore('/served', { ...TINY, files: new SimFs() });
+    const messages: string[] = [];
+    const write = (line: string) => messages.push(JSON.parse(line).err.message);
+    const stores = new ServedStores({
+      findTarget: async () => undefined,
+      whilePaused: (_target, work) => work(),
+      log: pino({ level: 'error' }, { write }),
+    });
+    let end = () => {};
+    const checkpoint = vi.spyOn(store, 'checkpoint').mockImplementationOnce(() => {
+      return new Promise((resolve) => {
+        end = resolve;
+      });
+    });
+    stores.find('/served')?.startJob({ kind: 'scrub' });
+    await expect.poll(() => checkpoint.mock.calls.length).toBe(1);
+    // The time that it has.
+    vi.spyOn(timers, 'setTimeout').mockImplementation((ms, value, options) =>
+      sleep(ms === 10_000 ? 10 : ms, value, options),
+    );
+    syncBuiltinESMExports();
+    await stores.close();
+    expect(messages).toEqual(['the storage of /served hangs']);
+    end();
     await release();
   });
 });

@@ -9,6 +9,7 @@
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open, readFile, realpath, rm, stat } from 'node:fs/promises';
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
 import { loadConfig, parseConfig } from '../config/load.ts';
@@ -109,7 +110,7 @@ async function lock(path: string): Promise<AsyncDisposable> {
   // Loaded on demand: the other commands work where the native addon does not.
   const { native } = await import('../native.ts');
   const { O_RDONLY, O_CREAT, O_NOFOLLOW } = constants;
-  const end = Date.now() + LOCK_MS_MAX;
+  const end = performance.now() + LOCK_MS_MAX;
   for (;;) {
     const file = await open(path, O_RDONLY | O_CREAT | O_NOFOLLOW, 0o600);
     if (native.lockFile(file.fd) && (await isAt(path, file))) {
@@ -121,7 +122,7 @@ async function lock(path: string): Promise<AsyncDisposable> {
       };
     }
     await file.close();
-    if (Date.now() > end) {
+    if (performance.now() > end) {
       throw new ControlError('another change of the file goes on', 'wait for its end');
     }
     await sleep(LOCK_POLL_MS);

@@ -6,6 +6,7 @@
  * when the last of its users and visits ends.
  */
 import { resolve } from 'node:path';
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { StartupError } from '../../core/startup-error.ts';
@@ -82,10 +83,10 @@ export async function shareCasStore(
  */
 export async function whenStoreClosed(path: string): Promise<void> {
   const key = resolve(path);
-  const startMs = Date.now();
+  const startMs = performance.now();
   for (let entry = shared.get(key); entry !== undefined; entry = shared.get(key)) {
     const waitMsMax = entry.isClosing ? CLOSE_MS_MAX : VISIT_MS_MAX;
-    const isOver = Date.now() - startMs >= waitMsMax;
+    const isOver = performance.now() - startMs >= waitMsMax;
     if (isOver || entry.users > 0) throw staysOpen(key, entry);
     await sleep(POLL_MS);
   }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import {
   REMOTE_DEFAULTS,
@@ -115,6 +115,18 @@ describe('a store that is shared', () => {
     expect(changed.store).not.toBe(first.store);
     await visit;
     await changed.release();
+  });
+
+  it('is waited for as long when the clock is set', async () => {
+    const open = disk();
+    const first = await open();
+    const visit = visitFor(100);
+    await first.release();
+    vi.useFakeTimers({ toFake: ['Date'] });
+    const closed = whenStoreClosed(PATH);
+    vi.setSystemTime(Date.now() + 3_600_000);
+    await closed.finally(() => vi.useRealTimers());
+    await visit;
   });
 
   it('is opened again only when the last visit has closed it', async () => {

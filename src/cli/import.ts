@@ -1,3 +1,4 @@
+import type { BigIntStats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Command } from 'commander';
 import type { CasStore } from '../backends/cas/index.ts';
@@ -20,7 +21,8 @@ import { formatRoundSize } from './round-size.ts';
 const AFTER_HELP = `
 Makes a new volume with the content of the image, and a new store when there is none. Blocks that
 the store has already, and zeroes, take no room. No server may have the store open. Run it as the
-user that the server runs as, so that it can write what is made.
+user that the server runs as, so that it can write what is made. The image must not change meanwhile:
+that is refused, but not noticed of a device that is mounted.
 
 The volume gets its name when it is complete. An import that was killed leaves VOLUME.importing, which
 the next one replaces.
@@ -42,13 +44,14 @@ export function addImportCommand(program: Command): void {
 }
 
 /**
- * @throws {StartupError} image or store cannot be opened, or the volume exists
+ * @throws {StartupError} image or store cannot be opened, the volume exists, or the image has changed
  * @throws when reading or writing fails, or a signal ends it; the volume is gone then
  */
 async function importImage(imagePath: string, storePath: string, name: string): Promise<void> {
   const { withStoreOrNew } = await import('./cas/with-store.ts');
   const image = await openImage(imagePath);
   try {
+    const before = await image.stat({ bigint: true });
     const imageBytes = await measure(image);
     if (imageBytes === 0) {
       throw new StartupError(`${imagePath} is empty`, 'a disk has at least one sector');
@@ -56,7 +59,11 @@ async function importImage(imagePath: string, storePath: string, name: string): 
     const sizeBytes = Math.ceil(imageBytes / BLOCK_BYTES) * BLOCK_BYTES;
     const dataBytes = await interruptible((signal) =>
       withStoreOrNew(storePath, (store) =>
-        makeVolume(store, name, sizeBytes, (device) => fill(device, image, imageBytes, signal)),
+        makeVolume(store, name, sizeBytes, async (device) => {
+          const filledBytes = await fill(device, image, imageBytes, signal);
+          requireUnchanged(imagePath, before, await image.stat({ bigint: true }));
+          return filledBytes;
+        }),
       ),
     );
     console.log(
@@ -81,6 +88,15 @@ async function measure(image: FileHandle): Promise<number> {
   if (!stats.isBlockDevice()) return stats.size;
   const { native } = await import('../native.ts');
   return native.blockDeviceSize(image.fd);
+}
+
+/** What is written to an image meanwhile may be in one part of the volume, and not in another. */
+function requireUnchanged(path: string, before: BigIntStats, after: BigIntStats): void {
+  if (after.mtimeNs === before.mtimeNs && after.size === before.size) return;
+  throw new StartupError(
+    `${path} was changed while it was read`,
+    'let nobody write to it meanwhile: drain the target that it serves, or import a copy',
+  );
 }
 
 /** Makes a volume that has its name only once it is whole and durable. */

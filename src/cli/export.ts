@@ -64,14 +64,14 @@ async function makeImage<T>(
   path: string,
   fillImage: (image: FileHandle) => Promise<T>,
 ): Promise<T> {
-  if (existsSync(path)) {
-    throw new StartupError(`${path} exists already`, 'name a file that does not exist');
-  }
+  requireAbsent(path);
   const partial = `${path}.partial`;
   const image = await createImage(partial);
   try {
     const result = await fillImage(image);
     await image.sync();
+    // It was long ago that it was looked for.
+    requireAbsent(path);
     await rename(partial, path);
     await syncDirectory(dirname(resolve(path)));
     return result;
@@ -81,6 +81,11 @@ async function makeImage<T>(
   } finally {
     await image.close();
   }
+}
+
+function requireAbsent(path: string): void {
+  if (!existsSync(path)) return;
+  throw new StartupError(`${path} exists already`, 'name a file that does not exist');
 }
 
 async function createImage(path: string): Promise<FileHandle> {

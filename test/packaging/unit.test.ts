@@ -48,6 +48,10 @@ describe('the systemd unit', () => {
     expect(README.includes('(packaging/aoe-server.service)')).toBe(true);
   });
 
+  it('gives a store that is fetched at the start the time that it takes', () => {
+    expect(settings('TimeoutStartSec')).toEqual(['infinity']);
+  });
+
   it('does not forbid what Node.js compiles to run', () => {
     expect(settings('MemoryDenyWriteExecute')).toEqual([]);
   });

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import type { CasStore } from '../backends/cas/index.ts';
 import { formatSize } from '../config/size.ts';
 import type { BlockDevice } from '../core/block-device.ts';
+import { BlockError } from '../core/block-error.ts';
 import { inLanes } from '../core/lanes.ts';
 import { StartupError } from '../core/startup-error.ts';
 import {
@@ -52,7 +53,7 @@ async function importImage(imagePath: string, storePath: string, name: string): 
   const image = await openImage(imagePath);
   try {
     const before = await image.stat({ bigint: true });
-    const imageBytes = await measure(image);
+    const imageBytes = await measure(image, imagePath);
     if (imageBytes === 0) {
       throw new StartupError(`${imagePath} is empty`, 'a disk has at least one sector');
     }
@@ -60,7 +61,10 @@ async function importImage(imagePath: string, storePath: string, name: string): 
     const dataBytes = await interruptible((signal) =>
       withStoreOrNew(storePath, (store) =>
         makeVolume(store, name, sizeBytes, async (device) => {
-          const filledBytes = await fill(device, image, imageBytes, signal);
+          const filled = fill(device, image, imageBytes, signal);
+          const filledBytes = await filled.catch((error) => {
+            throw isNoSpace(error) ? noRoom(storePath, imagePath, error) : error;
+          });
           requireUnchanged(imagePath, before, await image.stat({ bigint: true }));
           return filledBytes;
         }),
@@ -83,9 +87,12 @@ async function openImage(path: string): Promise<FileHandle> {
   }
 }
 
-async function measure(image: FileHandle): Promise<number> {
+async function measure(image: FileHandle, path: string): Promise<number> {
   const stats = await image.stat();
-  if (!stats.isBlockDevice()) return stats.size;
+  if (stats.isFile()) return stats.size;
+  if (!stats.isBlockDevice()) {
+    throw new StartupError(`${path} is no image`, 'name an image file or block device');
+  }
   const { native } = await import('../native.ts');
   return native.blockDeviceSize(image.fd);
 }
@@ -96,6 +103,19 @@ function requireUnchanged(path: string, before: BigIntStats, after: BigIntStats)
   throw new StartupError(
     `${path} was changed while it was read`,
     'let nobody write to it meanwhile: drain the target that it serves, or import a copy',
+  );
+}
+
+function isNoSpace(error: unknown): error is BlockError {
+  return error instanceof BlockError && error.code === 'noSpace';
+}
+
+function noRoom(storePath: string, imagePath: string, cause: BlockError): StartupError {
+  return new StartupError(
+    `the store ${storePath} has no room for ${imagePath}`,
+    'free room on its file system, or in the store: what an import that failed has written goes ' +
+      `with aoe-server cas collect ${storePath}`,
+    { cause },
   );
 }
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -148,6 +148,24 @@ describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
     server.kill('SIGHUP');
     server.kill('SIGTERM');
     expect(await once(server, 'exit')).toEqual([0, null]);
+  });
+
+  it('goes on when its terminal is gone, and exits with 0 then, too', async () => {
+    const { said, env } = await listenAsSystemd();
+    const [pid, status] = [join(directory, 'pid'), join(directory, 'status')];
+    const command = `ip link set lo up; ${process.execPath} ${PROGRAM} ${CONFIG} & echo $! >${pid}`;
+    const shell = `trap "" HUP; ${command}; wait $!; echo $? >${status}`;
+    const terminal = spawn('script', ['-qec', `unshare --net sh -c '${shell}'`, '/dev/null'], {
+      stdio: 'ignore',
+      env,
+    });
+    receivers.push(terminal);
+    await eventually(() => expect(said.join('')).toMatch(/READY=1/));
+    terminal.kill('SIGKILL');
+    await once(terminal, 'exit');
+    process.kill(Number(readFileSync(pid, 'utf8')), 'SIGTERM');
+    await eventually(() => expect(readFileSync(status, 'utf8')).toBe('0\n'));
+    expect(said.join('')).toMatch(/STOPPING=1/);
   });
 
   it('exits with 1 and without a stack trace when an interface does not exist', async () => {

@@ -259,10 +259,12 @@ void FileRing::CollectUring() {
     io_uring_cqe_seen(uring_.get(), entry);
     uring_in_flight_--;
     if (moved > 0) operation->done += static_cast<size_t>(moved);
+    // What may block takes a thread of the kernel's, and is cancelled when there is none to be had.
+    const bool refused = moved == -ECANCELED;
     const bool again = moved == -EINTR || moved == -EAGAIN || moved > 0;
-    if (again && operation->done < operation->length) {
+    if (refused || (again && operation->done < operation->length)) {
       File& file = files_[static_cast<size_t>(operation->file)];
-      if (!QueueUring(operation)) HandOver(operation, &file.side_by_side);
+      if (refused || !QueueUring(operation)) HandOver(operation, &file.side_by_side);
       continue;
     }
     operation->error = moved < 0 ? -moved : moved == 0 ? EIO : 0;

@@ -51,7 +51,7 @@ function openRing(uring, onCompletions = () => {}) {
     onCompletions,
   );
   if (ring.engine !== (uring ? 'io_uring' : 'threads')) throw new Error('another engine');
-  return { ring, rows, offsets };
+  return { ring, rows, offsets, completions };
 }
 
 /** Starts a write, a flush and a read, and does not wait for them. */
@@ -82,6 +82,30 @@ function startFileTasks(path) {
     await tasks.close(fd);
   });
   return tasks;
+}
+
+/** Does the same in several places of a file at once, when something is read from standard input. */
+function doWhenTold(path, flags, mode, op, uring) {
+  const requestCount = 8;
+  const bytes = op === FLUSH ? 0 : 4096;
+  let count = 0;
+  const { ring, rows, offsets, completions } = openRing(uring, () => {
+    const ended = ring.reap();
+    for (let i = 0; i < ended; i++) if (completions[2 * i + 1] !== 0) process.exit(2);
+    count += ended;
+    if (count === requestCount) process.exit(0);
+  });
+  const region = ring.registerMemory(native.allocateSlab(requestCount * 4096));
+  process.stdin.once('data', () => {
+    for (let request = 0; request < requestCount; request++) {
+      const place = request * 4096;
+      const file = ring.addFile(openSync(path, flags), mode);
+      rows.set([op, file, region, place, bytes, region, place, request], request * ROW_LENGTH);
+      offsets[request] = op === FLUSH ? 0 : place;
+    }
+    ring.kick(requestCount);
+  });
+  console.log('ready');
 }
 
 /** What a program does one after the other; a test ends it after each. */
@@ -206,23 +230,11 @@ const MAIN = {
     console.log(ring.kick(1));
     setInterval(() => ring, 1000);
   },
-  /** Flushes several files at once, as soon as something is read from standard input. */
-  flush: (path, uring) => {
-    const requestCount = 8;
-    let count = 0;
-    const { ring, rows } = openRing(uring === 'true', () => {
-      count += ring.reap();
-      if (count === requestCount) process.exit(0);
-    });
-    const region = ring.registerMemory(native.allocateSlab(8192));
-    process.stdin.once('data', () => {
-      for (let request = 0; request < requestCount; request++) {
-        const file = ring.addFile(openSync(path, 'r+'), BUFFERED);
-        rows.set([FLUSH, file, region, 0, 0, region, 0, request], request * ROW_LENGTH);
-      }
-      ring.kick(requestCount);
-    });
-    console.log('ready');
+  /** Each when something is read from standard input. */
+  flush: (path, uring) => doWhenTold(path, constants.O_RDWR, BUFFERED, FLUSH, uring === 'true'),
+  /** There is no room on the disk for it yet: io_uring needs a thread to make some. */
+  fillHole: (path, uring) => {
+    doWhenTold(path, constants.O_RDWR | constants.O_DIRECT, DIRECT, WRITE, uring === 'true');
   },
 };
 

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { describeWith, disposeAll, run, TempDirectory, tryRun } from '../support/tools.ts';
@@ -64,20 +64,27 @@ describeWith(['prlimit', 'setpriv'], 'file I/O without a thread to be had', () =
 
   beforeAll(async () => {
     directory = await TempDirectory.create();
-    writeFileSync(directory.join('disk.img'), '');
   });
   afterAll(() => disposeAll(directory));
 
-  it.each([true, false])('is done by the threads that are there (io_uring: %s)', async (uring) => {
-    const command = ['--reuid', `${USER}`, '--inh-caps', '+dac_override'];
-    command.push('--ambient-caps', '+dac_override', process.execPath, PROGRAM);
-    command.push('flush', directory.join('disk.img'), `${uring}`);
-    const program = spawn('setpriv', command, { stdio: ['pipe', 'pipe', 'inherit'] });
-    const exited = once(program, 'exit');
-    await once(program.stdout, 'data');
-    const limit = ['prlimit', '--pid', `${program.pid}`, '--nproc=1:1'];
-    await run('setpriv', ['--reuid', `${USER}`, ...limit]);
-    program.stdin.end('go');
-    expect(await exited).toEqual([0, null]);
-  });
+  for (const what of ['flush', 'fillHole']) {
+    it.each([true, false])(
+      `is done by threads that are there (${what}, io_uring: %s)`,
+      async (uring) => {
+        const image = directory.join('disk.img');
+        writeFileSync(image, '');
+        truncateSync(image, 1 << 20);
+        const command = ['--reuid', `${USER}`, '--inh-caps', '+dac_override'];
+        command.push('--ambient-caps', '+dac_override', process.execPath, PROGRAM);
+        command.push(what, image, `${uring}`);
+        const program = spawn('setpriv', command, { stdio: ['pipe', 'pipe', 'inherit'] });
+        const exited = once(program, 'exit');
+        await once(program.stdout, 'data');
+        const limit = ['prlimit', '--pid', `${program.pid}`, '--nproc=1:1'];
+        await run('setpriv', ['--reuid', `${USER}`, ...limit]);
+        program.stdin.end('go');
+        expect(await exited).toEqual([0, null]);
+      },
+    );
+  }
 });

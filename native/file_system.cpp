@@ -107,10 +107,12 @@ int WriteOn(int fd, const void* data, size_t length, off_t offset, size_t* done)
 }
 
 int FlushData(int fd) {
-  while (fdatasync(fd) < 0) {
-    if (errno != EINTR) return errno;
-  }
-  return 0;
+  return Uninterrupted([=] { return fdatasync(fd); });
+}
+
+int PunchHole(int fd, off_t offset, off_t length) {
+  constexpr int kMode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  return Uninterrupted([=] { return fallocate(fd, kMode, offset, length); });
 }
 
 void KeepAccessTime(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NOATIME); }

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 
@@ -25,9 +26,21 @@ bool ReadCached(int fd, void* data, size_t length, off_t offset);
 int ReadOn(int fd, void* data, size_t length, off_t offset, size_t* done);
 int WriteOn(int fd, const void* data, size_t length, off_t offset, size_t* done);
 
-// fdatasync. Returns 0 or an errno. One that a signal interrupts, as a program that serves the file may
-// let it, has neither failed nor succeeded, and is done again.
+// Makes a system call again for as long as a signal interrupts it, as a program that serves the file
+// may let it: then it has neither failed nor succeeded. Returns 0 or an errno.
+template <typename Call>
+int Uninterrupted(Call call) {
+  while (call() < 0) {
+    if (errno != EINTR) return errno;
+  }
+  return 0;
+}
+
+// fdatasync. Returns 0 or an errno.
 int FlushData(int fd);
+
+// Gives the room of a range back: zeroes remain. Returns 0 or an errno.
+int PunchHole(int fd, off_t offset, off_t length);
 
 // Lets reads leave the file's time of access alone, but not when it belongs to another user. To change
 // it is a write: a read of what is cached would wait for the file system's journal.

@@ -45,7 +45,8 @@ double SizeOf(int fd) {
 
 double FlushEntries(const std::string& path) {
   const UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  return Result(directory.is_open() ? fsync(directory.get()) : -1);
+  if (!directory.is_open()) return Result(-1);
+  return -Uninterrupted([&] { return fsync(directory.get()); });
 }
 
 double FreeOn(const std::string& path) {
@@ -122,13 +123,13 @@ Napi::Value FileTasks::Write(const Napi::CallbackInfo& info) {
 
 Napi::Value FileTasks::Allocate(const Napi::CallbackInfo& info) {
   return threads_.Run({}, [fd = Int(info[0]), size = Offset(info[1])] {
-    return Result(fallocate(fd, 0, 0, size));
+    return static_cast<double>(-Uninterrupted([=] { return fallocate(fd, 0, 0, size); }));
   });
 }
 
 Napi::Value FileTasks::Punch(const Napi::CallbackInfo& info) {
   return threads_.Run({}, [fd = Int(info[0]), offset = Offset(info[1]), length = Offset(info[2])] {
-    return Result(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
+    return static_cast<double>(-PunchHole(fd, offset, length));
   });
 }
 

@@ -1,6 +1,5 @@
 #include "worker_pool.h"
 
-#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -64,10 +63,8 @@ void Execute(Operation* operation) {
       operation->error = Flush(operation);
       return;
     case FileOp::kTrim:
-      operation->error = fallocate(operation->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                   operation->offset, static_cast<off_t>(operation->length)) < 0
-                             ? errno
-                             : 0;
+      operation->error =
+          PunchHole(operation->fd, operation->offset, static_cast<off_t>(operation->length));
       return;
   }
 }

@@ -64,6 +64,11 @@ int fdatasync(int fd) {
   return REAL(fdatasync)(fd);
 }
 
+int fsync(int fd) {
+  MAY_FAIL(fsync)
+  return REAL(fsync)(fd);
+}
+
 int fallocate64(int fd, int mode, off64_t offset, off64_t size) {
   MAY_FAIL(fallocate64)
   return REAL(fallocate64)(fd, mode, offset, size);

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,11 +19,15 @@ import {
   type VerifyReport,
 } from './setup.ts';
 
+const ADDON = join(import.meta.dirname, '../native/addon.mjs');
+
 const [EINTR, EIO, EAGAIN, ENOSPC] = [4, 5, 11, 28];
 /** Moves one sector at most. */
 const SHORT = 0;
 /** How long the kernel takes no request. */
 const REFUSED_MS = 500;
+/** Time enough for a program to start. */
+const START_MS = 5000;
 
 const READ_FAILED = { lastStatus: 0x41, lastError: 0x40 };
 const WRITE_FAILED = { lastStatus: 0x61, lastError: 0x04 };
@@ -64,6 +70,22 @@ async function startFaulty(target: TomlTable): Promise<void> {
     settings: { log_level: 'debug' },
     runner: ['env', ...variables, process.execPath],
   });
+}
+
+/** The same, with an image of 4 MiB, and somebody who asks. */
+async function serveFaulty(): Promise<Served> {
+  for (const [name, value] of await preload()) vi.stubEnv(name, value);
+  const file = { path: 'disk.img', size: 4 * MIB };
+  const starting = Served.start([{ shelf: 1, slot: 0, backend: 'file', file }]);
+  return starting.finally(() => vi.unstubAllEnvs());
+}
+
+/** Of sector 8 and the seven after it. */
+function trimRequest(): Buffer {
+  const data = Buffer.alloc(SECTOR_SIZE);
+  data.writeUIntLE(8, 0, 6);
+  data.writeUInt16LE(8, 6);
+  return ataRequest({ opcode: 0x06, aflags: 0x41, feature: 1, sectorCount: 1, data });
 }
 
 async function start(direct: boolean, uring: boolean): Promise<void> {
@@ -157,6 +179,38 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
     expect(await load('-c')).toMatchObject(UNHARMED);
   });
 
+  it('is done again when it is a trim that was interrupted', async () => {
+    await using served = await serveFaulty();
+    await breakFunction('fallocate64', EINTR);
+    const trim = trimRequest();
+    const replies = served.client.exchange(trim, 1);
+    await sleep(REFUSED_MS);
+    await mendFunction('fallocate64');
+    expectFrames(await replies, [ataReply(trim)]);
+  });
+
+  it('is done again when it is what makes room for a store, and was interrupted', async () => {
+    await breakFunction('fallocate64', EINTR);
+    const cas = { size: 4 * MIB, blob_store: { type: 'file', path: 'store' } };
+    const started = startFaulty({ backend: 'cas', cas });
+    expect(await Promise.race([started, sleep(START_MS, 'waits')])).toBe('waits');
+    await mendFunction('fallocate64');
+    await started;
+    expect(await load()).toMatchObject(UNHARMED);
+  });
+
+  it('is done again when it is the flush of a directory that was interrupted', async () => {
+    const variables = Object.fromEntries(await preload());
+    await breakFunction('fsync', EINTR);
+    const program = spawn(process.execPath, [ADDON, 'flushDirectory', setup.join('faults')], {
+      env: { ...process.env, ...variables },
+    });
+    const exited = once(program, 'exit');
+    expect(await Promise.race([exited, sleep(START_MS, 'waits')])).toBe('waits');
+    await mendFunction('fsync');
+    expect(await exited).toEqual([0, null]);
+  });
+
   for (const errno of [EIO, ENOSPC]) {
     it(`fails the target for good when it is a flush (errno ${errno})`, async () => {
       await start(false, true);
@@ -191,10 +245,7 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
   }
 
   it('leaves initiators the size they know when it is a flush of a new one', async () => {
-    for (const [name, value] of await preload()) vi.stubEnv(name, value);
-    const file = { path: 'disk.img', size: 4 * MIB };
-    const starting = Served.start([{ shelf: 1, slot: 0, backend: 'file', file }]);
-    await using served = await starting.finally(() => vi.unstubAllEnvs());
+    await using served = await serveFaulty();
     await truncate(join(served.directory, 'disk.img'), 8 * MIB);
     await breakFunction('fdatasync', EIO);
     const identify = ataRequest({ opcode: 0xec, sectorCount: 1 });
@@ -203,15 +254,8 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
   });
 
   it('fails alone, at once, when it is a trim', async () => {
-    for (const [name, value] of await preload()) vi.stubEnv(name, value);
-    const file = { path: 'disk.img', size: 4 * MIB };
-    const starting = Served.start([{ shelf: 1, slot: 0, backend: 'file', file }]);
-    await using served = await starting.finally(() => vi.unstubAllEnvs());
-    const data = Buffer.alloc(SECTOR_SIZE);
-    // Sector 8 and the seven after it.
-    data.writeUIntLE(8, 0, 6);
-    data.writeUInt16LE(8, 6);
-    const trim = ataRequest({ opcode: 0x06, aflags: 0x41, feature: 1, sectorCount: 1, data });
+    await using served = await serveFaulty();
+    const trim = trimRequest();
     const write = ataRequest({ opcode: 0x34, aflags: 0x41, sectorCount: 2, data: sectors(2, 1) });
     for (const errno of [EIO, ENOSPC]) {
       await breakFunction('fallocate64', errno);

@@ -230,6 +230,9 @@ const MAIN = {
     console.log(ring.kick(1));
     setInterval(() => ring, 1000);
   },
+  flushDirectory: async (path) => {
+    process.exit(-(await new native.FileTasks(1).flushDirectory(path)));
+  },
   /** Each when something is read from standard input. */
   flush: (path, uring) => doWhenTold(path, constants.O_RDWR, BUFFERED, FLUSH, uring === 'true'),
   /** There is no room on the disk for it yet: io_uring needs a thread to make some. */

@@ -1,5 +1,6 @@
 /** The `device` backend: a block device of this host, opened for nobody else. */
 import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
+import { SECTOR_SIZE } from '../core/block-device.ts';
 import { explainFailure, StartupError } from '../core/startup-error.ts';
 import { native } from '../native.ts';
 import { requireSectorAlignment } from './direct-io.ts';
@@ -22,7 +23,7 @@ export function openHostDevice(io: FileIo, device: HostDevice, readOnly: boolean
     const stats = fstatSync(fd);
     requireBlockDevice(stats, device);
     if (device.direct) requireSectorAlignment(fd, device.path);
-    const trim = !readOnly && canWriteZeroes(stats.rdev);
+    const trim = !readOnly && trimsSectors(fd, stats.rdev);
     return new FileDevice(io, {
       fd,
       mode: device.direct ? FileMode.direct : FileMode.buffered,
@@ -75,8 +76,12 @@ function openDevice(device: HostDevice, readOnly: boolean, exclusive: number): n
   }
 }
 
-/** Trimming punches holes, which a device does only if it can write zeroes by itself. */
-function canWriteZeroes(rdev: number): boolean {
+/**
+ * Trimming punches holes, which a device does only if it can write zeroes by itself, and in whole
+ * logical blocks.
+ */
+function trimsSectors(fd: number, rdev: number): boolean {
+  if (native.logicalBlockSize(fd) > SECTOR_SIZE) return false;
   const major = (rdev >> 8) & 0xfff;
   const minor = (rdev & 0xff) | ((rdev >> 12) & 0xfff00);
   try {

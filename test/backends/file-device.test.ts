@@ -13,6 +13,7 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openHostDevice } from '../../src/backends/device.ts';
 import { openFileDevice } from '../../src/backends/file.ts';
 import { FileDevice } from '../../src/backends/file-device.ts';
 import { FileIo, FileMode } from '../../src/backends/file-io.ts';
@@ -21,7 +22,7 @@ import { DeviceClient } from '../../src/core/device-client.ts';
 import { native } from '../../src/native.ts';
 import { pattern } from '../conformance/block-device.ts';
 import { createFile, ExportedFile, LoopDevice, STORAGE_TOOLS } from '../faults/storage.ts';
-import { describeWith, disposeAll, run, waitUntil } from '../support/tools.ts';
+import { describeWith, disposeAll, run, TempDirectory, waitUntil } from '../support/tools.ts';
 
 const PAGE = 4096;
 
@@ -122,6 +123,24 @@ function isGone(fd: number): boolean {
 
 const HANG_SECONDS = 5;
 const AT_ONCE_MS = 1000;
+
+describeWith(['losetup'], 'a device', () => {
+  it.each([
+    { blockBytes: 512, trims: true },
+    { blockBytes: 4096, trims: false },
+  ])('trims if it can trim a single sector (blocks of $blockBytes bytes)', async (options) => {
+    const { blockBytes, trims } = options;
+    await using directory = await TempDirectory.create();
+    await createFile(directory.join('below'), 2 ** 20);
+    const blocks = ['--sector-size', `${blockBytes}`];
+    await using loop = await LoopDevice.attach(directory.join('below'), ...blocks);
+    const io = new FileIo(1);
+    const device = openHostDevice(io, { path: loop.path, direct: false }, false);
+    expect(device.capabilities.trim).toBe(trims);
+    await device.close();
+    io.close();
+  });
+});
 
 describeWith(STORAGE_TOOLS, 'a FileDevice on a file system that a program serves', () => {
   let folder: string;

@@ -100,7 +100,8 @@ export class HttpListener {
       const head = () => response.writeHead(reply.status, this.#headersOf(reply));
       await stream(reply.content, response, head, signal);
     } catch (error) {
-      const isOurs = !(error instanceof RequestError) && !request.errored && !signal.aborted;
+      const isTold = error instanceof RequestError && !response.headersSent;
+      const isOurs = !isTold && !request.errored && !signal.aborted;
       if (isOurs) this.#log.error(error, 'a control request failed');
       // Only a connection that breaks tells that this is not all.
       if (response.headersSent) response.destroy();

@@ -57,10 +57,14 @@ describe('a stream', () => {
     expect((await buffer(response)).equals(Buffer.alloc(100 * CHUNK.length, CHUNK))).toBe(true);
   });
 
-  it('never looks whole when it breaks off', async () => {
+  it.each([
+    new Error('the disk is gone'),
+    // Its reader cannot be told any more.
+    new RequestError(409, 'the snapshot is damaged'),
+  ])('never looks whole when it breaks off, and the log says why: $message', async (error) => {
     await listenFor(async function* () {
       yield CHUNK;
-      throw new Error('the disk is gone');
+      throw error;
     });
     await expect(buffer(await answerTo(ask().end()))).rejects.toThrow('aborted');
     expect(logged).toEqual(['a control request failed']);

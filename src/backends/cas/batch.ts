@@ -64,6 +64,7 @@ export class Batch {
         this.#setRow(row, EntryKind.trim, trim.volume, trim.lba, 0, trim.count);
       } else {
         this.slotCount++;
+        if (cache.state[item] === SlotState.lost) cache.release(item);
         if (!cache.isQueued(item)) continue;
         cache.state[item] = SlotState.sealed;
         const volume = cache.owner[item] as Volume;

@@ -10,6 +10,8 @@
  * - sealed: handed to the engine; must not be changed until it is in the map.
  * - writing: in the map, but its record may not be in its segment yet.
  * - loading: reserved for a read under way.
+ * - lost: was dirty or kept, and will not be logged; becomes free at its turn in the writer's queue.
+ *   As a block of something else it would be logged too early there.
  *
  * An orphan is a kept, sealed or writing slot that was overwritten or trimmed meanwhile, or a dirty one
  * that was trimmed: its volume does not know it any more, and it becomes free instead of clean.
@@ -25,6 +27,7 @@ export const SlotState = {
   writing: 4,
   loading: 5,
   kept: 6,
+  lost: 7,
 } as const;
 export type SlotState = (typeof SlotState)[keyof typeof SlotState];
 
@@ -104,8 +107,15 @@ export class BlockCache {
 
   /** Forgets what a slot holds: it is not the volume's content any more. */
   drop(slot: number): void {
-    if (this.state[slot] === SlotState.clean || this.isQueued(slot)) this.release(slot);
+    if (this.state[slot] === SlotState.clean) this.release(slot);
+    else if (this.isQueued(slot)) this.lose(slot);
     else this.orphan(slot);
+  }
+
+  /** Gives up a block that waits in the writer's queue. */
+  lose(slot: number): void {
+    this.#forget(slot);
+    this.state[slot] = SlotState.lost;
   }
 
   isOrphan(slot: number): boolean {

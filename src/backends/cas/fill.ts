@@ -59,7 +59,7 @@ export async function fill(
   } catch (error) {
     if (!(error instanceof DamageError) && !isNoSpace(error)) throw error;
     volume.lostWrite = error;
-    if (isSame()) cache.release(slot);
+    if (isSame()) cache.lose(slot);
   }
 }
 

@@ -111,7 +111,7 @@ export class StoreActions implements StoreOperations, StoreStreams {
     signal: AbortSignal,
   ): AsyncIterable<Uint8Array> {
     const { sentCountMax } = this.#options;
-    const pace = this.#pace(signal);
+    const pace = this.#paceOfStream(signal);
     return sendSnapshot(this.#store, name, { baseName, held, pace, sentCountMax });
   }
 
@@ -121,7 +121,12 @@ export class StoreActions implements StoreOperations, StoreStreams {
   }
 
   receive(name: string, transfer: Transfer, signal: AbortSignal): Promise<Received> {
-    return receiveSnapshot(this.#store, name, transfer, this.#pace(signal));
+    return receiveSnapshot(this.#store, name, transfer, this.#paceOfStream(signal));
+  }
+
+  /** No collection waits for a stream: its haste would keep who waits for room from the disk. */
+  #paceOfStream(signal: AbortSignal): Pace {
+    return new Pace({ bytesPerSecondMax: this.#options.bytesPerSecondMax, signal });
   }
 
   #pace(signal: AbortSignal, bytesPerSecondMax = this.#options.bytesPerSecondMax): Pace {

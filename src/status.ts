@@ -109,7 +109,9 @@ const framesSchema = z
     badSource: count('From an address that no single station has, or from ourselves.'),
     notOurs: count('For an address that is not served here.'),
     denied: count('From an initiator that is not allowed, or not on the MAC mask list.'),
-    tooOld: count('Waited so long that the initiator has resent them.'),
+    tooOld: count(
+      'Waited so long that the initiator has resent them, or older than the clock can tell.',
+    ),
     overload: count('Dropped because too many requests were in flight.'),
   })
   .describe('Frames: requests, and the others by why they were dropped.');

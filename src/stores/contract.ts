@@ -38,7 +38,7 @@ export const cloneSchema = z.strictObject({
 });
 export const rollbackSchema = z.strictObject({
   volume: z.string(),
-  source: z.string().describe('Snapshot, or root hash.'),
+  source: z.string().describe('Snapshot, volume, or root hash.'),
   force: z.boolean().optional().describe('Also when initiators have the volume in use.'),
 });
 export const receivedSchema = z.strictObject({

@@ -126,7 +126,7 @@ function addChanges(cas: Command): void {
     'e1.0 monday',
   )
     .argument('<volume>', 'its name; e1.0 for shelf 1, slot 0')
-    .argument('<snapshot>', 'snapshot, or root hash')
+    .argument('<snapshot>', 'snapshot, volume, or root hash')
     .option('--force', 'also when initiators use the volume; damages what they have mounted')
     .action(async (path, volume, snapshot, options) =>
       (await import('./change.ts')).rollBack(path, volume, snapshot, options),

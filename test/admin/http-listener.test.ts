@@ -90,26 +90,24 @@ describe('a stream', () => {
       }
     });
     const response = await answerTo(ask().end());
-    await sleep(300);
-    const before = sentBytes;
-    expect(before).toBeLessThan(HELD_BYTES_MAX);
-    await sleep(100);
-    expect([sentBytes, hasEnded]).toEqual([before, false]);
+    for (let before = -1; before !== sentBytes; await sleep(300)) before = sentBytes;
+    expect(sentBytes).toBeLessThan(HELD_BYTES_MAX);
+    expect(hasEnded).toBe(false);
     response.destroy();
     await expect.poll(() => hasEnded).toBe(true);
     expect(logged).toEqual([]);
   });
 
   it('ends with a reader that goes while it is prepared', async () => {
-    let hasEnded = false;
+    let [hasBegun, hasEnded] = [false, false];
     // biome-ignore lint/correctness/useYield: it does not come so far
     await listenFor(async function* (signal) {
+      hasBegun = true;
       await once(signal, 'abort');
       hasEnded = true;
     });
     const outgoing = ask().end();
-    await once(outgoing, 'socket');
-    await sleep(100);
+    await expect.poll(() => hasBegun).toBe(true);
     outgoing.destroy();
     await expect.poll(() => hasEnded).toBe(true);
   });
@@ -156,8 +154,9 @@ describe('a body of bytes', () => {
   });
 
   it('that comes to an end too early is an error for who reads it', async () => {
-    let message = '';
+    let [hasBegun, message] = [false, ''];
     await listen(async ({ bytes }) => {
+      hasBegun = true;
       const work = buffer(bytes as Bytes);
       await work.catch((error: Error) => {
         message = error.message;
@@ -166,7 +165,7 @@ describe('a body of bytes', () => {
     });
     const outgoing = ask('PUT', BYTES_TYPE);
     outgoing.write(CHUNK);
-    await sleep(50);
+    await expect.poll(() => hasBegun).toBe(true);
     outgoing.destroy();
     await expect.poll(() => message).toBe('aborted');
   });

@@ -81,6 +81,7 @@ async function beginStream(name: string): Promise<IncomingMessage> {
   outgoing.on('error', () => {}).end();
   const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
   response.on('error', () => {});
+  expect(response.statusCode).toBe(200);
   return response;
 }
 

@@ -124,10 +124,14 @@ export class HttpListener {
       return await this.#respond({ ...asked, body, bytes: undefined });
     }
     this.#enter(response);
-    socket.setTimeout(STREAM_IDLE_MS_MAX);
-    request.once('end', () => socket.setTimeout(0));
+    // The client's time runs while it is waited for. What is done with it takes as long as it takes.
+    socket.setTimeout(0);
+    const next = () => {
+      socket.setTimeout(STREAM_IDLE_MS_MAX);
+      return sent.next().finally(() => socket.setTimeout(0));
+    };
     // The rest is read here when nobody else does.
-    const bytes = { [Symbol.asyncIterator]: () => ({ next: () => sent.next() }) };
+    const bytes = { [Symbol.asyncIterator]: () => ({ next }) };
     return await this.#respond({ ...asked, body: undefined, bytes });
   }
 

@@ -1,12 +1,13 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
+import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { HttpListener } from '../../src/admin/http-listener.ts';
 import { BYTES_TYPE, type Bytes, RequestError, type Responder } from '../../src/admin/request.ts';
 
@@ -131,6 +132,29 @@ describe('a body of bytes', () => {
     expect(outgoing.socket?.writableLength).toBeGreaterThan(4 << 20);
     go();
     expect(Number(await text(await answerTo(outgoing)))).toBe(8 << 20);
+  });
+
+  it('lets its client be silent for minutes, and who takes it for as long as it takes', async () => {
+    const limits: number[] = [];
+    vi.spyOn(Socket.prototype, 'setTimeout').mockImplementation(function (this: Socket, ms) {
+      limits.push(ms);
+      return this;
+    });
+    const found: Record<string, number | undefined> = {};
+    await listen(async ({ bytes }) => {
+      found['before'] = limits.at(-1);
+      const chunks = (bytes as Bytes)[Symbol.asyncIterator]();
+      const next = chunks.next();
+      found['waiting'] = limits.at(-1);
+      await next;
+      found['working'] = limits.at(-1);
+      return { status: 200, type: 'text/plain', content: '' };
+    });
+    const outgoing = ask('PUT', BYTES_TYPE);
+    outgoing.end(CHUNK);
+    await text(await answerTo(outgoing));
+    vi.restoreAllMocks();
+    expect(found).toEqual({ before: 0, waiting: 600_000, working: 0 });
   });
 
   it('is heard to be refused, though nobody reads it', async () => {

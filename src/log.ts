@@ -1,17 +1,35 @@
 import { writeSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
 import { type Level, type Logger, pino } from 'pino';
 import { build as prettyStream } from 'pino-pretty';
 
 const STDERR_FD = 2;
 
-/** What cannot be written is lost: a log that has no room must not end the server. */
-const standardError = {
+/** How long a reader that has no room may hold up the server, which has other things to do. */
+const WAIT_MS_MAX = 1000;
+const POLL_MS = 5;
+const NEVER = new Int32Array(new SharedArrayBuffer(4));
+
+/** What cannot be written is lost: a log that has no room must neither end the server nor halt it. */
+class StandardError {
+  /** The reader was waited for in vain, and has taken nothing since. */
+  #isStuck = false;
+
   write(line: string): void {
-    try {
-      writeSync(STDERR_FD, line);
-    } catch {}
-  },
-};
+    const bytes = Buffer.from(line);
+    const endMs = performance.now() + WAIT_MS_MAX;
+    for (let done = 0; done < bytes.length; ) {
+      try {
+        done += writeSync(STDERR_FD, bytes, done);
+        this.#isStuck = false;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || this.#isStuck) return;
+        this.#isStuck = performance.now() > endMs;
+        Atomics.wait(NEVER, 0, 0, POLL_MS);
+      }
+    }
+  }
+}
 
 /**
  * A logger, and the children that were made of it: pino's keep the level they were made with. Held
@@ -28,7 +46,7 @@ const families = new WeakMap<Logger, readonly WeakRef<Logger>[]>();
 export function createLogger(level: Level): Logger {
   const stream = process.stderr.isTTY
     ? prettyStream({ destination: STDERR_FD, sync: true, translateTime: 'SYS:HH:MM:ss.l' })
-    : standardError;
+    : new StandardError();
   const options = {
     level,
     base: null,

@@ -35,6 +35,29 @@ describe('createLogger', () => {
   });
 });
 
+describe('a reader of the log that is slow', () => {
+  // Much more than a pipe holds.
+  const script = `
+    import { createLogger } from '${LOG_MODULE}';
+    const log = createLogger('info');
+    for (let count = 0; count < 3000; count++) log.info({ count }, 'a line of some length');
+    console.log('done');
+  `;
+  const pipe = (reader: string) => {
+    const command = `"$0" --input-type=module --eval "$1" 2>&1 >&3 | { ${reader}; }`;
+    const args = ['-c', `{ ${command}; } 3>&1`, process.execPath, script];
+    return spawnSync('bash', args, { encoding: 'utf8', timeout: 8000 }).stdout;
+  };
+
+  it('misses nothing', () => {
+    expect(pipe('sleep 0.3; wc -l')).toBe('done\n3000\n');
+  });
+
+  it('does not halt who writes it when it takes nothing', () => {
+    expect(pipe('sleep 4; echo end')).toBe('done\nend\n');
+  }, 10_000);
+});
+
 describe('setLogLevel', () => {
   it('reaches every logger that is in use, and keeps none that is not', () => {
     const script = `

@@ -83,6 +83,9 @@ export class ServedStreams {
       for await (const received of receiving) ({ foundBytes } = received);
       this.#log.info({ name, volume }, 'a snapshot was received');
       return { volume, changedBytes, foundBytes };
+    } catch (error) {
+      this.#log.info({ name, reason: (error as Error).message }, 'a snapshot was not received');
+      throw error;
     } finally {
       this.#receiving.delete(name);
     }

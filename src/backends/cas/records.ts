@@ -183,6 +183,7 @@ export class RecordScanner {
   async #fill(offset: number, length: number): Promise<void> {
     this.#chunk = this.#memory.take(length);
     this.#chunkStart = offset;
+    this.#chunkLength = 0;
     this.#chunkLength = await this.#segment.file.read(this.#chunk, offset);
   }
 }

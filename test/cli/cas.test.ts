@@ -137,6 +137,7 @@ describe('aoe-server cas', () => {
     expect(cas('clone', STORE, 'monday', 'f'.repeat(64)).status).toBe(2);
     expect(cas('scrub', STORE, '--rate', 'fast').status).toBe(2);
     expect(cas('scrub', STORE, '--remote').stderr).toContain('is in no blob store');
+    expect(cas('fsck', STORE, '--remote').stderr).toContain('is in no blob store');
   });
 
   it('refuses a store that is in use, and a directory that holds none', async () => {

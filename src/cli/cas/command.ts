@@ -64,7 +64,10 @@ emptied by then is given back.`;
 const AFTER_FSCK = `
 Reads superblock, catalog, segments, log and trees with code of its own, trusts none of them, and
 computes every hash anew. Changes nothing. Works on a store that a server cannot open.
-What is in a blob store only is counted and not examined.
+Of a store in S3 or Azure what is not on the local disk is only counted. With --remote the journal and
+every part that counts are fetched and verified, too, and blobs that are missing or damaged are named:
+what the service charges for reading that much is paid each time. Nothing is changed there, and
+nobody's claim is touched.
 
 A crash may leave a torn record at the end of the log, which is no inconsistency, and copies of the
 superblock that differ, which is one that affects nothing: the next start puts them right.
@@ -182,6 +185,7 @@ function addCare(cas: Command): void {
     'examine a store independently of the server and change nothing',
     '--json | jq .lost',
   )
+    .option('--remote', 'also fetch and verify everything that is in the blob store')
     .option('--json', 'print a JSON object')
     .addHelpText('after', AFTER_FSCK)
     .action(async (path, options) => (await import('./fsck.ts')).examineStore(path, options));

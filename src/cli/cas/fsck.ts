@@ -1,8 +1,17 @@
 import { type Examination, examine } from '../../backends/cas/fsck/index.ts';
+import { openOwnBlobs } from '../../backends/cas/remote/owner-file.ts';
+import { PersistentBlobs } from '../../backends/cas/remote/persistent-blobs.ts';
+import { StartupError } from '../../core/startup-error.ts';
 import { SECTORS_PER_BLOCK } from '../../stores/sectors.ts';
 import { ExitCode } from '../exit-code.ts';
 import { Progress } from '../progress.ts';
+import { formatRoundSize } from '../round-size.ts';
 import { formatLost, type LostSectors } from './lost.ts';
+
+interface FsckCommandOptions {
+  readonly remote?: true;
+  readonly json?: true;
+}
 
 /** A store is not as it should be; what is wrong has been printed. */
 class InconsistencyError extends Error {
@@ -18,9 +27,9 @@ class InconsistencyError extends Error {
 /** @throws when the store is not consistent, or cannot be examined */
 export async function examineStore(
   path: string,
-  { json }: { readonly json?: true },
+  { remote, json }: FsckCommandOptions,
 ): Promise<void> {
-  const examination = await examineWithProgress(path);
+  const examination = await examineWithProgress(path, remote ?? false);
   const { findings, notes, unreadable, outdated, ...counts } = examination;
   const found = findings.map(({ place, message, hash, lost }) => {
     return { place, message, hash, lost: lost.map(toSectors) };
@@ -35,26 +44,46 @@ export async function examineStore(
       if (finding.lost.length > 0) console.log(indent(formatLost(finding.lost)));
     }
     for (const note of notes) console.log(`note: ${note}`);
-    const { generation, segments, logRecords, blocks, nodes, absent } = counts;
+    const { generation, segments, logRecords, blocks, nodes, absent, blobStore } = counts;
     console.log(
       `generation ${generation}: ${segments} segments, ${logRecords} records of log, ` +
         `${blocks} blocks and ${nodes} nodes are intact`,
     );
+    if (blobStore !== null) {
+      const { journalEntries, parts, verifiedBytes } = blobStore;
+      console.log(
+        `blob store: ${journalEntries} entries of the journal and ${parts} parts ` +
+          `(${formatRoundSize(verifiedBytes)}) were fetched`,
+      );
+    }
     if (absent > 0) {
       console.log(
-        `${absent} blocks and nodes are in the blob store only: scrub examines them, too`,
+        `${absent} blocks and nodes are in the blob store only: --remote examines them, too`,
       );
     }
   }
   if (findings.length > 0) throw judge(path, examination);
 }
 
-async function examineWithProgress(path: string): Promise<Examination> {
+/** @throws {StartupError} there is no blob store, or no way to it */
+async function openBlobsOf(path: string): Promise<PersistentBlobs> {
+  const own = await openOwnBlobs(path);
+  if (own !== undefined) return new PersistentBlobs(own.blobs);
+  throw new StartupError(
+    `the store ${path} is in no blob store`,
+    'leave out --remote: all of it is on this disk',
+  );
+}
+
+async function examineWithProgress(path: string, remote: boolean): Promise<Examination> {
   let progress: Progress | undefined;
   try {
-    return await examine(path, (doneBytes, totalBytes) => {
-      progress ??= new Progress('examining', totalBytes);
-      progress.update(doneBytes);
+    return await examine(path, {
+      openBlobs: remote ? () => openBlobsOf(path) : undefined,
+      onProgress: (doneBytes, totalBytes) => {
+        progress ??= new Progress('examining', totalBytes);
+        progress.update(doneBytes);
+      },
     });
   } finally {
     progress?.end();

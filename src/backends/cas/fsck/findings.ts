@@ -8,7 +8,7 @@ export interface LostBlocks {
 }
 
 export interface Finding {
-  readonly place: 'superblock' | 'catalog' | 'segment' | 'log' | 'tree';
+  readonly place: 'superblock' | 'catalog' | 'segment' | 'log' | 'tree' | 'journal' | 'blob';
   /** What is wrong and where. */
   readonly message: string;
   /** Of the block or node that it is about, in hex, if it is about one. */
@@ -19,6 +19,8 @@ export interface Finding {
 
 interface FindingDetails {
   readonly hash?: string;
+  /** Of blocks and nodes that it takes with it, where no other copy is intact. */
+  readonly hashes?: readonly string[];
   readonly lost?: readonly LostBlocks[];
 }
 
@@ -37,10 +39,12 @@ export class Findings {
   }
 
   add(place: Finding['place'], message: string, details: FindingDetails = {}): void {
-    const { hash, lost = [] } = details;
+    const { hash, hashes = [], lost = [] } = details;
     const finding = { place, message, hash, lost: [...lost] };
     this.#list.push(finding);
-    if (hash !== undefined && !this.#byHash.has(hash)) this.#byHash.set(hash, finding.lost);
+    for (const one of hash === undefined ? hashes : [hash, ...hashes]) {
+      if (!this.#byHash.has(one)) this.#byHash.set(one, finding.lost);
+    }
   }
 
   /** Blocks are lost because no intact copy of a block or node is there. */

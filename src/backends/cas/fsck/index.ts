@@ -1,8 +1,11 @@
 /**
  * Examines a store from the outside, as its format is described: superblock, catalog, segments,
- * log and trees. Shares nothing with the code that serves a store but the numbers of the format
- * and the hash function, and changes nothing.
+ * log and trees; and what a blob store has of it, when that is asked for. Shares nothing with the
+ * code that serves a store but the numbers of the format, the hash function and the way to a blob
+ * store, and changes nothing.
  */
+import type { ReadableBlobs } from './blob-parts.ts';
+import { type BlobsReport, StoredCopy } from './blobs.ts';
 import { type Finding, Findings } from './findings.ts';
 import { Inventory } from './inventory.ts';
 import { examineLog } from './log.ts';
@@ -29,19 +32,25 @@ export interface Examination {
   readonly nodes: number;
   /** Blocks and nodes that are in a blob store only, and were not examined. */
   readonly absent: number;
+  /** What was examined there; null when that was not asked for, or nothing can be read. */
+  readonly blobStore: BlobsReport | null;
+}
+
+export interface ExamineOptions {
+  /** Opens the blob store that the store is kept in, to examine what is there, too. */
+  readonly openBlobs?: (() => Promise<ReadableBlobs>) | undefined;
+  onProgress?(doneBytes: number, totalBytes: number): void;
 }
 
 /**
  * @throws {StartupError} it is no store, or in use
+ * @throws {BlobUnreachableError}
  * @throws when its files may not be read
  */
-export async function examine(
-  path: string,
-  onProgress: (doneBytes: number, totalBytes: number) => void = () => {},
-): Promise<Examination> {
+export async function examine(path: string, options: ExamineOptions = {}): Promise<Examination> {
   const directory = await StoreDirectory.open(path);
   try {
-    return await examineFiles(directory, onProgress);
+    return await examineFiles(directory, options);
   } finally {
     await directory.close();
   }
@@ -49,26 +58,36 @@ export async function examine(
 
 async function examineFiles(
   directory: StoreDirectory,
-  onProgress: (doneBytes: number, totalBytes: number) => void,
+  { openBlobs, onProgress }: ExamineOptions,
 ): Promise<Examination> {
   const findings = new Findings();
   const current = await examineSuperblock(directory, findings);
   const { catalog } = current ?? {};
-  const inventory = new Inventory(directory);
+  const blobs = await openBlobs?.();
+  const stored =
+    current && blobs && (await StoredCopy.open(blobs, directory, current.superblock, findings));
+  const inventory = new Inventory(directory, stored?.segments);
   let logRecords = 0;
   if (current !== undefined && catalog !== undefined) {
-    const totalBytes = catalog.segments.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
+    const localBytes = catalog.segments.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
+    const totalBytes = localBytes + (stored?.segments.totalBytes ?? 0);
     let doneBytes = 0;
     const addProgress = (bytes: number) => {
       doneBytes += bytes;
-      onProgress(Math.min(doneBytes, totalBytes), totalBytes);
+      onProgress?.(Math.min(doneBytes, totalBytes), totalBytes);
     };
     const { superblock } = current;
-    const parts = { directory, superblock, catalog, inventory, findings, onProgress: addProgress };
+    const parts: ExamineParts = {
+      ...{ directory, superblock, catalog, inventory, findings },
+      isPartial: directory.isPartial,
+      onProgress: addProgress,
+    };
     examineCatalog(catalog, findings);
     await examineSegments(parts);
+    await stored?.examineParts(parts);
     const log = await examineLog(parts);
     logRecords = log.recordCount;
+    stored?.compareWithLog(log, findings);
     await examineTrees(parts, log);
   }
   return {
@@ -82,6 +101,7 @@ async function examineFiles(
     blocks: inventory.blockCount,
     nodes: inventory.nodeCount,
     absent: inventory.absentCount,
+    blobStore: stored?.report ?? null,
   };
 }
 

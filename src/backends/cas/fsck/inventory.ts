@@ -4,12 +4,21 @@ import { HashTable } from '../hash-table.ts';
 import { decodeFrame } from './frame.ts';
 import { hashOf } from './hash.ts';
 import { frameExtent } from './record.ts';
-import type { StoreDirectory } from './store-directory.ts';
+import type { SegmentSource } from './store-directory.ts';
 
-type Content = 'block' | 'node';
+export type Content = 'block' | 'node';
 
-export class Inventory {
-  readonly #directory: StoreDirectory;
+/** Who learns of the frames of a record. */
+export interface FrameTaker {
+  /** @param isMoved a collection has put it there */
+  add(content: Content, hash: Buffer, segment: number, place: number, isMoved: boolean): void;
+  /** Takes up what is in a blob store only, as far as one can tell. */
+  addAbsent(content: Content, hash: Buffer): void;
+}
+
+export class Inventory implements FrameTaker {
+  readonly #directory: SegmentSource;
+  readonly #blobs: SegmentSource | undefined;
   readonly #tables = { block: new HashTable(), node: new HashTable() };
   readonly #absent = { block: new HashTable(), node: new HashTable() };
   /** Numbers of segments: values of the tables have no room for them. */
@@ -18,8 +27,10 @@ export class Inventory {
   /** Those of them that hold what collections have moved. */
   readonly #moved = new Set<number>();
 
-  constructor(directory: StoreDirectory) {
+  /** @param blobs where segments are, too, if that is examined */
+  constructor(directory: SegmentSource, blobs: SegmentSource | undefined) {
     this.#directory = directory;
+    this.#blobs = blobs;
   }
 
   get blockCount(): number {
@@ -30,7 +41,6 @@ export class Inventory {
     return this.#tables.node.count;
   }
 
-  /** @param isMoved a collection has put it there */
   add(content: Content, hash: Buffer, segment: number, place: number, isMoved: boolean): void {
     if (this.hasMoved(content, hash)) return;
     let index = this.#indexes.get(segment);
@@ -42,28 +52,46 @@ export class Inventory {
     this.#tables[content].set(wordsOf(hash), 0, index * 2 ** 32 + place);
   }
 
+  /** Takes up what was found in a blob store: what is on this disk is read there. */
+  addStored(
+    content: Content,
+    hash: Buffer,
+    segment: number,
+    place: number,
+    isMoved: boolean,
+  ): void {
+    const isHere = this.#tables[content].get(wordsOf(hash), 0) !== 0;
+    if (isMoved || !isHere) this.add(content, hash, segment, place, isMoved);
+  }
+
   /** Is there an intact copy that a collection has moved? */
   hasMoved(content: Content, hash: Buffer): boolean {
     const value = this.#tables[content].get(wordsOf(hash), 0);
     return this.#moved.has(Math.floor(value / 2 ** 32));
   }
 
-  /** Takes up what is in a blob store only, as far as one can tell. */
   addAbsent(content: Content, hash: Buffer): void {
     this.#absent[content].set(wordsOf(hash), 0, 1);
   }
 
+  /** What was not examined. */
   get absentCount(): number {
+    if (this.#blobs !== undefined) return 0;
     return this.#absent.block.count + this.#absent.node.count;
   }
 
+  /** Is it in a blob store only, which is not examined? */
   isAbsent(content: Content, hash: Buffer): boolean {
-    return this.#absent[content].get(wordsOf(hash), 0) !== 0;
+    return this.#blobs === undefined && this.#isHole(content, hash);
   }
 
-  /** Is there an intact copy, here or in a blob store? */
+  /** Is there an intact copy, as far as one can tell? */
   has(content: Content, hash: Buffer): boolean {
     return this.#tables[content].get(wordsOf(hash), 0) !== 0 || this.isAbsent(content, hash);
+  }
+
+  hasAny(hash: Buffer): boolean {
+    return this.has('block', hash) || this.has('node', hash);
   }
 
   hasSegment(segment: number): boolean {
@@ -82,8 +110,12 @@ export class Inventory {
   async isAt(content: Content, hash: Buffer, segment: number, place: number): Promise<boolean> {
     const index = this.#indexes.get(segment) ?? 0;
     if (this.#tables[content].get(wordsOf(hash), 0) === index * 2 ** 32 + place) return true;
-    if (this.isAbsent(content, hash)) return true;
+    if (this.#isHole(content, hash)) return true;
     return (await this.#read(content, hash, segment, place)) !== undefined;
+  }
+
+  #isHole(content: Content, hash: Buffer): boolean {
+    return this.#absent[content].get(wordsOf(hash), 0) !== 0;
   }
 
   async #read(
@@ -93,9 +125,12 @@ export class Inventory {
     place: number,
   ): Promise<Buffer | undefined> {
     const { offset, size } = frameExtent(place);
-    const frame = await this.#directory.readSegment(segment, offset, size);
-    const raw = decodeFrame(frame, content === 'block' ? BLOCK_SIZE : NODE_SIZE);
-    return raw !== undefined && hashOf(content, raw).equals(hash) ? raw : undefined;
+    for (const source of [this.#directory, this.#blobs]) {
+      const frame = await source?.readSegment(segment, offset, size);
+      const raw = frame && decodeFrame(frame, content === 'block' ? BLOCK_SIZE : NODE_SIZE);
+      if (raw !== undefined && hashOf(content, raw).equals(hash)) return raw;
+    }
+    return undefined;
   }
 }
 

@@ -24,6 +24,8 @@ export interface LoggedSnapshot {
 
 export interface ReadLog {
   readonly recordCount: number;
+  /** Of the first record that is not there. */
+  readonly endSequence: number;
   /** By the number of the volume. */
   readonly volumes: ReadonlyMap<number, LoggedBlocks>;
   readonly snapshots: readonly LoggedSnapshot[];
@@ -66,7 +68,7 @@ export async function examineLog(parts: ExamineParts): Promise<ReadLog> {
   await findLosses(parts, at, candidates);
   await findUnreadable(parts, at, candidates);
   judgeUnknown(parts, [...volumes.keys(), ...snapshots.map(({ id }) => id)]);
-  return { recordCount, volumes, snapshots };
+  return { recordCount, endSequence: at.sequence, volumes, snapshots };
 }
 
 /** Takes the record at a position and moves behind it. @returns undefined when there is none */

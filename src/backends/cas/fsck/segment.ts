@@ -3,7 +3,7 @@ import { EntryKind, RECORD_ALIGNMENT, RECORD_HEADER_SIZE, RecordType } from '../
 import type { Findings } from './findings.ts';
 import { decodeFrame, rawSizeOf } from './frame.ts';
 import { hashOf } from './hash.ts';
-import { contentOf, type Inventory } from './inventory.ts';
+import { contentOf, type FrameTaker, type Inventory } from './inventory.ts';
 import {
   CUT_OFF,
   frameExtent,
@@ -12,7 +12,7 @@ import {
   type ReadEntry,
   type ReadRecord,
 } from './record.ts';
-import type { StoreDirectory } from './store-directory.ts';
+import type { SegmentSource, StoreDirectory } from './store-directory.ts';
 import type { ReadCatalog, SuperblockCopy } from './superblock.ts';
 
 export interface ExamineParts {
@@ -21,6 +21,8 @@ export interface ExamineParts {
   readonly catalog: ReadCatalog;
   readonly inventory: Inventory;
   readonly findings: Findings;
+  /** Holes may stand for frames that are in a blob store only. */
+  readonly isPartial: boolean;
   /** Bytes of segments that were examined. */
   onProgress(bytes: number): void;
 }
@@ -65,9 +67,15 @@ export async function examineSegment(parts: ExamineParts, listed: ListedSegment)
   }
 }
 
+/** Where records are read. */
+export interface RecordSource {
+  readonly directory: SegmentSource;
+  readonly superblock: SuperblockCopy;
+}
+
 /** A whole record. @returns what is wrong with it */
 export async function readRecord(
-  { directory, superblock: { store } }: ExamineParts,
+  { directory, superblock: { store } }: RecordSource,
   segment: number,
   offset: number,
   end: number,
@@ -86,8 +94,8 @@ export async function readRecord(
 }
 
 /** Where the first whole record behind `offset` begins; `end` when there is none. */
-async function findNext(
-  parts: ExamineParts,
+export async function findNext(
+  parts: RecordSource,
   segment: number,
   offset: number,
   end: number,
@@ -98,13 +106,21 @@ async function findNext(
   return end;
 }
 
+/** What becomes of frames that were examined. */
+export interface ContentParts {
+  readonly inventory: FrameTaker;
+  readonly findings: Findings;
+  /** Holes may stand for frames that are elsewhere. */
+  readonly isPartial: boolean;
+}
+
 /**
  * Verifies frames and what is around them, and takes up what is intact.
  *
  * @returns whether all frames are right
  */
 export function examineContent(
-  { directory, findings, inventory }: ExamineParts,
+  { isPartial, findings, inventory }: ContentParts,
   segment: number,
   offset: number,
   record: ReadRecord,
@@ -128,7 +144,7 @@ export function examineContent(
     if (raw !== undefined && hashOf(content, raw).equals(entry.hash)) {
       const isMoved = record.type === RecordType.moved;
       inventory.add(content, entry.hash, segment, entry.place, isMoved);
-    } else if (directory.isPartial && isInside && isHole(bytes, start, end, record.inlineEnd)) {
+    } else if (isPartial && isInside && isHole(bytes, start, end, record.inlineEnd)) {
       inventory.addAbsent(content, entry.hash);
     } else {
       intact = false;

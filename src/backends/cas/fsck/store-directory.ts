@@ -6,15 +6,25 @@ import { native } from '../../../native.ts';
 
 /** What the file `owner` says. */
 interface Owner {
+  readonly id?: string;
+  readonly formerIds?: readonly string[];
   readonly isPartial?: boolean;
 }
 
-export class StoreDirectory {
+/** Where bytes of segments can be read. */
+export interface SegmentSource {
+  /** @returns fewer bytes than asked for where there are no more that can be read */
+  readSegment(number: number, position: number, length: number): Promise<Buffer>;
+}
+
+export class StoreDirectory implements SegmentSource {
   readonly path: string;
   /** Holes may stand for frames that are in a blob store only. */
   readonly isPartial: boolean;
   /** A blob store has it, too. */
   readonly isReplica: boolean;
+  /** The claims of the blob store that were made from this directory, the last first. */
+  readonly claimIds: readonly string[];
   readonly #lock: FileHandle | undefined;
   #open: { readonly name: string; readonly handle: FileHandle } | undefined;
 
@@ -22,6 +32,7 @@ export class StoreDirectory {
     this.path = path;
     this.isPartial = owner?.isPartial === true;
     this.isReplica = owner !== undefined;
+    this.claimIds = [...(owner?.id === undefined ? [] : [owner.id]), ...(owner?.formerIds ?? [])];
     this.#lock = lock;
   }
 

@@ -5,7 +5,7 @@ import { RecordType, SUPERBLOCK_VERSIONS } from '../format.ts';
 import type { Findings } from './findings.ts';
 import { HASH_SIZE, hashOf } from './hash.ts';
 import { parseRecord } from './record.ts';
-import type { StoreDirectory } from './store-directory.ts';
+import type { SegmentSource, StoreDirectory } from './store-directory.ts';
 
 const COPY_SIZE = 4096;
 const COPY_COUNT = 4;
@@ -172,11 +172,11 @@ function parseCopy(bytes: Buffer): SuperblockCopy | string {
 }
 
 /** @returns what is wrong */
-async function readCatalog(
-  directory: StoreDirectory,
+export async function readCatalog(
+  source: SegmentSource,
   { store, segment, offset, length }: SuperblockCopy,
 ): Promise<ReadCatalog | string> {
-  const bytes = await directory.readSegment(segment, offset, length);
+  const bytes = await source.readSegment(segment, offset, length);
   const record = parseRecord(bytes, { store, segment, offset });
   if (typeof record === 'string') return record;
   if (record.type !== RecordType.catalog) return 'is a record of another type';

@@ -11,6 +11,7 @@ import {
 import { type AzureService, startAzurite } from '../../../support/azurite.ts';
 import { SimFs } from '../sim-fs.ts';
 import { testBlobStore, testRace } from './blob-contract.ts';
+import { testFsckCommand } from './fsck-command.ts';
 import { openRemote } from './remote-store.ts';
 import { type OpenAt, testBadNetwork, testConflict, testStoreOn } from './service-contract.ts';
 import { testWholeServer } from './whole-server.ts';
@@ -33,6 +34,15 @@ describe('Azure, on Azurite', () => {
   testWholeServer(() => {
     const { endpoint, container, environment } = service;
     return { endpoint, keys: { type: 'azure', bucket: container }, environment };
+  });
+  testFsckCommand(async () => {
+    const prefix = `test-${serial++}/`;
+    const { endpoint, container, environment } = service;
+    return {
+      location: { type: 'azure', endpoint, region: undefined, bucket: container, prefix },
+      blobs: await openAzureBlobs({ ...service, prefix }, environment),
+      environment,
+    };
   });
 
   const endpointOf = () => service.endpoint;

@@ -7,7 +7,7 @@ import { type BlobPart, BlobSegments, type ReadableBlobs, sizeOf } from './blob-
 import { Findings } from './findings.ts';
 import type { FrameTaker } from './inventory.ts';
 import { type ReadJournal, readJournal } from './journal.ts';
-import type { ReadEntry } from './journal-entry.ts';
+import type { JournalEntry } from './journal-entry.ts';
 import type { ReadLog } from './log.ts';
 import type { ReadRecord } from './record.ts';
 import { type ExamineParts, examineContent, findNext, readRecord } from './segment.ts';
@@ -96,7 +96,7 @@ function takerOf({ inventory }: ExamineParts): FrameTaker {
 }
 
 function compareWithDirectory(
-  { owner, superblock: stored }: ReadEntry,
+  { owner, superblock: stored }: JournalEntry,
   directory: StoreDirectory,
   superblock: SuperblockCopy,
   findings: Findings,
@@ -114,7 +114,7 @@ function compareWithDirectory(
 
 /** Whether the store could be opened from what the journal names. */
 async function examineImage(
-  { superblock }: ReadEntry,
+  { superblock }: JournalEntry,
   segments: BlobSegments,
   findings: Findings,
 ): Promise<void> {

@@ -39,11 +39,11 @@ const entrySchema = z
     error: 'its parts of a segment do not follow each other',
   });
 
-export type ReadEntry = z.infer<typeof entrySchema>;
+export type JournalEntry = z.infer<typeof entrySchema>;
 export type ReadPart = z.infer<typeof part>;
 
 /** @returns what is wrong */
-export function parseEntry(bytes: Uint8Array, number: number): ReadEntry | string {
+export function parseEntry(bytes: Uint8Array, number: number): JournalEntry | string {
   let json: unknown;
   try {
     json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));

@@ -4,7 +4,7 @@
  */
 import { type BlobPart, fetchBlob, type ReadableBlobs } from './blob-parts.ts';
 import type { Findings } from './findings.ts';
-import { parseEntry, type ReadEntry, type ReadPart } from './journal-entry.ts';
+import { type JournalEntry, parseEntry, type ReadPart } from './journal-entry.ts';
 import {
   type EntryName,
   JOURNAL_PREFIX,
@@ -21,7 +21,7 @@ const ENTRY_BYTES_MAX = 1 << 30;
 export interface ReadJournal {
   readonly entryCount: number;
   /** The last entry; undefined when the journal cannot be read. */
-  readonly last: ReadEntry | undefined;
+  readonly last: JournalEntry | undefined;
   readonly parts: readonly BlobPart[];
 }
 
@@ -36,7 +36,7 @@ export async function readJournal(blobs: ReadableBlobs, findings: Findings): Pro
 
 interface Entries {
   /** Those that can be read, in their order. */
-  readonly entries: readonly ReadEntry[];
+  readonly entries: readonly JournalEntry[];
   readonly isWhole: boolean;
 }
 
@@ -64,7 +64,7 @@ async function readEntries(blobs: ReadableBlobs, findings: Findings): Promise<En
 
 /** The entries from the base of the last one on. */
 class Chain implements Entries {
-  readonly entries: ReadEntry[] = [];
+  readonly entries: JournalEntry[] = [];
   isWhole = true;
   readonly #blobs: ReadableBlobs;
   readonly #findings: Findings;
@@ -125,7 +125,7 @@ class Chain implements Entries {
     }
   }
 
-  async #read({ name, number }: EntryName): Promise<ReadEntry | undefined> {
+  async #read({ name, number }: EntryName): Promise<JournalEntry | undefined> {
     const bytes = await fetchBlob(this.#blobs, name, ENTRY_BYTES_MAX);
     const entry = bytes === undefined ? 'is missing' : parseEntry(bytes, number);
     if (typeof entry === 'string') this.#complain(`${name} ${entry}`);
@@ -140,7 +140,7 @@ class Chain implements Entries {
 }
 
 /** The parts that count after all entries. */
-function partsOf(entries: readonly ReadEntry[]): BlobPart[] {
+function partsOf(entries: readonly JournalEntry[]): BlobPart[] {
   const segments = new Map<number, readonly ReadPart[]>();
   for (const entry of entries) {
     for (const { number, parts } of entry.segments) segments.set(number, parts);

@@ -1,0 +1,118 @@
+/** A store most of whose frames are only in blobs, for examinations of it. */
+import { cpSync } from 'node:fs';
+import { vi } from 'vitest';
+import { collect } from '../../../../src/backends/cas/collect.ts';
+import { hostFiles } from '../../../../src/backends/cas/file-layer.ts';
+import { BLOCK_SIZE, FANOUT } from '../../../../src/backends/cas/format.ts';
+import { type Examination, examine } from '../../../../src/backends/cas/fsck/index.ts';
+import { openCasStore } from '../../../../src/backends/cas/open.ts';
+import { Journal, partName } from '../../../../src/backends/cas/remote/journal.ts';
+import { REMOTE_DEFAULTS } from '../../../../src/backends/cas/remote/remote-options.ts';
+import type { CasStore } from '../../../../src/backends/cas/store.ts';
+import { blockOf, blocksOf, clientOf, TINY } from '../tiny-store.ts';
+import { WAIT } from './remote-store.ts';
+import { TraceBlobs } from './trace-blobs.ts';
+
+export const COUNT = FANOUT + 40;
+export const SIZE = COUNT * BLOCK_SIZE;
+/** Of block 30, which is stored as it is, once, and only in a blob. */
+const SEED = 62;
+
+export class StoredStore {
+  readonly path: string;
+  /** As the directory was before the last claim. */
+  readonly former: string;
+  readonly blobs = new TraceBlobs();
+  /** The names of the parts and entries that count. */
+  parts: readonly string[] = [];
+  entries: readonly string[] = [];
+
+  private constructor(path: string) {
+    this.path = path;
+    this.former = `${path}, before the last claim`;
+  }
+
+  static async make(path: string, knowsConditions: boolean): Promise<StoredStore> {
+    const made = new StoredStore(path);
+    made.blobs.knowsConditions = knowsConditions;
+    const first = await openOn(path, made.blobs);
+    await first.openVolume('v', SIZE);
+    await first.close();
+    cpSync(path, made.former, { recursive: true });
+    const store = await openOn(path, made.blobs);
+    await fill(store);
+    await vi.waitUntil(async () => (await diskBytes(store)) < SIZE * 0.7, WAIT);
+    await store.close();
+    const { image, entries } = await Journal.read(made.blobs);
+    made.entries = [...entries.keys()];
+    made.parts = [...image.segments].flatMap(([segment, parts]) =>
+      parts.map((part) => partName(segment, part)),
+    );
+    return made;
+  }
+
+  /** What it has in blobs, to be damaged. */
+  copyBlobs(): TraceBlobs {
+    const copy = new TraceBlobs();
+    for (const [name, bytes] of this.blobs.blobs) copy.blobs.set(name, bytes.slice());
+    return copy;
+  }
+
+  /** The part that holds block 30, and where. */
+  findBlock(): readonly [name: string, at: number] {
+    const start = blockOf(SEED).subarray(0, 64);
+    for (const name of this.parts) {
+      const at = Buffer.from(bytesOf(this.blobs, name)).indexOf(start);
+      if (at >= 0) return [name, at];
+    }
+    throw new Error('the block is in no part');
+  }
+}
+
+export function openOn(path: string, blobs: TraceBlobs, cacheBytes = 0): Promise<CasStore> {
+  const remote = { ...REMOTE_DEFAULTS, blobs, cacheBytes };
+  return openCasStore(path, { ...TINY, files: hostFiles(), remote });
+}
+
+/** Everything in it: a snapshot, moved frames, nodes among them. */
+async function fill(store: CasStore): Promise<void> {
+  const client = clientOf(await store.openVolume('v', SIZE));
+  await client.write(0, blocksOf(2, COUNT, 2));
+  await store.snapshot('v', 'kept');
+  await client.write(40 * BLOCK_SIZE, blocksOf(1002, 60, 2));
+  await client.write(44 * BLOCK_SIZE, blocksOf(2002, 50, 2));
+  await collect(store, { liveMax: 0.9 });
+  for (let i = 0; i < 3; i++) {
+    await client.write(0, blockOf(4002 + i));
+    await client.flush();
+    await store.checkpoint();
+  }
+}
+
+async function diskBytes(store: CasStore): Promise<number> {
+  let bytes = 0;
+  for (const { file, usedBytes } of store.segments.table.values()) {
+    bytes += await file.dataBytes(0, usedBytes);
+  }
+  return bytes;
+}
+
+export function examineAll(path: string, blobs: TraceBlobs): Promise<Examination> {
+  return examine(path, { openBlobs: async () => blobs });
+}
+
+export function bytesOf({ blobs }: TraceBlobs, name: string): Uint8Array {
+  return blobs.get(name) as Uint8Array;
+}
+
+export function flip(bytes: Uint8Array, at: number): void {
+  bytes[at] = (bytes[at] as number) ^ 1;
+}
+
+export function lostIn({ findings }: Examination): string[] {
+  return findings.flatMap(({ lost }) => lost.map(({ name, firstLba }) => `${name} ${firstLba}`));
+}
+
+export function messagesOf({ findings }: Examination): string[] {
+  return findings.map(({ place, message }) => `${place}: ${message}`);
+}

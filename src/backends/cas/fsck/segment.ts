@@ -82,7 +82,7 @@ export async function readRecord(
 ): Promise<{ readonly record: ReadRecord; readonly bytes: Buffer } | string> {
   const head = await directory.readSegment(segment, offset, Math.min(HEAD_BYTES_MAX, end - offset));
   const why = async (problem: string, length: number) =>
-    (await directory.isUnreadable(segment, offset, length)) ? UNREADABLE : problem;
+    (await directory.isUnreadable?.(segment, offset, length)) ? UNREADABLE : problem;
   if (head.length < RECORD_HEADER_SIZE) return why('is none', RECORD_HEADER_SIZE);
   const length = head.readUInt32LE(60);
   if (length === 0 || length > end - offset) return 'is none';

@@ -15,6 +15,8 @@ interface Owner {
 export interface SegmentSource {
   /** @returns fewer bytes than asked for where there are no more that can be read */
   readSegment(number: number, position: number, length: number): Promise<Buffer>;
+  /** Is a part of a segment there and cannot be read? Not asked where that ends the examination. */
+  isUnreadable?(number: number, position: number, length: number): Promise<boolean>;
 }
 
 export class StoreDirectory implements SegmentSource {

@@ -6,7 +6,16 @@ import { examine } from '../../../../src/backends/cas/fsck/index.ts';
 import { Journal, PART_PREFIX, partName } from '../../../../src/backends/cas/remote/journal.ts';
 import type { Part } from '../../../../src/backends/cas/remote/journal-entry.ts';
 import { seededRandom } from '../sim-fs.ts';
-import { bytesOf, COUNT, examineAll, flip, lostIn, messagesOf, StoredStore } from './fsck-store.ts';
+import {
+  bytesOf,
+  COUNT,
+  damageSome,
+  examineAll,
+  flip,
+  lostIn,
+  messagesOf,
+  StoredStore,
+} from './fsck-store.ts';
 
 const RECORD_MAGIC = 0x52434f41;
 
@@ -65,16 +74,14 @@ describe.each([
     expect((await examine(stored.path)).findings).toEqual([]);
   });
 
-  it('finds a flipped bit anywhere in any part', async () => {
+  it('finds damage anywhere in any part', async () => {
     const random = seededRandom(3);
     for (const name of stored.parts) {
       const blobs = stored.copyBlobs();
       const bytes = bytesOf(blobs, name);
-      let at = Math.floor(random() * bytes.length);
-      while (bytes[at] === 0) at = (at + 1) % bytes.length;
-      flip(bytes, at);
+      damageSome(bytes, random);
       const messages = messagesOf(await examineAll(stored.path, blobs));
-      expect(messages.join(), `${name}, byte ${at}`).toContain(name);
+      expect(messages.join()).toContain(name);
     }
   });
 

@@ -3,7 +3,12 @@ import { cpSync } from 'node:fs';
 import { vi } from 'vitest';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { hostFiles } from '../../../../src/backends/cas/file-layer.ts';
-import { BLOCK_SIZE, FANOUT } from '../../../../src/backends/cas/format.ts';
+import {
+  BLOCK_SIZE,
+  FANOUT,
+  RECORD_HEADER_SIZE,
+  RecordType,
+} from '../../../../src/backends/cas/format.ts';
 import { type Examination, examine } from '../../../../src/backends/cas/fsck/index.ts';
 import { openCasStore } from '../../../../src/backends/cas/open.ts';
 import { Journal, partName } from '../../../../src/backends/cas/remote/journal.ts';
@@ -13,6 +18,8 @@ import { blockOf, blocksOf, clientOf, TINY } from '../tiny-store.ts';
 import { WAIT } from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
+/** Of the type in the header of a record. */
+const TYPE_OFFSET = 6;
 export const COUNT = FANOUT + 40;
 export const SIZE = COUNT * BLOCK_SIZE;
 /** Of block 30, which is stored as it is, once, and only in a blob. */
@@ -70,7 +77,8 @@ export class StoredStore {
 }
 
 export function openOn(path: string, blobs: TraceBlobs, cacheBytes = 0): Promise<CasStore> {
-  const remote = { ...REMOTE_DEFAULTS, blobs, cacheBytes };
+  // Each flush reaches the blobs: what was complete two checkpoints before may be given up.
+  const remote = { ...REMOTE_DEFAULTS, blobs, cacheBytes, durability: 'remote' as const };
   return openCasStore(path, { ...TINY, files: hostFiles(), remote });
 }
 
@@ -87,6 +95,7 @@ async function fill(store: CasStore): Promise<void> {
     await client.flush();
     await store.checkpoint();
   }
+  await client.flush();
 }
 
 async function diskBytes(store: CasStore): Promise<number> {
@@ -107,6 +116,18 @@ export function bytesOf({ blobs }: TraceBlobs, name: string): Uint8Array {
 
 export function flip(bytes: Uint8Array, at: number): void {
   bytes[at] = (bytes[at] as number) ^ 1;
+}
+
+/**
+ * Damages a part somewhere: of tree nodes the head of the record, as hints are verified only where they
+ * are used; and more than one byte, as another one may stand for the same in what is compressed.
+ */
+export function damageSome(bytes: Uint8Array, random: () => number): void {
+  const isData = bytes[TYPE_OFFSET] === RecordType.data;
+  const end = isData ? bytes.length : RECORD_HEADER_SIZE;
+  let at = Math.floor(random() * end);
+  while (bytes[at] === 0) at = (at + 1) % end;
+  for (let i = at; i < Math.min(at + 8, end); i++) bytes[i] = ~(bytes[i] as number);
 }
 
 export function lostIn({ findings }: Examination): string[] {

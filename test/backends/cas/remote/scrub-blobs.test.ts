@@ -15,6 +15,7 @@ import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import type { Volume } from '../../../../src/backends/cas/volume.ts';
 import { SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from '../tiny-store.ts';
+import { damageSome } from './fsck-store.ts';
 import { openRemote, openVolume, recoverSeeds, WAIT } from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
@@ -79,7 +80,7 @@ describe.each([
     await store.close();
   });
 
-  it('finds a flipped bit in any part, and stores it anew', async () => {
+  it('finds damage in any part, and stores it anew', async () => {
     const { blobs: first, store: whole } = await openWhole();
     const partCount = partsOf(first).length;
     await whole.close();
@@ -87,7 +88,7 @@ describe.each([
     for (let i = 0; i < partCount; i++) {
       const { blobs, store } = await openWhole();
       const name = partsOf(blobs)[i] as string;
-      flip(blobs, name, random);
+      damageSome(blobs.blobs.get(name) as Uint8Array, random);
       expect(await scrubNow(store)).toMatchObject({
         damage: [{ name, isMissing: false, isReplaced: true }],
         suspects: [],

@@ -15,7 +15,7 @@ import { Journal, partName } from '../../../../src/backends/cas/remote/journal.t
 import { REMOTE_DEFAULTS } from '../../../../src/backends/cas/remote/remote-options.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { blockOf, blocksOf, clientOf, TINY } from '../tiny-store.ts';
-import { WAIT } from './remote-store.ts';
+import { diskBytes, WAIT } from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
 /** Of the type in the header of a record. */
@@ -96,14 +96,6 @@ async function fill(store: CasStore): Promise<void> {
     await store.checkpoint();
   }
   await client.flush();
-}
-
-async function diskBytes(store: CasStore): Promise<number> {
-  let bytes = 0;
-  for (const { file, usedBytes } of store.segments.table.values()) {
-    bytes += await file.dataBytes(0, usedBytes);
-  }
-  return bytes;
 }
 
 export function examineAll(path: string, blobs: TraceBlobs): Promise<Examination> {

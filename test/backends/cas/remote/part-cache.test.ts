@@ -18,7 +18,7 @@ import type { Volume } from '../../../../src/backends/cas/volume.ts';
 import { type StoredRoot, storedRoots, walkTree } from '../../../../src/backends/cas/walk.ts';
 import { SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from '../tiny-store.ts';
-import { openRemote, ownerOf } from './remote-store.ts';
+import { diskBytes, openRemote, ownerOf } from './remote-store.ts';
 import { TraceBlobs } from './trace-blobs.ts';
 
 const COUNT = 128;
@@ -66,15 +66,6 @@ async function settle(store: CasStore): Promise<void> {
     await store.checkpoint();
   }
   await client.flush();
-}
-
-/** What segments take on the disk. */
-async function diskBytes(store: CasStore): Promise<number> {
-  let bytes = 0;
-  for (const { file, usedBytes } of store.segments.table.values()) {
-    bytes += await file.dataBytes(0, usedBytes);
-  }
-  return bytes;
 }
 
 /** Forgets what is in memory. */

@@ -53,3 +53,12 @@ export async function recoverSeeds(blobs: BlobStore): Promise<number[]> {
   await store.close();
   return seeds;
 }
+
+/** What segments take on the disk. */
+export async function diskBytes(store: CasStore): Promise<number> {
+  let bytes = 0;
+  for (const { file, usedBytes } of store.segments.table.values()) {
+    bytes += await file.dataBytes(0, usedBytes);
+  }
+  return bytes;
+}

@@ -330,6 +330,7 @@ class Server implements RunningServer, Operations {
     await this.#stores.close();
     this.#rivals?.close();
     const closed = await Promise.allSettled(this.#parts.map((part) => part.close()));
+    await this.#stores.whenClosed();
     await this.#state?.close();
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
   }

@@ -3,11 +3,13 @@
  * is being served is refused here, and long work is done in the background, at a pace that leaves
  * room for clients.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import {
   BACKGROUND_BYTES_PER_SECOND,
   type CasStore,
   openStorePaths,
+  whenUnusedStoresClosed,
   withOpenStore,
 } from '../backends/cas/index.ts';
 import { StartupError } from '../core/startup-error.ts';
@@ -38,6 +40,8 @@ const SURVEY_INTERVAL_MS = 3_600_000;
 const ROOM_INTERVAL_MS = 10_000;
 /** As long as requests in flight have to end. */
 const CLOSE_MS_MAX = 10_000;
+/** As long as storage has to make writes durable. */
+const LATE_MS_MAX = 60_000;
 
 export interface ServedStoresOptions {
   /** The target that serves a volume of a store, if any. */
@@ -85,17 +89,26 @@ export class ServedStores {
     return found.filter((status) => status !== undefined);
   }
 
-  /** Cancels what goes on, and waits for its end, but not for storage that hangs. */
+  /** Cancels what goes on, and waits for its end, but not for long: the storage may hang. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const timer of this.#timers) clearTimeout(timer);
     await Promise.all(
       Array.from(this.#stores.values(), (store) =>
-        within(CLOSE_MS_MAX, store.close(), store.path).catch((error: Error) =>
-          this.#options.log.error(error, 'work on a store is abandoned'),
+        within(CLOSE_MS_MAX, store.close(), store.path).catch(() =>
+          this.#options.log.warn({ store: store.path }, 'work on a store goes on'),
         ),
       ),
     );
+  }
+
+  /** Waits for stores that work has kept open longer than targets: what they lack is stored then. */
+  async whenClosed(): Promise<void> {
+    const timer = new AbortController();
+    const late = sleep(LATE_MS_MAX, true, timer).catch(() => false);
+    const isLate = await Promise.race([whenUnusedStoresClosed().then(() => false), late]);
+    timer.abort();
+    if (isLate) this.#options.log.error('a store is left as it is: work on it does not end');
   }
 
   #forEach(care: (store: ServedStore) => Promise<void>): void {
@@ -155,6 +168,12 @@ export class ServedStore {
 
   /** Gives a volume the content of a snapshot, and announces the target that serves it. */
   async rollback(volume: string, source: string, force: boolean): Promise<StoreVolume> {
+    const rolledBack = await this.#rollBack(volume, source, force);
+    await this.#act((actions) => actions.confirm());
+    return rolledBack;
+  }
+
+  async #rollBack(volume: string, source: string, force: boolean): Promise<StoreVolume> {
     const target = await this.#options.findTarget(this.path, volume);
     if (target === undefined) {
       return this.#act((actions) => actions.rollback(volume, source, false));

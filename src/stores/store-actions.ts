@@ -71,14 +71,18 @@ export class StoreActions implements StoreOperations, StoreStreams {
   }
 
   async snapshot(volume: string, name: string): Promise<StoreSnapshot> {
-    return describeSnapshot(await this.#store.snapshot(volume, name));
+    const entry = await this.#store.snapshot(volume, name);
+    await this.confirm();
+    return describeSnapshot(entry);
   }
 
   async clone(source: string, name: string): Promise<StoreVolume> {
     await this.#store.clone(source, name);
+    await this.confirm();
     return describeVolume(await findRoot(this.#store, name));
   }
 
+  /** Is to be {@link confirm}ed: by then its target may be served again. */
   async rollback(volume: string, source: string, force: boolean): Promise<StoreVolume> {
     await this.#store.rollback(volume, source, force);
     return describeVolume(await findRoot(this.#store, volume));
@@ -88,17 +92,24 @@ export class StoreActions implements StoreOperations, StoreStreams {
     const store = this.#store;
     if (store.findVolume(name) !== undefined) {
       await store.deleteVolume(name);
+      await this.confirm();
       return { name, kind: 'volume' };
     }
     await store.whenSnapshotsStored();
     if (store.snapshots.some((snapshot) => snapshot.name === name)) {
       await store.deleteSnapshot(name);
+      await this.confirm();
       return { name, kind: 'snapshot' };
     }
     throw new StartupError(
       `the store ${store.path} has no volume or snapshot ${name}`,
       'see which ones there are: aoe-server cas list',
     );
+  }
+
+  /** @throws {StartupError} what was changed is not in the blob store yet, where that is asked for */
+  confirm(): Promise<void> {
+    return this.#store.confirm();
   }
 
   async run<Kind extends JobKind>(job: JobOf<Kind>, watch: JobWatch): Promise<JobResults[Kind]> {
@@ -120,8 +131,11 @@ export class StoreActions implements StoreOperations, StoreStreams {
     return encodeHaveList(await gatherHashes(this.#store, this.#pace(signal), hashCountMax));
   }
 
-  receive(name: string, transfer: Transfer, signal: AbortSignal): Promise<Received> {
-    return receiveSnapshot(this.#store, name, transfer, this.#paceOfStream(signal));
+  async receive(name: string, transfer: Transfer, signal: AbortSignal): Promise<Received> {
+    const pace = this.#paceOfStream(signal);
+    const received = await receiveSnapshot(this.#store, name, transfer, pace);
+    await this.confirm();
+    return received;
   }
 
   /** No collection waits for a stream: its haste would keep who waits for room from the disk. */

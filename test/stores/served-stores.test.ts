@@ -3,7 +3,7 @@ import timers from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BLOCK_SIZE } from '../../src/backends/cas/format.ts';
-import { shareCasStore } from '../../src/backends/cas/index.ts';
+import { openStorePaths, shareCasStore } from '../../src/backends/cas/index.ts';
 import { REMOTE_DEFAULTS } from '../../src/backends/cas/remote/remote-options.ts';
 import { ServedStores } from '../../src/stores/served-stores.ts';
 import { WAIT } from '../backends/cas/remote/remote-store.ts';
@@ -81,14 +81,17 @@ describe('work on a store whose storage hangs', () => {
     syncBuiltinESMExports();
   });
 
-  it('keeps no server from stopping', async () => {
+  it('keeps no server from stopping, and the store is closed when it ends', async () => {
     const { store, release } = await shareCasStore('/served', { ...TINY, files: new SimFs() });
     const messages: string[] = [];
-    const write = (line: string) => messages.push(JSON.parse(line).err.message);
+    const write = (line: string) => {
+      const { store: path, msg } = JSON.parse(line);
+      messages.push(`${path}: ${msg}`);
+    };
     const stores = new ServedStores({
       findTarget: async () => undefined,
       whilePaused: (_target, work) => work(),
-      log: pino({ level: 'error' }, { write }),
+      log: pino({ level: 'warn' }, { write }),
     });
     let end = () => {};
     const checkpoint = vi.spyOn(store, 'checkpoint').mockImplementationOnce(() => {
@@ -104,8 +107,12 @@ describe('work on a store whose storage hangs', () => {
     );
     syncBuiltinESMExports();
     await stores.close();
-    expect(messages).toEqual(['the storage of /served hangs']);
-    end();
+    expect(messages).toEqual(['/served: work on a store goes on']);
     await release();
+    expect(openStorePaths()).toEqual(['/served']);
+    end();
+    await stores.whenClosed();
+    expect(openStorePaths()).toEqual([]);
+    expect(messages).toHaveLength(1);
   });
 });

@@ -1,6 +1,6 @@
 /**
  * Blocks in memory: those that wait to be logged and those that were used lately, in one slab of
- * slots. Every slot in use is found through its volume's `slots`, but for orphans.
+ * slots. Every slot in use is found through its volume's `slots`, but for orphans and lost ones.
  *
  * States of a slot:
  * - free: nobody's.

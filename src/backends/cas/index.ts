@@ -29,6 +29,7 @@ export {
   shareCasStore,
   visitOpenStore,
   whenStoreClosed,
+  whenUnusedStoresClosed,
   withOpenStore,
 } from './shared-store.ts';
 export type { CasStore } from './store.ts';

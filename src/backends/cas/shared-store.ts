@@ -92,6 +92,11 @@ export async function whenStoreClosed(path: string): Promise<void> {
   }
 }
 
+/** Waits for all stores to be closed that no device is open on: what still works with them ends. */
+export async function whenUnusedStoresClosed(): Promise<void> {
+  while ([...shared.values()].some(({ users }) => users === 0)) await sleep(POLL_MS);
+}
+
 /** The paths of the stores that this process has open. */
 export function openStorePaths(): string[] {
   return [...shared].filter(([, { opened }]) => opened !== undefined).map(([path]) => path);

@@ -264,7 +264,7 @@ export class CasStore {
    * @throws when the name is taken
    */
   snapshot(volumeName: string, name: string, origin = volumeName): Promise<SnapshotEntry> {
-    return this.#confirmed(async () => {
+    return this.#exclusively(async () => {
       const entry = await this.#changes.snapshot(volumeName, name, origin);
       this.#schedule.start();
       return entry;
@@ -288,7 +288,7 @@ export class CasStore {
 
   /** Makes a new volume with the content of a snapshot, a volume, or a stored root. */
   clone(nameOrRoot: string, volumeName: string): Promise<Volume> {
-    return this.#confirmed(() =>
+    return this.#exclusively(() =>
       this.#changes.clone(() => this.#findSource(nameOrRoot), volumeName),
     );
   }
@@ -300,22 +300,32 @@ export class CasStore {
    * @throws {StartupError} devices are open on it and `force` is not set, or it does not fit
    */
   rollback(volumeName: string, nameOrRoot: string, force = false): Promise<void> {
-    return this.#confirmed(async () =>
+    return this.#exclusively(async () =>
       this.#changes.rollback(volumeName, await this.#findSource(nameOrRoot), force),
     );
   }
 
   /** @throws {StartupError} devices are open on it, or there is none */
   deleteVolume(name: string): Promise<void> {
-    return this.#confirmed(() => this.#changes.deleteVolume(name));
+    return this.#exclusively(() => this.#changes.deleteVolume(name));
   }
 
   /** @throws {StartupError} devices are open on it, or there is none */
   deleteSnapshot(name: string): Promise<void> {
-    return this.#confirmed(async () => {
+    return this.#exclusively(async () => {
       await this.whenSnapshotsStored();
       return this.#changes.deleteSnapshot(name);
     });
+  }
+
+  /**
+   * Waits until what has changed so far is as durable as the options ask for: whoever asked for a
+   * change may be told of it then. Every change is durable on the local disk when it is made.
+   *
+   * @throws {StartupError} it is not yet in the blob store
+   */
+  async confirm(): Promise<void> {
+    if (this.#mustReachFar) await this.#replica?.reachAll();
   }
 
   /**
@@ -418,14 +428,6 @@ export class CasStore {
     for (const number of leftovers) await this.segments.recycle(number);
     await this.segments.recycleUnused();
     void this.segments.replenish();
-  }
-
-  /** Makes a change, and waits until it is as durable as the options ask for. */
-  async #confirmed<T>(change: () => Promise<T>): Promise<T> {
-    const result = await this.#exclusively(change);
-    // Others need not wait for that.
-    if (this.#mustReachFar) await this.#replica?.reachAll();
-    return result;
   }
 
   /** Runs one change of volumes and snapshots at a time. */

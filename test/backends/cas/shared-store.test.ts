@@ -9,6 +9,7 @@ import {
   openStorePaths,
   shareCasStore,
   whenStoreClosed,
+  whenUnusedStoresClosed,
   withOpenStore,
 } from '../../../src/backends/cas/shared-store.ts';
 import { FileIo } from '../../../src/backends/file-io.ts';
@@ -127,6 +128,20 @@ describe('a store that is shared', () => {
     vi.setSystemTime(Date.now() + 3_600_000);
     await closed.finally(() => vi.useRealTimers());
     await visit;
+  });
+
+  it('is closed when the last visit ends, which a stop can wait for, but for no user', async () => {
+    const open = disk();
+    const first = await open();
+    await whenUnusedStoresClosed();
+    const visit = visitFor(100);
+    await first.release();
+    expect(openStorePaths()).toEqual([PATH]);
+    await whenUnusedStoresClosed();
+    const second = await open();
+    expect(second.store).not.toBe(first.store);
+    await visit;
+    await second.release();
   });
 
   it('is opened again only when the last visit has closed it', async () => {

@@ -250,7 +250,7 @@ export class Replica {
 
   #explainDelay(): StartupError {
     const cause = this.#failure ?? this.#trouble;
-    const reason = cause?.message ?? 'it does not answer';
+    const reason = cause?.message ?? 'that takes long';
     return new StartupError(
       `it is done on the local disk, but not in the blob store yet: ${reason}`,
       'see with aoe-server status when the blob store has caught up: it is durable there then',

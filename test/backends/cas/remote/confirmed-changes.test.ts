@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
+import { StoreActions } from '../../../../src/stores/store-actions.ts';
 import { SimFs } from '../sim-fs.ts';
 import { blockOf, blocksOf } from '../tiny-store.ts';
 import { openRemote, openVolume, ownerOf, readSeeds, WAIT } from './remote-store.ts';
@@ -43,15 +44,20 @@ async function recovered(blobs: TraceBlobs): Promise<Found> {
   return found;
 }
 
-const CHANGES: [string, (store: CasStore) => Promise<unknown>, Partial<Found>][] = [
-  ['a snapshot', (store) => store.snapshot('v', 'new'), { snapshots: ['old', 'new'] }],
-  ['a clone', (store) => store.clone('old', 'other'), { volumes: ['v', 'copy', 'other'] }],
-  ['a clone of a volume', (store) => store.clone('v', 'w'), { volumes: ['v', 'copy', 'w'] }],
-  ['a rollback', (store) => store.rollback('v', 'old', true), { seed: 1 }],
-  ['the deletion of a volume', (store) => store.deleteVolume('copy'), { volumes: ['v'] }],
-  ['the deletion of a snapshot', (store) => store.deleteSnapshot('old'), { snapshots: [] }],
+const CHANGES: [string, (actions: StoreActions) => Promise<unknown>, Partial<Found>][] = [
+  ['a snapshot', (actions) => actions.snapshot('v', 'new'), { snapshots: ['old', 'new'] }],
+  ['a clone', (actions) => actions.clone('old', 'other'), { volumes: ['v', 'copy', 'other'] }],
+  ['a clone of a volume', (actions) => actions.clone('v', 'w'), { volumes: ['v', 'copy', 'w'] }],
+  ['a rollback', rollBack, { seed: 1 }],
+  ['the deletion of a volume', (actions) => actions.delete('copy'), { volumes: ['v'] }],
+  ['the deletion of a snapshot', (actions) => actions.delete('old'), { snapshots: [] }],
 ];
 const BEFORE: Found = { volumes: ['v', 'copy'], snapshots: ['old'], seed: 100 };
+
+async function rollBack(actions: StoreActions): Promise<void> {
+  await actions.rollback('v', 'old', true);
+  await actions.confirm();
+}
 
 afterEach(() => {
   vi.useRealTimers();
@@ -61,7 +67,7 @@ describe.each(CHANGES)('%s', (_, change, difference) => {
   it('is in the blob store when it is confirmed, if that is wanted', async () => {
     const { store, blobs } = await openChanged('remote');
     blobs.pause = () => delay(20);
-    await change(store);
+    await change(new StoreActions(store));
     const past = blobs.before(blobs.trace.length);
     expect(await recovered(past)).toEqual({ ...BEFORE, ...difference });
     await store.close();
@@ -73,7 +79,7 @@ describe.each(CHANGES)('%s', (_, change, difference) => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     let isRefused = false;
     const refused = expect(
-      change(store).finally(() => {
+      change(new StoreActions(store)).finally(() => {
         isRefused = true;
       }),
     ).rejects.toMatchObject({
@@ -95,7 +101,7 @@ describe.each(CHANGES)('%s', (_, change, difference) => {
   it('waits for the local disk alone otherwise', async () => {
     const { store, blobs } = await openChanged('local');
     blobs.fail = () => 'before';
-    await change(store);
+    await change(new StoreActions(store));
     blobs.fail = () => undefined;
     await store.close();
   });
@@ -109,7 +115,7 @@ describe('a change that waits for the blob store', () => {
       goOn = resolve;
     });
     blobs.pause = () => paused;
-    const snapshot = store.snapshot('v', 'new');
+    const snapshot = new StoreActions(store).snapshot('v', 'new');
     await expect.poll(() => store.snapshotCount, WAIT).toBe(2);
     const client = await openVolume(store);
     expect((await client.read(0, BLOCK_SIZE)).equals(blockOf(100))).toBe(true);

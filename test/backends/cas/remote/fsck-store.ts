@@ -111,8 +111,8 @@ export function flip(bytes: Uint8Array, at: number): void {
 }
 
 /**
- * Damages a part somewhere: of tree nodes the head of the record, as hints are verified only where they
- * are used; and more than one byte, as another one may stand for the same in what is compressed.
+ * Damages a part somewhere: where it may have tree nodes, the head of the first record, as hints are
+ * verified only where they are used; and more than one byte, as another one may stand for the same in what is compressed.
  */
 export function damageSome(bytes: Uint8Array, random: () => number): void {
   const isData = bytes[TYPE_OFFSET] === RecordType.data;

@@ -10,10 +10,14 @@ const STANDARD_FDS = [0, 1, 2];
  */
 export function leaveLostTerminals(): void {
   for (const fd of STANDARD_FDS) {
-    // A terminal that is gone is a terminal no more.
-    if (isatty(fd) || !fstatSync(fd).isCharacterDevice()) continue;
-    closeSync(fd);
-    // It gets the number that has just become free.
-    openSync('/dev/null', 'r+');
+    try {
+      // A terminal that is gone is a terminal no more.
+      if (isatty(fd) || !fstatSync(fd).isCharacterDevice()) continue;
+      closeSync(fd);
+      // It gets the number that has just become free.
+      openSync('/dev/null', 'r+');
+    } catch {
+      // It is closed, which does no harm, or there is no /dev/null.
+    }
   }
 }

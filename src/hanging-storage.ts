@@ -2,10 +2,10 @@
  * Storage that hangs must not hang the server: a thread that can wait looks first whether it can be
  * opened. A disk below what is cached of a file system may hang all the same.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { whenAnswered } from './backends/index.ts';
 import type { TargetConfig } from './config/config.ts';
 import { StartupError } from './core/startup-error.ts';
+import { endsWithin } from './wait-while.ts';
 
 /** A disk that sleeps takes its time. */
 const ANSWER_MS_MAX = 15_000;
@@ -20,12 +20,7 @@ export function hangs(name: string): StartupError {
 
 /** @throws {StartupError} `work` on the storage of `name` takes too long; it goes on nevertheless */
 export async function within(ms: number, work: Promise<void>, name: string): Promise<void> {
-  const timer = new AbortController();
-  const isDone = await Promise.race([
-    work.then(() => true),
-    sleep(ms, false, timer).catch(() => false),
-  ]).finally(() => timer.abort());
-  if (!isDone) throw hangs(name);
+  if (!(await endsWithin(ms, work))) throw hangs(name);
 }
 
 /** @throws {StartupError} the storage of one of them hangs */

@@ -4,7 +4,6 @@
  * data path runs in this thread, or in several of its own.
  */
 import { join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { ControlSocket } from './admin/control-socket.ts';
 import type { Operations } from './admin/operations.ts';
@@ -25,6 +24,7 @@ import { planReload, refuseSharedStores } from './reload-plan.ts';
 import { mergeStatus, type Reloaded, type ServerStatus, type TargetStatus } from './status.ts';
 import { type ServedStore, ServedStores } from './stores/served-stores.ts';
 import { VERSION } from './version.ts';
+import { endsWithin } from './wait-while.ts';
 import { type Callable, WorkerThread } from './worker-thread.ts';
 
 /** How long a stop waits for a change of targets, such as a store that is being fetched. */
@@ -321,10 +321,7 @@ class Server implements RunningServer, Operations {
   }
 
   async #close(): Promise<void> {
-    const timer = new AbortController();
-    const late = sleep(CHANGE_MS_MAX, undefined, timer).catch(() => {});
-    await Promise.race([this.#changing, late]);
-    timer.abort();
+    await endsWithin(CHANGE_MS_MAX, this.#changing);
     this.#live.stop();
     await this.#control?.close();
     await this.#stores.close();

@@ -10,3 +10,12 @@ export async function waitWhile(isBusy: () => boolean): Promise<boolean> {
   while (isBusy() && performance.now() < end) await sleep(POLL_MS);
   return !isBusy();
 }
+
+/** Waits for `work`, which goes on nevertheless. @returns whether it has ended in time */
+export async function endsWithin(ms: number, work: Promise<unknown>): Promise<boolean> {
+  const timer = new AbortController();
+  return await Promise.race([
+    work.then(() => true),
+    sleep(ms, false, timer).catch(() => false),
+  ]).finally(() => timer.abort());
+}

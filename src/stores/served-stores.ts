@@ -3,7 +3,6 @@
  * is being served is refused here, and long work is done in the background, at a pace that leaves
  * room for clients.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import {
   BACKGROUND_BYTES_PER_SECOND,
@@ -15,6 +14,7 @@ import {
 import { StartupError } from '../core/startup-error.ts';
 import { within } from '../hanging-storage.ts';
 import type { TargetStatus } from '../status.ts';
+import { endsWithin } from '../wait-while.ts';
 import type {
   Deleted,
   Job,
@@ -104,11 +104,8 @@ export class ServedStores {
 
   /** Waits for stores that work has kept open longer than targets: what they lack is stored then. */
   async whenClosed(): Promise<void> {
-    const timer = new AbortController();
-    const late = sleep(LATE_MS_MAX, true, timer).catch(() => false);
-    const isLate = await Promise.race([whenUnusedStoresClosed().then(() => false), late]);
-    timer.abort();
-    if (isLate) this.#options.log.error('a store is left as it is: work on it does not end');
+    if (await endsWithin(LATE_MS_MAX, whenUnusedStoresClosed())) return;
+    this.#options.log.error('a store is left as it is: work on it does not end');
   }
 
   #forEach(care: (store: ServedStore) => Promise<void>): void {

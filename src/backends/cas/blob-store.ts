@@ -2,6 +2,7 @@
  * Immutable, uniquely named blobs: what a store needs of an object store to keep sealed segments
  * and catalogs in it. A name is written once and never changed.
  */
+import { StartupError } from '../../core/startup-error.ts';
 
 export interface BlobInfo {
   readonly name: string;
@@ -61,4 +62,12 @@ export class BlobUnreachableError extends Error {
     super(`${name} cannot be read: ${cause.message}`, { cause });
     this.name = 'BlobUnreachableError';
   }
+}
+
+/** The blob store of a store that is kept on this disk alone was asked for. */
+export function noBlobStore(path: string): StartupError {
+  return new StartupError(
+    `the store ${path} is in no blob store`,
+    'leave out --remote: all of it is on this disk',
+  );
 }

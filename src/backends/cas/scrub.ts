@@ -2,7 +2,7 @@
  * Scrub: reads the superblock, every record and every tree node, verifies all of it, and tells what
  * damage there is and what it affects.
  */
-import { StartupError } from '../../core/startup-error.ts';
+import { noBlobStore } from './blob-store.ts';
 import { whileNothingIsFreed } from './collect.ts';
 import {
   BLOCK_SIZE,
@@ -68,12 +68,7 @@ const VALID = -1;
 export async function scrub(store: CasStore, options: ScrubOptions = {}): Promise<ScrubReport> {
   const { pace = new Pace(), remote = false, onProgress } = options;
   const { journal } = store;
-  if (remote && journal === undefined) {
-    throw new StartupError(
-      `the store ${store.path} is in no blob store`,
-      'leave out --remote: all of it is on this disk',
-    );
-  }
+  if (remote && journal === undefined) throw noBlobStore(store.path);
   // What is in blobs only is fetched once.
   const isLeftOut = async (segment: Segment, header: RecordHeader) =>
     remote && ((await store.reader.frames?.isAway(segment, header)) ?? false);

@@ -1,7 +1,7 @@
+import { noBlobStore } from '../../backends/cas/blob-store.ts';
 import { type Examination, examine } from '../../backends/cas/fsck/index.ts';
 import { openOwnBlobs } from '../../backends/cas/remote/owner-file.ts';
 import { PersistentBlobs } from '../../backends/cas/remote/persistent-blobs.ts';
-import { StartupError } from '../../core/startup-error.ts';
 import { SECTORS_PER_BLOCK } from '../../stores/sectors.ts';
 import { ExitCode } from '../exit-code.ts';
 import { Progress } from '../progress.ts';
@@ -69,10 +69,7 @@ export async function examineStore(
 async function openBlobsOf(path: string): Promise<PersistentBlobs> {
   const own = await openOwnBlobs(path);
   if (own !== undefined) return new PersistentBlobs(own.blobs);
-  throw new StartupError(
-    `the store ${path} is in no blob store`,
-    'leave out --remote: all of it is on this disk',
-  );
+  throw noBlobStore(path);
 }
 
 async function examineWithProgress(path: string, remote: boolean): Promise<Examination> {

@@ -1,6 +1,6 @@
 /**
  * Blocks in memory: those that wait to be logged and those that were used lately, in one slab of
- * slots. Every slot in use is found through its volume's `slots`, but for orphans and lost ones.
+ * slots. Every slot in use is found by its volume and block number, but for orphans and lost ones.
  *
  * States of a slot:
  * - free: nobody's.
@@ -14,7 +14,7 @@
  *   As a block of something else it would be logged too early there.
  *
  * An orphan is a kept, sealed or writing slot that was overwritten or trimmed meanwhile, or a dirty one
- * that was trimmed: its volume does not know it any more, and it becomes free instead of clean.
+ * that was trimmed: it is not found any more, and it becomes free instead of clean.
  */
 import { BLOCK_SIZE } from './format.ts';
 import type { Volume } from './volume.ts';
@@ -31,6 +31,10 @@ export const SlotState = {
 } as const;
 export type SlotState = (typeof SlotState)[keyof typeof SlotState];
 
+const NONE = -1;
+/** 2^32 divided by the golden ratio. */
+const SPREAD = 0x9e3779b1;
+
 /** All eight sectors of a block are known. */
 export const MASK_FULL = 0xff;
 
@@ -44,6 +48,13 @@ export class BlockCache {
   /** The record of the log that holds a slot in state writing. */
   readonly sequence: Float64Array;
   readonly owner: (Volume | undefined)[];
+  /**
+   * Slots by volume and block number: the first of each bucket, and the one after each slot; -1 for
+   * none. A `Map` of as many blocks halts the server 12 ms whenever it puts itself in order.
+   */
+  readonly #buckets: Int32Array;
+  readonly #next: Int32Array;
+  readonly #bucketShift: number;
   readonly #used: Uint8Array;
   #hand = 0;
 
@@ -55,7 +66,34 @@ export class BlockCache {
     this.lba = new Float64Array(this.count);
     this.sequence = new Float64Array(this.count);
     this.owner = new Array(this.count);
+    const bucketBits = Math.max(1, Math.ceil(Math.log2(this.count)));
+    this.#buckets = new Int32Array(2 ** bucketBits).fill(NONE);
+    this.#next = new Int32Array(this.count).fill(NONE);
+    this.#bucketShift = 32 - bucketBits;
     this.#used = new Uint8Array(this.count);
+  }
+
+  /** @returns the slot that holds a block as it is now; -1 when it is not in memory */
+  find(volume: Volume, lba: number): number {
+    let slot = this.#buckets[this.#bucketOf(volume, lba)] as number;
+    while (slot !== NONE && !this.#holds(slot, volume, lba)) slot = this.#next[slot] as number;
+    return slot;
+  }
+
+  /** The slots of a volume's blocks from `first` on. They may be dropped on the way. */
+  *within(volume: Volume, first: number, count: number): Generator<number> {
+    if (count < this.count) {
+      for (let lba = first; lba < first + count; lba++) {
+        const slot = this.find(volume, lba);
+        if (slot !== NONE) yield slot;
+      }
+      return;
+    }
+    for (let slot = 0; slot < this.count; slot++) {
+      const lba = this.lba[slot] as number;
+      const isInside = this.owner[slot] === volume && lba >= first && lba < first + count;
+      if (isInside && !this.isOrphan(slot)) yield slot;
+    }
   }
 
   /** Does a slot wait in the writer's queue? */
@@ -70,24 +108,29 @@ export class BlockCache {
   }
 
   /**
-   * Finds a slot for a block, evicting a clean one if need be; its volume knows it from now on.
+   * Takes a slot for a block, evicting a clean one if need be; it is found from now on, and what
+   * held the block before is an orphan.
    *
    * @returns -1 when all slots are dirty or in use
    */
   take(volume: Volume, lba: number, state: SlotState): number {
     const slot = this.#findVictim();
-    if (slot === -1) return -1;
+    if (slot === NONE) return NONE;
     if (this.state[slot] === SlotState.clean) this.#forget(slot);
+    const former = this.find(volume, lba);
+    if (former !== NONE) this.#forget(former);
     this.state[slot] = state;
     this.mask[slot] = 0;
     this.lba[slot] = lba;
     this.owner[slot] = volume;
     this.#used[slot] = 1;
-    volume.slots.set(lba, slot);
+    const bucket = this.#bucketOf(volume, lba);
+    this.#next[slot] = this.#buckets[bucket] as number;
+    this.#buckets[bucket] = slot;
     return slot;
   }
 
-  /** Frees a slot; its volume does not know it any more. */
+  /** Frees a slot. */
   release(slot: number): void {
     this.#forget(slot);
     this.state[slot] = SlotState.free;
@@ -119,13 +162,34 @@ export class BlockCache {
   }
 
   isOrphan(slot: number): boolean {
-    return this.owner[slot]?.slots.get(this.lba[slot] as number) !== slot;
+    const volume = this.owner[slot];
+    return volume === undefined || this.find(volume, this.lba[slot] as number) !== slot;
   }
 
+  /** Lets a slot not be found any more, if it is. */
   #forget(slot: number): void {
     const volume = this.owner[slot];
-    const lba = this.lba[slot] as number;
-    if (volume?.slots.get(lba) === slot) volume.slots.delete(lba);
+    if (volume === undefined) return;
+    const bucket = this.#bucketOf(volume, this.lba[slot] as number);
+    const next = this.#next[slot] as number;
+    let other = this.#buckets[bucket] as number;
+    if (other === slot) {
+      this.#buckets[bucket] = next;
+      return;
+    }
+    for (let before = other; before !== NONE; before = other) {
+      other = this.#next[before] as number;
+      if (other === slot) this.#next[before] = next;
+    }
+  }
+
+  #holds(slot: number, volume: Volume, lba: number): boolean {
+    return this.lba[slot] === lba && this.owner[slot] === volume;
+  }
+
+  /** Neighbours, and blocks that lie a power of two apart, shall be in different buckets. */
+  #bucketOf(volume: Volume, lba: number): number {
+    return Math.imul((lba | 0) + Math.imul(volume.id, SPREAD), SPREAD) >>> this.#bucketShift;
   }
 
   #findVictim(): number {
@@ -138,6 +202,6 @@ export class BlockCache {
       if (this.#used[slot] === 0) return slot;
       this.#used[slot] = 0;
     }
-    return -1;
+    return NONE;
   }
 }

@@ -41,6 +41,7 @@ interface HeldRequest {
 }
 
 const ZERO_BLOCK = Buffer.alloc(BLOCK_SIZE);
+const NO_BYTES = Buffer.alloc(0);
 
 export class CasDevice implements BlockDevice {
   readonly capabilities: BlockCapabilities;
@@ -119,9 +120,11 @@ export class CasDevice implements BlockDevice {
     const head = first * BLOCK_SIZE - offset;
     const tail = offset + length - last * BLOCK_SIZE;
     if (!this.#zeroRange(offset, head) || !this.#zeroRange(last * BLOCK_SIZE, tail)) return false;
-    this.#forget(first, last - first);
+    const count = last - first;
+    const { cache, writer } = this.#parts;
+    for (const slot of cache.within(this.#volume, first, count)) cache.retire(slot);
     const done = (status: BlockStatus) => request.complete(status);
-    this.#parts.writer.trim({ volume: this.#volume, lba: first, count: last - first, done });
+    writer.trim({ volume: this.#volume, lba: first, count, done });
     // It may be submitted from a completion, behind which no kick comes.
     queueMicrotask(this.#kickWriter);
     return true;
@@ -209,11 +212,11 @@ export class CasDevice implements BlockDevice {
   /** The slot in which a block may be changed. @returns -1 when there is no room now */
   #dirtySlot(lba: number): number {
     const { cache, writer } = this.#parts;
-    const known = this.#volume.slots.get(lba);
-    const state = known === undefined ? SlotState.free : cache.state[known];
-    if (known !== undefined && state === SlotState.dirty) return known;
+    const known = cache.find(this.#volume, lba);
+    const state = known === -1 ? SlotState.free : cache.state[known];
+    if (state === SlotState.dirty) return known;
     if (!writer.hasRoom) return -1;
-    if (known !== undefined && (state === SlotState.clean || state === SlotState.writing)) {
+    if (state === SlotState.clean || state === SlotState.writing) {
       cache.state[known] = SlotState.dirty;
       cache.touch(known);
       writer.queue(known);
@@ -221,29 +224,13 @@ export class CasDevice implements BlockDevice {
     }
     const slot = cache.take(this.#volume, lba, SlotState.dirty);
     if (slot === -1) return -1;
-    if (known !== undefined && (state === SlotState.kept || state === SlotState.sealed)) {
+    if (state === SlotState.kept || state === SlotState.sealed) {
       const start = known * BLOCK_SIZE;
       cache.slab.copyWithin(slot * BLOCK_SIZE, start, start + BLOCK_SIZE);
       cache.mask[slot] = cache.mask[known] as number;
     }
     writer.queue(slot);
     return slot;
-  }
-
-  /** Takes blocks that are being trimmed out of memory. */
-  #forget(first: number, count: number): void {
-    const { slots } = this.#volume;
-    const { cache } = this.#parts;
-    if (count < slots.size) {
-      for (let lba = first; lba < first + count; lba++) {
-        const slot = slots.get(lba);
-        if (slot !== undefined) cache.retire(slot);
-      }
-      return;
-    }
-    for (const [lba, slot] of slots) {
-      if (lba >= first && lba < first + count) cache.retire(slot);
-    }
   }
 
   /** Reads what takes no waiting. @returns false when some of it does */
@@ -254,7 +241,8 @@ export class CasDevice implements BlockDevice {
       const lba = Math.floor((offset + done) / BLOCK_SIZE);
       const start = offset + done - lba * BLOCK_SIZE;
       const part = Math.min(length - done, BLOCK_SIZE - start);
-      const slot = this.#volume.slots.get(lba) ?? this.#loadNow(lba);
+      const found = cache.find(this.#volume, lba);
+      const slot = found === -1 ? this.#loadNow(lba) : found;
       if (slot === -1 || !this.#hasSectors(slot, start, part)) return false;
       cache.touch(slot);
       const from = slot * BLOCK_SIZE + start;
@@ -313,10 +301,11 @@ export class CasDevice implements BlockDevice {
     const { cache, reader } = this.#parts;
     const volume = this.#volume;
     const { changeCount } = volume;
-    const slot = volume.slots.get(lba);
-    const mask = slot === undefined ? 0 : (cache.mask[slot] as number);
-    const from = (slot ?? 0) * BLOCK_SIZE;
-    const known = Buffer.from(cache.slab.subarray(from, from + BLOCK_SIZE));
+    const slot = cache.find(volume, lba);
+    const mask = slot === -1 ? 0 : (cache.mask[slot] as number);
+    const from = slot * BLOCK_SIZE;
+    const known =
+      slot === -1 ? NO_BYTES : Buffer.from(cache.slab.subarray(from, from + BLOCK_SIZE));
     if (mask === MASK_FULL) return known;
     const block = Buffer.alloc(BLOCK_SIZE);
     await reader.read(volume, lba, block, 0);
@@ -326,8 +315,8 @@ export class CasDevice implements BlockDevice {
       if (isKnown) known.copy(block, start, start, start + SECTOR_SIZE);
     }
     // Other sectors may have been written, and even logged and evicted, meanwhile.
-    const isWhole = volume.changeCount === changeCount && !volume.slots.has(lba);
-    if (slot === undefined && isWhole) this.#remember(lba, block);
+    const isWhole = volume.changeCount === changeCount && cache.find(volume, lba) === -1;
+    if (slot === -1 && isWhole) this.#remember(lba, block);
     return block;
   }
 

@@ -1,4 +1,5 @@
 /** What can be chosen when a store is opened, and what it tells about itself. */
+import { totalmem } from 'node:os';
 import type { FileLayer } from './file-layer.ts';
 import { ENTRIES_MAX } from './format.ts';
 import type { DamageError } from './reader.ts';
@@ -8,7 +9,7 @@ export interface StoreOptions {
   readonly segmentBytes: number;
   /** Most bytes that the store may take on disk. */
   readonly capacityBytes: number;
-  /** Memory for blocks. */
+  /** Memory for blocks, below 2 GiB. */
   readonly cacheBytes: number;
   /**
    * Memory for the dedup index, in bytes; beyond it the oldest segments are not found as duplicates.
@@ -74,7 +75,7 @@ export interface DamageReport {
 export const STORE_DEFAULTS: Omit<StoreOptions, 'files'> = {
   segmentBytes: 64 << 20,
   capacityBytes: Number.MAX_SAFE_INTEGER,
-  cacheBytes: 64 << 20,
+  cacheBytes: defaultCacheBytes(),
   indexBytesMax: 2 ** 30,
   nodeCountMax: 50_000,
   checkpointBytes: 1280 << 20,
@@ -90,3 +91,9 @@ export const STORE_DEFAULTS: Omit<StoreOptions, 'files'> = {
   onDamage: () => {},
   onFailed: () => {},
 };
+
+/** A sixteenth of the memory that this process may have, but no less than 64 MiB or more than 1 GiB. */
+function defaultCacheBytes(): number {
+  const memoryBytes = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+  return Math.min(Math.max(memoryBytes / 16, 64 << 20), 1 << 30);
+}

@@ -93,7 +93,7 @@ export class VolumeChanges {
     const content = await loadVolume(reader, { id: volume.id, name, sizeBytes }, root);
     await this.#apply(() => {
       if (!force) volumes.requireUnused(name);
-      for (const slot of [...volume.slots.values()]) cache.drop(slot);
+      for (const slot of cache.within(volume, 0, Infinity)) cache.drop(slot);
       volume.tree = content.tree;
       volume.tree.grow(volume.blockCount);
       volume.reference = content.reference;
@@ -109,7 +109,7 @@ export class VolumeChanges {
     await writer.flushed();
     await checkpointer.run(() => {
       volumes.requireUnused(name);
-      for (const slot of [...volume.slots.values()]) cache.drop(slot);
+      for (const slot of cache.within(volume, 0, Infinity)) cache.drop(slot);
       volumes.remove(volume);
     });
   }

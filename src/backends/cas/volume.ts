@@ -1,4 +1,4 @@
-/** A volume: a name, a size, the map of its blocks, and which of them are in memory. */
+/** A volume: a name, a size, and the map of its blocks. */
 import { BLOCK_SIZE } from './format.ts';
 import type { LoadNode } from './tree.ts';
 import { Tree } from './tree.ts';
@@ -7,8 +7,6 @@ export class Volume {
   readonly id: number;
   readonly name: string;
   tree: Tree;
-  /** Slots of the block cache by block number. */
-  readonly slots = new Map<number, number>();
   /** The words of hash and hint of the root that the last checkpoint wrote. */
   reference: Uint32Array;
   /** The size of what that root is of, which decides how high its tree is. */

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
+import type { Volume } from '../../../src/backends/cas/volume.ts';
 import { CommittedDevice } from '../../../src/core/committed-device.ts';
 import { DeviceClient } from '../../../src/core/device-client.ts';
 import { OrderedDevice } from '../../../src/core/ordered-device.ts';
@@ -52,8 +53,8 @@ describe('a read that the disk answers late', () => {
 
   /** Uses so many other blocks that nothing of the first one stays in memory. */
   async function evictFirst(client: DeviceClient): Promise<void> {
-    const volume = store.findVolume('disk');
-    for (let lba = 4; volume?.slots.has(0); lba++) {
+    const volume = store.findVolume('disk') as Volume;
+    for (let lba = 4; store.cache.find(volume, 0) !== -1; lba++) {
       if (lba > 4 + 4 * CACHE_BLOCKS) throw new Error('it stays in memory');
       await client.write(lba * BLOCK_SIZE, blockOf(1000 + 2 * lba));
     }

@@ -1,4 +1,5 @@
 /** Takes entries of a journal apart, trusting nothing. */
+import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { RECORD_ALIGNMENT, SEGMENT_BYTES_MAX } from '../format.ts';
 
@@ -46,7 +47,9 @@ export type ReadPart = z.infer<typeof part>;
 export function parseEntry(bytes: Uint8Array, number: number): JournalEntry | string {
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    if (!isAsHashed(text)) return 'is not what its hash is of';
+    json = JSON.parse(text);
   } catch (error) {
     return `is no JSON: ${(error as Error).message}`;
   }
@@ -55,6 +58,14 @@ export function parseEntry(bytes: Uint8Array, number: number): JournalEntry | st
   const { data, error } = entrySchema.safeParse(json);
   if (data === undefined) return `does not make sense: ${z.prettifyError(error)}`;
   return data.number === number ? data : `says that its number is ${data.number}`;
+}
+
+/** The hash is of everything before it. An entry of an earlier server has none. */
+function isAsHashed(text: string): boolean {
+  const at = text.lastIndexOf(',"sha256":"');
+  const said = /^,"sha256":"([0-9a-f]{64})"\}$/.exec(text.slice(at))?.[1];
+  if (said === undefined) return true;
+  return said === createHash('sha256').update(text.slice(0, at)).digest('hex');
 }
 
 function areSeamless(parts: readonly z.infer<typeof part>[]): boolean {

@@ -1,5 +1,5 @@
 /** An entry of the journal of a remote store, as it is stored. */
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { StartupError } from '../../../core/startup-error.ts';
 import type { BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
@@ -55,6 +55,8 @@ export const VERSION = 1;
 export const JOURNAL_PREFIX = 'journal-';
 /** More than any entry has. */
 const ENTRY_BYTES_MAX = 1 << 30;
+const TAIL = /^,"sha256":"[0-9a-f]{64}"\}$/;
+const TAIL_LENGTH = tailOf('').length;
 
 /** Another server writes to the blob store. */
 export class FencedError extends StartupError {
@@ -67,15 +69,44 @@ export class FencedError extends StartupError {
   }
 }
 
+/** @throws {StartupError} it is damaged, or of another version */
 export async function readEntry(blobs: BlobStore, name: string, number: number): Promise<Entry> {
   const bytes = await blobs.getRange(name, 0, ENTRY_BYTES_MAX);
-  const entry = JSON.parse(new TextDecoder().decode(bytes)) as Entry;
+  const entry = decodeEntry(bytes);
+  if (entry === undefined) {
+    throw new StartupError(
+      `${name} in the blob store is damaged`,
+      'bring back what the service has kept of it; aoe-server cas fsck --remote tells what is lost',
+    );
+  }
   if (entry.version === VERSION && entry.number === number) return entry;
   throw new Error(`${name} is no journal entry of version ${VERSION}`);
 }
 
-export function encodeEntry(entry: unknown): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(entry));
+/** The text of an entry ends with the hash of all before it; one of an earlier server has none. */
+export function encodeEntry(entry: object): Uint8Array {
+  const text = JSON.stringify(entry).slice(0, -1);
+  return new TextEncoder().encode(text + tailOf(text));
+}
+
+/** @returns undefined when it is damaged */
+export function decodeEntry(bytes: Uint8Array): Entry | undefined {
+  let text = new TextDecoder().decode(bytes);
+  if (TAIL.test(text.slice(-TAIL_LENGTH))) {
+    const tail = text.slice(-TAIL_LENGTH);
+    text = text.slice(0, -TAIL_LENGTH);
+    if (tailOf(text) !== tail) return undefined;
+    text += '}';
+  }
+  try {
+    return JSON.parse(text) as Entry;
+  } catch {
+    return undefined;
+  }
+}
+
+function tailOf(text: string): string {
+  return `,"sha256":"${createHash('sha256').update(text).digest('hex')}"}`;
 }
 
 export function newNonce(): string {

@@ -12,7 +12,7 @@ import { RecordMemory, recordsOf } from '../records.ts';
 import type { SegmentDamage } from '../scrub.ts';
 import type { CasStore } from '../store.ts';
 import { type Journal, partName } from './journal.ts';
-import { encodeEntry, type Part } from './journal-entry.ts';
+import { decodeEntry, encodeEntry, type Part } from './journal-entry.ts';
 import { isNamed } from './obsolete-blobs.ts';
 import { type Stretch, verifyPart } from './part.ts';
 import { PersistentBlobs } from './persistent-blobs.ts';
@@ -96,7 +96,7 @@ function fetcherOf({ options }: CasStore): Fetch {
   };
 }
 
-/** Entries have no checksum: they are compared with what this server knows that they say. */
+/** Entries are compared with what this server knows that they say. */
 async function scrubJournal(
   store: CasStore,
   journal: Journal,
@@ -108,7 +108,7 @@ async function scrubJournal(
     const expected = encodeEntry(entry);
     const bytes = await fetch(name, expected.length);
     await pace.spend(expected.length);
-    if (bytes !== undefined && Buffer.compare(bytes, expected) === 0) continue;
+    if (bytes !== undefined && isEntry(bytes, expected)) continue;
     if (journal.entries.has(name)) found.push({ name, isMissing: bytes === undefined });
   }
   if (found.length === 0) return [];
@@ -117,6 +117,12 @@ async function scrubJournal(
   const mayGoOn = !found.some(({ name, isMissing }) => isMissing && name === last);
   const isReplaced = mayGoOn && (await store.renewJournal());
   return found.map((blob) => ({ ...blob, isReplaced }));
+}
+
+/** One of an earlier server has no hash: what it says counts. */
+function isEntry(bytes: Uint8Array, expected: Uint8Array): boolean {
+  const said = decodeEntry(bytes);
+  return said !== undefined && Buffer.compare(encodeEntry(said), expected) === 0;
 }
 
 function sizeOf([from, to, , headBytes]: Part): number {

@@ -4,7 +4,12 @@ import { BlobExistsError } from '../../../../src/backends/cas/blob-store.ts';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
 import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
-import { FencedError } from '../../../../src/backends/cas/remote/journal-entry.ts';
+import {
+  decodeEntry,
+  type Entry,
+  encodeEntry,
+  FencedError,
+} from '../../../../src/backends/cas/remote/journal-entry.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { CrashWalk, SimFs, seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf } from '../tiny-store.ts';
@@ -39,13 +44,19 @@ async function openWritten(files: SimFs, blobs: TraceBlobs) {
   return { store, client };
 }
 
+function entryOf(bytes: Uint8Array): Entry {
+  const entry = decodeEntry(bytes);
+  if (entry === undefined) throw new Error('the entry is damaged');
+  return entry;
+}
+
 /** Puts what a twin has gone on with from an entry, where there are no conditions. */
 function putTwin({ blobs }: TraceBlobs, [name, bytes]: [string, Uint8Array]): void {
-  const entry = JSON.parse(Buffer.from(bytes).toString());
+  const entry = entryOf(bytes);
   const [number, nonce] = [entry.number + 1, '0'.repeat(32)];
   const twin = { ...entry, number, nonce, after: name, segments: [], removed: [] };
   const twinName = `${name.slice(0, -49)}${String(number).padStart(16, '0')}-${nonce}`;
-  blobs.set(twinName, Buffer.from(JSON.stringify(twin)));
+  blobs.set(twinName, encodeEntry(twin));
 }
 
 /** The disk as `cp -a` copies it. */
@@ -180,14 +191,25 @@ describe.each(MODES)('two servers and one blob store %s', (_, knowsConditions) =
     expect((await recoverSeeds(blobs))[0]).toBe(1);
   });
 
+  it('refuses a journal with a changed digit, and reads one of a server that knew no hashes', async () => {
+    const blobs = newBlobs(knowsConditions);
+    await (await openRemote(new SimFs(), blobs)).close();
+    const [name, bytes] = lastEntry(blobs);
+    const text = Buffer.from(bytes).toString();
+    blobs.blobs.set(name, Buffer.from(text.replace('"segmentBytes":6', '"segmentBytes":7')));
+    await expect(openRemote(new SimFs(), blobs)).rejects.toThrow(`${name} in the blob store is`);
+    blobs.blobs.set(name, Buffer.from(JSON.stringify(entryOf(bytes))));
+    await (await openRemote(new SimFs(), blobs)).close();
+  });
+
   it('refuses a journal of another version, and does not mind keys that it does not know', async () => {
     const blobs = newBlobs(knowsConditions);
     await (await openRemote(new SimFs(), blobs)).close();
     const [name, bytes] = lastEntry(blobs);
-    const entry = JSON.parse(Buffer.from(bytes).toString());
-    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, version: 2 })));
+    const entry = entryOf(bytes);
+    blobs.blobs.set(name, encodeEntry({ ...entry, version: 2 }));
     await expect(openRemote(new SimFs(), blobs)).rejects.toThrow('no journal entry of version 1');
-    blobs.blobs.set(name, Buffer.from(JSON.stringify({ ...entry, later: true })));
+    blobs.blobs.set(name, encodeEntry({ ...entry, later: true }));
     await (await openRemote(new SimFs(), blobs)).close();
   });
 
@@ -209,7 +231,7 @@ describe('two servers and blobs with conditions', () => {
     const other = await openVolume(second);
     const claim = [...blobs.blobs]
       .filter(([name]) => name.startsWith('journal-'))
-      .find(([, bytes]) => JSON.parse(Buffer.from(bytes).toString()).epoch === 2);
+      .find(([, bytes]) => entryOf(bytes).epoch === 2);
     expect(claim).toBeDefined();
     let seed = 100;
     while (blobs.blobs.has(claim?.[0] as string)) {
@@ -243,11 +265,11 @@ describe('two servers and blobs with conditions', () => {
     const blobs = new TraceBlobs();
     const { store, client } = await openWritten(new SimFs(), blobs);
     // What a machine does that was cloned while it ran, or set back to a moment of its past.
-    const entry = JSON.parse(Buffer.from(lastEntry(blobs)[1]).toString());
+    const entry = entryOf(lastEntry(blobs)[1]);
     const number = entry.number + 1;
     const twin = { ...entry, number, segments: [], removed: [], nonce: '0'.repeat(32) };
     const name = `journal-${String(number).padStart(16, '0')}`;
-    await blobs.put(name, Buffer.from(JSON.stringify(twin)));
+    await blobs.put(name, encodeEntry(twin));
     await client.write(0, blockOf(2));
     await expect(client.flush()).rejects.toThrow();
     await store.close();
@@ -294,10 +316,10 @@ describe('two servers and blobs without conditions', () => {
   it('keeps what a twin has gone on from', async () => {
     const blobs = newBlobs(false);
     const { store, client } = await openWritten(new SimFs(), blobs);
-    const { number } = JSON.parse(Buffer.from(lastEntry(blobs)[1]).toString());
+    const { number } = entryOf(lastEntry(blobs)[1]);
     blobs.onChange = () => {
       const last = lastEntry(blobs);
-      const isNext = JSON.parse(Buffer.from(last[1]).toString()).number === number + 1;
+      const isNext = entryOf(last[1]).number === number + 1;
       if (isNext) putTwin(blobs, last);
     };
     await client.write(0, blockOf(2));
@@ -315,7 +337,7 @@ describe('two servers and blobs without conditions', () => {
     const [old] = marks();
     blobs.onChange = () => {
       // A twin, copied when the mark was there already, takes it back behind our list.
-      const entry = JSON.parse(Buffer.from(lastEntry(blobs)[1]).toString());
+      const entry = entryOf(lastEntry(blobs)[1]);
       if (entry.epoch === 2 && entry.number > 0) {
         for (const name of marks()) if (name !== old) blobs.blobs.delete(name);
       }
@@ -339,9 +361,9 @@ describe('two servers and blobs without conditions', () => {
     const files = new SimFs();
     await (await openRemote(files, blobs)).close();
     const [name, bytes] = lastEntry(blobs);
-    const twin = { ...JSON.parse(Buffer.from(bytes).toString()), nonce: 'f'.repeat(32) };
+    const twin = { ...entryOf(bytes), nonce: 'f'.repeat(32) };
     const twinName = `${name.slice(0, -32)}${twin.nonce}`;
-    await blobs.put(twinName, Buffer.from(JSON.stringify(twin)), true);
+    await blobs.put(twinName, encodeEntry(twin), true);
     await expect(openRemote(files, blobs)).rejects.toThrow('two servers have gone on');
   });
 
@@ -361,7 +383,7 @@ describe('two servers and blobs without conditions', () => {
       let lists = 0;
       blobs.list = async function* (prefix) {
         if (lists++ > 0) yield* list(prefix);
-        else blobs.blobs.set(other, Buffer.from(JSON.stringify(entry)));
+        else blobs.blobs.set(other, encodeEntry(entry));
       };
       const number = answer ? 0 : 1;
       const entry = { version: 1, number, owner: { id: 'x', host: 'there' } };

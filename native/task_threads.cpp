@@ -35,10 +35,11 @@ struct TaskThreads::Queue : std::enable_shared_from_this<Queue> {
   explicit Queue(uint32_t most) : threads_max(most) {}
 
   void Submit(std::unique_ptr<Task> task);
-  int StartFirst();
-  int StartThread();
+  void StartThread();
   std::unique_ptr<Task> Next();
+  std::unique_ptr<Task> Take();
   void Work();
+  void Do(std::unique_ptr<Task> task);
   void End();
 
   const uint32_t threads_max;
@@ -56,21 +57,22 @@ struct TaskThreads::Queue : std::enable_shared_from_this<Queue> {
 };
 
 void TaskThreads::Queue::Submit(std::unique_ptr<Task> task) {
+  std::unique_ptr<Task> left_to_caller;
   {
     std::lock_guard lock(mutex);
     waiting.push_back(std::move(task));
     if (idle < waiting.size() && threads < threads_max) StartThread();
+    if (threads == 0) left_to_caller = Take();
   }
-  work.notify_one();
+  if (left_to_caller != nullptr) {
+    Do(std::move(left_to_caller));
+  } else {
+    work.notify_one();
+  }
 }
 
-int TaskThreads::Queue::StartFirst() {
-  std::lock_guard lock(mutex);
-  return StartThread();
-}
-
-// With the mutex locked. Returns 0 or an errno.
-int TaskThreads::Queue::StartThread() {
+// With the mutex locked. The system may have none to give.
+void TaskThreads::Queue::StartThread() {
   const auto run = [](void* self) -> void* {
     const std::unique_ptr<std::shared_ptr<Queue>> queue(static_cast<std::shared_ptr<Queue>*>(self));
     (*queue)->Work();
@@ -78,12 +80,10 @@ int TaskThreads::Queue::StartThread() {
   };
   auto self = std::make_unique<std::shared_ptr<Queue>>(shared_from_this());
   pthread_t thread{};
-  const int error = pthread_create(&thread, nullptr, run, self.get());
-  if (error != 0) return error;
+  if (pthread_create(&thread, nullptr, run, self.get()) != 0) return;
   static_cast<void>(self.release());  // the thread has it
   pthread_detach(thread);
   threads++;
-  return 0;
 }
 
 // Returns null when the thread is to end.
@@ -99,6 +99,11 @@ std::unique_ptr<TaskThreads::Task> TaskThreads::Queue::Next() {
     threads--;
     return nullptr;
   }
+  return Take();
+}
+
+// With the mutex locked.
+std::unique_ptr<TaskThreads::Task> TaskThreads::Queue::Take() {
   std::unique_ptr<Task> task = std::move(waiting.front());
   waiting.pop_front();
   if (!task->kept.empty()) using_memory++;
@@ -106,14 +111,16 @@ std::unique_ptr<TaskThreads::Task> TaskThreads::Queue::Next() {
 }
 
 void TaskThreads::Queue::Work() {
-  while (std::unique_ptr<Task> task = Next()) {
-    task->result = task->work();
-    std::lock_guard lock(mutex);
-    if (!task->kept.empty() && --using_memory == 0) quiet.notify_all();
-    done.push_back(std::move(task));
-    has_done.store(true, std::memory_order_release);
-    eventfd_write(done_fd.get(), 1);
-  }
+  while (std::unique_ptr<Task> task = Next()) Do(std::move(task));
+}
+
+void TaskThreads::Queue::Do(std::unique_ptr<Task> task) {
+  task->result = task->work();
+  std::lock_guard lock(mutex);
+  if (!task->kept.empty() && --using_memory == 0) quiet.notify_all();
+  done.push_back(std::move(task));
+  has_done.store(true, std::memory_order_release);
+  eventfd_write(done_fd.get(), 1);
 }
 
 void TaskThreads::Queue::End() {
@@ -130,10 +137,6 @@ TaskThreads::TaskThreads(Napi::Object owner, uint32_t threads_max)
     : env_(owner.Env()), owner_(Napi::Weak(owner)), queue_(std::make_shared<Queue>(threads_max)) {
   if (!queue_->done_fd.is_open()) {
     ThrowSystemError(env_, {errno, "eventfd"});
-    return;
-  }
-  if (const int error = queue_->StartFirst()) {
-    ThrowSystemError(env_, {error, "pthread_create"});
     return;
   }
   const auto settle = [this](const Napi::CallbackInfo&) { Settle(); };

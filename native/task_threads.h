@@ -1,9 +1,9 @@
 // Threads for the blocking work of one JavaScript object, so that it waits for nobody else's.
 //
 // Run() has a function called by one of at most `threads_max` threads, and returns a promise of the
-// number that it returns. Threads are started when they are needed, the first one at once; when the
-// system has none to give, those that are there do the work. All but one end when they have nothing
-// to do for a while.
+// number that it returns. Threads are started when they are needed; when the system has none to
+// give, those that are there do the work, and without any the caller. All but one end when they have
+// nothing to do for a while.
 //
 // While work is in flight the owner is not collected, and the process does not end by itself. An
 // environment that ends drops what has not begun and waits for what uses its memory (`kept`); what
@@ -26,8 +26,7 @@ namespace aoe {
 
 class TaskThreads final : private ReadySource {
  public:
-  // Throws into JavaScript when the system has no thread or descriptor left; Run() must not be
-  // called then.
+  // Throws into JavaScript when the system has no descriptor left; Run() must not be called then.
   TaskThreads(Napi::Object owner, uint32_t threads_max);
   ~TaskThreads() override;
   TaskThreads(const TaskThreads&) = delete;

@@ -235,6 +235,14 @@ const MAIN = {
   },
   /** Each when something is read from standard input. */
   flush: (path, uring) => doWhenTold(path, constants.O_RDWR, BUFFERED, FLUSH, uring === 'true'),
+  fileTask: (path) => {
+    process.stdin.once('data', async () => {
+      const tasks = new native.FileTasks(1);
+      const fd = await tasks.open(path, constants.O_RDWR, 0);
+      process.exit((await tasks.size(fd)) === 1 << 20 ? 0 : 2);
+    });
+    console.log('ready');
+  },
   /** There is no room on the disk for it yet: io_uring needs a thread to make some. */
   fillHole: (path, uring) => {
     doWhenTold(path, constants.O_RDWR | constants.O_DIRECT, DIRECT, WRITE, uring === 'true');

@@ -67,24 +67,36 @@ describeWith(['prlimit', 'setpriv'], 'file I/O without a thread to be had', () =
   });
   afterAll(() => disposeAll(directory));
 
+  /** Starts a program, takes its user the right to more threads, and tells it to go on. */
+  async function runWithoutThreads(...args: string[]): Promise<unknown> {
+    const command = ['--reuid', `${USER}`, '--inh-caps', '+dac_override'];
+    command.push('--ambient-caps', '+dac_override', process.execPath, PROGRAM, ...args);
+    const program = spawn('setpriv', command, { stdio: ['pipe', 'pipe', 'inherit'] });
+    const exited = once(program, 'exit');
+    await once(program.stdout, 'data');
+    const limit = ['prlimit', '--pid', `${program.pid}`, '--nproc=1:1'];
+    await run('setpriv', ['--reuid', `${USER}`, ...limit]);
+    program.stdin.end('go');
+    return exited;
+  }
+
+  function makeImage(): string {
+    const image = directory.join('disk.img');
+    writeFileSync(image, '');
+    truncateSync(image, 1 << 20);
+    return image;
+  }
+
   for (const what of ['flush', 'fillHole']) {
     it.each([true, false])(
       `is done by threads that are there (${what}, io_uring: %s)`,
       async (uring) => {
-        const image = directory.join('disk.img');
-        writeFileSync(image, '');
-        truncateSync(image, 1 << 20);
-        const command = ['--reuid', `${USER}`, '--inh-caps', '+dac_override'];
-        command.push('--ambient-caps', '+dac_override', process.execPath, PROGRAM);
-        command.push(what, image, `${uring}`);
-        const program = spawn('setpriv', command, { stdio: ['pipe', 'pipe', 'inherit'] });
-        const exited = once(program, 'exit');
-        await once(program.stdout, 'data');
-        const limit = ['prlimit', '--pid', `${program.pid}`, '--nproc=1:1'];
-        await run('setpriv', ['--reuid', `${USER}`, ...limit]);
-        program.stdin.end('go');
-        expect(await exited).toEqual([0, null]);
+        expect(await runWithoutThreads(what, makeImage(), `${uring}`)).toEqual([0, null]);
       },
     );
   }
+
+  it('is done by the caller when there has been no thread before', async () => {
+    expect(await runWithoutThreads('fileTask', makeImage())).toEqual([0, null]);
+  });
 });

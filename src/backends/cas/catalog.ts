@@ -3,12 +3,10 @@
  * stream. A checkpoint writes it anew; the superblock names the current one.
  */
 import {
-  alignUp,
   HASH_WORDS,
   hexOf,
+  inlineRecordSize,
   inlineText,
-  RECORD_ALIGNMENT,
-  RECORD_HEADER_SIZE,
   RecordType,
   readRecordHeader,
   wordsOfHex,
@@ -58,17 +56,21 @@ export interface Catalog {
   readonly snapshots: readonly SnapshotEntry[];
 }
 
+/** What the record of a catalog says. */
+export function catalogText(catalog: Catalog): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(catalog));
+}
+
 /**
  * Makes the record of a catalog. `prepare` fills in its header, `seal` adds the checksum; both
  * change the record that they are given.
  */
 export function encodeCatalog(
-  catalog: Catalog,
+  text: Uint8Array,
   prepare: (record: Uint8Array) => void,
   seal: (record: Uint8Array) => void,
 ): Uint8Array {
-  const text = new TextEncoder().encode(JSON.stringify(catalog));
-  const record = new Uint8Array(alignUp(RECORD_HEADER_SIZE + text.length, RECORD_ALIGNMENT));
+  const record = new Uint8Array(inlineRecordSize(text));
   prepare(record);
   writeInlineData(record, text);
   seal(record);

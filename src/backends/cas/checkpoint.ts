@@ -5,9 +5,15 @@
  * next is written. A crash in between leaves the checkpoint before, with its log, untouched.
  */
 import type { CasEngine } from '../../native.ts';
-import { type Catalog, encodeCatalog, rootEntry, type SnapshotEntry } from './catalog.ts';
+import {
+  type Catalog,
+  catalogText,
+  encodeCatalog,
+  rootEntry,
+  type SnapshotEntry,
+} from './catalog.ts';
 import type { StoreFile } from './file-layer.ts';
-import { FANOUT, RecordType, recordSizeMax } from './format.ts';
+import { FANOUT, inlineRecordSize, RecordType } from './format.ts';
 import { NodeWriter } from './node-writer.ts';
 import { BACKGROUND_BYTES_PER_SECOND, Pace } from './pace.ts';
 import type { Segment, Segments } from './segments.ts';
@@ -161,12 +167,16 @@ export class Checkpointer {
   async #writeCatalog(frozen: Frozen): Promise<void> {
     const { nodes, moved, engine, superblockFile, volumes } = this.#parts;
     await moved.sync();
-    const draft = JSON.stringify(this.#describe(frozen)).length;
-    // Room for itself: its own position changes a few digits.
-    if (!nodes.fits(recordSizeMax(0, 0) + draft + 4096)) await nodes.advance();
-    const catalog = this.#describe(frozen);
+    let catalog = this.#describe(frozen);
+    let text = catalogText(catalog);
+    if (!nodes.fits(inlineRecordSize(text))) {
+      await nodes.advance();
+      // It says where they go on.
+      catalog = this.#describe(frozen);
+      text = catalogText(catalog);
+    }
     const record = encodeCatalog(
-      catalog,
+      text,
       (bytes) => nodes.prepare(bytes, RecordType.catalog),
       (bytes) => engine.seal(bytes),
     );

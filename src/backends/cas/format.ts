@@ -95,13 +95,18 @@ export function writeRecordHeader(
  * @returns its length
  */
 export function writeInlineData(record: Uint8Array, data: Uint8Array): number {
-  const length = alignUp(RECORD_HEADER_SIZE + data.length, RECORD_ALIGNMENT);
+  const length = inlineRecordSize(data);
   const view = viewOf(record);
   view.setUint32(60, length, true);
   view.setUint32(64, data.length, true);
   record.set(data, RECORD_HEADER_SIZE);
   record.fill(0, RECORD_HEADER_SIZE + data.length, length);
   return length;
+}
+
+/** What a record takes that has inline data and no entries. */
+export function inlineRecordSize(data: Uint8Array): number {
+  return alignUp(RECORD_HEADER_SIZE + data.length, RECORD_ALIGNMENT);
 }
 
 /** The inline data of a record without entries, as text. */

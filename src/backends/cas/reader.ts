@@ -64,6 +64,8 @@ export class BlockReader {
   /** Waits until what the index leads to is in its segment: it may be in a record that is not yet. */
   whenWritten: () => Promise<void> = () => Promise.resolve();
   readonly #engine: CasEngine;
+  /** Where the index says that a block is. One for all reads: to hand over a new one takes longer. */
+  readonly #otherPlace = new Uint32Array(2);
 
   constructor(engine: CasEngine) {
     this.#engine = engine;
@@ -84,7 +86,7 @@ export class BlockReader {
     const [segment, place] = [words[hint] as number, words[hint + 1] as number];
     const result = this.#readBlockNow(segment, place, words, index, out, outOffset);
     if (result !== GONE) return result === READ_OK;
-    const other = new Uint32Array(2);
+    const other = this.#otherPlace;
     if (this.#engine.locateNow(words, index, other) !== FOUND) return false;
     const [newSegment, newPlace] = [other[0] as number, other[1] as number];
     const isRead =

@@ -57,10 +57,9 @@ export async function* recordsOf(
   end: number,
   frames: boolean,
   start = 0,
-  memory?: RecordMemory,
 ): AsyncGenerator<FoundRecord | number> {
-  const scanner = new RecordScanner(parts, segment, frames, memory);
-  let aheadBytes = frames ? AHEAD_BYTES : FAR_AHEAD_BYTES;
+  const scanner = new RecordScanner(parts, segment, frames);
+  let aheadBytes = frames ? AHEAD_BYTES : aheadOfHeads();
   for (let offset = start; offset < end; ) {
     const found = await scanner.read(offset, Math.min(aheadBytes, end - offset));
     if (found === undefined) {
@@ -69,9 +68,14 @@ export async function* recordsOf(
     }
     yield found;
     const { length } = found.header;
-    if (!frames) aheadBytes = length < FAR_AHEAD_BYTES ? NEAR_AHEAD_BYTES : FAR_AHEAD_BYTES;
+    if (!frames) aheadBytes = aheadOfHeads(length);
     offset += length;
   }
+}
+
+/** What to read at once when heads are wanted, behind a record of this length. */
+export function aheadOfHeads(length = FAR_AHEAD_BYTES): number {
+  return length < FAR_AHEAD_BYTES ? NEAR_AHEAD_BYTES : FAR_AHEAD_BYTES;
 }
 
 /** For a part of a disk that cannot be read: a power cut may leave one so until it is written. */
@@ -144,40 +148,67 @@ export class RecordScanner {
    * @returns undefined when there is none, or none that is whole
    */
   async read(offset: number, aheadBytes: number): Promise<FoundRecord | undefined> {
-    const head = await this.#bytesAt(offset, RECORD_ALIGNMENT, aheadBytes);
-    const header = head && readRecordHeader(head, this.#parts.store);
+    const head =
+      this.#heldBytes(offset, RECORD_ALIGNMENT) ??
+      (await this.#fetched(offset, RECORD_ALIGNMENT, aheadBytes));
+    const header = head && this.#headerIn(head, offset);
+    if (header === undefined) return undefined;
+    const wanted = this.#wantedOf(header);
+    const bytes =
+      this.#heldBytes(offset, wanted) ?? (await this.#fetched(offset, wanted, aheadBytes));
+    return bytes && this.#check(header, bytes);
+  }
+
+  /** The same, if it is in what was read before. */
+  held(offset: number): FoundRecord | undefined {
+    const head = this.#heldBytes(offset, RECORD_ALIGNMENT);
+    const header = head && this.#headerIn(head, offset);
+    const bytes = header && this.#heldBytes(offset, this.#wantedOf(header));
+    return bytes && this.#check(header, bytes);
+  }
+
+  #headerIn(head: Uint8Array, offset: number): RecordHeader | undefined {
+    const header = readRecordHeader(head, this.#parts.store);
     if (header === undefined || !isAt(header, this.#segment, offset)) return undefined;
-    const { length, inlineLength, entryCount } = header;
-    const described = RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
+    const { length, inlineLength } = header;
+    const described = describedBytes(header);
     if (described > length || length % RECORD_ALIGNMENT !== 0) return undefined;
     if (length > SEGMENT_BYTES_MAX) return undefined;
     if (inlineLength === 0 && described > HEAD_BYTES_MAX) return undefined;
-    const wanted = this.#frames || inlineLength > 0 ? length : described;
-    const bytes = await this.#bytesAt(offset, wanted, aheadBytes);
-    if (bytes === undefined) return undefined;
+    return header;
+  }
+
+  #wantedOf(header: RecordHeader): number {
+    const isWhole = this.#frames || header.inlineLength > 0;
+    return isWhole ? header.length : describedBytes(header);
+  }
+
+  #check(header: RecordHeader, bytes: Uint8Array): FoundRecord | undefined {
     return this.#parts.engine.check(bytes, this.#frames) === VALID ? { header, bytes } : undefined;
   }
 
-  /** Bytes of the segment's file. @returns undefined when it ends before */
-  async #bytesAt(
+  /** Bytes of the segment's file, if they were read before. */
+  #heldBytes(offset: number, length: number): Uint8Array | undefined {
+    const start = offset - this.#chunkStart;
+    if (start < 0 || start + length > this.#chunkLength) return undefined;
+    return this.#chunk.subarray(start, start + length);
+  }
+
+  /** Reads bytes of the segment's file. @returns undefined when it ends before */
+  async #fetched(
     offset: number,
     length: number,
     aheadBytes: number,
   ): Promise<Uint8Array | undefined> {
-    const end = this.#chunkStart + this.#chunkLength;
-    if (offset < this.#chunkStart || offset + length > end) {
-      const isAhead = this.#mayReadAhead && aheadBytes > length;
-      await this.#fill(offset, isAhead ? aheadBytes : length).catch((error) => {
-        if (!isAhead) throw error;
-        // What is behind may never have counted.
-        unlessUnreadable(error);
-        this.#mayReadAhead = false;
-        return this.#fill(offset, length);
-      });
-      if (this.#chunkLength < length) return undefined;
-    }
-    const start = offset - this.#chunkStart;
-    return this.#chunk.subarray(start, start + length);
+    const isAhead = this.#mayReadAhead && aheadBytes > length;
+    await this.#fill(offset, isAhead ? aheadBytes : length).catch((error) => {
+      if (!isAhead) throw error;
+      // What is behind may never have counted.
+      unlessUnreadable(error);
+      this.#mayReadAhead = false;
+      return this.#fill(offset, length);
+    });
+    return this.#heldBytes(offset, length);
   }
 
   async #fill(offset: number, length: number): Promise<void> {
@@ -186,4 +217,9 @@ export class RecordScanner {
     this.#chunkLength = 0;
     this.#chunkLength = await this.#segment.file.read(this.#chunk, offset);
   }
+}
+
+/** What the checksum of a record covers. */
+function describedBytes({ entryCount, inlineLength }: RecordHeader): number {
+  return RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
 }

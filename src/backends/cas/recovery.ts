@@ -24,13 +24,13 @@ import {
 } from './format.ts';
 import {
   AHEAD_BYTES,
+  aheadOfHeads,
   type FoundRecord,
   isAt,
   RecordMemory,
   type RecordParts,
   RecordScanner,
   readRecord,
-  recordsOf,
   unlessUnreadable,
 } from './records.ts';
 import type { Segment, Segments } from './segments.ts';
@@ -278,21 +278,24 @@ export async function indexSegment(
   memory: RecordMemory,
 ): Promise<string[]> {
   const problems: string[] = [];
-  let [start, isLost] = [0, false];
-  while (start < end) {
-    let next = end;
-    for await (const found of recordsOf(parts, segment, end, false, start, memory)) {
-      if (typeof found !== 'number') {
-        isLost = false;
-        if (found.header.entryCount > 0) parts.engine.addToIndex(found.bytes, true);
-        continue;
-      }
-      const problem = `segment ${segment.number}: no record at byte ${found}, though there should be one`;
+  const scanner = new RecordScanner(parts, segment, false, memory);
+  let [aheadBytes, isLost] = [aheadOfHeads(), false];
+  for (let offset = 0; offset < end; ) {
+    // Most are in memory by then: to wait for each takes longer than to take it up.
+    const found =
+      scanner.held(offset) ?? (await scanner.read(offset, Math.min(aheadBytes, end - offset)));
+    if (found === undefined) {
+      const problem = `segment ${segment.number}: no record at byte ${offset}, though there should be one`;
       if (!isLost) problems.push(problem);
       isLost = true;
-      next = found + RECORD_ALIGNMENT;
+      offset += RECORD_ALIGNMENT;
+      continue;
     }
-    start = next;
+    isLost = false;
+    const { entryCount, length } = found.header;
+    if (entryCount > 0) parts.engine.addToIndex(found.bytes, true);
+    aheadBytes = aheadOfHeads(length);
+    offset += length;
   }
   return problems;
 }

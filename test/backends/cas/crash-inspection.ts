@@ -1,5 +1,5 @@
-/** Opens what a crash left, and compares it with what was expected. */
-import type { CasStore } from '../../../src/backends/cas/store.ts';
+/** Opens what a crash left, and compares what it holds with what was expected. */
+import type { CasDevice } from '../../../src/backends/cas/cas-device.ts';
 import { blockLater, blockNow } from './block-probe.ts';
 import {
   BLOCKS,
@@ -7,15 +7,15 @@ import {
   type Expected,
   type ExpectedSnapshot,
   type Found,
-  NOTHING,
+  knownBlock,
   SIZE,
   STRIDE,
 } from './crash-model.ts';
 import type { SimFs } from './sim-fs.ts';
-import { abandon, blockOf, openTiny } from './tiny-store.ts';
+import { abandon, openTiny } from './tiny-store.ts';
 
-/** Opens what a crash left and compares. @returns what it holds */
-export async function inspect(files: SimFs, expected: Expected): Promise<Found> {
+/** Opens what a crash left. @returns what it holds @throws that it tells of damage, or shows it */
+export async function inspect(files: SimFs): Promise<Found> {
   const failures: Error[] = [];
   const store = await openTiny(files, {
     cacheBytes: CACHE_BYTES,
@@ -24,59 +24,65 @@ export async function inspect(files: SimFs, expected: Expected): Promise<Found> 
   await store.indexed;
   const [problem] = [...store.problems, ...failures];
   if (problem !== undefined) throw new Error('it tells of damage', { cause: problem });
-  const snapshots = await expectSnapshots(store, expected.snapshots);
-  const device = await store.openVolume('disk', SIZE);
-  const confirmed = [...NOTHING.confirmed];
-  for (let lba = 0; lba < BLOCKS; lba += STRIDE) {
-    const block = blockNow(device, lba) ?? (await blockLater());
-    const certain = expected.confirmed[lba] as number;
-    if (knownBlock(certain).equals(block)) {
-      confirmed[lba] = certain;
-      continue;
-    }
-    const seeds = [...(expected.possible.get(lba) ?? [])];
-    const seed = seeds.find((one) => knownBlock(one).equals(block));
-    if (seed === undefined) throw new Error(`block ${lba} is none of ${[certain, ...seeds]}`);
-    confirmed[lba] = seed;
+  const snapshots: ExpectedSnapshot[] = [];
+  for (const { name, root } of store.snapshots) {
+    const content = await contentOf(await store.openSnapshot(name));
+    snapshots.push({ name, content, root: root[0] });
   }
+  const confirmed = await contentOf(await store.openVolume('disk', SIZE));
   await abandon(store);
   return { confirmed, snapshots };
 }
 
-/** Compares all snapshots. @returns those that are there, which are confirmed now */
-async function expectSnapshots(
-  store: CasStore,
-  expected: readonly ExpectedSnapshot[],
-): Promise<ExpectedSnapshot[]> {
-  for (const snapshot of expected) await compare(store, snapshot);
-  for (const { name } of store.snapshots) {
-    if (expected.every((snapshot) => snapshot.name !== name)) throw new Error(`${name} is there`);
-  }
-  return expected.flatMap((snapshot) => {
-    const entry = store.snapshots.find(({ name }) => name === snapshot.name);
-    return entry === undefined ? [] : [{ ...snapshot, root: entry.root[0] }];
-  });
-}
-
-/** Is a snapshot what it was when it was taken? One that was not confirmed need not be there. */
-async function compare(store: CasStore, { name, content, root }: ExpectedSnapshot): Promise<void> {
-  const entry = store.snapshots.find((snapshot) => snapshot.name === name);
-  if (root !== undefined && entry?.root[0] !== root) {
-    throw new Error(`the root of ${name} is ${entry?.root[0]}, not ${root}`);
-  }
-  if (entry === undefined) return;
-  const device = await store.openSnapshot(name);
+/** Reads all blocks. @returns their seeds @throws one has never been written by anybody */
+async function contentOf(device: CasDevice): Promise<number[]> {
+  const seeds = new Array<number>(BLOCKS).fill(0);
   for (let lba = 0; lba < BLOCKS; lba += STRIDE) {
     const block = blockNow(device, lba) ?? (await blockLater());
-    if (!knownBlock(content[lba] as number).equals(block)) {
-      throw new Error(`block ${lba} of ${name} is not ${content[lba]}`);
+    const seed = block.readUInt32LE(0);
+    if (!knownBlock(seed).equals(block)) throw new Error(`block ${lba} is foreign`);
+    seeds[lba] = seed;
+  }
+  return seeds;
+}
+
+/** @throws what was found is not what was expected, by one of these expectations */
+export function judge(found: Found, expectations: readonly Expected[]): void {
+  for (const { confirmed, possible, snapshots } of expectations) {
+    judgeSnapshots(found.snapshots, snapshots);
+    for (let lba = 0; lba < BLOCKS; lba += STRIDE) {
+      const seed = found.confirmed[lba] as number;
+      const certain = confirmed[lba] as number;
+      if (seed === certain || possible.get(lba)?.has(seed)) continue;
+      const allowed = [certain, ...(possible.get(lba) ?? [])];
+      throw new Error(`block ${lba} is ${seed}, none of ${allowed}`);
     }
   }
 }
 
-const known = new Map<number, Buffer>();
-function knownBlock(seed: number): Buffer {
-  const block = known.get(seed) ?? blockOf(seed);
-  known.set(seed, block);
-  return block;
+function judgeSnapshots(
+  found: readonly ExpectedSnapshot[],
+  expected: readonly ExpectedSnapshot[],
+): void {
+  for (const snapshot of expected) {
+    judgeSnapshot(
+      found.find(({ name }) => name === snapshot.name),
+      snapshot,
+    );
+  }
+  for (const { name } of found) {
+    if (expected.every((snapshot) => snapshot.name !== name)) throw new Error(`${name} is there`);
+  }
+}
+
+/** Is a snapshot what it was when it was taken? One that was not confirmed need not be there. */
+function judgeSnapshot(
+  found: ExpectedSnapshot | undefined,
+  { name, content, root }: ExpectedSnapshot,
+): void {
+  if (root !== undefined && found?.root !== root) {
+    throw new Error(`the root of ${name} is ${found?.root}, not ${root}`);
+  }
+  const lba = found?.content.findIndex((seed, index) => seed !== content[index]) ?? -1;
+  if (lba !== -1) throw new Error(`block ${lba} of ${name} is not ${content[lba]}`);
 }

@@ -1,5 +1,6 @@
 /** What a store must hold, and may hold, after a crash. */
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import { blockOf } from './tiny-store.ts';
 
 export const BLOCKS = 200;
 export const SIZE = BLOCKS * BLOCK_SIZE;
@@ -82,4 +83,13 @@ export class Model {
     const possible = new Map([...this.#possible].map(([lba, seeds]) => [lba, new Set(seeds)]));
     return { confirmed: [...this.confirmed], possible, snapshots: this.#snapshots };
   }
+}
+
+const blocks = new Map<number, Buffer>();
+
+/** The block of a seed, as {@link blockOf} makes it: each is looked for in many states. */
+export function knownBlock(seed: number): Buffer {
+  const block = blocks.get(seed) ?? blockOf(seed);
+  blocks.set(seed, block);
+  return block;
 }

@@ -1,9 +1,9 @@
 /** What a store is made to do before it crashes. */
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
-import { BLOCKS, CACHE_BYTES, type Found, Model, SIZE, STRIDE } from './crash-model.ts';
+import { BLOCKS, CACHE_BYTES, type Found, knownBlock, Model, SIZE, STRIDE } from './crash-model.ts';
 import { type SimFs, seededRandom } from './sim-fs.ts';
-import { blockOf, clientOf, openTiny } from './tiny-store.ts';
+import { clientOf, openTiny } from './tiny-store.ts';
 
 const STEPS = Number(process.env['AOE_CAS_CRASH_STEPS'] ?? 16);
 /** No two lives write the same but for duplicates. */
@@ -46,7 +46,7 @@ export async function work(files: SimFs, found: Found, seed: number, life: numbe
       const content = pick(4) === 0 && !isRandom ? pick(8) : newest;
       model.change(lba, content);
       files.mark(model.snapshot());
-      await client.write(lba * BLOCK_SIZE, blockOf(content));
+      await client.write(lba * BLOCK_SIZE, knownBlock(content));
     }
     if (pick(8) === 0) await checkpoint();
     if (pick(8) === 0) {

@@ -4,7 +4,7 @@
  * covers are kept, dropped or torn by sectors of 512 bytes, names that no directory sync covers
  * are as before or as after.
  */
-import { basename, dirname } from 'node:path';
+import { dirname } from 'node:path';
 import type { FileLayer, StoreFile } from '../../../src/backends/cas/file-layer.ts';
 
 const SECTOR = 512;
@@ -54,6 +54,19 @@ class Inode {
     this.fill(position, bytes.length);
   }
 
+  /** Writes some sectors only. */
+  tear(bytes: Uint8Array, position: number, random: () => number): void {
+    const known = Math.min(position, this.bytes.length);
+    this.#undo?.before(this.bytes, known, position + bytes.length);
+    for (let start = 0; start < bytes.length; start += SECTOR) {
+      if (random() >= 0.5) continue;
+      const sector = bytes.subarray(start, start + SECTOR);
+      this.extend(position + start + sector.length);
+      this.bytes.set(sector, position + start);
+      this.fill(position + start, sector.length);
+    }
+  }
+
   /** Lets a range take room. */
   fill(position: number, length: number): void {
     if (this.holes.size === 0) return;
@@ -75,7 +88,7 @@ function pagesOf(position: number, length: number, covered: boolean): number[] {
   return Array.from({ length: Math.max(0, last - first) }, (_, index) => first + index);
 }
 
-type TraceEntry =
+export type TraceEntry =
   | {
       readonly op: 'write';
       readonly inode: number;
@@ -135,7 +148,10 @@ export class SimFs implements FileLayer {
   async makeDirectory(): Promise<void> {}
 
   async list(path: string): Promise<string[]> {
-    return [...this.#names.keys()].filter((name) => dirname(name) === path).map((n) => basename(n));
+    const start = path.length + 1;
+    return [...this.#names.keys()]
+      .filter((name) => name.startsWith(`${path}/`) && !name.includes('/', start))
+      .map((name) => name.slice(start));
   }
 
   async open(path: string, create: boolean): Promise<StoreFile> {
@@ -279,6 +295,11 @@ export class CrashWalk {
     this.#undo = undo;
   }
 
+  /** Is everything covered by a sync, so that a crash loses nothing? */
+  get isSettled(): boolean {
+    return this.#pending.length === 0;
+  }
+
   step(entry: TraceEntry): void {
     if (entry.op === 'mark') return;
     if (entry.op === 'sync') {
@@ -318,17 +339,12 @@ export class CrashWalk {
         const inode = inodes[change.inode] as Inode;
         if (change.op === 'size') inode.extend(change.size);
         else if (change.op === 'punch') inode.punch(change.at, change.length);
-        else if (survival === 'random' && this.#random() < 0.5) this.#tear(inode, change);
-        else inode.put(change.bytes, change.at);
+        else if (survival === 'random' && this.#random() < 0.5) {
+          inode.tear(change.bytes, change.at, this.#random);
+        } else inode.put(change.bytes, change.at);
       }
     }
     return { inodes: inodes.map(({ bytes }) => bytes), names };
-  }
-
-  #tear(inode: Inode, { bytes, at }: Extract<Change, { op: 'write' }>): void {
-    for (let start = 0; start < bytes.length; start += SECTOR) {
-      if (this.#random() < 0.5) inode.put(bytes.subarray(start, start + SECTOR), at + start);
-    }
   }
 
   #settle(isCovered: (change: Change) => boolean): void {

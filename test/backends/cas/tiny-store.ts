@@ -21,9 +21,10 @@ export function blockOf(seed: number): Buffer {
   const block = Buffer.alloc(BLOCK_SIZE);
   if (seed === 0) return block;
   const random = seededRandom(seed);
-  const end = seed % 2 === 0 ? BLOCK_SIZE : 600;
-  for (let i = 0; i < end; i += 4) block.writeUInt32LE(Math.floor(random() * 2 ** 32), i);
-  block.writeUInt32LE(seed, 0);
+  const words = new Uint32Array(block.buffer);
+  const count = seed % 2 === 0 ? words.length : 150;
+  for (let i = 0; i < count; i++) words[i] = random() * 2 ** 32;
+  words[0] = seed;
   return block;
 }
 

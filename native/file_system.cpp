@@ -107,7 +107,11 @@ int WriteOn(int fd, const void* data, size_t length, off_t offset, size_t* done)
 }
 
 int FlushData(int fd) {
-  return Uninterrupted([=] { return fdatasync(fd); });
+  const int error = Uninterrupted([=] { return fdatasync(fd); });
+  // The kernel takes pages that it could not write for clean: as long as it keeps them they would be
+  // read, by whoever opens the file anew as well, and later on what the disk has.
+  if (error != 0) posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  return error;
 }
 
 int PunchHole(int fd, off_t offset, off_t length) {

@@ -36,7 +36,7 @@ int Uninterrupted(Call call) {
   return 0;
 }
 
-// fdatasync. Returns 0 or an errno.
+// fdatasync. Returns 0 or an errno; from then on what the disk has is read, and not what it should have.
 int FlushData(int fd);
 
 // Gives the room of a range back: zeroes remain. Returns 0 or an errno.

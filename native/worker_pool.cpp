@@ -1,6 +1,8 @@
 #include "worker_pool.h"
 
+#include <linux/fs.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -23,14 +25,18 @@ int Read(Operation* operation) {
 }
 
 // A flush of a file that was removed or cut short keeps nothing safe: what was written to it will
-// not be there when the file is opened by its name again.
+// not be there when the file is opened by its name again. Of a device that has become smaller the
+// kernel drops what lies beyond the end, and says nothing.
 int CheckIsWhole(int fd, uint64_t least_size) {
   FileLook look;
-  const int error = LookAt(fd, Freshness::kAsked, &look);
-  if (error != 0) return error;
-  if (!S_ISREG(look.mode)) return 0;
-  if (look.link_count == 0) return ENOENT;
-  return look.size_bytes < least_size ? EIO : 0;
+  if (const int error = LookAt(fd, Freshness::kAsked, &look)) return error;
+  uint64_t size = look.size_bytes;
+  if (S_ISBLK(look.mode)) {
+    if (ioctl(fd, BLKGETSIZE64, &size) < 0) return errno;
+  } else if (look.link_count == 0) {
+    return ENOENT;
+  }
+  return size < least_size ? EIO : 0;
 }
 
 int Flush(const Operation* operation) {

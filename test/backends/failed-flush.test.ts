@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync, constants, openSync, truncateSync } from 'node:fs';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { openHostDevice } from '../../src/backends/device.ts';
 import type { FileDevice } from '../../src/backends/file-device.ts';
@@ -7,7 +7,7 @@ import type { DeviceClient } from '../../src/core/device-client.ts';
 import { native } from '../../src/native.ts';
 import { clientOf, pattern, REQUEST_COUNT } from '../conformance/block-device.ts';
 import { createFile, ExportedFile, LoopDevice, STORAGE_TOOLS } from '../faults/storage.ts';
-import { describeWith, disposeAll, TempDirectory } from '../support/tools.ts';
+import { describeWith, disposeAll, run, TempDirectory } from '../support/tools.ts';
 
 const MIB = 1 << 20;
 const PAGE = 4096;
@@ -85,6 +85,16 @@ describeWith(STORAGE_TOOLS, 'a device in the page cache', () => {
     open(loop);
     await tasks.close(fd);
     expect(await client.read(BAD_PLACE, PAGE)).toEqual(Buffer.alloc(PAGE));
+    await device.close();
+  });
+
+  it('fails a flush when it has become smaller', async () => {
+    await using loop = await LoopDevice.attach(directory.join('below'));
+    open(loop);
+    await client.write(BAD_PLACE, pattern(PAGE, 1));
+    truncateSync(directory.join('below'), BAD_PLACE);
+    await run('losetup', ['--set-capacity', loop.path]);
+    await expect(client.flush()).rejects.toMatchObject({ code: 'ioError' });
     await device.close();
   });
 });

@@ -157,8 +157,8 @@ interface Addon {
   isMemoryFile(fd: number): boolean;
   knownFileSize(fd: number): number;
   lockFile(fd: number): boolean;
-  lockImage(fd: number): string | undefined;
-  unlockImage(lock: string): void;
+  lockImage(fd: number, startBytes: number, endBytes: number, writes: boolean): number;
+  unlockImage(lock: number): number;
   canPunchHole(fd: number): boolean;
   blockDeviceSize(fd: number): number;
   logicalBlockSize(fd: number): number;

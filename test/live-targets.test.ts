@@ -143,6 +143,27 @@ describe('an image that others have grown', () => {
   });
 });
 
+describe('an image in whose place another one is put', () => {
+  const targets = [imageTarget(0), imageTarget(1)];
+
+  it('is not served while another target serves the same, under the name it had', async () => {
+    await using server = await LiveServer.start(directory, targets);
+    await rename(at('disk0.img'), at('kept.img'));
+    await rename(at('disk1.img'), at('disk0.img'));
+    await expect(server.readd('e1.0')).rejects.toThrow(
+      /^e1.0 stays drained: .*disk0.img holds data of another target that is open$/,
+    );
+    expect(server.status()).toEqual([
+      ['e1.0', DISK_BYTES, 'drained'],
+      ['e1.1', DISK_BYTES, 'served'],
+    ]);
+    await rename(at('kept.img'), at('disk1.img'));
+    await server.readd('e1.1');
+    await server.resume('e1.0');
+    expect(server.status().map(([, , state]) => state)).toEqual(['served', 'served']);
+  });
+});
+
 describe('a store that is opened anew', () => {
   const targets = [casTarget(0), casTarget(1)];
   const large = [0, 1].map((slot) => casTarget(slot, { size: 2 * DISK_BYTES, path: 'large' }));

@@ -16,6 +16,7 @@ import { native } from '../native.ts';
 import { requireSectorAlignment } from './direct-io.ts';
 import { FileDevice, type OpenFile } from './file-device.ts';
 import { type FileIo, FileMode } from './file-io.ts';
+import { seldomTasks } from './file-tasks.ts';
 
 const REMEDIES = {
   ENOENT: 'give a size, so that the image is created, and see that its folder exists',
@@ -77,21 +78,32 @@ export function tryFileImage(image: FileImage, readOnly: boolean): number {
 
 function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): FileDevice {
   requireRegular(fd, image);
-  const lock = native.lockImage(fd);
-  if (lock === undefined) {
-    throw new StartupError(
-      `${image.path} is in use by another process`,
-      'stop the other server, or give this target an image of its own',
-    );
-  }
+  const lock = lockImage(fd, image, readOnly);
   try {
     if (!readOnly) resize(fd, image);
     if (image.direct) requireSectorAlignment(fd, image.path);
     return new LockedFileDevice(io, describe(fd, image, readOnly), lock);
   } catch (error) {
-    native.unlockImage(lock);
+    const last = native.unlockImage(lock);
+    if (last >= 0) closeSync(last);
     throw error;
   }
+}
+
+/** @throws {StartupError} others have it open, or serve some of it, under this name or another one */
+function lockImage(fd: number, image: FileImage, readOnly: boolean): number {
+  const { path, offsetBytes, lengthBytes = Number.POSITIVE_INFINITY } = image;
+  const lock = native.lockImage(fd, offsetBytes, offsetBytes + lengthBytes, !readOnly);
+  if (lock > 0) return lock;
+  throw lock < 0
+    ? new StartupError(
+        `${path} holds data of another target that is open`,
+        'give this target an image of its own, or close the other one first',
+      )
+    : new StartupError(
+        `${path} is in use by another process`,
+        'stop the other server, or give this target an image of its own',
+      );
 }
 
 function requireRegular(fd: number, image: FileImage): void {
@@ -106,9 +118,9 @@ function notRegular(image: FileImage): StartupError {
 }
 
 class LockedFileDevice extends FileDevice {
-  readonly #lock: string;
+  readonly #lock: number;
 
-  constructor(io: FileIo, open: OpenFile, lock: string) {
+  constructor(io: FileIo, open: OpenFile, lock: number) {
     super(io, open);
     this.#lock = lock;
   }
@@ -117,7 +129,9 @@ class LockedFileDevice extends FileDevice {
     try {
       await super.closeFile(fd);
     } finally {
-      native.unlockImage(this.#lock);
+      const last = native.unlockImage(this.#lock);
+      // On NFS that gives the lock back to the server, and waits for it.
+      if (last >= 0) await seldomTasks.close(last);
     }
   }
 }

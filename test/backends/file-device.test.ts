@@ -12,11 +12,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openHostDevice } from '../../src/backends/device.ts';
 import { openFileDevice } from '../../src/backends/file.ts';
 import { FileDevice } from '../../src/backends/file-device.ts';
 import { FileIo, FileMode } from '../../src/backends/file-io.ts';
+import { seldomTasks } from '../../src/backends/file-tasks.ts';
 import { BlockOp, BlockRequest } from '../../src/core/block-device.ts';
 import { DeviceClient } from '../../src/core/device-client.ts';
 import { native } from '../../src/native.ts';
@@ -184,6 +185,24 @@ describeWith(STORAGE_TOOLS, 'a FileDevice on a file system that a program serves
     expect(performance.now() - startMs).toBeLessThan(AT_ONCE_MS);
     storage.goOn();
     await closed;
+  });
+
+  it('does not hold up the thread by giving its lock back while that one hangs', async () => {
+    const device = openImage(true);
+    const close = seldomTasks.close.bind(seldomTasks);
+    // There are two descriptors: that of the lock is the last one.
+    vi.spyOn(seldomTasks, 'close').mockImplementationOnce(async (fd) => {
+      const result = await close(fd);
+      storage.hangFor(HANG_SECONDS);
+      return result;
+    });
+    const startMs = performance.now();
+    const closed = device.close();
+    await sleep(STUCK_MS);
+    expect(performance.now() - startMs).toBeLessThan(AT_ONCE_MS);
+    storage.goOn();
+    await closed;
+    expect(descriptorsOf(path)).toEqual([]);
   });
 });
 

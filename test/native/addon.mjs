@@ -225,7 +225,7 @@ const MAIN = {
     const { ring, rows } = openRing(true);
     const region = ring.registerMemory(native.allocateSlab(4096));
     const fd = openSync(path, constants.O_RDWR | constants.O_DIRECT);
-    if (native.lockImage(fd) === undefined) throw new Error('in use');
+    if (native.lockImage(fd, 0, 4096, true) <= 0) throw new Error('in use');
     rows.set([WRITE, ring.addFile(fd, DIRECT), region, 0, 4096, region, 0, 0]);
     console.log(ring.kick(1));
     setInterval(() => ring, 1000);

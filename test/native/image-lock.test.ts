@@ -1,9 +1,9 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, linkSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { native } from '../../src/native.ts';
 import { createFile, ExportedFile, Ext4, STORAGE_TOOLS } from '../faults/storage.ts';
 import { describeWith, disposeAll, TempDirectory, waitUntil } from '../support/tools.ts';
@@ -14,13 +14,18 @@ const HANG_SECONDS = 10;
 /** Until then a thread of the kernel has started the write. */
 const STARTED_MS = 500;
 
+function unlock(lock: number): void {
+  const last = lock > 0 ? native.unlockImage(lock) : -1;
+  if (last >= 0) closeSync(last);
+}
+
 /** Does this process get the lock? It is given back at once. */
 function isFree(path: string): boolean {
   const fd = openSync(path, 'r+');
-  const lock = native.lockImage(fd);
-  if (lock !== undefined) native.unlockImage(lock);
+  const lock = native.lockImage(fd, 0, 4096, true);
+  unlock(lock);
   closeSync(fd);
-  return lock !== undefined;
+  return lock > 0;
 }
 
 describeWith(STORAGE_TOOLS, 'the lock of an image', () => {
@@ -55,5 +60,49 @@ describeWith(STORAGE_TOOLS, 'the lock of an image', () => {
     expect(isFree(image)).toBe(false);
     storage.goOn();
     await waitUntil('the lock is free', () => isFree(image));
+  });
+});
+
+describe('the lock of a part of an image', () => {
+  it.each([
+    { what: 'a part that overlaps it', start: 0, end: 4097, writes: false, isFree: false },
+    {
+      what: 'all that is behind its start',
+      start: 4096,
+      end: Infinity,
+      writes: true,
+      isFree: false,
+    },
+    { what: 'what is before it', start: 0, end: 4096, writes: true, isFree: true },
+    { what: 'what is behind it', start: 8192, end: Infinity, writes: true, isFree: true },
+  ])('lets others here have $what: $isFree', async ({ start, end, writes, isFree }) => {
+    await using directory = await TempDirectory.create();
+    writeFileSync(directory.join('disk.img'), '');
+    linkSync(directory.join('disk.img'), directory.join('other.img'));
+    const fd = openSync(directory.join('disk.img'), 'r+');
+    const other = openSync(directory.join('other.img'), 'r+');
+    const held = native.lockImage(fd, 4096, 8192, true);
+    expect(held).toBeGreaterThan(0);
+    const lock = native.lockImage(other, start, end, writes);
+    expect(lock > 0).toBe(isFree);
+    expect(native.lockImage(other, 4096, 8192, true)).toBe(-1);
+    unlock(lock);
+    unlock(held);
+    closeSync(fd);
+    const again = native.lockImage(other, start, end, writes);
+    expect(again).toBeGreaterThan(0);
+    unlock(again);
+    closeSync(other);
+  });
+
+  it('lets several have it who only read', async () => {
+    await using directory = await TempDirectory.create();
+    writeFileSync(directory.join('disk.img'), '');
+    const fd = openSync(directory.join('disk.img'), 'r');
+    const locks = [1, 2].map(() => native.lockImage(fd, 0, Infinity, false));
+    expect(Math.min(...locks)).toBeGreaterThan(0);
+    expect(native.lockImage(fd, 0, 512, true)).toBe(-1);
+    for (const lock of locks) unlock(lock);
+    closeSync(fd);
   });
 });

@@ -32,8 +32,8 @@ struct Part {
 
 std::mutex mutex;
 // By device and inode. Duplicates: a caller's descriptor may be closed before the last lock is given
-// back. What is in flight on either keeps the lock, also when this process is gone; and where a
-// lock takes the right to write (NFS), the caller's has it.
+// back. What is in flight on either keeps the lock, also when this process is gone; and where an
+// exclusive lock takes the right to write (NFS), the caller's has it.
 std::map<std::string, UniqueFd> images;
 std::map<int32_t, Part> parts;  // by lock
 int32_t last_lock = 0;
@@ -45,6 +45,12 @@ Napi::Value Fail(Napi::Env env, const char* syscall) {
 
 bool Collide(const Part& a, const Part& b) {
   return a.image == b.image && (a.writes || b.writes) && a.start < b.end && b.start < a.end;
+}
+
+// Exclusive, but on NFS shared for who cannot write: it keeps off those who can.
+int LockFile(int fd) {
+  const int result = flock(fd, LOCK_EX | LOCK_NB);
+  return result < 0 && errno == EBADF ? flock(fd, LOCK_SH | LOCK_NB) : result;
 }
 
 template <typename Predicate>
@@ -70,7 +76,7 @@ Napi::Value LockImage(const Napi::CallbackInfo& info) {
   if (!images.contains(part.image)) {
     UniqueFd own(fcntl(fd, F_DUPFD_CLOEXEC, 0));
     if (!own.is_open()) return Fail(env, "fcntl(F_DUPFD_CLOEXEC)");
-    if (flock(own.get(), LOCK_EX | LOCK_NB) < 0) {
+    if (LockFile(own.get()) < 0) {
       if (errno == EWOULDBLOCK) return Napi::Number::New(env, kHeldElsewhere);
       return Fail(env, "flock");
     }

@@ -230,6 +230,10 @@ const MAIN = {
     console.log(ring.kick(1));
     setInterval(() => ring, 1000);
   },
+  /** Ends with 0 if it gets the lock of an image that it only reads. */
+  lockToRead: (path) => {
+    process.exit(native.lockImage(openSync(path, 'r'), 0, 4096, false) > 0 ? 0 : 1);
+  },
   flushDirectory: async (path) => {
     process.exit(-(await new native.FileTasks(1).flushDirectory(path)));
   },

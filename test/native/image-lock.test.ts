@@ -6,7 +6,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { native } from '../../src/native.ts';
 import { createFile, ExportedFile, Ext4, STORAGE_TOOLS } from '../faults/storage.ts';
-import { describeWith, disposeAll, TempDirectory, waitUntil } from '../support/tools.ts';
+import {
+  describeWith,
+  disposeAll,
+  run,
+  TempDirectory,
+  tryRun,
+  waitUntil,
+} from '../support/tools.ts';
 
 const PROGRAM = join(import.meta.dirname, 'addon.mjs');
 const MIB = 1 << 20;
@@ -93,6 +100,36 @@ describe('the lock of a part of an image', () => {
     expect(again).toBeGreaterThan(0);
     unlock(again);
     closeSync(other);
+  });
+
+  it('keeps writers off who only reads, on NFS as well', async () => {
+    await using directory = await TempDirectory.create();
+    const [image, library] = [directory.join('disk.img'), directory.join('nfs-lock.so')];
+    writeFileSync(image, '');
+    const source = join(import.meta.dirname, 'nfs-lock.c');
+    await run('cc', ['-Wall', '-shared', '-fPIC', '-o', library, source, '-ldl']);
+    const lockToRead = () =>
+      tryRun('env', [`LD_PRELOAD=${library}`, process.execPath, PROGRAM, 'lockToRead', image]);
+    expect(await lockToRead()).toMatchObject({ status: 0 });
+    const writer = openSync(image, 'r+');
+    const lock = native.lockImage(writer, 0, 4096, true);
+    expect(await lockToRead()).toMatchObject({ status: 1 });
+    unlock(lock);
+    closeSync(writer);
+  });
+
+  it('is given back by who closes the last descriptor, and can wait for that', async () => {
+    await using directory = await TempDirectory.create();
+    const image = directory.join('disk.img');
+    writeFileSync(image, '');
+    const fd = openSync(image, 'r+');
+    const locks = [0, 512].map((start) => native.lockImage(fd, start, start + 512, true));
+    closeSync(fd);
+    const [first, last] = locks.map((lock) => native.unlockImage(lock)) as [number, number];
+    expect(first).toBe(-1);
+    expect(isFree(image)).toBe(false);
+    closeSync(last);
+    expect(isFree(image)).toBe(true);
   });
 
   it('lets several have it who only read', async () => {

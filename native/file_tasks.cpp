@@ -49,6 +49,12 @@ double FlushEntries(const std::string& path) {
   return -Uninterrupted([&] { return fsync(directory.get()); });
 }
 
+double FlushAll(const std::string& path) {
+  const UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!file.is_open()) return Result(-1);
+  return -Uninterrupted([&] { return syncfs(file.get()); });
+}
+
 double FreeOn(const std::string& path) {
   struct statvfs status{};
   if (statvfs(path.c_str(), &status) < 0) return Result(-1);
@@ -73,6 +79,8 @@ void FileTasks::Register(Napi::Env env, Napi::Object exports) {
                                            InstanceMethod<&FileTasks::Unlink>("unlink"),
                                            InstanceMethod<&FileTasks::FlushDirectory>(
                                                "flushDirectory"),
+                                           InstanceMethod<&FileTasks::FlushFileSystem>(
+                                               "flushFileSystem"),
                                            InstanceMethod<&FileTasks::FreeBytes>("freeBytes"),
                                        }));
 }
@@ -151,6 +159,10 @@ Napi::Value FileTasks::Unlink(const Napi::CallbackInfo& info) {
 
 Napi::Value FileTasks::FlushDirectory(const Napi::CallbackInfo& info) {
   return threads_.Run({}, [path = Path(info[0])] { return FlushEntries(path); });
+}
+
+Napi::Value FileTasks::FlushFileSystem(const Napi::CallbackInfo& info) {
+  return threads_.Run({}, [path = Path(info[0])] { return FlushAll(path); });
 }
 
 Napi::Value FileTasks::FreeBytes(const Napi::CallbackInfo& info) {

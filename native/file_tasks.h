@@ -12,6 +12,7 @@
 //   .dataBytes(fd, offset, length)  how much of it is no hole
 //   .rename(from, to)  .unlink(path)  0
 //   .flushDirectory(path)      0; its entries are durable
+//   .flushFileSystem(path)     0; all that lies on the same file system as this file is durable
 //   .freeBytes(path)           room on the file system for who is not root
 //
 // All return promises of a number; a negative one is that of an error (-errno). Memory handed over
@@ -43,6 +44,7 @@ class FileTasks final : public Napi::ObjectWrap<FileTasks> {
   Napi::Value Rename(const Napi::CallbackInfo& info);
   Napi::Value Unlink(const Napi::CallbackInfo& info);
   Napi::Value FlushDirectory(const Napi::CallbackInfo& info);
+  Napi::Value FlushFileSystem(const Napi::CallbackInfo& info);
   Napi::Value FreeBytes(const Napi::CallbackInfo& info);
 
   TaskThreads threads_;

@@ -76,6 +76,7 @@ export interface FileTasks {
   rename(from: string, to: string): Promise<number>;
   unlink(path: string): Promise<number>;
   flushDirectory(path: string): Promise<number>;
+  flushFileSystem(path: string): Promise<number>;
   freeBytes(path: string): Promise<number>;
 }
 

@@ -15,8 +15,9 @@ import type { AoeTarget } from './aoe/aoe-target.ts';
 import { addressOf, type Share, takes } from './aoe/share.ts';
 import type { ListChange } from './aoe/target-state.ts';
 import type { TargetTable } from './aoe/target-table.ts';
-import { storePathOf, whenStoreClosed } from './backends/index.ts';
+import { keepImageName, storePathOf, whenStoreClosed } from './backends/index.ts';
 import type { TargetConfig } from './config/config.ts';
+import { inLanes } from './core/lanes.ts';
 import { Limits } from './core/limits.ts';
 import { StartupError } from './core/startup-error.ts';
 import { hangs, requireAnswers, within } from './hanging-storage.ts';
@@ -25,6 +26,10 @@ import type { TargetStatus } from './status.ts';
 import { waitWhile } from './wait-while.ts';
 
 const FLUSH_MS_MAX = 10_000;
+/** What was copied there just now takes its time to be written. Linux initiators wait for 180 s. */
+const KEEP_MS_MAX = 150_000;
+/** So that a start does not wait for one disk after the other. */
+const KEPT_AT_ONCE = 16;
 /** A store has more to do than to flush. */
 const CLOSE_MS_MAX = 60_000;
 /** How often it is looked whether storage that hung does so no more. */
@@ -104,9 +109,9 @@ export class ServedTargets {
     }
   }
 
-  /** Makes durable which sizes initiators will see of prepared targets. */
+  /** Makes durable what initiators will see of prepared targets. */
   async remember(): Promise<void> {
-    for (const opened of this.#prepared) await this.#remember(opened);
+    await inLanes(KEPT_AT_ONCE, this.#prepared.values(), (opened) => this.#remember(opened));
   }
 
   /** Serves and announces prepared targets; those at the addresses `drained` are drained instead. */
@@ -251,16 +256,33 @@ export class ServedTargets {
 
   /** Makes the size durable that initiators will see: first itself, that a power cut cannot undo it. */
   async #remember(opened: ServedTarget): Promise<void> {
+    await this.#keepImage(opened);
     if (!opened.isGrown) return;
     await this.#flush(opened);
     await opened.target.remember();
   }
 
-  async #flush(opened: ServedTarget): Promise<void> {
+  /**
+   * Makes an image durable that somebody may have put there just now: its content, and then the name
+   * that leads to it.
+   */
+  async #keepImage(opened: ServedTarget): Promise<void> {
+    const { config, target } = opened;
+    if (config.backend.type !== 'file' || config.readOnly) return;
+    try {
+      await this.#flush(opened, KEEP_MS_MAX);
+    } catch (error) {
+      // One that has failed says so, and can still be read as it was.
+      if (opened.isGrown || !opened.status(true).failed) throw error;
+    }
+    await within(KEEP_MS_MAX, keepImageName(config.backend), target.name);
+  }
+
+  async #flush(opened: ServedTarget, msMax = FLUSH_MS_MAX): Promise<void> {
     const flushed = opened.flush();
     this.#flushes.set(flushed, opened);
     const ended = flushed.finally(() => this.#flushes.delete(flushed));
-    await within(FLUSH_MS_MAX, ended, opened.target.name);
+    await within(msMax, ended, opened.target.name);
   }
 
   async #open(config: TargetConfig): Promise<ServedTarget> {

@@ -9,12 +9,14 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AoeTarget } from '../src/aoe/aoe-target.ts';
 import { StateStore } from '../src/aoe/state-store.ts';
 import { withOpenStore } from '../src/backends/cas/index.ts';
+import { seldomTasks } from '../src/backends/file-tasks.ts';
 import { CommittedDevice } from '../src/core/committed-device.ts';
 import { LiveTargets } from '../src/live-targets.ts';
 import type { TargetCalls } from '../src/worker-thread.ts';
 import { LiveServer } from './support/live-server.ts';
 
 const DISK_BYTES = 1 << 20;
+const [EIO, EACCES, EINVAL] = [5, 13, 22];
 const STOPPING = 'the server is stopping';
 
 let directory: string;
@@ -161,6 +163,36 @@ describe('an image in whose place another one is put', () => {
     await server.readd('e1.1');
     await server.resume('e1.0');
     expect(server.status().map(([, , state]) => state)).toEqual(['served', 'served']);
+  });
+
+  it('is not served, however often it is tried, while its folder cannot be synced', async () => {
+    const synced = vi.spyOn(seldomTasks, 'flushDirectory').mockResolvedValue(-EIO);
+    for (const _ of [1, 2]) {
+      await expect(LiveServer.start(directory, targets)).rejects.toThrow(
+        /^cannot make the name of .*disk0.img durable: EIO/,
+      );
+    }
+    // A file system that has nothing of the kind.
+    synced.mockResolvedValue(-EINVAL);
+    const server = await LiveServer.start(directory, targets);
+    expect(server.status()).toHaveLength(2);
+    await server[Symbol.asyncDispose]();
+    synced.mockRestore();
+  });
+
+  it('is served with its file system flushed when its folder may not be read', async () => {
+    const synced = vi.spyOn(seldomTasks, 'flushDirectory').mockResolvedValue(-EACCES);
+    const flushed = vi.spyOn(seldomTasks, 'flushFileSystem');
+    const server = await LiveServer.start(directory, targets);
+    expect(flushed.mock.calls.flat().sort()).toEqual([at('disk0.img'), at('disk1.img')]);
+    expect(flushed.mock.settledResults).toEqual(
+      targets.map(() => ({ type: 'fulfilled', value: 0 })),
+    );
+    await server[Symbol.asyncDispose]();
+    flushed.mockResolvedValue(-EIO);
+    await expect(LiveServer.start(directory, targets)).rejects.toThrow('EIO');
+    flushed.mockRestore();
+    synced.mockRestore();
   });
 });
 

@@ -9,6 +9,7 @@ import {
   lstatSync,
   openSync,
 } from 'node:fs';
+import { constants as osConstants } from 'node:os';
 import { dirname } from 'node:path';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import { explainFailure, StartupError } from '../core/startup-error.ts';
@@ -16,7 +17,9 @@ import { native } from '../native.ts';
 import { requireSectorAlignment } from './direct-io.ts';
 import { FileDevice, type OpenFile } from './file-device.ts';
 import { type FileIo, FileMode } from './file-io.ts';
-import { seldomTasks } from './file-tasks.ts';
+import { resultOf, seldomTasks } from './file-tasks.ts';
+
+const { EACCES, EINVAL } = osConstants.errno;
 
 const REMEDIES = {
   ENOENT: 'give a size, so that the image is created, and see that its folder exists',
@@ -74,6 +77,29 @@ export function tryFileImage(image: FileImage, readOnly: boolean): number {
   } finally {
     closeSync(fd);
   }
+}
+
+/**
+ * Makes the name of an image durable: it may be new, or somebody has put another file in its place
+ * just now, and after a power cut it would lead to what was there before.
+ *
+ * @throws {StartupError} that failed
+ */
+export async function keepImageName({ path }: Pick<FileImage, 'path'>): Promise<void> {
+  try {
+    await resultOf('fsync', flushName(path), path);
+  } catch (error) {
+    const cause = error as NodeJS.ErrnoException;
+    throw explainFailure(`cannot make the name of ${path} durable`, cause, {});
+  }
+}
+
+async function flushName(path: string): Promise<number> {
+  const result = await seldomTasks.flushDirectory(dirname(path));
+  // Who may not read the folder can flush all that is on its file system.
+  if (result === -EACCES) return seldomTasks.flushFileSystem(path);
+  // Its file system has nothing of the kind.
+  return result === -EINVAL ? 0 : result;
 }
 
 function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): FileDevice {
@@ -182,22 +208,11 @@ function resize(fd: number, image: FileImage): void {
   try {
     ftruncateSync(fd, image.sizeBytes);
     fsyncSync(fd);
-    syncFolder(dirname(image.path));
   } catch (cause) {
     throw new StartupError(
       `cannot give ${image.path} its size of ${image.sizeBytes} bytes`,
       'see that its file system has room for it and allows files of that size',
       { cause },
     );
-  }
-}
-
-/** A new file is only durable once its entry in the folder is. */
-function syncFolder(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }

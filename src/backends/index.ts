@@ -25,6 +25,7 @@ import type { FileIo } from './file-io.ts';
 import { openMemoryDevice } from './memory.ts';
 
 export { whenStoreClosed } from './cas/index.ts';
+export { keepImageName } from './file.ts';
 
 export interface BackendOptions {
   readonly io: FileIo;

@@ -52,17 +52,17 @@ export function findSharedStorage(targets: readonly PlacedTarget[]): Finding[] {
       path: extent.path,
       message: `holds data of target ${other.name} too`,
       remedy:
-        'Give each target storage of its own, or ranges that do not overlap (offset and length), ' +
-        'or make all of them read_only.',
+        'Give each target storage of its own, or ranges of an image that do not overlap (offset ' +
+        'and length), or make all targets of an image read_only.',
     };
   });
 }
 
 /** What one target writes past the page cache would be overwritten by what the cache holds of it. */
 function findSharedPage(extent: Extent, others: readonly Extent[]): Finding[] {
-  if (extent.readOnly) return [];
+  if (extent.mayShare) return [];
   const other = others
-    .filter(({ direct, readOnly }) => direct !== extent.direct && !readOnly)
+    .filter(({ direct, mayShare }) => direct !== extent.direct && !mayShare)
     .find((earlier) => collide(earlier, extent, PAGE_SIZE));
   if (other === undefined) return [];
   return [
@@ -117,7 +117,8 @@ interface Extent {
   readonly storage: string;
   readonly startBytes: number;
   readonly endBytes: number;
-  readonly readOnly: boolean;
+  /** May others read it, too? A device is opened for one target only, even to be read. */
+  readonly mayShare: boolean;
   readonly direct: boolean;
 }
 
@@ -133,7 +134,7 @@ function extentOf({ index, target }: PlacedTarget): Extent[] {
       storage: identifyStorage(backend.path),
       startBytes,
       endBytes: startBytes + (lengthBytes ?? Number.POSITIVE_INFINITY),
-      readOnly,
+      mayShare: readOnly && backend.type === 'file',
       direct: backend.direct,
     },
   ];
@@ -145,7 +146,7 @@ function collide(a: Extent, b: Extent, unitBytes: number): boolean {
   const overlap =
     unitOf(a.startBytes) <= unitOf(b.endBytes - 1) &&
     unitOf(b.startBytes) <= unitOf(a.endBytes - 1);
-  return overlap && a.storage === b.storage && !(a.readOnly && b.readOnly);
+  return overlap && a.storage === b.storage && !(a.mayShare && b.mayShare);
 }
 
 /** A text that is equal for paths that lead to the same file or device, whatever the names. */

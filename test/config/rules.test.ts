@@ -56,6 +56,12 @@ describe('storage shared by two targets', () => {
     expect(collisions(first, second.replace('true', 'false'))).toEqual([]);
   });
 
+  it('is found between two readers of a device, which is opened for one only', () => {
+    const reader = 'read_only = true\ndevice.path = "/dev/null"';
+    const [problem] = collisions(reader, reader);
+    expect(problem).toBe('14 target[1].device.path holds data of target e1.0 too');
+  });
+
   it('is found between a file and a device target', () => {
     const [problem] = collisions('file.path = "/dev/null"', 'device.path = "/dev/null"');
     expect(problem).toBe('12 target[1].device.path holds data of target e1.0 too');

@@ -6,7 +6,6 @@ import type { Logger } from 'pino';
 import { AoeTarget } from './aoe/aoe-target.ts';
 import { AtaDisk, type DiskIdentity } from './aoe/ata/ata-disk.ts';
 import type { SavedTarget, StateStore } from './aoe/state-store.ts';
-import type { TargetState } from './aoe/target-state.ts';
 import type { FileIo } from './backends/file-io.ts';
 import { openBackend, tryBackend } from './backends/index.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
@@ -125,6 +124,7 @@ async function buildTarget(
   let { cacheSwitchedOff } = services;
   const writeCache = config.writeCache && !cacheSwitchedOff;
   const committed = new CommittedDevice(storage, writeCache, services.flushIndex, () =>
+  const configured = new TextEncoder().encode(config.configString);
     log.error('a flush failed: the target takes no more writes until it is opened anew'),
   );
   // By the clock of arrivals; how long it is served is told by one that nobody sets.
@@ -160,11 +160,16 @@ async function buildTarget(
     slot: config.slot,
     device,
     disk,
-    state: saved ?? initialState(config),
+    state: {
+      ...{ maskList: [], reserveList: [], ...saved },
+      configString: saved?.configString ?? configured,
+    },
     allow: new Set(config.allow),
     bufferCount: server.bufferCount,
     maxSectors: server.maxSectors,
-    save: (next) => state.save(config.name, next),
+    // Until an initiator has set another string, the configured one counts, also a later one.
+    save: ({ configString, ...next }) =>
+      state.save(config.name, configString === configured ? next : { ...next, configString }),
     announce: services.announce,
     log,
   });
@@ -233,14 +238,6 @@ function formatTime(us: number): string {
 
 function latencyOf(target: AoeTarget, op: BlockOp): Distribution {
   return (target.latencies[op] as Histogram).distribution();
-}
-
-function initialState(config: TargetConfig): TargetState {
-  return {
-    configString: new TextEncoder().encode(config.configString),
-    maskList: [],
-    reserveList: [],
-  };
 }
 
 function warnOfLargerVolume({ backend }: TargetConfig, sizeBytes: number, log: Logger): void {

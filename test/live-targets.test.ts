@@ -12,6 +12,7 @@ import { withOpenStore } from '../src/backends/cas/index.ts';
 import { seldomTasks } from '../src/backends/file-tasks.ts';
 import { CommittedDevice } from '../src/core/committed-device.ts';
 import { LiveTargets } from '../src/live-targets.ts';
+import { native } from '../src/native.ts';
 import type { TargetCalls } from '../src/worker-thread.ts';
 import { LiveServer } from './support/live-server.ts';
 
@@ -193,6 +194,38 @@ describe('an image in whose place another one is put', () => {
     await expect(LiveServer.start(directory, targets)).rejects.toThrow('EIO');
     flushed.mockRestore();
     synced.mockRestore();
+  });
+});
+
+describe('a config string', () => {
+  const withString = (config_string: string) => [{ ...imageTarget(0), config_string }];
+  const stringOf = ({ targets }: LiveServer) => targets.status()[0]?.configString;
+
+  it('is that of the configuration, also a later one, until an initiator has set another', async () => {
+    const first = await LiveServer.start(directory, withString('one'));
+    await first.reload(withString('two'));
+    expect(stringOf(first)).toBe('two');
+    await first[Symbol.asyncDispose]();
+    await using second = await LiveServer.start(directory, withString('three'));
+    expect(stringOf(second)).toBe('three');
+  });
+
+  it('that an initiator has set stays, also when it is empty', async () => {
+    for (const set of ['claimed', '']) {
+      const state = await StateStore.open(at('state'), native.lockFile);
+      const configString = Buffer.from(set);
+      const lists = { maskList: [], reserveList: [] };
+      await state.save('e1.0', { ...lists, configString, sizeBytes: DISK_BYTES });
+      await state.close();
+      await using server = await LiveServer.start(directory, withString('one'));
+      await server.reload(withString('two'));
+      // Whatever else is saved, too.
+      await server.live.setLists(1 << 8, { maskList: [1] });
+      expect((await StateStore.attach(at('state')).load('e1.0'))?.configString).toHaveLength(
+        set.length,
+      );
+      expect(stringOf(server)).toBe(set);
+    }
   });
 });
 

@@ -43,7 +43,7 @@ export interface AoeTargetOptions {
   /** Most sectors in one frame to announce; undefined to choose from the MTU. */
   readonly maxSectors: number | undefined;
   /** Makes a state durable. */
-  save(saved: SavedTarget): Promise<void>;
+  save(next: TargetState & Pick<SavedTarget, 'sizeBytes'>): Promise<void>;
   /** Tells all initiators that the target has changed. */
   announce(target: AoeTarget): void;
   readonly log: Logger;

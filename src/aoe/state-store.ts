@@ -19,7 +19,9 @@ import { formatMacAddress, parseMacAddress } from '../net/ethernet.ts';
 import { CONFIG_STRING_BYTES_MAX, LIST_LENGTH_MAX, type TargetState } from './target-state.ts';
 
 /** What is kept of a target. */
-export interface SavedTarget extends TargetState {
+export interface SavedTarget extends Omit<TargetState, 'configString'> {
+  /** What an initiator has set; undefined while that of the configuration counts. */
+  readonly configString?: Uint8Array | undefined;
   /** The largest size that initiators have seen. */
   readonly sizeBytes: number;
 }
@@ -43,7 +45,8 @@ const fileSchema = z.strictObject({
   configString: z
     .base64()
     .transform((text) => new Uint8Array(Buffer.from(text, 'base64')))
-    .refine((bytes) => bytes.length <= CONFIG_STRING_BYTES_MAX, 'longer than 1024 bytes'),
+    .refine((bytes) => bytes.length <= CONFIG_STRING_BYTES_MAX, 'longer than 1024 bytes')
+    .optional(),
   maskList: z.array(macSchema).max(LIST_LENGTH_MAX),
   reserveList: z.array(macSchema).max(LIST_LENGTH_MAX),
 });
@@ -125,11 +128,12 @@ export class StateStore {
    */
   async save(name: string, target: SavedTarget): Promise<void> {
     const path = this.#fileOf(name);
+    const { configString } = target;
     const text = JSON.stringify(
       {
         version: 1,
         sizeBytes: target.sizeBytes,
-        configString: Buffer.from(target.configString).toString('base64'),
+        configString: configString && Buffer.from(configString).toString('base64'),
         maskList: target.maskList.map(formatMacAddress),
         reserveList: target.reserveList.map(formatMacAddress),
       },

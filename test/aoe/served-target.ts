@@ -30,11 +30,9 @@ export class ServedTarget {
 
   static async start(directory: string): Promise<ServedTarget> {
     const store = await StateStore.open(directory, native.lockFile);
-    const { sizeBytes: _, ...state } = (await store.load(ServedTarget.targetName)) ?? {
-      ...EMPTY_STATE,
-      sizeBytes: 0,
-    };
-    return new ServedTarget(store, state);
+    const saved = await store.load(ServedTarget.targetName);
+    const { configString = EMPTY_STATE.configString, maskList, reserveList } = saved ?? EMPTY_STATE;
+    return new ServedTarget(store, { configString, maskList, reserveList });
   }
 
   private constructor(store: StateStore, state: typeof EMPTY_STATE) {

@@ -26,7 +26,6 @@ const SAVED: SavedTarget = {
   sizeBytes: 2 ** 40,
 };
 const FRESH: SavedTarget = {
-  configString: new Uint8Array(),
   maskList: [],
   reserveList: [],
   sizeBytes: 0,
@@ -87,6 +86,14 @@ describe('state store', () => {
     await store.save('e1.0', FRESH);
     expect(await store.load('e1.0')).toEqual(FRESH);
     expect((await readdir(directory)).sort()).toEqual(['e1.0.json', 'lock']);
+  });
+
+  it('tells a config string that is empty from one that nobody has set', async () => {
+    const store = await openStore();
+    await store.save('e1.0', { ...FRESH, configString: new Uint8Array() });
+    expect((await store.load('e1.0'))?.configString).toEqual(new Uint8Array());
+    await store.save('e1.0', FRESH);
+    expect(await store.load('e1.0')).toEqual(FRESH);
   });
 
   it('keeps any state exactly', async () => {

@@ -22,9 +22,13 @@ const VALID = {
 };
 
 export const stateFile: Target = {
-  seeds: [VALID, { ...VALID, configString: '', maskList: [], reserveList: [] }, {}, []].map(
-    (value) => Buffer.from(JSON.stringify(value)),
-  ),
+  seeds: [
+    VALID,
+    { ...VALID, configString: '', maskList: [], reserveList: [] },
+    { ...VALID, configString: undefined },
+    {},
+    [],
+  ].map((value) => Buffer.from(JSON.stringify(value))),
 
   words: [
     ...Object.entries(VALID).map(([name, value]) => `"${name}":${JSON.stringify(value)},`),
@@ -58,7 +62,7 @@ function asRefusal(error: unknown): string {
 
 function expectSound({ sizeBytes, configString, maskList, reserveList }: SavedTarget): void {
   assert.ok(Number.isSafeInteger(sizeBytes) && sizeBytes >= 0);
-  assert.ok(configString.length <= CONFIG_STRING_BYTES_MAX);
+  assert.ok((configString?.length ?? 0) <= CONFIG_STRING_BYTES_MAX);
   for (const list of [maskList, reserveList]) {
     assert.ok(list.length <= LIST_LENGTH_MAX);
     assert.ok(list.every((mac) => Number.isInteger(mac) && mac >= 0 && mac < 2 ** 48));

@@ -8,6 +8,7 @@ import { AtaDisk, type DiskIdentity } from './aoe/ata/ata-disk.ts';
 import type { SavedTarget, StateStore } from './aoe/state-store.ts';
 import type { FileIo } from './backends/file-io.ts';
 import { openBackend, tryBackend } from './backends/index.ts';
+import { sizeOf } from './config/compare.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
 import { type BlockDevice, BlockOp } from './core/block-device.ts';
 import { BlockStatus } from './core/block-error.ts';
@@ -99,11 +100,13 @@ export async function openTarget(
  * can be seen.
  *
  * @param seenBytes the size that initiators have seen
+ * @returns whether it would be larger
  * @throws {StartupError} it could not be opened, or has shrunk
  */
-export function tryTarget(config: TargetConfig, seenBytes: number): void {
+export function tryTarget(config: TargetConfig, seenBytes: number): boolean {
   const sizeBytes = tryBackend(config.backend, config.readOnly);
   if (sizeBytes !== undefined) requireNotShrunk(config, sizeBytes, seenBytes);
+  return Math.max(sizeBytes ?? 0, sizeOf(config.backend) ?? 0) > seenBytes;
 }
 
 async function buildTarget(
@@ -121,10 +124,10 @@ async function buildTarget(
     );
   }
   warnOfLargerVolume(config, storage.sizeBytes, log);
+  const configured = new TextEncoder().encode(config.configString);
   let { cacheSwitchedOff } = services;
   const writeCache = config.writeCache && !cacheSwitchedOff;
   const committed = new CommittedDevice(storage, writeCache, services.flushIndex, () =>
-  const configured = new TextEncoder().encode(config.configString);
     log.error('a flush failed: the target takes no more writes until it is opened anew'),
   );
   // By the clock of arrivals; how long it is served is told by one that nobody sets.

@@ -81,18 +81,22 @@ export class ServedTargets {
   }
 
   /**
-   * Looks whether targets that are served can be replaced by `configs`, and opened again as they
-   * are, as far as that can be seen while they are served.
+   * Looks whether targets can be replaced by `configs`, and those that are served opened again as
+   * they are, as far as that can be seen while they are served.
    *
    * @throws {StartupError} one cannot
    */
   async try(configs: readonly TargetConfig[]): Promise<void> {
     for (const next of configs) {
-      for (const { target, config, closing } of this.#at([addressOf(next)])) {
-        for (const one of closing !== undefined ? [next] : [next, config]) {
-          await requireAnswers([one]);
-          tryTarget(one, target.device.sizeBytes);
-        }
+      for (const { target, config } of this.#at([addressOf(next)])) {
+        const { sizeBytes } = target.device;
+        await this.#options.services.state.load(next.name);
+        await requireAnswers([next]);
+        // Storage that has grown never shrinks: whether a size can be saved must be known before.
+        if (tryTarget(next, sizeBytes)) await target.remember();
+        if (this.#table.find(target.address) === undefined) continue;
+        await requireAnswers([config]);
+        tryTarget(config, sizeBytes);
       }
     }
   }

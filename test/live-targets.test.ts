@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import timers from 'node:timers/promises';
@@ -194,6 +194,63 @@ describe('an image in whose place another one is put', () => {
     await expect(LiveServer.start(directory, targets)).rejects.toThrow('EIO');
     flushed.mockRestore();
     synced.mockRestore();
+  });
+});
+
+describe('a target whose size cannot be saved', () => {
+  const growing = (bytes: number) => [
+    { ...imageTarget(0), file: { path: 'disk0.img', size: bytes } },
+    casTarget(1, { size: bytes }),
+  ];
+
+  it('is not made larger, and served on, and can be changed in other ways', async () => {
+    await using server = await LiveServer.start(directory, growing(DISK_BYTES));
+    const before = server.status();
+    for (const name of ['e1.0', 'e1.1']) {
+      const inTheWay = at(`state/${name}.json.aoe-server.tmp`);
+      await mkdir(inTheWay);
+      await expect(server.reload(growing(2 * DISK_BYTES))).rejects.toThrow(
+        new RegExp(`^cannot save the state of ${name} in .*: EISDIR`),
+      );
+      expect(server.status()).toEqual(before);
+      const cached = { write_cache: true };
+      await server.reload(growing(DISK_BYTES).map((target) => ({ ...target, ...cached })));
+      await server.reload(growing(DISK_BYTES));
+      await rm(inTheWay, { recursive: true });
+    }
+    expect((await stat(at('disk0.img'))).size).toBe(DISK_BYTES);
+    await server.reload(growing(2 * DISK_BYTES));
+    expect(server.status().map(([, sizeBytes]) => sizeBytes)).toEqual(
+      Array(2).fill(2 * DISK_BYTES),
+    );
+  });
+});
+
+describe('a target whose state file cannot be read', () => {
+  it('is served on when it is to be changed, or opened anew', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0)]);
+    await writeFile(at('state/e1.0.json'), '{}');
+    const problem = { message: expect.stringContaining(at('state/e1.0.json')) };
+    const cached = { ...imageTarget(0), write_cache: true };
+    await expect(server.reload([cached])).rejects.toMatchObject(problem);
+    await expect(server.readd('e1.0')).rejects.toMatchObject(problem);
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'served']]);
+  });
+});
+
+describe('a drained target', () => {
+  it('goes over to where its image was moved', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0)]);
+    const moved = [{ ...imageTarget(0), file: { path: 'moved.img' } }];
+    await server.drain('e1.0');
+    await rename(at('disk0.img'), at('moved.img'));
+    await server.reload(moved);
+    await server.resume('e1.0');
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'served']]);
+    await rename(at('moved.img'), at('disk0.img'));
+    // What is served could not be opened again as it was, if something went wrong.
+    await expect(server.reload([imageTarget(0)])).rejects.toThrow(/moved.img is missing/);
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'served']]);
   });
 });
 

@@ -123,8 +123,8 @@ export class StateStore {
   /**
    * Makes `target` durable. One save of a target may run at a time.
    *
-   * @throws the file system's error: what is kept is whole, and is still the old state unless
-   * the very last step failed, the sync of the directory
+   * @throws {StartupError} what is kept is whole, and is still the old state unless the very last
+   * step failed, the sync of the directory
    */
   async save(name: string, target: SavedTarget): Promise<void> {
     const path = this.#fileOf(name);
@@ -140,7 +140,15 @@ export class StateStore {
       undefined,
       2,
     );
-    await replaceFile(path, `${text}\n`, { mode: 0o600 });
+    try {
+      await replaceFile(path, `${text}\n`, { mode: 0o600 });
+    } catch (cause) {
+      throw new StartupError(
+        `cannot save the state of ${name} in ${path}: ${(cause as Error).message}`,
+        'see that its file system has room, and that the user that runs aoe-server may write there',
+        { cause },
+      );
+    }
   }
 
   /** Gives the lock back. Idempotent. */

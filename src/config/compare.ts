@@ -49,8 +49,8 @@ export function findShrunk(
   return undefined;
 }
 
-/** What a disk's keys say of its size, in bytes. */
-function sizeOf(backend: BackendConfig | undefined): number | undefined {
+/** What a disk's keys say of its size, in bytes; undefined when they do not. */
+export function sizeOf(backend: BackendConfig | undefined): number | undefined {
   if (backend === undefined || backend.type === 'device') return undefined;
   if (backend.type !== 'file') return backend.sizeBytes;
   const { sizeBytes, offsetBytes, lengthBytes } = backend;

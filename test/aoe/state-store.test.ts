@@ -271,7 +271,8 @@ describe('a failed save', () => {
     const path = join(directory, 'e1.0.json');
     await store.save('e1.0', SAVED);
     await obstruct(path);
-    await expect(store.save('e1.0', FRESH)).rejects.toMatchObject({ code });
+    const error = await failureOf(store.save('e1.0', FRESH));
+    expect(error).toMatchObject({ message: expect.stringContaining(path), cause: { code } });
     expect(await store.load('e1.0')).toEqual(SAVED);
     await rm(`${path}.aoe-server.tmp`, { recursive: true, force: true });
     await store.save('e1.0', FRESH);
@@ -281,6 +282,6 @@ describe('a failed save', () => {
   it('for a rename that fails throws', async () => {
     const store = await openStore();
     await mkdir(join(directory, 'e1.0.json'));
-    await expect(store.save('e1.0', FRESH)).rejects.toMatchObject({ code: 'EISDIR' });
+    expect((await failureOf(store.save('e1.0', FRESH))).cause).toMatchObject({ code: 'EISDIR' });
   });
 });

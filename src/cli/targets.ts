@@ -66,6 +66,8 @@ const SIZE_KEYS: Readonly<Record<Backend, readonly string[] | undefined>> = {
   cas: ['cas', 'size'],
 };
 
+const ADDRESS_KEYS: readonly string[] = ['shelf', 'slot'];
+
 export function targetsCommand(): Command {
   const targets = new Command('targets')
     .description('add, remove and change targets of a running server, and its file with it')
@@ -297,7 +299,15 @@ function parseSizeArgument(text: string): number {
 function addPair(text: string, before: readonly Pair[] = []): Pair[] {
   const at = text.indexOf('=');
   if (at <= 0) throw new InvalidArgumentError('must be a key and a value, such as read_only=true');
-  return [...before, { key: text.slice(0, at).trim().split('.'), text: text.slice(at + 1) }];
+  const name = text.slice(0, at).trim();
+  // It would be another target, on a disk that is empty, or that this one still has.
+  if (ADDRESS_KEYS.includes(name)) {
+    throw new InvalidArgumentError(
+      'A target keeps its address: remove it, and add it under another one. A volume is called ' +
+        'like its target: see aoe-server cas clone.',
+    );
+  }
+  return [...before, { key: name.split('.'), text: text.slice(at + 1) }];
 }
 
 function readPairs(table: object, pairs: readonly Pair[]): Setting[] {

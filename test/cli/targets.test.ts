@@ -136,6 +136,12 @@ describeWith(TOOLS, 'the commands about targets of a running server', () => {
       /cannot open \/no\/x[\s\S]*nothing has changed[\s\S]*as it was/,
     ],
     ['an image without a path', ['add', 'e1.7', '--backend', 'file'], /file needs --path/],
+    ['another slot', ['set', 'e1.0', 'slot=7'], /A target keeps its address/],
+    [
+      'another shelf',
+      ['add', 'e1.7', '--backend', 'memory', '--size', '1M', '--set', 'shelf=2'],
+      /A target keeps its address/,
+    ],
     ['a size of a device', ['add', 'e1.7', '--backend', 'device', '--size', '1M'], /has no --size/],
   ])('refuse %s, and change nothing', async (_, args, problem) => {
     const before = await readFile(config, 'utf8');

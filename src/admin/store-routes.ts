@@ -43,8 +43,8 @@ export const STORE_ROUTES: readonly Route[] = [
     ...{ method: 'POST', path: '/rollback' },
     summary: 'Give a volume the content of a snapshot, and announce its target; its own is lost',
     ...{ body: rollbackSchema, answer: volumeSchema },
-    act: ({ store, body }: StoreAsked<z.infer<typeof rollbackSchema>>) =>
-      store.rollback(body.volume, body.source, body.force ?? false),
+    act: ({ store, body, signal }: StoreAsked<z.infer<typeof rollbackSchema>>) =>
+      store.rollback(body.volume, body.source, body.force ?? false, signal),
   }),
   storeRoute({
     ...{ method: 'DELETE', path: '/roots/{name}' },

@@ -16,7 +16,7 @@ import { loadConfig, parseConfig } from '../config/load.ts';
 import { formatProblem } from '../config/problem.ts';
 import { type FileRights, replaceFile } from '../core/replace-file.ts';
 import type { Reloaded, ServerStatus } from '../status.ts';
-import { askSocket, CHANGE_TIMEOUT_MS, ControlError, RefusedError } from './control-client.ts';
+import { askSocket, ControlError, RefusedError } from './control-client.ts';
 
 const LOCK_SUFFIX = '.aoe-server.lock';
 const LOCK_MS_MAX = 10_000;
@@ -77,7 +77,7 @@ export async function changeConfig(
   const rights = { mode: mode & 0o7777, owner: { uid, gid } };
   await replaceText(path, text, next, rights);
   try {
-    return await reload(socketPath);
+    return (await askSocket(socketPath, 'POST', '/v1/reload')) as Reloaded;
   } catch (error) {
     if (error instanceof RefusedError) {
       await replaceText(path, next, text, rights);
@@ -92,12 +92,7 @@ export async function changeConfig(
   }
 }
 
-async function reload(socketPath: string): Promise<Reloaded> {
-  const timeoutMs = CHANGE_TIMEOUT_MS;
-  return (await askSocket(socketPath, 'POST', '/v1/reload', undefined, { timeoutMs })) as Reloaded;
-}
-
-/** @throws {ControlError} somebody else has changed the file since it was read */
+/** @throws {ControlError} it cannot, or somebody else has changed the file since it was read */
 async function replaceText(path: string, from: string, to: string, rights: FileRights) {
   if ((await readFile(path, 'utf8')) === from) return replaceFile(path, to, rights);
   throw new ControlError(

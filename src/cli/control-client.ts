@@ -6,8 +6,8 @@ import { loadConfig } from '../config/load.ts';
 
 const STATUS_OK = 200;
 const TIMEOUT_MS = 30_000;
-/** For what may have to wait for storage. */
-export const CHANGE_TIMEOUT_MS = 600_000;
+/** For what changes something: it may have to wait for storage, and for other changes. */
+const CHANGE_TIMEOUT_MS = 600_000;
 /** Where the packaged server has its configuration. */
 const DEFAULT_CONFIG = '/etc/aoe-server.toml';
 
@@ -67,12 +67,6 @@ function formatExamples(examples: readonly string[]): string {
   return ['', 'Examples:', ...examples.map((line) => `  ${line}`)].join('\n');
 }
 
-export interface AskOptions {
-  /** How long to wait for an answer. */
-  readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
-}
-
 /**
  * Sends a request to the server of the configuration file `config`.
  *
@@ -84,9 +78,8 @@ export function ask(
   method: string,
   path: string,
   body?: unknown,
-  options?: AskOptions,
 ): Promise<unknown> {
-  return askSocket(loadConfig(config).server.controlPath, method, path, body, options);
+  return askSocket(loadConfig(config).server.controlPath, method, path, body);
 }
 
 /**
@@ -99,18 +92,38 @@ export async function askSocket(
   method: string,
   path: string,
   body?: unknown,
-  options: AskOptions = {},
+  signal?: AbortSignal,
 ): Promise<unknown> {
-  const response = await send(socketPath, method, path, body, options);
+  const response = await send(socketPath, method, path, body, signal);
   await requireOk(response);
-  return JSON.parse(await text(response));
+  return readJson(response);
 }
 
-/** @throws {RefusedError} the server refuses */
+/** @throws {RefusedError} the server refuses; @throws {ControlError} it is no aoe-server */
 export async function requireOk(response: IncomingMessage): Promise<void> {
   if (response.statusCode === STATUS_OK) return;
-  const { error, remedy } = JSON.parse(await text(response)) as Record<'error' | 'remedy', string>;
+  const { error, remedy } = ((await readJson(response)) ?? {}) as Record<string, unknown>;
+  if (typeof error !== 'string' || typeof remedy !== 'string') throw strange(response);
   throw new RefusedError(error, remedy);
+}
+
+async function readJson(response: IncomingMessage): Promise<unknown> {
+  const answer = await text(response).catch((cause: Error) => {
+    const problem = `the server has broken off its answer: ${cause.message}`;
+    throw new ControlError(problem, 'see the log of the server', { cause });
+  });
+  try {
+    return JSON.parse(answer);
+  } catch {
+    throw strange(response);
+  }
+}
+
+function strange({ statusCode }: IncomingMessage): ControlError {
+  return new ControlError(
+    `what listens there answers as no aoe-server does, with status ${statusCode}`,
+    'see what server.control names; a server also does so to names of thousands of characters',
+  );
 }
 
 export function unreachable(socketPath: string, cause: NodeJS.ErrnoException): ControlError {
@@ -123,19 +136,27 @@ function send(
   method: string,
   path: string,
   body: unknown,
-  { timeoutMs: timeout = TIMEOUT_MS, signal }: AskOptions,
+  signal: AbortSignal | undefined,
 ): Promise<IncomingMessage> {
+  const timeout = method === 'GET' ? TIMEOUT_MS : CHANGE_TIMEOUT_MS;
   return new Promise((resolve, reject) => {
     const outgoing = request(
       { socketPath, method, path, timeout, ...(signal && { signal }) },
       resolve,
     );
-    outgoing.on('timeout', () =>
-      outgoing.destroy(new Error(`no answer within ${timeout / 1000} s`)),
+    outgoing.on('timeout', () => outgoing.destroy(late(socketPath, timeout)));
+    outgoing.on('error', (cause) =>
+      reject(cause instanceof ControlError ? cause : unreachable(socketPath, cause)),
     );
-    outgoing.on('error', (cause) => reject(unreachable(socketPath, cause)));
     outgoing.end(body === undefined ? undefined : JSON.stringify(body));
   });
+}
+
+function late(socketPath: string, timeoutMs: number): ControlError {
+  return new ControlError(
+    `the server at ${socketPath} has not answered within ${timeoutMs / 1000} s`,
+    'it may still do what it was asked for: see its log, and what aoe-server status tells',
+  );
 }
 
 function remedyOf(code: string | undefined): string {

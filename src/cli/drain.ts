@@ -1,7 +1,8 @@
 /** Takes targets of a running server out of service for a while, and back. */
 import type { Command } from 'commander';
 import type { ServerStatus, TargetStatus } from '../status.ts';
-import { ask, CHANGE_TIMEOUT_MS, type ServerOptions, serverCommand } from './control-client.ts';
+import { ask, RefusedError, type ServerOptions, serverCommand } from './control-client.ts';
+import { reportError } from './report-error.ts';
 import { formatRoundSize } from './round-size.ts';
 
 type Options = ServerOptions & { readonly all?: true };
@@ -66,16 +67,23 @@ async function run(
     command.error('error: name targets, or give --all', { exitCode: 2 });
   }
   const statuses: TargetStatus[] = [];
+  const refusals: RefusedError[] = [];
   for (const name of options.all ? await allNames(options.config) : names) {
     const path = `/v1/targets/${encodeURIComponent(name)}/${operation}`;
-    const answer = await ask(options.config, 'POST', path, undefined, {
-      timeoutMs: CHANGE_TIMEOUT_MS,
-    });
-    const status = answer as TargetStatus;
-    statuses.push(status);
-    if (!options.json) console.log(describe(status));
+    try {
+      const status = (await ask(options.config, 'POST', path)) as TargetStatus;
+      statuses.push(status);
+      if (!options.json) console.log(describe(status));
+    } catch (error) {
+      // One whose storage is gone must not keep the others silent.
+      if (!(error instanceof RefusedError)) throw error;
+      refusals.push(error);
+    }
   }
   if (options.json) console.log(JSON.stringify(statuses, null, 2));
+  const last = refusals.pop();
+  for (const refusal of refusals) reportError(refusal);
+  if (last !== undefined) throw last;
 }
 
 async function allNames(config: string): Promise<string[]> {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Reloaded } from '../status.ts';
-import { ask, CHANGE_TIMEOUT_MS, type ControlOptions, controlCommand } from './control-client.ts';
+import { ask, type ControlOptions, controlCommand } from './control-client.ts';
 
 /** Lets a running server follow its changed configuration file. */
 export function reloadCommand(): Command {
@@ -14,10 +14,7 @@ export function reloadCommand(): Command {
 }
 
 async function reload(config: string, options: ControlOptions): Promise<void> {
-  const answer = await ask(config, 'POST', '/v1/reload', undefined, {
-    timeoutMs: CHANGE_TIMEOUT_MS,
-  });
-  const reloaded = answer as Reloaded;
+  const reloaded = (await ask(config, 'POST', '/v1/reload')) as Reloaded;
   console.log(options.json ? JSON.stringify(reloaded, null, 2) : describeReload(reloaded));
 }
 

@@ -163,14 +163,28 @@ export class ServedStore {
     return this.#act((actions) => actions.clone(source, name));
   }
 
-  /** Gives a volume the content of a snapshot, and announces the target that serves it. */
-  async rollback(volume: string, source: string, force: boolean): Promise<StoreVolume> {
-    const rolledBack = await this.#rollBack(volume, source, force);
+  /**
+   * Gives a volume the content of a snapshot, and announces the target that serves it.
+   *
+   * @param signal nobody wants it any more, unless it is being done
+   */
+  async rollback(
+    volume: string,
+    source: string,
+    force: boolean,
+    signal: AbortSignal,
+  ): Promise<StoreVolume> {
+    const rolledBack = await this.#rollBack(volume, source, force, signal);
     await this.#act((actions) => actions.confirm());
     return rolledBack;
   }
 
-  async #rollBack(volume: string, source: string, force: boolean): Promise<StoreVolume> {
+  async #rollBack(
+    volume: string,
+    source: string,
+    force: boolean,
+    signal: AbortSignal,
+  ): Promise<StoreVolume> {
     const target = await this.#options.findTarget(this.path, volume);
     if (target === undefined) {
       return this.#act((actions) => actions.rollback(volume, source, false));
@@ -178,6 +192,8 @@ export class ServedStore {
     const use = refuseUse(target, force);
     this.#note({ volume, source, use }, 'a volume is rolled back');
     return this.#options.whilePaused(target, async () => {
+      // It may have waited long. By now whoever gave it up may have mounted the disk again.
+      signal.throwIfAborted();
       // While this waited for its turn, initiators went on, and the configuration may have changed.
       const paused = await this.#options.findTarget(this.path, volume);
       if (paused !== undefined) refuseUse(paused, force);

@@ -222,6 +222,27 @@ describeWith(TOOLS, 'the commands about targets of a running server', () => {
     expect(await operate('drain')).toMatchObject({ status: 2 });
   });
 
+  it('drain and resume all that they can', async () => {
+    const names = ['e7.7', 'e1.1', 'e8.8'];
+    for (const [command, drained] of [
+      ['drain', true],
+      ['resume', false],
+    ] as const) {
+      const { status: exit, output } = await operate(command, ...names);
+      expect([exit, output]).toEqual([1, expect.stringMatching(/^e1.1 is [\s\S]*e7.7[\s\S]*e8.8/)]);
+      expect((await status()).targets[1]).toMatchObject({ name: 'e1.1', drained });
+    }
+    const { stdout } = await operate('drain', ...names, '--json');
+    expect(JSON.parse(stdout)).toMatchObject([{ name: 'e1.1', drained: true }]);
+    expect((await operate('resume', 'e1.1')).status).toBe(0);
+  });
+
+  it('say what is wrong with a name that no request can carry', async () => {
+    const { status: exit, output } = await operate('drain', 'e'.repeat(10_000));
+    expect([exit, output]).toEqual([1, expect.stringMatching(/with status 431\n {4}see what/)]);
+    expect(output).not.toMatch(/^\s+at /m);
+  });
+
   it('go with a server that stops while a reload hangs', async () => {
     // A blob store that takes every connection, and never answers.
     const hang = served.network.spawn(process.execPath, ['-e', HANG], {

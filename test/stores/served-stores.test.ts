@@ -65,9 +65,33 @@ describe('a rollback', () => {
     });
     const served = stores.find('/served');
     await served?.snapshot('e1.0', 'monday');
-    await expect(served?.rollback('e1.0', 'monday', false)).rejects.toThrow(/e1.0 in use: .* ago/);
+    const { signal } = new AbortController();
+    const rollBack = (force: boolean) => served?.rollback('e1.0', 'monday', force, signal);
+    await expect(rollBack(false)).rejects.toThrow(/e1.0 in use: .* ago/);
     found.push(idle, used);
-    await expect(served?.rollback('e1.0', 'monday', true)).resolves.toMatchObject({ name: 'e1.0' });
+    await expect(rollBack(true)).resolves.toMatchObject({ name: 'e1.0' });
+    await stores.close();
+    await release();
+  });
+
+  it('is not done when whoever asked for it has gone while it waited for its turn', async () => {
+    const { store, release } = await shareCasStore('/served', { ...TINY, files: new SimFs() });
+    await store.openVolume('e1.0', BLOCK_SIZE);
+    const asking = new AbortController();
+    const stores = new ServedStores({
+      findTarget: async () => target('e1.0'),
+      whilePaused: (_target, work) => {
+        asking.abort(new Error('the client is gone'));
+        return work();
+      },
+      log: pino({ enabled: false }),
+    });
+    const served = stores.find('/served');
+    await served?.snapshot('e1.0', 'monday');
+    const rolledBack = vi.spyOn(store, 'rollback');
+    const rollingBack = served?.rollback('e1.0', 'monday', true, asking.signal);
+    await expect(rollingBack).rejects.toThrow('the client is gone');
+    expect(rolledBack).not.toHaveBeenCalled();
     await stores.close();
     await release();
   });

@@ -107,7 +107,7 @@ async function* outcomes(
 }
 
 async function takeSample(controlPath: string, signal: AbortSignal): Promise<Sample> {
-  const status = await askSocket(controlPath, 'GET', '/v1/status', undefined, { signal });
+  const status = await askSocket(controlPath, 'GET', '/v1/status', undefined, signal);
   return { status: status as ServerStatus, tickMs: performance.now(), at: new Date() };
 }
 

@@ -51,11 +51,12 @@ export function createProgram(): Command {
     .description('serve the targets of a configuration file (the default command)')
     .argument('<config>', 'configuration file')
     .action(async (path: string) => {
-      requireNoSlip(program, path);
       // Loaded on demand: the other commands work where the native addon does not.
       const { serve } = await import('./serve.ts');
       await serve(path);
     });
+  // Before anything is said about the arguments of a command that was not meant.
+  program.hook('preSubcommand', ({ args: [word = ''] }) => requireNoSlip(program, word));
   program
     .command('check')
     .description('check a configuration file and show what would be served')
@@ -90,8 +91,8 @@ export function createProgram(): Command {
 
 /** What is no command is the name of a configuration file, unless it looks like a slip of one. */
 function requireNoSlip(program: Command, word: string): void {
-  if (/[./]/.test(word) || existsSync(word)) return;
   const names = program.commands.map((command) => command.name());
+  if (/^-|[./]/.test(word) || names.includes(word) || existsSync(word)) return;
   const meant = nearest(word, names);
   if (meant === undefined) return;
   program.error(`error: unknown command '${word}'\n(Did you mean ${meant}?)`);

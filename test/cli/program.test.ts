@@ -1,10 +1,11 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { SERVER, TARGET } from '../config/samples.ts';
-import { run } from './run.ts';
+import { PROGRAM, run } from './run.ts';
 
 const MANIFEST = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
@@ -37,6 +38,8 @@ describe('aoe-server', () => {
     ['too many arguments', ['a.toml', 'b.toml'], 'too many arguments', ''],
     ['an unknown option', ['--fast', 'a.toml'], "unknown option '--fast'", ''],
     ['a slip of a command', ['statsu'], 'Did you mean status?', ''],
+    ['a slip of a command with arguments', ['chekc', 'a.toml'], 'Did you mean check?', ''],
+    ['a slip of a command with options', ['statsu', '--json', 'a'], 'Did you mean status?', ''],
     ['no MAC address', ['mask', 'a.toml', 'e1.0', '--set', 'x'], 'a MAC address, such', ' mask'],
     ['check without a file', ['check'], "missing required argument 'config'", ' check'],
     ['a command of a command', ['cas', 'scrub', '--fast'], 'unknown option', ' cas scrub'],
@@ -67,6 +70,29 @@ describe('aoe-server', () => {
     expect(status).toBe(3);
     expect(stderr).toMatch(/^stats\.toml: cannot be read: ENOENT.*\n {4}\S.*\n$/);
   });
+});
+
+describe('the output of aoe-server', () => {
+  const runTo = (output: string, ...args: string[]) =>
+    spawnSync(
+      'bash',
+      ['-c', `set -o pipefail; "$0" "$@" ${output}`, process.execPath, PROGRAM, ...args],
+      {
+        encoding: 'utf8',
+      },
+    );
+
+  it.each([[['--help']], [['completion', 'bash']]])(
+    'makes %s fail when there is no room for it, and not when nobody reads on',
+    (args) => {
+      expect(runTo('>/dev/full', ...args)).toMatchObject({
+        status: 1,
+        stderr: expect.stringMatching(/^aoe-server: cannot write the output: ENOSPC/),
+      });
+      expect(runTo('| true', ...args)).toMatchObject({ status: 0, stderr: '' });
+      expect(runTo('>&-', ...args)).toMatchObject({ status: 0, stderr: '' });
+    },
+  );
 });
 
 describe('aoe-server check', () => {

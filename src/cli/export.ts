@@ -26,6 +26,8 @@ Until the image is complete it is called IMAGE.partial.
 Example:
   aoe-server export /srv/aoe/blobs e1.0 disk1.img`;
 
+const NO_ROOM = ['ENOSPC', 'EDQUOT', 'EFBIG'];
+
 export function addExportCommand(program: Command): void {
   program
     .command('export')
@@ -77,7 +79,7 @@ async function makeImage<T>(
     return result;
   } catch (error) {
     await unlink(partial).catch(() => {});
-    throw error;
+    throw explainNoRoom(path, error as Error);
   } finally {
     await image.close();
   }
@@ -95,6 +97,15 @@ async function createImage(path: string): Promise<FileHandle> {
     const { message } = error as Error;
     throw new StartupError(`cannot create ${path}: ${message}`, 'name a file that can be made');
   }
+}
+
+function explainNoRoom(path: string, error: NodeJS.ErrnoException): Error {
+  if (!NO_ROOM.includes(error.code ?? '')) return error;
+  return new StartupError(
+    `there is no room for ${path}: ${error.message}`,
+    'free some on its file system, or name a file on a larger one',
+    { cause: error },
+  );
 }
 
 function openDisk(store: CasStore, name: string): Promise<BlockDevice> {

@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openCasStore } from '../../src/backends/cas/index.ts';
+import { isStore, openCasStore } from '../../src/backends/cas/index.ts';
 import { hashOf } from '../backends/cas/oracle.ts';
 import { blockOf, blocksOf } from '../backends/cas/tiny-store.ts';
 import { run } from './run.ts';
@@ -39,6 +39,20 @@ beforeAll(() => {
   blockOf(902).copy(changed, 2 * 4096);
   changed.fill(0, 35 * 4096, 36 * 4096);
   importImage('e1.1', changed);
+});
+
+describe.skipIf(process.getuid?.() !== 0)('a store of another user', () => {
+  it('is not taken for none', () => {
+    const nobody = 65_534;
+    process.seteuid?.(nobody);
+    try {
+      expect(() => isStore(STORE)).toThrow(/^cannot see whether there is a store at .*: EACCES/);
+    } finally {
+      process.seteuid?.(0);
+    }
+    expect(isStore(STORE)).toBe(true);
+    expect(isStore(join(STORE, 'superblock'))).toBe(false);
+  });
 });
 
 describe('aoe-server cas', () => {

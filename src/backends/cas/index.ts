@@ -2,10 +2,10 @@
  * The `cas` backend: volumes by path of their store and name. Targets with the same path share a
  * store, and with it all blocks that they have in common.
  */
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BlockCapabilities, BlockDevice, BlockRequest } from '../../core/block-device.ts';
-import { StartupError } from '../../core/startup-error.ts';
+import { explainFailure, StartupError } from '../../core/startup-error.ts';
 import { shareCasStore } from './shared-store.ts';
 import type { CasStore } from './store.ts';
 import type { StoreOptions } from './store-options.ts';
@@ -41,9 +41,22 @@ export { encodeTransfer, IncomingTransfer, pieceBytes, type Transfer } from './t
 export { measureUsage, type RootUsage } from './usage.ts';
 export { findRoot, type StoredRoot, storedRoots } from './walk.ts';
 
-/** Is there a store in the directory `path` of this machine? */
+/**
+ * Is there a store in the directory `path` of this machine?
+ *
+ * @throws {StartupError} this user may not look
+ */
 export function isStore(path: string): boolean {
-  return existsSync(join(path, SUPERBLOCK_NAME));
+  try {
+    statSync(join(path, SUPERBLOCK_NAME));
+    return true;
+  } catch (error) {
+    const failure = error as NodeJS.ErrnoException;
+    if (failure.code === 'ENOENT' || failure.code === 'ENOTDIR') return false;
+    throw explainFailure(`cannot see whether there is a store at ${path}`, failure, {
+      EACCES: 'do this as the user that the server runs as, or as root',
+    });
+  }
 }
 
 export interface CasVolumeConfig {

@@ -1,5 +1,3 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { CasStore, StoreOptions } from '../../backends/cas/index.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import { SECTORS_PER_BLOCK } from '../../stores/sectors.ts';
@@ -14,7 +12,9 @@ export async function withStore<T>(
   path: string,
   work: (store: CasStore) => T | Promise<T>,
 ): Promise<T> {
-  if (!existsSync(join(path, 'superblock'))) {
+  // Loaded on demand: the other commands work where the native addon does not.
+  const { isStore } = await import('../../backends/cas/index.ts');
+  if (!isStore(path)) {
     throw new StartupError(
       `there is no store at ${path}`,
       'name the directory that targets have as blob_store.path; aoe-server import makes a new one',
@@ -29,7 +29,6 @@ export async function withStoreOrNew<T>(
   work: (store: CasStore) => T | Promise<T>,
   options: Partial<StoreOptions> = {},
 ): Promise<T> {
-  // Loaded on demand: the other commands work where the native addon does not.
   const { openCasStore, openOwnBlobs } = await import('../../backends/cas/index.ts');
   const remote = await openOwnBlobs(path);
   const store = await openCasStore(path, {

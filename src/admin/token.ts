@@ -8,6 +8,8 @@ import { StartupError } from '../core/startup-error.ts';
 const TOKEN_BYTES = 32;
 /** Shorter ones, which an operator may have written, could be guessed. */
 const LENGTH_MIN = 32;
+/** What a header can carry. */
+const VISIBLE_ASCII = /^[!-~]*$/;
 
 export class Token {
   readonly #digest: Buffer;
@@ -22,19 +24,18 @@ export class Token {
    * @throws {StartupError} the file cannot be read or made, or holds no good token
    */
   static async load(path: string): Promise<Token> {
-    try {
-      const text = await read(path);
-      if (text.length >= LENGTH_MIN) return new Token(text);
-    } catch (cause) {
+    const text = await read(path).catch((cause: Error) => {
       throw new StartupError(
-        `cannot use the token file ${path}: ${(cause as Error).message}`,
+        `cannot use the token file ${path}: ${cause.message}`,
         'let the user of the server read it, and write the directory that it is in',
         { cause },
       );
-    }
+    });
+    const fault = faultOf(text);
+    if (fault === undefined) return new Token(text);
     throw new StartupError(
-      `the token in ${path} is shorter than ${LENGTH_MIN} characters`,
-      'remove the file: the next start makes a new one',
+      `the token in ${path} ${fault}`,
+      'write another one, or remove the file: the next start makes a new one',
     );
   }
 
@@ -60,6 +61,12 @@ async function read(path: string): Promise<string> {
     await replaceFile(path, `${text}\n`, { mode: 0o600 });
     return text;
   }
+}
+
+function faultOf(text: string): string | undefined {
+  if (text.length < LENGTH_MIN) return `is shorter than ${LENGTH_MIN} characters`;
+  if (!VISIBLE_ASCII.test(text)) return 'has a space in it, or a character that is not ASCII';
+  return undefined;
 }
 
 function digest(text: string): Buffer {

@@ -48,6 +48,13 @@ describe('the token', () => {
     }
   });
 
+  it('is refused when no header could carry it', async () => {
+    for (const text of ['correct horse battery staple, and then some', 'ä'.repeat(40)]) {
+      await writeFile(path, `${text}\n`);
+      await expect(Token.load(path)).rejects.toThrow(/has a space in it, or a character that is/);
+    }
+  });
+
   it('is not read through a link, nor from what is no file', async () => {
     await writeFile(directory.join('elsewhere'), 'x'.repeat(40));
     await symlink(directory.join('elsewhere'), path);

@@ -22,7 +22,10 @@ export async function serve(path: string): Promise<void> {
   }
   const stopped = stopSignal(log);
   // Without a handler it would end the server when its terminal closes.
-  let reload = () => {};
+  let isReloadDue = false;
+  let reload = () => {
+    isReloadDue = true;
+  };
   process.on('SIGHUP', () => reload());
   const server = await startServer(config, log, () => loadAgain(path));
   reload = () => {
@@ -31,6 +34,8 @@ export async function serve(path: string): Promise<void> {
       log.error({ remedy }, isUnrestored ? message : `nothing has changed: ${message}`);
     });
   };
+  // The file may have been changed after it was read.
+  if (isReloadDue) reload();
   notifyServiceManager('READY=1', log);
   using _watchdog = new Watchdog(() => server.answer(), log);
   const failure = await Promise.race([stopped, server.failed]);

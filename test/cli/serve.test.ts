@@ -150,6 +150,17 @@ describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
     expect(await once(server, 'exit')).toEqual([0, null]);
   });
 
+  it('follows its file, on SIGHUP, as soon as it serves when it is still starting', async () => {
+    const config = join(directory, 'starting.toml');
+    const before = `[server]\ninterface = "lo"\nstate_dir = "starting"\ndashboard = "./page"\n${TARGET}`;
+    writeFileSync(config, before);
+    const { server, logged } = await startProgram(config);
+    expect(logged.join('')).not.toContain('"msg":"serving"');
+    writeFileSync(config, before + TARGET.replace('slot = 0', 'slot = 1'));
+    server.kill('SIGHUP');
+    await eventually(() => expect(logged.join('')).toMatch(/"added":\["e1.1"\].*"msg":"reloaded"/));
+  });
+
   it('goes on when its terminal is gone, and exits with 0 then, too', async () => {
     const { said, env } = await listenAsSystemd();
     const [pid, status] = [join(directory, 'pid'), join(directory, 'status')];

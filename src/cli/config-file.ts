@@ -80,8 +80,12 @@ export async function changeConfig(
     return (await askSocket(socketPath, 'POST', '/v1/reload')) as Reloaded;
   } catch (error) {
     if (error instanceof RefusedError) {
-      await replaceText(path, next, text, rights);
-      throw new RefusedError(error.message, `${error.remedy}; ${configPath} is as it was`);
+      const { message, remedy } = error;
+      await replaceText(path, next, text, rights).catch((cause: ControlError) => {
+        const problem = `${message}; and the file still says what was refused: ${cause.message}`;
+        throw new ControlError(problem, `${remedy}; and undo what was to change`, { cause });
+      });
+      throw new RefusedError(message, `${remedy}; ${configPath} is as it was`);
     }
     const { message } = error as Error;
     throw new ControlError(
@@ -94,7 +98,9 @@ export async function changeConfig(
 
 /** @throws {ControlError} it cannot, or somebody else has changed the file since it was read */
 async function replaceText(path: string, from: string, to: string, rights: FileRights) {
-  if ((await readFile(path, 'utf8')) === from) return replaceFile(path, to, rights);
+  if ((await readFile(path, 'utf8')) === from) {
+    return replaceFile(path, to, rights).catch((cause) => cannotChange(path, cause));
+  }
   throw new ControlError(
     `${path} was changed by somebody else meanwhile, and is left as it is`,
     'look at it, check it with aoe-server check, and try again',
@@ -107,7 +113,9 @@ async function lock(path: string): Promise<AsyncDisposable> {
   const { O_RDONLY, O_CREAT, O_NOFOLLOW } = constants;
   const end = performance.now() + LOCK_MS_MAX;
   for (;;) {
-    const file = await open(path, O_RDONLY | O_CREAT | O_NOFOLLOW, 0o600);
+    const file = await open(path, O_RDONLY | O_CREAT | O_NOFOLLOW, 0o600).catch((cause) =>
+      cannotChange(path, cause),
+    );
     if (native.lockFile(file.fd) && (await isAt(path, file))) {
       return {
         async [Symbol.asyncDispose]() {
@@ -122,6 +130,14 @@ async function lock(path: string): Promise<AsyncDisposable> {
     }
     await sleep(LOCK_POLL_MS);
   }
+}
+
+function cannotChange(path: string, cause: Error): never {
+  throw new ControlError(
+    `cannot write ${path}: ${cause.message}`,
+    'see that there is room, and let this user write the file and its directory, or be root',
+    { cause },
+  );
 }
 
 /** Is it still there? Whoever had the lock before has removed the file. */

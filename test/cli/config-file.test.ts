@@ -1,8 +1,9 @@
 import { once } from 'node:events';
-import { open, readFile, writeFile } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { changeConfig, type FoundServer } from '../../src/cli/config-file.ts';
+import { type ConfigText, changeConfig, type FoundServer } from '../../src/cli/config-file.ts';
 import { native } from '../../src/native.ts';
 import { TempDirectory } from '../support/tools.ts';
 
@@ -20,26 +21,65 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
+/** A server that does `act` when it is to reload. */
+async function findServer(
+  directory: TempDirectory,
+  act: (configPath: string) => object,
+): Promise<FoundServer & AsyncDisposable> {
+  const configPath = directory.join('aoe-server.toml');
+  const socketPath = directory.join('control.sock');
+  await writeFile(configPath, TEXT);
+  const server = createServer((_request, response) => {
+    const answer = act(configPath);
+    response.statusCode = 'error' in answer ? 409 : 200;
+    response.end(JSON.stringify(answer));
+  });
+  await once(server.listen(socketPath), 'listening');
+  const status = { configPath } as FoundServer['status'];
+  return { socketPath, status, [Symbol.asyncDispose]: async () => void server.close() };
+}
+
+const change = ({ text }: ConfigText) => `${text}# changed\n`;
+
 describe('a change of the configuration file', () => {
+  it('that cannot be written is none, and what helps is said', async () => {
+    await using directory = await TempDirectory.create();
+    await using found = await findServer(directory, () => RELOADED);
+    const { configPath } = found.status;
+    for (const inTheWay of ['.aoe-server.tmp', '.aoe-server.lock']) {
+      await mkdir(configPath + inTheWay);
+      await expect(changeConfig(found, change)).rejects.toMatchObject({
+        message: expect.stringMatching(/^cannot write .*aoe-server.toml.*: E/),
+        remedy: expect.stringContaining('let this user write the file'),
+      });
+      await rm(configPath + inTheWay, { recursive: true });
+      expect(await readFile(configPath, 'utf8')).toBe(TEXT);
+    }
+  });
+
+  it('that is refused and cannot be undone is told, with why it was refused', async () => {
+    await using directory = await TempDirectory.create();
+    await using found = await findServer(directory, (configPath) => {
+      mkdirSync(`${configPath}.aoe-server.tmp`);
+      return { error: 'no such disk', remedy: 'plug it in' };
+    });
+    await expect(changeConfig(found, change)).rejects.toMatchObject({
+      message: expect.stringMatching(/^no such disk; and the file still says .*: cannot write /),
+      remedy: 'plug it in; and undo what was to change',
+    });
+  });
+
   it('waits as long for another one when the clock is set', async () => {
     await using directory = await TempDirectory.create();
-    const configPath = directory.join('aoe-server.toml');
-    const socketPath = directory.join('control.sock');
-    await writeFile(configPath, TEXT);
-    const server = createServer((_request, response) => response.end(JSON.stringify(RELOADED)));
-    await once(server.listen(socketPath), 'listening');
+    await using found = await findServer(directory, () => RELOADED);
+    const { configPath } = found.status;
     const other = await open(`${configPath}.aoe-server.lock`, 'w');
     expect(native.lockFile(other.fd)).toBe(true);
     vi.useFakeTimers({ toFake: ['Date'] });
-    const found = { socketPath, status: { configPath } } as FoundServer;
-    const changed = changeConfig(found, ({ text }) => `${text}# changed\n`);
+    const changed = changeConfig(found, change);
     setTimeout(() => vi.setSystemTime(Date.now() + 3_600_000), 50);
     setTimeout(() => void other.close(), 300);
-    try {
-      expect(await changed).toEqual(RELOADED);
-    } finally {
-      server.close();
-    }
+    expect(await changed).toEqual(RELOADED);
     expect(await readFile(configPath, 'utf8')).toBe(`${TEXT}# changed\n`);
   });
 });

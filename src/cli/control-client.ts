@@ -160,7 +160,13 @@ function late(socketPath: string, timeoutMs: number): ControlError {
 }
 
 function remedyOf(code: string | undefined): string {
-  return code === 'EACCES'
-    ? 'run this command as root, or as the user that runs the server'
-    : 'is it running, with this configuration file?';
+  switch (code) {
+    case 'EACCES':
+      return 'run this command as root, or as the user that runs the server';
+    case 'ENOENT':
+    case 'ECONNREFUSED':
+      return 'is it running, with this configuration file?';
+    default:
+      return 'it may be stopping, or have too many clients: see its log, and try again';
+  }
 }

@@ -46,6 +46,17 @@ describe('who asks a server', () => {
     });
   });
 
+  it('is not told that no server is running by one that hangs up', async () => {
+    answer = (response) => response.destroy();
+    await expect(askSocket(socketPath, 'GET', '/v1/status')).rejects.toMatchObject({
+      message: expect.stringMatching(/^cannot reach a server at .*control.sock: socket hang up$/),
+      remedy: expect.stringContaining('too many clients'),
+    });
+    await expect(askSocket(directory.join('absent'), 'GET', '/')).rejects.toMatchObject({
+      remedy: 'is it running, with this configuration file?',
+    });
+  });
+
   it.each<[string, (response: http.ServerResponse) => void, RegExp]>([
     [
       'breaks off',

@@ -37,7 +37,7 @@ export async function benchSnapshots(
       const logBytes = (number / count) * store.options.checkpointBytes;
       while (store.stats().logBytes < logBytes) await delay(POLL_MS, undefined, { signal });
       const startMs = performance.now();
-      await store.snapshot('disk', `${number}`);
+      await store.changes.snapshot('disk', `${number}`);
       const tookMs = performance.now() - startMs;
       console.log(`${(logBytes / 2 ** 20).toFixed().padStart(8)}${tookMs.toFixed().padStart(15)}`);
     }

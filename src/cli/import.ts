@@ -128,16 +128,16 @@ async function makeVolume<T>(
 ): Promise<T> {
   requireUnused(store, name);
   const partial = `${name}.importing`;
-  if (store.findVolume(partial) !== undefined) await store.deleteVolume(partial);
+  if (store.findVolume(partial) !== undefined) await store.changes.deleteVolume(partial);
   const device = await store.openVolume(partial, sizeBytes);
   try {
     const result = await fillDevice(device);
     await device.close();
-    await store.clone(partial, name);
+    await store.changes.clone(partial, name);
     return result;
   } finally {
     await device.close().catch(() => {});
-    await store.deleteVolume(partial);
+    await store.changes.deleteVolume(partial);
   }
 }
 

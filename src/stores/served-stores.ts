@@ -321,7 +321,7 @@ function describeUse({ inFlight, lastAccess, reserveList }: TargetStatus): strin
 
 function describeReplica(replica: CasStore['replica']): StoreStatus['blobStore'] {
   if (replica === undefined) return null;
-  const { lagBytes, lagMs, unreachable, damage } = replica;
+  const { lagBytes, lagMs, unreachable, damage } = replica.state;
   return {
     lagBytes,
     lagSeconds: lagMs / 1000,

@@ -71,33 +71,33 @@ export class StoreActions implements StoreOperations, StoreStreams {
   }
 
   async snapshot(volume: string, name: string): Promise<StoreSnapshot> {
-    const entry = await this.#store.snapshot(volume, name);
+    const entry = await this.#store.changes.snapshot(volume, name);
     await this.confirm();
     return describeSnapshot(entry);
   }
 
   async clone(source: string, name: string): Promise<StoreVolume> {
-    await this.#store.clone(source, name);
+    await this.#store.changes.clone(source, name);
     await this.confirm();
     return describeVolume(await findRoot(this.#store, name));
   }
 
   /** Is to be {@link confirm}ed: by then its target may be served again. */
   async rollback(volume: string, source: string, force: boolean): Promise<StoreVolume> {
-    await this.#store.rollback(volume, source, force);
+    await this.#store.changes.rollback(volume, source, force);
     return describeVolume(await findRoot(this.#store, volume));
   }
 
   async delete(name: string): Promise<Deleted> {
     const store = this.#store;
     if (store.findVolume(name) !== undefined) {
-      await store.deleteVolume(name);
+      await store.changes.deleteVolume(name);
       await this.confirm();
       return { name, kind: 'volume' };
     }
     await store.whenSnapshotsStored();
     if (store.snapshots.some((snapshot) => snapshot.name === name)) {
-      await store.deleteSnapshot(name);
+      await store.changes.deleteSnapshot(name);
       await this.confirm();
       return { name, kind: 'snapshot' };
     }

@@ -42,6 +42,8 @@ export interface CheckpointParts {
   readonly nodes: RecordStream;
   readonly moved: RecordStream;
   readonly superblockFile: StoreFile;
+  /** Copies of the superblock that were damaged when it was read. */
+  readonly damagedCopies: readonly number[];
   /** A blob store has it, too. */
   readonly isReplica: boolean;
   /** Nodes in a record at most. */
@@ -66,12 +68,15 @@ export class Checkpointer {
   #last: Promise<void> = Promise.resolve();
   /** How many wait for a checkpoint to end. */
   #waiting = 0;
+  /** Damaged copies of the superblock of which nobody was told. */
+  #untold: readonly number[];
 
   /** @param logStart where replay would begin now */
   constructor(parts: CheckpointParts, superblock: Superblock, logStart: StreamPosition) {
     this.#parts = parts;
     this.#superblock = superblock;
     this.#logStart = logStart;
+    this.#untold = parts.damagedCopies;
     const batch = Math.min(FANOUT, parts.batchBlocks);
     this.#nodeWriter = new NodeWriter(parts.engine, parts.nodes, batch);
   }
@@ -101,13 +106,45 @@ export class Checkpointer {
     return this.#whileWaiting(run);
   }
 
+  /**
+   * Gives segments back from which everything live has been moved.
+   *
+   * @param isUrgent see {@link run}
+   * @param onNamed called when a catalog names what was moved so far
+   * @throws what a checkpoint throws; they are given back all the same if it was called
+   */
+  async release(
+    emptied: readonly Segment[],
+    isUrgent: () => boolean,
+    onNamed: () => void,
+  ): Promise<void> {
+    let namedIn = Number.POSITIVE_INFINITY;
+    try {
+      await this.run(() => {
+        namedIn = this.#superblock.generation + 1;
+        for (const segment of emptied) segment.condemnedIn = namedIn;
+      }, isUrgent);
+    } finally {
+      // What is not known at its new place is still needed where it was.
+      if (this.#superblock.generation >= namedIn) onNamed();
+      else for (const segment of emptied) segment.condemnedIn = 0;
+    }
+    // Whichever superblock a crash leaves then, it does not need them.
+    if (emptied.length > 0) await this.run(undefined, isUrgent);
+  }
+
   /** Waits for what runs. */
   settled(): Promise<void> {
     return this.#whileWaiting(this.#last);
   }
 
-  /** @returns numbers of the copies of the superblock that are damaged on the disk */
-  findDamagedCopies(): Promise<readonly number[]> {
+  /**
+   * @returns numbers of the copies of the superblock that are damaged, or were when the store was
+   * opened: it writes them anew, so each is told once
+   */
+  async takeDamagedCopies(): Promise<number[]> {
+    const found = new Set(this.#untold);
+    this.#untold = [];
     const { superblockFile, engine, isReplica } = this.#parts;
     // None is being written then.
     const reading = this.#last.then(() => readSuperblocks(superblockFile, engine, isReplica));
@@ -115,7 +152,8 @@ export class Checkpointer {
       () => {},
       () => {},
     );
-    return reading.then(({ damaged }) => damaged);
+    for (const number of (await reading).damaged) found.add(number);
+    return [...found].sort();
   }
 
   async #whileWaiting(work: Promise<void>): Promise<void> {

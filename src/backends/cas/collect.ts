@@ -204,7 +204,7 @@ function settledSegments(store: CasStore): Segment[] {
 async function markRoots(store: CasStore, pace: Pace): Promise<void> {
   const { engine, reader } = store;
   const visited = new Set<string>();
-  for (const root of [...storedRoots(store), ...store.takenRoots]) {
+  for (const root of [...storedRoots(store), ...store.heldRoots]) {
     await walkTree(reader, root, pace, {
       enter(hash, words, index) {
         if (visited.has(hash)) return false;

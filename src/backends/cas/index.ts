@@ -80,7 +80,7 @@ export function openCasDevice(
   options: Partial<StoreOptions> = {},
 ): Promise<BlockDevice> {
   return openShared(path, options, async (store) => {
-    await store.whenChanged();
+    await store.changes.settled();
     const volume = store.findVolume(name);
     if (volume === undefined) onMissing(`the store ${path} has no volume ${name}`);
     // It may have grown in a change that was undone.

@@ -16,6 +16,7 @@ import { CasStore } from './store.ts';
 import { type Loaded, loadStore } from './store-files.ts';
 import { holderNote, readHolder, StoreInUseError } from './store-in-use.ts';
 import { STORE_DEFAULTS, type StoreOptions } from './store-options.ts';
+import { mendSuperblocks } from './superblock.ts';
 
 const NO_ROOM = 'free room on its file system, or put the store on a larger one';
 const REMEDIES: Readonly<Record<string, string>> = {
@@ -71,6 +72,11 @@ async function open(path: string, options: StoreOptions): Promise<CasStore> {
   let partCache: PartCache | undefined;
   let store: CasStore | undefined;
   let loaded: Loaded | undefined;
+  const closeFiles = async () => {
+    await segments.close();
+    await loaded?.superblockFile.close();
+    unlock();
+  };
   try {
     const { remote } = options;
     if (remote === undefined) await requireNoOwner({ files, path });
@@ -83,20 +89,43 @@ async function open(path: string, options: StoreOptions): Promise<CasStore> {
     loaded = await loadStore(loadParts);
     if (journal !== undefined) await requireNewest(loadParts, journal.image);
     partCache?.checkpointed(loaded.catalog);
-    const parts = { path, options, engine, segments, reader, journal, partCache, unlock };
+    const parts = { path, options, engine, segments, reader, journal, partCache, closeFiles };
     const opened = new CasStore(parts, loaded);
     store = opened;
-    await opened.start();
+    await start(opened, loaded);
     return opened;
   } catch (error) {
     await store?.abandonRemote();
     await partCache?.close();
     await claim?.release().catch(() => {});
-    await loaded?.superblockFile.close();
-    await segments.close();
-    unlock();
+    await closeFiles();
     throw error;
   }
+}
+
+/** Makes the first checkpoint. Only from then on may anything be written. */
+async function start(store: CasStore, loaded: Loaded): Promise<void> {
+  const { problems, engine, log, segments, options } = store;
+  const { leftovers, unused, superblockFile, foundSuperblocks } = loaded;
+  const { onProblem } = options;
+  for (const problem of problems) onProblem(problem);
+  if (store.readOnly) return;
+  for (const number of foundSuperblocks.damaged) {
+    onProblem(`copy ${number} of the superblock is damaged; it is written anew from the other one`);
+  }
+  await mendSuperblocks(superblockFile, engine, foundSuperblocks);
+  await log.syncFound();
+  await segments.tidy();
+  for (const number of leftovers) await segments.forget(number);
+  // Crashes of a full store may have left no other room for the checkpoint.
+  await segments.takeUnused(unused);
+  // What is written at once would have to wait for it.
+  if (segments.spareCount === 0) await segments.replenish();
+  await store.checkpoint();
+  // Only now: the superblock before the last may have needed them.
+  for (const number of leftovers) await segments.recycle(number);
+  await segments.recycleUnused();
+  void segments.replenish();
 }
 
 function openCache(

@@ -56,7 +56,7 @@ export async function receiveSnapshot(
   const { header } = transfer;
   const partial = `${name}.receiving`;
   // Of a receiver that was killed.
-  if (store.findVolume(partial) !== undefined) await store.deleteVolume(partial);
+  if (store.findVolume(partial) !== undefined) await store.changes.deleteVolume(partial);
   try {
     await cloneBase(store, header, partial);
     const device = await store.openVolume(partial, header.sizeBytes);
@@ -72,11 +72,11 @@ export async function receiveSnapshot(
     if ((await findRoot(store, partial)).root[0] !== header.root) {
       throw new TransferError('what has arrived is not what was sent');
     }
-    await store.snapshot(partial, name, header.volume);
+    await store.changes.snapshot(partial, name, header.volume);
     return { header, foundBytes: builder.foundBytes };
   } finally {
     const isLeft = store.failure === undefined && store.findVolume(partial) !== undefined;
-    if (isLeft) await store.deleteVolume(partial);
+    if (isLeft) await store.changes.deleteVolume(partial);
   }
 }
 
@@ -97,7 +97,7 @@ async function cloneBase(
       `send that one first, or send without it; its root is ${base}`,
     );
   }
-  await store.clone(found.name, partial);
+  await store.changes.clone(found.name, partial);
 }
 
 /** Writes what a stream brings. */

@@ -1,33 +1,37 @@
+/**
+ * A store that is open: its parts, what they need of each other, and what can be done with it.
+ *
+ * Invariants:
+ * - Nothing is written to a store in which something is damaged, nor after a write of the log has
+ *   failed.
+ * - What is confirmed, a flush or a change, is as durable as the options ask for: on the local disk,
+ *   or in the blob store as well.
+ * - Files are released when nothing writes to them any more.
+ */
 import { BlockStatus } from '../../core/block-error.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import type { CasEngine } from '../../native.ts';
 import { BlockCache } from './block-cache.ts';
-import { CasDevice } from './cas-device.ts';
+import type { CasDevice } from './cas-device.ts';
 import type { SnapshotEntry } from './catalog.ts';
 import { Checkpointer, type CheckpointParts } from './checkpoint.ts';
 import { CheckpointSchedule } from './checkpoint-schedule.ts';
-import { ENTRY_SIZE, NODE_SIZE } from './format.ts';
-import { UNUSED_WAIT_MS_MAX } from './patience.ts';
+import { MapRoom } from './map-room.ts';
+import { OpenDevices } from './open-devices.ts';
 import type { BlockReader } from './reader.ts';
 import type { Journal } from './remote/journal.ts';
-import type { Part } from './remote/journal-entry.ts';
 import type { PartCache } from './remote/part-cache.ts';
-import { Replica, type ReplicaState } from './remote/replica.ts';
+import { Replica } from './remote/replica.ts';
 import type { Segment, Segments } from './segments.ts';
-import { type Loaded, loadVolume } from './store-files.ts';
+import type { Loaded } from './store-files.ts';
 import type { StoreOptions, StoreStats } from './store-options.ts';
 import { RecordStream, type StreamPosition } from './stream.ts';
-import { mendSuperblocks, type Superblock } from './superblock.ts';
+import type { Superblock } from './superblock.ts';
 import type { Volume } from './volume.ts';
 import { VolumeChanges } from './volume-changes.ts';
 import { VolumeTable } from './volume-table.ts';
 import { findRoot, findRootNow, type StoredRoot } from './walk.ts';
 import { Writer } from './writer.ts';
-
-/** What a tree node takes of a segment at most. */
-const NODE_BYTES_MAX = ENTRY_SIZE + NODE_SIZE;
-/** Nodes that a write to a block may change: more only in the first writes to a part of a volume. */
-const NODES_CHANGED = 2;
 
 export class CasStore {
   readonly path: string;
@@ -44,81 +48,54 @@ export class CasStore {
   readonly problems: readonly string[];
   /** Settles when every segment is in the dedup index. */
   readonly indexed: Promise<void>;
+  readonly changes: VolumeChanges;
   readonly #table: VolumeTable;
   readonly #checkpointer: Checkpointer;
   readonly #schedule: CheckpointSchedule;
-  readonly #changes: VolumeChanges;
-  readonly #loaded: Loaded;
+  readonly #mapRoom: MapRoom;
+  readonly #devices: OpenDevices;
   /** What is in the blob store, if there is one. */
   readonly journal: Journal | undefined;
   /** Keeps the blob store up with this disk, if there is one. */
-  readonly #replica: Replica | undefined;
+  readonly replica: Replica | undefined;
   /** What of the blob store is on this disk. */
   readonly #partCache: PartCache | undefined;
-  readonly #unlock: () => void;
-  /** Copies of the superblock that were damaged when it was opened; see {@link takeDamagedCopies}. */
-  #untold: readonly number[];
-  #work: Promise<unknown> = Promise.resolve();
-  #deviceCount = 0;
-  /** When the last device was closed, by the clock of `performance`; Infinity until then. */
-  #unusedSinceMs = Number.POSITIVE_INFINITY;
+  readonly #closeFiles: () => Promise<void>;
   #closed = false;
 
   /** Use `openCasStore`. */
   constructor(parts: OpenParts, loaded: Loaded) {
-    const { path, options, engine, segments, reader, unlock } = parts;
+    const { path, options, engine, segments, reader } = parts;
     this.path = path;
     this.options = options;
     this.engine = engine;
     this.segments = segments;
     this.reader = reader;
-    this.#unlock = unlock;
-    this.#loaded = loaded;
     this.problems = loaded.problems;
-    this.#untold = loaded.foundSuperblocks.damaged;
+    this.#closeFiles = parts.closeFiles;
     const superblock = { ...loaded.superblock, epoch: loaded.superblock.epoch + 1 };
     const { streams, snapshots, nextVolume } = loaded.catalog;
     this.#table = new VolumeTable(path, loaded.volumes, snapshots, nextVolume);
     this.#table.logged = loaded.loggedSnapshots;
-    this.cache = new BlockCache(options.cacheBytes);
     const broken = (error: Error) => this.writer.log.fail(error);
-    this.log = new RecordStream('data', segments, superblock, broken);
-    this.log.resume(loaded.logEnd);
-    this.nodes = new RecordStream('node', segments, superblock, broken);
-    this.nodes.resume(afterCatalog(loaded));
-    this.moved = new RecordStream('moved', segments, superblock, broken);
-    this.moved.resume(streams.moved);
-    const { batchBlocks, compress } = options;
-    this.writer = new Writer({
-      engine,
-      segments,
-      cache: this.cache,
-      reader,
-      log: this.log,
-      batchBlocks,
-      compress,
-      onRecord: (length) => {
-        const { changedCount, unstoredCount } = this.#table;
-        // At half of what fits: there are more while it runs.
-        this.#schedule.logged(length, changedCount, !this.#hasRoomForMaps(unstoredCount));
-        this.#replica?.logged(length);
-      },
-      isGivenUp: () => performance.now() - this.#unusedSinceMs > UNUSED_WAIT_MS_MAX,
-      hasRoomForMaps: (queuedCount) => this.#hasRoomForMaps(queuedCount * NODES_CHANGED),
-      onFailed: options.onFailed,
-    });
+    this.log = new RecordStream('data', segments, superblock, loaded.logEnd, broken);
+    this.nodes = new RecordStream('node', segments, superblock, afterCatalog(loaded), broken);
+    this.moved = new RecordStream('moved', segments, superblock, streams.moved, broken);
+    const { nodes } = this;
+    const { checkpointNodes } = options;
+    this.#mapRoom = new MapRoom({ volumes: this.#table, nodes, segments, checkpointNodes });
+    this.cache = new BlockCache(options.cacheBytes);
+    this.writer = this.#newWriter();
     this.#schedule = new CheckpointSchedule(options, (isUrgent) => this.checkpoint(isUrgent));
-    this.#checkpointer = this.#newCheckpointer(superblock);
-    this.#changes = new VolumeChanges({
-      ...{ volumes: this.#table, checkpointer: this.#checkpointer },
-      ...{ engine, reader, writer: this.writer, cache: this.cache },
-    });
+    this.#checkpointer = this.#newCheckpointer(superblock, loaded);
+    this.changes = this.#newChanges();
+    this.#devices = this.#newDevices();
     this.journal = parts.journal;
     this.#partCache = parts.partCache;
-    this.#replica = this.#newReplica(parts);
+    this.replica = this.#newReplica(parts);
     segments.promisedSpares = () => this.writer.promisedSpares;
     reader.whenWritten = () => this.writer.written();
-    this.indexed = this.#buildIndex();
+    this.indexed = this.#buildIndex(loaded);
   }
 
   get readOnly(): boolean {
@@ -130,29 +107,14 @@ export class CasStore {
     return this.writer.failure;
   }
 
-  /** How the blob store keeps up, if there is one. */
-  get replica(): ReplicaState | undefined {
-    return this.#replica?.state;
-  }
-
-  /** Stores a part anew whose blob is damaged. @returns false when that is not possible */
-  async renewPart(segment: number, part: Part): Promise<boolean> {
-    return (await this.#replica?.renew(segment, part)) ?? false;
-  }
-
-  /** The same for entries of the journal. */
-  async renewJournal(): Promise<boolean> {
-    return (await this.#replica?.renewJournal()) ?? false;
-  }
-
   /** Those whose maps are stored; see {@link whenSnapshotsStored}. */
   get snapshots(): readonly SnapshotEntry[] {
     return this.#table.snapshots;
   }
 
   /** Stored roots that must stay, besides those of volumes and snapshots. */
-  get takenRoots(): Iterable<StoredRoot> {
-    return this.#table.takenRoots;
+  get heldRoots(): Iterable<StoredRoot> {
+    return this.#table.heldRoots;
   }
 
   /** Snapshots that were taken, those included whose maps are not stored yet. */
@@ -178,24 +140,13 @@ export class CasStore {
     return this.#checkpointer.superblock.store;
   }
 
-  /**
-   * @returns numbers of the copies of the superblock that are damaged, or were when the store was
-   * opened: it writes them anew, so each is told once
-   */
-  async takeDamagedCopies(): Promise<number[]> {
-    const found = new Set(this.#untold);
-    this.#untold = [];
-    for (const number of await this.#checkpointer.findDamagedCopies()) found.add(number);
-    return [...found].sort();
+  /** See {@link Checkpointer.takeDamagedCopies}. */
+  takeDamagedCopies(): Promise<number[]> {
+    return this.#checkpointer.takeDamagedCopies();
   }
 
   findVolume(name: string): Volume | undefined {
     return this.#table.find(name);
-  }
-
-  /** Waits for the changes of volumes that were asked for: until then they may be undone. */
-  async whenChanged(): Promise<void> {
-    await this.#work;
   }
 
   /**
@@ -205,7 +156,7 @@ export class CasStore {
    */
   async openVolume(name: string, sizeBytes: number, readOnly = false): Promise<CasDevice> {
     // Nothing may be logged for a volume, or a part of it, before a catalog names it.
-    await this.whenChanged();
+    await this.changes.settled();
     let volume = this.findVolume(name);
     if (volume !== undefined && volume.sizeBytes > sizeBytes) {
       throw new StartupError(
@@ -214,9 +165,9 @@ export class CasStore {
       );
     }
     if (volume?.sizeBytes !== sizeBytes) {
-      volume = await this.#exclusively(() => this.#changes.provide(name, sizeBytes));
+      volume = await this.changes.provide(name, sizeBytes);
     }
-    return this.#deviceOf(volume, readOnly || this.readOnly);
+    return this.#devices.open(volume, readOnly || this.readOnly);
   }
 
   /**
@@ -226,18 +177,7 @@ export class CasStore {
    */
   async openSnapshot(nameOrRoot: string): Promise<CasDevice> {
     await this.whenSnapshotsStored();
-    const { name, sizeBytes, root } = findRootNow(this, nameOrRoot);
-    // Before anything is waited for: it might be deleted meanwhile.
-    const use = { name };
-    const { openSnapshots } = this.#table;
-    openSnapshots.add(use);
-    try {
-      const snapshot = await loadVolume(this.reader, { id: 0, name, sizeBytes }, root);
-      return this.#deviceOf(snapshot, true, () => openSnapshots.delete(use));
-    } catch (error) {
-      openSnapshots.delete(use);
-      throw error;
-    }
+    return this.#devices.openStored(findRootNow(this, nameOrRoot));
   }
 
   /**
@@ -257,65 +197,9 @@ export class CasStore {
     if (this.#table.logged.length > 0) await this.checkpoint();
   }
 
-  /**
-   * Records the state of a volume under a name.
-   *
-   * @param origin the volume that the snapshot is said to be of
-   * @throws when the name is taken
-   */
-  snapshot(volumeName: string, name: string, origin = volumeName): Promise<SnapshotEntry> {
-    return this.#exclusively(async () => {
-      const entry = await this.#changes.snapshot(volumeName, name, origin);
-      this.#schedule.start();
-      return entry;
-    });
-  }
-
-  /**
-   * Keeps what stored roots reach, whatever becomes of the volumes and snapshots that they are of.
-   *
-   * @returns a function that ends it
-   */
+  /** See {@link VolumeTable.hold}. */
   hold(roots: readonly StoredRoot[]): () => void {
-    const { takenRoots } = this.#table;
-    // Others may hold the same.
-    const held = roots.map((root) => ({ ...root }));
-    for (const root of held) takenRoots.add(root);
-    return () => {
-      for (const root of held) takenRoots.delete(root);
-    };
-  }
-
-  /** Makes a new volume with the content of a snapshot, a volume, or a stored root. */
-  clone(nameOrRoot: string, volumeName: string): Promise<Volume> {
-    return this.#exclusively(() =>
-      this.#changes.clone(() => this.#findSource(nameOrRoot), volumeName),
-    );
-  }
-
-  /**
-   * Gives a volume the content of a snapshot, a volume, or a stored root. No request may be in
-   * flight on its devices.
-   *
-   * @throws {StartupError} devices are open on it and `force` is not set, or it does not fit
-   */
-  rollback(volumeName: string, nameOrRoot: string, force = false): Promise<void> {
-    return this.#exclusively(async () =>
-      this.#changes.rollback(volumeName, await this.#findSource(nameOrRoot), force),
-    );
-  }
-
-  /** @throws {StartupError} devices are open on it, or there is none */
-  deleteVolume(name: string): Promise<void> {
-    return this.#exclusively(() => this.#changes.deleteVolume(name));
-  }
-
-  /** @throws {StartupError} devices are open on it, or there is none */
-  deleteSnapshot(name: string): Promise<void> {
-    return this.#exclusively(async () => {
-      await this.whenSnapshotsStored();
-      return this.#changes.deleteSnapshot(name);
-    });
+    return this.#table.hold(roots);
   }
 
   /**
@@ -325,15 +209,11 @@ export class CasStore {
    * @throws {StartupError} it is not yet in the blob store
    */
   async confirm(): Promise<void> {
-    if (this.#mustReachFar) await this.#replica?.reachAll();
+    if (this.replica?.mustConfirm) await this.replica.reachAll();
   }
 
   /**
-   * Gives segments back from which everything live has been moved.
-   *
-   * @param isUrgent see {@link checkpoint}
-   * @param onNamed called when a catalog names what was moved so far
-   * @throws what a checkpoint throws; they are given back all the same if it was called
+   * Gives segments back from which everything live has been moved; see {@link Checkpointer.release}.
    */
   async release(
     emptied: readonly Segment[],
@@ -341,18 +221,7 @@ export class CasStore {
     onNamed: () => void,
   ): Promise<void> {
     this.#requireWritable();
-    let namedIn = Number.POSITIVE_INFINITY;
-    try {
-      await this.#checkpointer.run(() => {
-        namedIn = this.generation + 1;
-        for (const segment of emptied) segment.condemnedIn = namedIn;
-      }, isUrgent);
-    } finally {
-      // What is not known at its new place is still needed where it was.
-      if (this.generation >= namedIn) onNamed();
-      else for (const segment of emptied) segment.condemnedIn = 0;
-    }
-    if (emptied.length > 0) await this.checkpoint(isUrgent);
+    await this.#checkpointer.release(emptied, isUrgent, onNamed);
   }
 
   stats(): StoreStats {
@@ -375,14 +244,14 @@ export class CasStore {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#unusedSinceMs = Math.min(this.#unusedSinceMs, performance.now());
+    this.#devices.close();
     await this.#schedule.close();
     try {
-      await this.#work;
+      await this.changes.settled();
       if (!this.readOnly && this.failure === undefined) await this.checkpoint();
     } finally {
       await this.#checkpointer.settled();
-      await this.#replica?.close();
+      await this.replica?.close();
       await this.#partCache?.close();
       await this.closeFiles();
     }
@@ -393,57 +262,13 @@ export class CasStore {
     await this.indexed;
     // A write that came later would damage what the next to open the store has written.
     await this.writer.settled();
-    await this.segments.close();
-    await this.#loaded.superblockFile.close();
-    this.#unlock();
+    await this.#closeFiles();
   }
 
   /** Stops storing in the blob store at once, as a crash does. */
   async abandonRemote(): Promise<void> {
-    await this.#replica?.abandon();
+    await this.replica?.abandon();
     await this.#partCache?.close();
-  }
-
-  /** What the first checkpoint after opening needs; see {@link openCasStore}. */
-  async start(): Promise<void> {
-    const { leftovers, unused, superblockFile, foundSuperblocks } = this.#loaded;
-    const { onProblem } = this.options;
-    for (const problem of this.problems) onProblem(problem);
-    if (this.readOnly) return;
-    for (const number of foundSuperblocks.damaged) {
-      onProblem(
-        `copy ${number} of the superblock is damaged; it is written anew from the other one`,
-      );
-    }
-    await mendSuperblocks(superblockFile, this.engine, foundSuperblocks);
-    await this.log.syncFound();
-    await this.segments.tidy();
-    for (const number of leftovers) await this.segments.forget(number);
-    // Crashes of a full store may have left no other room for the checkpoint.
-    await this.segments.takeUnused(unused);
-    // What is written at once would have to wait for it.
-    if (this.segments.spareCount === 0) await this.segments.replenish();
-    await this.checkpoint();
-    // Only now: the superblock before the last may have needed them.
-    for (const number of leftovers) await this.segments.recycle(number);
-    await this.segments.recycleUnused();
-    void this.segments.replenish();
-  }
-
-  /** Runs one change of volumes and snapshots at a time. */
-  #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#work.then(() => {
-      this.#requireWritable();
-      return work();
-    });
-    this.#work = result.catch(() => {});
-    return result;
-  }
-
-  /** Finds what a volume is to get; of another volume, or itself, what was written to it so far. */
-  async #findSource(nameOrRoot: string): Promise<StoredRoot> {
-    if (this.findVolume(nameOrRoot) !== undefined) await this.checkpoint();
-    return findRoot(this, nameOrRoot);
   }
 
   #requireWritable(): void {
@@ -451,35 +276,65 @@ export class CasStore {
     if (this.failure !== undefined) throw this.failure;
   }
 
-  /** Would a checkpoint find room for all maps, with so many more changed nodes? */
-  #hasRoomForMaps(moreCount: number): boolean {
-    const { nodes, segments, options } = this;
-    const nodesMax = (nodes.roomBytes + segments.nodeRoomBytes) / NODE_BYTES_MAX;
-    // There is nearly always so much that they need not be counted.
-    if (nodesMax > 4 * options.checkpointNodes + moreCount) return true;
-    return this.#table.unstoredCount + moreCount <= nodesMax;
+  /** @returns whether there is room for writes that have found none */
+  async #makeRoom(): Promise<boolean> {
+    if (!this.#mapRoom.hasRoomFor(1)) await this.checkpoint().catch(() => {});
+    return this.writer.hasRoom || (await this.options.makeRoom());
   }
 
-  /** @returns whether there is room for writes that have found none */
-  readonly #makeRoom = async (): Promise<boolean> => {
-    if (!this.#hasRoomForMaps(NODES_CHANGED)) await this.checkpoint().catch(() => {});
-    return this.writer.hasRoom || (await this.options.makeRoom());
-  };
+  #newWriter(): Writer {
+    const { engine, segments, cache, reader, log } = this;
+    const { batchBlocks, compress, onFailed } = this.options;
+    return new Writer({
+      ...{ engine, segments, cache, reader, log, batchBlocks, compress, onFailed },
+      onRecord: (length) => {
+        this.#schedule.logged(length, this.#table.changedCount, this.#mapRoom.isScarce);
+        this.replica?.logged(length);
+      },
+      isGivenUp: () => this.#devices.isGivenUp,
+      hasRoomForMaps: (queuedCount) => this.#mapRoom.hasRoomFor(queuedCount),
+    });
+  }
 
-  #newCheckpointer(superblock: Superblock): Checkpointer {
+  #newCheckpointer(superblock: Superblock, loaded: Loaded): Checkpointer {
     const { engine, segments, writer, log, nodes, moved, options } = this;
-    const { catalog, superblockFile } = this.#loaded;
+    const { superblockFile, foundSuperblocks, catalog } = loaded;
     const parts: CheckpointParts = {
       ...{ engine, segments, writer, log, nodes, moved, superblockFile },
+      damagedCopies: foundSuperblocks.damaged,
       volumes: this.#table,
       batchBlocks: options.batchBlocks,
       nodeCountMax: options.nodeCountMax,
       isReplica: options.remote !== undefined,
       onFrozen: () => this.#schedule.begun(),
-      onDurable: (...durable) => this.#replica?.checkpointed(...durable),
-      isNeeded: (segment) => this.#replica?.needs(segment) ?? false,
+      onDurable: (...durable) => this.replica?.checkpointed(...durable),
+      isNeeded: (segment) => this.replica?.needs(segment) ?? false,
     };
     return new Checkpointer(parts, superblock, catalog.streams.data);
+  }
+
+  #newChanges(): VolumeChanges {
+    const { engine, reader, writer, cache } = this;
+    return new VolumeChanges({
+      ...{ engine, reader, writer, cache },
+      volumes: this.#table,
+      checkpointer: this.#checkpointer,
+      requireWritable: () => this.#requireWritable(),
+      whenSnapshotsStored: () => this.whenSnapshotsStored(),
+      findRoot: (nameOrHash) => findRoot(this, nameOrHash),
+      onSnapshot: () => this.#schedule.start(),
+    });
+  }
+
+  #newDevices(): OpenDevices {
+    const { cache, reader, writer, segments, options } = this;
+    const { nodeCountMax, onDamage } = options;
+    return new OpenDevices({
+      ...{ cache, reader, writer, segments, nodeCountMax, onDamage },
+      volumes: this.#table,
+      makeRoom: () => this.#makeRoom(),
+      flush: (done) => this.#flush(done),
+    });
   }
 
   #newReplica({ journal, partCache: cache }: OpenParts): Replica | undefined {
@@ -490,62 +345,18 @@ export class CasStore {
     return new Replica({ journal, engine, segments, log, cache, options, onFailed });
   }
 
-  /** Must what is confirmed be in the blob store? */
-  get #mustReachFar(): boolean {
-    return this.options.remote?.durability === 'remote' || this.#replica?.isBehind === true;
-  }
-
   /** Makes what was written so far as durable as the options ask for. */
-  readonly #flushFar = (done: (status: BlockStatus) => void): void => {
+  #flush(done: (status: BlockStatus) => void): void {
     this.writer.flush((status) => {
-      const replica = this.#replica;
-      if (replica !== undefined && status === BlockStatus.ok && this.#mustReachFar) {
-        replica.reach(this.log.durableSequence, done);
-      } else {
-        done(status);
-      }
-    });
-  };
-
-  #deviceOf(volume: Volume, readOnly: boolean, onClose: () => void = () => {}): CasDevice {
-    const { cache, reader, writer, segments } = this;
-    volume.users++;
-    this.#deviceCount++;
-    this.#unusedSinceMs = Number.POSITIVE_INFINITY;
-    return new CasDevice(volume, {
-      cache,
-      reader,
-      writer,
-      segments,
-      readOnly,
-      makeRoom: this.#makeRoom,
-      flush: this.#flushFar,
-      onMapRead: () => this.#sweepWhenCrowded(volume),
-      reportDamage: ({ name }, lba, error) => {
-        this.options.onDamage({ volume: name, lba, error });
-      },
-      onClose: async () => {
-        volume.users--;
-        if (--this.#deviceCount === 0) this.#unusedSinceMs = performance.now();
-        onClose();
-        if (!readOnly && this.failure === undefined && !this.#closed) await this.writer.flushed();
-      },
+      const { replica } = this;
+      const mustConfirm = status === BlockStatus.ok && replica?.mustConfirm;
+      if (mustConfirm) replica.reach(this.log.durableSequence, done);
+      else done(status);
     });
   }
 
-  /** Checkpoints see to that as well, but there are none while nothing is written. */
-  #sweepWhenCrowded({ tree }: Volume): void {
-    const { nodeCountMax } = this.options;
-    if (!tree.isCrowded(nodeCountMax)) return;
-    this.writer.atBoundary(() => {
-      if (tree.isCrowded(nodeCountMax)) tree.sweep();
-    });
-  }
-
-  async #buildIndex(): Promise<void> {
-    for (const problem of await this.#loaded.indexSegments()) {
-      this.options.onFailed(new Error(problem));
-    }
+  async #buildIndex({ indexSegments }: Loaded): Promise<void> {
+    for (const problem of await indexSegments()) this.options.onFailed(new Error(problem));
   }
 }
 
@@ -558,7 +369,8 @@ export interface OpenParts {
   /** Of the blob store, claimed. */
   readonly journal: Journal | undefined;
   readonly partCache: PartCache | undefined;
-  unlock(): void;
+  /** Releases the files of the store, and its lock. */
+  closeFiles(): Promise<void>;
 }
 
 /** Nodes go on behind the catalog, which is the last record of theirs that counts. */

@@ -31,8 +31,8 @@ export interface RecordPlace {
 export class RecordStream {
   readonly name: StreamName;
   /** The sequence of the next record. */
-  sequence = 1;
-  #durable: StreamPosition = { segment: 0, offset: 0, sequence: 1 };
+  sequence: number;
+  #durable: StreamPosition;
   readonly #segments: Segments;
   readonly #identity: { readonly store: Uint8Array; readonly epoch: number };
   readonly #onBroken: (error: Error) => void;
@@ -40,17 +40,25 @@ export class RecordStream {
   /** The record that {@link write} writes, or wrote last. */
   #writing: Promise<void> = Promise.resolve();
 
-  /** @param onBroken called when what is behind could not be found any more: nothing may follow */
+  /**
+   * @param end where the stream ended when the store was last open
+   * @param onBroken called when what is behind could not be found any more: nothing may follow
+   */
   constructor(
     name: StreamName,
     segments: Segments,
     identity: { readonly store: Uint8Array; readonly epoch: number },
+    end: StreamPosition,
     onBroken: (error: Error) => void,
   ) {
     this.name = name;
     this.#segments = segments;
     this.#identity = identity;
     this.#onBroken = onBroken;
+    this.sequence = end.sequence;
+    this.#durable = end;
+    this.#segment = segments.table.get(end.segment);
+    if (this.#segment !== undefined) this.#segment.usedBytes = end.offset;
   }
 
   get segment(): Segment | undefined {
@@ -79,14 +87,6 @@ export class RecordStream {
   durableBytesOf(segment: Segment): number {
     if (this.#segment !== segment) return segment.usedBytes;
     return this.#durable.segment === segment.number ? this.#durable.offset : 0;
-  }
-
-  /** Continues where the stream ended when the store was last open. */
-  resume(position: StreamPosition): void {
-    this.sequence = position.sequence;
-    this.#durable = position;
-    this.#segment = this.#segments.table.get(position.segment);
-    if (this.#segment !== undefined) this.#segment.usedBytes = position.offset;
   }
 
   /**

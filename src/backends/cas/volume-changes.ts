@@ -1,6 +1,10 @@
 /**
- * Changes of the volumes and snapshots of a store. One at a time. A snapshot is a record of the
- * log, durable as fast as a write; everything else becomes true with a checkpoint.
+ * Changes of the volumes and snapshots of a store.
+ *
+ * Invariants:
+ * - One change at a time, in the order in which they are asked for.
+ * - A change is durable on the local disk when it is made. A snapshot is a record of the log,
+ *   durable as fast as a write; everything else becomes true with a checkpoint.
  */
 import { StartupError } from '../../core/startup-error.ts';
 import type { CasEngine } from '../../native.ts';
@@ -30,18 +34,88 @@ export interface ChangeParts {
   readonly reader: BlockReader;
   readonly writer: Writer;
   readonly cache: BlockCache;
+  /** @throws nothing can be changed, or not any more */
+  requireWritable(): void;
+  /** Waits until every snapshot that was taken has its map stored. */
+  whenSnapshotsStored(): Promise<void>;
+  /** Finds a root by a name or its hash, once it is stored. @throws {StartupError} there is none */
+  findRoot(nameOrHash: string): Promise<StoredRoot>;
+  /** Called when a snapshot is in the log, and its map is to be stored. */
+  onSnapshot(): void;
 }
 
 export class VolumeChanges {
   readonly #parts: ChangeParts;
+  /** Settles when the last change that was asked for is made, or has failed. */
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(parts: ChangeParts) {
     this.#parts = parts;
   }
 
-  /** @throws {StartupError} the name is taken, or there is no such volume */
-  async snapshot(volumeName: string, name: string, origin: string): Promise<SnapshotEntry> {
-    const { volumes, writer, engine } = this.#parts;
+  /** Waits for the changes that were asked for: until then they may be undone. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
+
+  /**
+   * Records the state of a volume under a name.
+   *
+   * @param origin the volume that the snapshot is said to be of
+   * @throws {StartupError} the name is taken, or there is no such volume
+   */
+  snapshot(volumeName: string, name: string, origin = volumeName): Promise<SnapshotEntry> {
+    return this.#exclusively(() => this.#snapshot(volumeName, name, origin));
+  }
+
+  /**
+   * Makes a new volume with the content of a snapshot, a volume, or a stored root.
+   *
+   * @throws {StartupError} the name is taken, or there is no such root
+   */
+  clone(nameOrRoot: string, volumeName: string): Promise<Volume> {
+    return this.#exclusively(() => this.#clone(nameOrRoot, volumeName));
+  }
+
+  /**
+   * Gives a volume the content of a snapshot, a volume, or a stored root. No request may be in
+   * flight on its devices.
+   *
+   * @throws {StartupError} devices are open on it and `force` is not set, or it does not fit
+   */
+  rollback(volumeName: string, nameOrRoot: string, force = false): Promise<void> {
+    return this.#exclusively(async () => {
+      const source = await this.#findSource(nameOrRoot);
+      await this.#holding(source, () => this.#rollback(volumeName, source, force));
+    });
+  }
+
+  /** @throws {StartupError} devices are open on it, or there is none */
+  deleteVolume(name: string): Promise<void> {
+    return this.#exclusively(() => this.#deleteVolume(name));
+  }
+
+  /** @throws {StartupError} devices are open on it, or there is none */
+  deleteSnapshot(name: string): Promise<void> {
+    return this.#exclusively(() => this.#deleteSnapshot(name));
+  }
+
+  /** Creates a volume, or grows it. */
+  provide(name: string, sizeBytes: number): Promise<Volume> {
+    return this.#exclusively(() => this.#provide(name, sizeBytes));
+  }
+
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(() => {
+      this.#parts.requireWritable();
+      return work();
+    });
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  async #snapshot(volumeName: string, name: string, origin: string): Promise<SnapshotEntry> {
+    const { volumes, writer, engine, onSnapshot } = this.#parts;
     const volume = volumes.require(volumeName);
     volumes.requireNoSnapshot(name);
     volumes.requireNoVolume(name);
@@ -57,26 +131,21 @@ export class VolumeChanges {
     });
     const hashed = frozen.then((root) => hashTree(engine, root));
     const [hash] = await Promise.all([hashed, writer.flushed()]);
+    onSnapshot();
     // Where the root is stored is not known yet.
     return { ...entry, root: [hexOf(hash, 0), 0, 0] };
   }
 
-  /** @param find finds what is to be cloned */
-  async clone(find: () => Promise<StoredRoot>, name: string): Promise<Volume> {
+  async #clone(nameOrRoot: string, name: string): Promise<Volume> {
     const { volumes, reader } = this.#parts;
     volumes.requireNoVolume(name);
     volumes.requireNoSnapshot(name);
-    const source = await find();
-    return this.#taking(source, async ({ sizeBytes, root }) => {
+    const source = await this.#findSource(nameOrRoot);
+    return this.#holding(source, async ({ sizeBytes, root }) => {
       const volume = await loadVolume(reader, { id: volumes.nextId++, name, sizeBytes }, root);
       await this.#add(volume);
       return volume;
     });
-  }
-
-  /** @throws {StartupError} devices are open on it and `force` is not set, or it does not fit */
-  rollback(name: string, source: StoredRoot, force: boolean): Promise<void> {
-    return this.#taking(source, () => this.#rollback(name, source, force));
   }
 
   async #rollback(name: string, source: StoredRoot, force: boolean): Promise<void> {
@@ -102,8 +171,7 @@ export class VolumeChanges {
     });
   }
 
-  /** @throws {StartupError} devices are open on it, or there is none */
-  async deleteVolume(name: string): Promise<void> {
+  async #deleteVolume(name: string): Promise<void> {
     const { volumes, writer, cache, checkpointer } = this.#parts;
     const volume = volumes.requireUnused(name);
     await writer.flushed();
@@ -114,17 +182,16 @@ export class VolumeChanges {
     });
   }
 
-  /** @throws {StartupError} devices are open on it, or there is none */
-  async deleteSnapshot(name: string): Promise<void> {
-    const { volumes, checkpointer } = this.#parts;
+  async #deleteSnapshot(name: string): Promise<void> {
+    const { volumes, checkpointer, whenSnapshotsStored } = this.#parts;
+    await whenSnapshotsStored();
     await checkpointer.run(() => {
       volumes.requireUnusedSnapshot(name);
       volumes.snapshots = volumes.snapshots.filter((entry) => entry.name !== name);
     });
   }
 
-  /** Creates a volume, or grows it. */
-  async provide(name: string, sizeBytes: number): Promise<Volume> {
+  async #provide(name: string, sizeBytes: number): Promise<Volume> {
     const { volumes, reader } = this.#parts;
     const known = volumes.find(name);
     if (known !== undefined) {
@@ -161,14 +228,20 @@ export class VolumeChanges {
     }
   }
 
+  /** Finds what a volume is to get; of another volume, or itself, what was written to it so far. */
+  async #findSource(nameOrRoot: string): Promise<StoredRoot> {
+    const { volumes, checkpointer, findRoot } = this.#parts;
+    if (volumes.find(nameOrRoot) !== undefined) await checkpointer.run();
+    return findRoot(nameOrRoot);
+  }
+
   /** Gives a root to a volume. Until it has it, the volume that it is of may have got another one. */
-  async #taking<T>(source: StoredRoot, work: (source: StoredRoot) => Promise<T>): Promise<T> {
-    const { takenRoots } = this.#parts.volumes;
-    takenRoots.add(source);
+  async #holding<T>(source: StoredRoot, work: (source: StoredRoot) => Promise<T>): Promise<T> {
+    const release = this.#parts.volumes.hold([source]);
     try {
       return await work(source);
     } finally {
-      takenRoots.delete(source);
+      release();
     }
   }
 

@@ -21,8 +21,7 @@ export class VolumeTable {
   logged: readonly LoggedSnapshot[] = [];
   /** Snapshots that devices are open on, or about to be. */
   readonly openSnapshots = new Set<{ readonly name: string }>();
-  /** Stored roots that volumes are about to get, or that are being read: what they reach must stay. */
-  readonly takenRoots = new Set<StoredRoot>();
+  readonly #heldRoots = new Set<StoredRoot>();
   /** The lowest number that no volume ever had. */
   nextId: number;
   /** Changed nodes of frozen trees that no checkpoint has stored yet. */
@@ -55,6 +54,25 @@ export class VolumeTable {
   /** Nodes that a checkpoint would have to store now. */
   get unstoredCount(): number {
     return this.frozenCount + this.changedCount;
+  }
+
+  /** Stored roots that volumes are about to get, or that are being read: what they reach must stay. */
+  get heldRoots(): Iterable<StoredRoot> {
+    return this.#heldRoots;
+  }
+
+  /**
+   * Keeps what stored roots reach, whatever becomes of the volumes and snapshots that they are of.
+   *
+   * @returns a function that ends it
+   */
+  hold(roots: readonly StoredRoot[]): () => void {
+    // Others may hold the same.
+    const held = roots.map((root) => ({ ...root }));
+    for (const root of held) this.#heldRoots.add(root);
+    return () => {
+      for (const root of held) this.#heldRoots.delete(root);
+    };
   }
 
   find(name: string): Volume | undefined {

@@ -56,7 +56,7 @@ export async function work(files: SimFs, found: Found, seed: number, life: numbe
       const name = `s${life}-${step}`;
       model.keep(name, undefined);
       files.mark(model.snapshot());
-      const { root } = await store.snapshot('disk', name);
+      const { root } = await store.changes.snapshot('disk', name);
       model.keep(name, root[0]);
       files.mark(model.snapshot());
       await running;
@@ -69,7 +69,7 @@ export async function work(files: SimFs, found: Found, seed: number, life: numbe
     if (blockedSteps === 0 && surplus !== undefined) {
       model.deleting(surplus);
       files.mark(model.snapshot());
-      await store.deleteSnapshot(surplus);
+      await store.changes.deleteSnapshot(surplus);
       model.deleted(surplus);
       files.mark(model.snapshot());
     }

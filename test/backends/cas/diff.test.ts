@@ -38,7 +38,7 @@ describe('the difference of two roots', () => {
     const client = clientOf(await store.openVolume('disk', blockCount * BLOCK_SIZE));
     const model = new Array<number>(blockCount).fill(0);
     const states: number[][] = [model.slice()];
-    await store.snapshot('disk', 's0');
+    await store.changes.snapshot('disk', 's0');
     for (let round = 1; round <= 4; round++) {
       for (let i = 0; i < 30; i++) {
         const lba = Math.floor(random() * blockCount);
@@ -47,7 +47,7 @@ describe('the difference of two roots', () => {
         await client.write(lba * BLOCK_SIZE, blockOf(seed));
       }
       states.push(model.slice());
-      await store.snapshot('disk', `s${round}`);
+      await store.changes.snapshot('disk', `s${round}`);
     }
     for (const [a, before] of states.entries()) {
       for (const [b, after] of states.entries()) {
@@ -64,15 +64,15 @@ describe('the difference of two roots', () => {
     const store = await openTiny(new SimFs());
     const small = await store.openVolume('disk', 4 * BLOCK_SIZE);
     await clientOf(small).write(0, blocksOf(1, 4));
-    await store.snapshot('disk', 'small');
+    await store.changes.snapshot('disk', 'small');
     await store.openVolume('disk', FANOUT * FANOUT * 2 * BLOCK_SIZE);
-    await store.snapshot('disk', 'grown');
+    await store.changes.snapshot('disk', 'grown');
     expect(await diff(store, 'small', 'grown')).toEqual([]);
     const last = FANOUT * FANOUT * 2 - 1;
     const client = clientOf(await store.openVolume('disk', (last + 1) * BLOCK_SIZE));
     await client.write(last * BLOCK_SIZE, blockOf(9));
     await client.write(2 * BLOCK_SIZE, blockOf(10));
-    await store.snapshot('disk', 'changed');
+    await store.changes.snapshot('disk', 'changed');
     const changes = [
       { firstLba: 2, count: 1 },
       { firstLba: last, count: 1 },
@@ -88,9 +88,9 @@ describe('the difference of two roots', () => {
     for (let leaf = 0; leaf < 8; leaf++) {
       await client.write(leaf * FANOUT * BLOCK_SIZE, blockOf(leaf + 1));
     }
-    await store.snapshot('disk', 'before');
+    await store.changes.snapshot('disk', 'before');
     await client.write(0, blockOf(100));
-    await store.snapshot('disk', 'after');
+    await store.changes.snapshot('disk', 'after');
     let loads = 0;
     const loadRoot = (reference: Uint32Array) => {
       loads++;
@@ -109,9 +109,13 @@ describe('the names of a store', () => {
   it('are either of a volume or of a snapshot', async () => {
     const store = await openTiny(new SimFs());
     await store.openVolume('disk', BLOCK_SIZE);
-    await store.snapshot('disk', 'kept');
-    await expect(store.snapshot('disk', 'disk')).rejects.toThrow('there is a volume disk already');
-    await expect(store.clone('kept', 'kept')).rejects.toThrow('there is a snapshot kept already');
+    await store.changes.snapshot('disk', 'kept');
+    await expect(store.changes.snapshot('disk', 'disk')).rejects.toThrow(
+      'there is a volume disk already',
+    );
+    await expect(store.changes.clone('kept', 'kept')).rejects.toThrow(
+      'there is a snapshot kept already',
+    );
     await expect(store.openVolume('kept', BLOCK_SIZE)).rejects.toThrow('a snapshot kept already');
     await expect(findRoot(store, 'neither')).rejects.toThrow('no volume, snapshot or root neither');
     await abandon(store);

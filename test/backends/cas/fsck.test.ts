@@ -44,13 +44,13 @@ async function makeStores(): Promise<void> {
   const store = await openOnHost(CLOSED);
   const client = clientOf(await store.openVolume('disk', SIZE));
   await client.write(0, blocksOf(1, BLOCKS));
-  await store.snapshot('disk', 'before');
+  await store.changes.snapshot('disk', 'before');
   await client.write(0, blocksOf(1001, 60));
   await client.write(70 * BLOCK_SIZE, blocksOf(1, 20));
   await client.write(100 * BLOCK_SIZE, Buffer.alloc(5 * BLOCK_SIZE));
   await client.trim(120 * BLOCK_SIZE, 9 * BLOCK_SIZE);
   await client.write(0, blocksOf(2001, 60));
-  await store.clone('before', 'copy');
+  await store.changes.clone('before', 'copy');
   await collect(store, { liveMax: 0.9 });
   for (let lba = 200; lba < 212; lba++) {
     await client.write(lba * BLOCK_SIZE, blockOf(4000 + lba));
@@ -240,12 +240,12 @@ describe('an examination of a store', () => {
         else await client.write(lba * BLOCK_SIZE, blocksOf(Math.floor(random() * 400), count));
         if (choice > 0.9) await client.flush();
       }
-      await store.snapshot('disk', `s${round}`);
-      if (round % 3 === 1) await store.clone(`s${round}`, `c${round}`);
-      if (round % 3 === 2) await store.deleteVolume(`c${round - 1}`);
-      if (round >= 3) await store.deleteSnapshot(`s${round - 3}`);
+      await store.changes.snapshot('disk', `s${round}`);
+      if (round % 3 === 1) await store.changes.clone(`s${round}`, `c${round}`);
+      if (round % 3 === 2) await store.changes.deleteVolume(`c${round - 1}`);
+      if (round >= 3) await store.changes.deleteSnapshot(`s${round - 3}`);
       if (round % 2 === 1) await collect(store, { liveMax: 0.9 });
-      if (round === 5) await store.rollback('disk', 's4', true);
+      if (round === 5) await store.changes.rollback('disk', 's4', true);
       await client.write(0, blocksOf(round * 2, 9));
       await client.flush();
       // The superblock may not change under the copier's hands.
@@ -334,7 +334,7 @@ describe('an examination of a store', () => {
     const path = join(directory, 'lost-generation');
     cpSync(CLOSED, path, { recursive: true });
     let store = await openOnHost(path);
-    await store.clone('before', 'newest');
+    await store.changes.clone('before', 'newest');
     // A crash before the next checkpoint.
     const bytes = readFileSync(join(path, 'superblock'));
     const { generation } = store;
@@ -381,7 +381,7 @@ describe('an examination of a store', () => {
     cpSync(CLOSED, path, { recursive: true });
     const store = await openOnHost(path);
     const older = readFileSync(join(path, 'superblock'));
-    await store.clone('before', 'newest');
+    await store.changes.clone('before', 'newest');
     const client = clientOf(await store.openVolume('newest', SIZE));
     await client.write(0, blocksOf(7002, 4, 2));
     await client.flush();
@@ -528,7 +528,7 @@ describe('an examination of a store', () => {
     await store.checkpoint();
     isBlocked = true;
     await client.write(0, blocksOf(501, 2));
-    await store.snapshot('disk', 'logged');
+    await store.changes.snapshot('disk', 'logged');
     await client.write(0, blocksOf(601, 2));
     await client.flush();
     const crashed = join(directory, 'logged-crashed');

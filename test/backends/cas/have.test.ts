@@ -60,7 +60,7 @@ async function makeStore(files: SimFs, firstSeed: number, changes: Record<number
   for (const [lba, seed] of Object.entries(changes)) {
     await client.write(Number(lba) * BLOCK_SIZE, blockOf(seed));
   }
-  await store.snapshot('disk', 's');
+  await store.changes.snapshot('disk', 's');
   return { store, client };
 }
 
@@ -72,7 +72,7 @@ describe('a stream', () => {
     // The same again, elsewhere in a leaf and in reverse; and one block very often.
     for (let i = 0; i < 100; i++) await client.write((150 + i) * BLOCK_SIZE, blockOf(100 - i));
     for (let i = 0; i < 60; i++) await client.write((300 + i) * BLOCK_SIZE, blockOf(501));
-    await source.snapshot('disk', 's');
+    await source.changes.snapshot('disk', 's');
     const stream = await send(source, 's');
     const references = (100 + 59) * 8;
     expect(pieceBytes(stream)).toBe(101 * BLOCK_SIZE + references + 5 * HEAD);
@@ -88,7 +88,7 @@ describe('a stream', () => {
     const client = clientOf(await source.openVolume('disk', SIZE));
     await client.write(0, blockOf(2));
     await client.write(9 * BLOCK_SIZE, blockOf(2));
-    await source.snapshot('disk', 's');
+    await source.changes.snapshot('disk', 's');
     const stream = await send(source, 's');
     const target = await openTiny(new SimFs());
     for (const lba of [9, 10, 2 ** 50]) {
@@ -148,7 +148,7 @@ describe('what a store has', () => {
     await larger.write(SIZE, blocksOf(30, 7));
     await client.write(10 * BLOCK_SIZE, blocksOf(700, 20));
     await client.trim(15 * BLOCK_SIZE, 3 * BLOCK_SIZE);
-    await source.snapshot('disk', 'next');
+    await source.changes.snapshot('disk', 'next');
     const other = clientOf(await target.openVolume('other', grown));
     await other.write(SIZE, blocksOf(30, 7));
     await other.write(0, blocksOf(1, FANOUT));
@@ -168,7 +168,7 @@ describe('what a store has', () => {
     const { store: source } = await makeStore(new SimFs(), 1, { 200: 9001 });
     const { store: target } = await makeStore(new SimFs(), 1);
     const stream = await send(source, 's', { held: await read(await haveList(target)) });
-    await target.deleteSnapshot('s');
+    await target.changes.deleteSnapshot('s');
     const client = clientOf(await target.openVolume('disk', SIZE));
     await client.trim(0, SIZE);
     for (let round = 0; round < 3; round++) {

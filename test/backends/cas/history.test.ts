@@ -30,12 +30,12 @@ describe('the root of a volume', () => {
     await client.write(BLOCK_SIZE, blockOf(5));
     blockOf(5).copy(content, BLOCK_SIZE);
     expect((await client.read(0, SIZE)).equals(content)).toBe(true);
-    const { root } = await store.snapshot('disk', 'now');
+    const { root } = await store.changes.snapshot('disk', 'now');
     expect(root[0]).toBe(rootOf(content).toString('hex'));
 
     const other = clientOf(await store.openVolume('copy', SIZE));
     await other.write(0, content);
-    expect((await store.snapshot('copy', 'same')).root[0]).toBe(root[0]);
+    expect((await store.changes.snapshot('copy', 'same')).root[0]).toBe(root[0]);
     await store.close();
   });
 
@@ -44,7 +44,7 @@ describe('the root of a volume', () => {
     const client = clientOf(await store.openVolume('disk', SIZE));
     await client.write(0, blocksOf(1, 3));
     await client.write(0, Buffer.alloc(3 * BLOCK_SIZE));
-    expect((await store.snapshot('disk', 'empty')).root[0]).toBe('0'.repeat(64));
+    expect((await store.changes.snapshot('disk', 'empty')).root[0]).toBe('0'.repeat(64));
     await store.close();
   });
 });
@@ -56,12 +56,12 @@ describe('the history of a volume', () => {
     const device = await store.openVolume('disk', SIZE);
     const client = clientOf(device);
     await client.write(0, blocksOf(1, 20));
-    await store.snapshot('disk', 'one');
+    await store.changes.snapshot('disk', 'one');
     await client.write(0, blocksOf(101, 20));
-    await store.clone('one', 'clone');
+    await store.changes.clone('one', 'clone');
     const clone = clientOf(await store.openVolume('clone', SIZE));
     await clone.write(0, blockOf(500));
-    await expect(store.rollback('disk', 'one')).rejects.toThrow('in use');
+    await expect(store.changes.rollback('disk', 'one')).rejects.toThrow('in use');
     await store.close();
 
     store = await openTiny(files);
@@ -74,7 +74,7 @@ describe('the history of a volume', () => {
     const snapshot = await store.openSnapshot('one');
     expect(snapshot.capabilities.readOnly).toBe(true);
     expect((await clientOf(snapshot).read(0, 20 * BLOCK_SIZE)).equals(blocksOf(1, 20))).toBe(true);
-    await store.rollback('disk', 'one', true);
+    await store.changes.rollback('disk', 'one', true);
     expect((await read('disk')).equals(blocksOf(1, 20))).toBe(true);
     await store.close();
   });
@@ -85,11 +85,11 @@ describe('the history of a volume', () => {
     const large = 4096 * 100_000;
     const small = clientOf(await store.openVolume('disk', SIZE));
     await small.write(0, blocksOf(1, 20));
-    await store.snapshot('disk', 'small');
+    await store.changes.snapshot('disk', 'small');
     const grown = clientOf(await store.openVolume('disk', large));
     await grown.write(0, blocksOf(101, 20));
     await grown.write(large - 4096, blockOf(7));
-    await store.rollback('disk', 'small', true);
+    await store.changes.rollback('disk', 'small', true);
     const expectRolledBack = async (client: typeof grown) => {
       expect((await client.read(0, 20 * BLOCK_SIZE)).equals(blocksOf(1, 20))).toBe(true);
       expect((await client.read(large - 4096, 4096)).equals(Buffer.alloc(4096))).toBe(true);
@@ -137,11 +137,11 @@ describe('the history of a volume', () => {
     for (let round = 0; round < 8; round++) {
       await client.write(0, blocksOf(2 + 200 * round, 40, 2));
       await client.write(100 * BLOCK_SIZE, blocksOf(3 + 200 * round, 10, 2));
-      await store.snapshot('disk', `s${round}`);
+      await store.changes.snapshot('disk', `s${round}`);
     }
     const kept = blocksOf(2 + 200 * 3, 40, 2);
     for (let round = 0; round < 8; round++)
-      if (round !== 3) await store.deleteSnapshot(`s${round}`);
+      if (round !== 3) await store.changes.deleteSnapshot(`s${round}`);
     const before = store.stats().segmentCount;
     let writing = true;
     const writer = (async () => {
@@ -191,7 +191,7 @@ describe('a snapshot', () => {
     blocksOf(1, 150).copy(content);
     const taken = new Map<string, Buffer>();
     const snapshot = async (name: string) => {
-      const { root } = await store.snapshot('disk', name);
+      const { root } = await store.changes.snapshot('disk', name);
       expect(root[0]).toBe(rootOf(content).toString('hex'));
       taken.set(name, Buffer.from(content));
     };
@@ -207,7 +207,7 @@ describe('a snapshot', () => {
       await snapshot(name);
     }
     await snapshot('same');
-    await expect(store.snapshot('disk', 'same')).rejects.toThrow(
+    await expect(store.changes.snapshot('disk', 'same')).rejects.toThrow(
       'there is a snapshot same already',
     );
     await client.write(0, blockOf(7000));
@@ -251,7 +251,7 @@ describe('a snapshot', () => {
     });
     const checkpoint = store.checkpoint().then(() => events.push('checkpoint'));
     await client.write(0, blockOf(1000));
-    await store.snapshot('disk', 'now');
+    await store.changes.snapshot('disk', 'now');
     events.push('snapshot');
     release();
     await checkpoint;
@@ -283,19 +283,19 @@ describe('a snapshot', () => {
       (await clientOf(device).read(0, 150 * BLOCK_SIZE)).equals(blocksOf(1, 150));
     for (const next of ['open', 'clone', 'rollback', 'delete'] as const) {
       await client.write(0, blocksOf(1, 150));
-      await store.snapshot('disk', next);
+      await store.changes.snapshot('disk', next);
       await client.write(0, blocksOf(1001, 150));
       if (next === 'open') expect(await read(await store.openSnapshot(next))).toBe(true);
       if (next === 'clone') {
-        await store.clone(next, 'copy');
+        await store.changes.clone(next, 'copy');
         expect(await read(await store.openVolume('copy', SIZE))).toBe(true);
       }
       if (next === 'rollback') {
-        await store.rollback('disk', next, true);
+        await store.changes.rollback('disk', next, true);
         expect((await client.read(0, 150 * BLOCK_SIZE)).equals(blocksOf(1, 150))).toBe(true);
       }
       if (next === 'delete') {
-        await store.deleteSnapshot(next);
+        await store.changes.deleteSnapshot(next);
         await expect(store.openSnapshot(next)).rejects.toThrow('no volume, snapshot or root');
       }
     }
@@ -310,10 +310,10 @@ describe('work beside others', () => {
     const client = clientOf(await store.openVolume('disk', SIZE));
     for (let round = 0; round < 8; round++) {
       await client.write(0, blocksOf(2 + 200 * round, 40, 2));
-      await store.snapshot('disk', `s${round}`);
+      await store.changes.snapshot('disk', `s${round}`);
     }
     for (let round = 0; round < 8; round++)
-      if (round !== 3) await store.deleteSnapshot(`s${round}`);
+      if (round !== 3) await store.changes.deleteSnapshot(`s${round}`);
     return store;
   }
 
@@ -352,9 +352,9 @@ describe('work beside others', () => {
   it('does not delete a snapshot that is open', async () => {
     const store = await openWithGarbage();
     const device = await store.openSnapshot('s3');
-    await expect(store.deleteSnapshot('s3')).rejects.toThrow('snapshot s3 is in use');
+    await expect(store.changes.deleteSnapshot('s3')).rejects.toThrow('snapshot s3 is in use');
     await device.close();
-    await store.deleteSnapshot('s3');
+    await store.changes.deleteSnapshot('s3');
     expect(store.snapshots).toEqual([]);
     await store.close();
   });

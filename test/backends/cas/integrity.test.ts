@@ -26,7 +26,7 @@ async function makeDisk(): Promise<SimFs> {
   const store = await openTiny(files);
   const client = clientOf(await store.openVolume('disk', SIZE));
   await client.write(0, blocksOf(1, BLOCKS));
-  await store.snapshot('disk', 'before');
+  await store.changes.snapshot('disk', 'before');
   await client.write(0, blocksOf(101, BLOCKS / 2));
   await client.flush();
   await store.close();
@@ -216,7 +216,7 @@ describe('a content-addressed store with a damaged superblock', () => {
     const files = await makeDisk();
     const store = await openTiny(files, { checkpointBytes: 1 << 30 });
     if (newestCopies(files)[0] === first) await store.checkpoint();
-    await store.clone('before', 'copy');
+    await store.changes.clone('before', 'copy');
     const superblock = files.contentOf(SUPERBLOCK).slice();
     const client = clientOf(await store.openVolume('copy', SIZE));
     await client.write(0, blockOf(4000));
@@ -358,11 +358,11 @@ describe('a content-addressed store with a damaged superblock', () => {
       const files = await makeDisk();
       const store = await openTiny(files, { checkpointBytes: 1 << 30 });
       const older = files.contentOf(SUPERBLOCK).slice();
-      await store.clone('before', 'copy');
+      await store.changes.clone('before', 'copy');
       const client = clientOf(await store.openVolume('copy', SIZE));
       files.fault = (op, path) => (op === 'write' && path === SUPERBLOCK ? 'EIO' : undefined);
       if (kind === 'write') await client.write(0, blocksOf(4000, 9, 2));
-      else await store.snapshot('copy', 'later');
+      else await store.changes.snapshot('copy', 'later');
       await client.flush();
       files.fault = () => undefined;
       await abandon(store);

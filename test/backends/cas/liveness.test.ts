@@ -192,8 +192,8 @@ class Run {
         if (choice === 0) await store.checkpoint();
         else if (choice === 1) await collect(store);
         else {
-          await store.snapshot('a', `s${step}`);
-          await store.deleteSnapshot(`s${step}`);
+          await store.changes.snapshot('a', `s${step}`);
+          await store.changes.deleteSnapshot(`s${step}`);
         }
       };
       await this.outstanding.watch(`managing ${choice}`, work()).catch(() => {});

@@ -73,7 +73,7 @@ describe('a write that waits to be logged', () => {
     const writes = [part, write(1, 1000), write(2, 2000), write(3, 3000)];
     // Of another block in part.
     writes.push(client.write(4 * BLOCK_SIZE, Buffer.alloc(512, 4)));
-    const snapshot = store.snapshot('disk', 'now');
+    const snapshot = store.changes.snapshot('disk', 'now');
     await nextTurn();
     writes.push(write(5, 5001), write(1, 1001), client.trim(2 * BLOCK_SIZE, BLOCK_SIZE));
     writes.push(client.write(4 * BLOCK_SIZE + 512, Buffer.alloc(512, 5)));

@@ -26,8 +26,8 @@ describe('a survey of a store', () => {
     // Even seeds do not compress; the same ten twice, in different leaves.
     await client.write(0, blocksOf(2, 10, 2));
     await client.write((FANOUT + 3) * BLOCK_SIZE, blocksOf(2, 10, 2));
-    await store.snapshot('disk', 'kept');
-    await store.clone('kept', 'copy');
+    await store.changes.snapshot('disk', 'kept');
+    await store.changes.clone('kept', 'copy');
     const survey = await surveyStore(store);
     expect(survey).toMatchObject({
       logicalBytes: 3 * 20 * BLOCK_SIZE,
@@ -52,7 +52,7 @@ describe('a survey of a store', () => {
     expect(before.compressedBytes).toBeGreaterThan(30 * 600);
     expect(before.compressedBytes).toBeLessThan(30 * KIB);
     await device.close();
-    await store.deleteVolume('disk');
+    await store.changes.deleteVolume('disk');
     const after = await surveyStore(store);
     expect(after).toMatchObject({ logicalBytes: 0, uniqueBytes: 0, compressedBytes: 0 });
     expect(after.garbageBytes).toBeGreaterThanOrEqual(before.garbageBytes + before.liveBytes);

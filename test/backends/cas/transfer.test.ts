@@ -48,14 +48,14 @@ async function makeSource(): Promise<CasStore> {
   const client = clientOf(await store.openVolume('disk', SIZE));
   await client.write(0, blocksOf(1, 60));
   await client.write(200 * BLOCK_SIZE, blocksOf(1, 9));
-  await store.snapshot('disk', 'a');
+  await store.changes.snapshot('disk', 'a');
   await client.write(3 * BLOCK_SIZE, blocksOf(500, 7));
   await client.trim(20 * BLOCK_SIZE, 15 * BLOCK_SIZE);
-  await store.snapshot('disk', 'b');
+  await store.changes.snapshot('disk', 'b');
   const grownBlocks = FANOUT * FANOUT + 1;
   const grown = clientOf(await store.openVolume('disk', grownBlocks * BLOCK_SIZE));
   await grown.write((grownBlocks - 1) * BLOCK_SIZE, blockOf(9));
-  await store.snapshot('disk', 'c');
+  await store.changes.snapshot('disk', 'c');
   return store;
 }
 
@@ -140,7 +140,7 @@ describe('a transfer between stores', () => {
     const begun = await Promise.all(streams.map((stream) => stream.next()));
     // One that nobody wants any more does not let go of what others need.
     await streams.pop()?.return(undefined);
-    for (const name of ['a', 'b', 'c']) await source.deleteSnapshot(name);
+    for (const name of ['a', 'b', 'c']) await source.changes.deleteSnapshot(name);
     const client = clientOf(await source.openVolume('disk', (FANOUT * FANOUT + 1) * BLOCK_SIZE));
     await client.trim(0, SIZE);
     for (let round = 0; round < 8; round++) {
@@ -166,7 +166,7 @@ describe('a transfer between stores', () => {
     const source = await openTiny(files, { checkpointBytes: 1 << 30 });
     const client = clientOf(await source.openVolume('disk', SIZE));
     await client.write(0, blockOf(2));
-    await source.snapshot('disk', 'a');
+    await source.changes.snapshot('disk', 'a');
     await source.whenSnapshotsStored();
     for (const seed of [4, 6, 8]) {
       await client.write(0, blockOf(seed));

@@ -48,9 +48,9 @@ describe('the usage of volumes and snapshots', () => {
         const lba = Math.floor(random() * (blockCount - 4));
         await client.write(lba * BLOCK_SIZE, blocksOf(Math.floor(random() * 90), 4));
       }
-      await store.snapshot('disk', `s${round}`);
+      await store.changes.snapshot('disk', `s${round}`);
     }
-    await store.clone('s2', 'copy');
+    await store.changes.clone('s2', 'copy');
     await store.openVolume('empty', blockCount * BLOCK_SIZE);
     const usages = await measureUsage(store);
     const contents = await contentOf(store);

@@ -26,7 +26,7 @@ interface Change {
 
 const ROLLBACK: Change = {
   name: 'rollback',
-  apply: (store) => store.rollback('disk', 'before', true),
+  apply: (store) => store.changes.rollback('disk', 'before', true),
   sizeBytes: SIZE,
   content: BEFORE,
   next: 5 * BLOCK_SIZE,
@@ -44,7 +44,7 @@ describe('a volume that is being made', () => {
   it('is opened only when a catalog names it', async () => {
     const store = await openTiny(new SimFs(), { checkpointBytes: 1 << 30 });
     await clientOf(await store.openVolume('disk', SIZE)).write(0, BEFORE);
-    const cloning = store.clone('disk', 'copy');
+    const cloning = store.changes.clone('disk', 'copy');
     while (store.findVolume('copy') === undefined) await Promise.resolve();
     const { generation } = store;
     await store.openVolume('copy', SIZE);
@@ -67,7 +67,7 @@ async function openChanged(
   const store = await openTiny(files, { checkpointBytes: 1 << 30 });
   const client = clientOf(await store.openVolume('disk', SIZE));
   await client.write(0, BEFORE);
-  await store.snapshot('disk', 'before');
+  await store.changes.snapshot('disk', 'before');
   await store.whenSnapshotsStored();
   await client.write(0, AFTER);
   await client.flush();
@@ -240,8 +240,8 @@ describe('a volume that gets the content of another one', () => {
         await overwriteSource();
         return words;
       };
-      if (change === 'clone') await store.clone('source', 'disk');
-      else await store.rollback('disk', 'source', true);
+      if (change === 'clone') await store.changes.clone('source', 'disk');
+      else await store.changes.rollback('disk', 'source', true);
       const client = clientOf(await store.openVolume('disk', SIZE));
       expect((await client.read(0, SIZE)).equals(BEFORE)).toBe(true);
       expect((await source.read(0, SIZE)).equals(AFTER)).toBe(true);
@@ -256,8 +256,8 @@ describe('a volume that gets the content of another one', () => {
     const source = clientOf(await store.openVolume('disk', SIZE));
     await source.write(0, LATER);
     await source.flush();
-    if (change === 'clone') await store.clone('disk', 'other');
-    else await store.rollback('other', 'disk', true);
+    if (change === 'clone') await store.changes.clone('disk', 'other');
+    else await store.changes.rollback('other', 'disk', true);
     const client = clientOf(await store.openVolume('other', SIZE));
     expect((await client.read(0, SIZE)).equals(await source.read(0, SIZE))).toBe(true);
     await store.close();
@@ -273,7 +273,7 @@ describe('a snapshot that is being opened', () => {
     // The disk answers late.
     reader.loadRoot = async (reference) => {
       reader.loadRoot = loadRoot;
-      deletion = store.deleteSnapshot('before');
+      deletion = store.changes.deleteSnapshot('before');
       await deletion.catch(() => {});
       await collect(store, { liveMax: 1 });
       return loadRoot.call(reader, reference);
@@ -283,9 +283,11 @@ describe('a snapshot that is being opened', () => {
     const other = await store.openSnapshot('before');
     expect((await clientOf(device).read(0, SIZE)).equals(BEFORE)).toBe(true);
     await other.close();
-    await expect(store.deleteSnapshot('before')).rejects.toThrow('snapshot before is in use');
+    await expect(store.changes.deleteSnapshot('before')).rejects.toThrow(
+      'snapshot before is in use',
+    );
     await device.close();
-    await store.deleteSnapshot('before');
+    await store.changes.deleteSnapshot('before');
     await store.close();
   });
 
@@ -296,7 +298,7 @@ describe('a snapshot that is being opened', () => {
     reader.loadRoot = () => Promise.reject(new Error('no route'));
     await expect(store.openSnapshot('before')).rejects.toThrow('no route');
     reader.loadRoot = loadRoot;
-    await store.deleteSnapshot('before');
+    await store.changes.deleteSnapshot('before');
     await store.close();
   });
 });

@@ -146,9 +146,10 @@ export class Replica {
     else this.#startLater();
   }
 
-  /** Must flushes wait for the blob store, whatever `durability` says? */
-  get isBehind(): boolean {
+  /** Must what is confirmed be in the blob store? */
+  get mustConfirm(): boolean {
     const { options } = this.#parts;
+    if (options.durability === 'remote') return true;
     if (this.#lagBytes <= options.lagBytesMax) return false;
     if (!this.#isWaiting) options.onLag(true);
     this.#isWaiting = true;

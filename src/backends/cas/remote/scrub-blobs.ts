@@ -69,7 +69,7 @@ export async function scrubBlobs(
     await pace.spend(sizeOf(part));
     // Another one may have taken its place meanwhile, and it was removed.
     if (wrong === undefined || !isNamed(journal, name)) continue;
-    const isReplaced = (await store.renewPart(segment, part)) || !isNamed(journal, name);
+    const isReplaced = (await store.replica?.renew(segment, part)) || !isNamed(journal, name);
     damage.push({ name, isMissing: bytes === undefined, isReplaced });
     if (isReplaced) continue;
     for (const stretch of wrong) suspects.push(...(await framesLost(store, segment, stretch)));
@@ -115,7 +115,7 @@ async function scrubJournal(
   // Who finds its last entry gone is fenced, and must be.
   const last = [...journal.entries.keys()].at(-1);
   const mayGoOn = !found.some(({ name, isMissing }) => isMissing && name === last);
-  const isReplaced = mayGoOn && (await store.renewJournal());
+  const isReplaced = mayGoOn && ((await store.replica?.renewJournal()) ?? false);
   return found.map((blob) => ({ ...blob, isReplaced }));
 }
 

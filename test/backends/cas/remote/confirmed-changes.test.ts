@@ -16,8 +16,8 @@ async function openChanged(durability: 'local' | 'remote', onTrouble = () => {})
   const store = await openRemote(files, blobs, { durability, delayMs: 60_000, onTrouble });
   const client = await openVolume(store);
   await client.write(0, blocksOf(1, 8));
-  await store.snapshot('v', 'old');
-  await store.clone('old', 'copy');
+  await store.changes.snapshot('v', 'old');
+  await store.changes.clone('old', 'copy');
   await client.write(0, blockOf(100));
   await client.flush();
   return { store, blobs };
@@ -88,7 +88,7 @@ describe.each(CHANGES)('%s', (_, change, difference) => {
     });
     while (!isRefused) {
       await new Promise(setImmediate);
-      if (store.replica?.unreachable !== undefined) vi.advanceTimersByTime(50);
+      if (store.replica?.state.unreachable !== undefined) vi.advanceTimersByTime(50);
     }
     await refused;
     vi.useRealTimers();

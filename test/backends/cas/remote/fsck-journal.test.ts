@@ -147,8 +147,8 @@ describe.each([
         else await client.write(lba * BLOCK_SIZE, blocksOf(Math.floor(random() * 400), count));
         if (choice > 0.8) await client.flush();
       }
-      await store.snapshot('v', `s${round}`);
-      if (round >= 3) await store.deleteSnapshot(`s${round - 3}`);
+      await store.changes.snapshot('v', `s${round}`);
+      if (round >= 3) await store.changes.deleteSnapshot(`s${round - 3}`);
       if (round % 2 === 1) await collect(store, { liveMax: 0.9 });
       await client.write(0, blocksOf(round * 2, 9));
       await client.flush();

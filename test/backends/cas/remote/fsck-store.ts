@@ -86,7 +86,7 @@ export function openOn(path: string, blobs: TraceBlobs, cacheBytes = 0): Promise
 async function fill(store: CasStore): Promise<void> {
   const client = clientOf(await store.openVolume('v', SIZE));
   await client.write(0, blocksOf(2, COUNT, 2));
-  await store.snapshot('v', 'kept');
+  await store.changes.snapshot('v', 'kept');
   await client.write(40 * BLOCK_SIZE, blocksOf(1002, 60, 2));
   await client.write(44 * BLOCK_SIZE, blocksOf(2002, 50, 2));
   await collect(store, { liveMax: 0.9 });

@@ -43,7 +43,7 @@ describe('a catalog that is larger than a part', () => {
     // One checkpoint for all of them: each would write a catalog.
     const open = close();
     const names = Array.from({ length: SNAPSHOTS }, (_, i) => String(i).padStart(1900, 's'));
-    for (const name of names) await store.snapshot('v', name);
+    for (const name of names) await store.changes.snapshot('v', name);
     await client.write(BLOCK_SIZE, blockOf(4));
     open();
     await store.whenSnapshotsStored();

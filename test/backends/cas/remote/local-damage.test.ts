@@ -82,10 +82,10 @@ describe('a store that is kept in blobs, damaged on its disk', () => {
     expect(told.map(({ message }) => message)).toEqual([
       expect.stringMatching(/^segment \d+ cannot be read \(EIO.* at byte \d+ on the local disk/),
     ]);
-    expect(store.replica?.damage?.message).toBe(told[0]?.message);
-    expect(store.replica?.unreachable).toBeUndefined();
+    expect(store.replica?.state.damage?.message).toBe(told[0]?.message);
+    expect(store.replica?.state.unreachable).toBeUndefined();
     files.fault = () => undefined;
-    await expect.poll(() => store.replica?.damage, WAIT).toBeUndefined();
+    await expect.poll(() => store.replica?.state.damage, WAIT).toBeUndefined();
     await client.flush();
     await abandon(store);
     expect((await recoverSeeds(blobs))[0]).toBe(2);

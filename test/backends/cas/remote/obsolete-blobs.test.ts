@@ -68,7 +68,7 @@ describe.each([
     const flushes = [client.flush()];
     await client.write(BLOCK_SIZE, blockOf(4));
     flushes.push(client.flush());
-    await expect.poll(() => store.replica?.unreachable, WAIT).toBeDefined();
+    await expect.poll(() => store.replica?.state.unreachable, WAIT).toBeDefined();
     blobs.fail = () => undefined;
     await Promise.all(flushes);
     await expectTidy(blobs);

@@ -278,7 +278,7 @@ describe('a store that keeps some of its parts in blobs only', () => {
     try {
       const client = clientOf(device);
       await client.write(evicted * BLOCK_SIZE, Buffer.alloc(512, 7));
-      const snapshot = expect(store.snapshot('v', 's')).rejects.toThrow('no route');
+      const snapshot = expect(store.changes.snapshot('v', 's')).rejects.toThrow('no route');
       const closed = store.close().catch(() => {});
       vi.advanceTimersByTime(25_000);
       await Promise.all([snapshot, closed]);

@@ -117,7 +117,7 @@ describe('a store that is kept in blobs', () => {
     const store = await openRemote(new SimFs(), blobs);
     const client = await openVolume(store);
     await client.write(0, blocksOf(1, 8));
-    await store.snapshot('v', 's');
+    await store.changes.snapshot('v', 's');
     await client.write(0, blocksOf(100, 4));
     await store.close();
 
@@ -200,13 +200,13 @@ describe('a store that is kept in blobs', () => {
     await client.write(0, blockOf(2));
     await client.flush();
     await expect
-      .poll(() => store.replica?.unreachable?.message, WAIT)
+      .poll(() => store.replica?.state.unreachable?.message, WAIT)
       .toBe('the connection was refused');
-    expect(store.replica?.damage).toBeUndefined();
-    expect(store.replica?.lagBytes).toBeGreaterThan(BLOCK_SIZE);
+    expect(store.replica?.state.damage).toBeUndefined();
+    expect(store.replica?.state.lagBytes).toBeGreaterThan(BLOCK_SIZE);
     blobs.fail = () => undefined;
     await expect
-      .poll(() => store.replica, WAIT)
+      .poll(() => store.replica?.state, WAIT)
       .toMatchObject({ lagBytes: 0, unreachable: undefined });
     await store.close();
   });
@@ -243,7 +243,7 @@ describe('a store that is kept in blobs', () => {
     const blobs = new TraceBlobs();
     const store = await openRemote(new SimFs(), blobs);
     const client = await openVolume(store);
-    const lag = () => store.replica;
+    const lag = () => store.replica?.state;
     await expect.poll(lag, WAIT).toMatchObject({ lagBytes: 0, lagMs: 0 });
     blobs.fail = () => 'before';
     await client.write(0, blockOf(1));
@@ -279,7 +279,7 @@ describe('a store that is kept in blobs', () => {
     };
     await client.write(0, blocksOf(100, BLOCK_COUNT, 2));
     await client.flush();
-    await expect.poll(() => store.replica?.unreachable, WAIT).toBeDefined();
+    await expect.poll(() => store.replica?.state.unreachable, WAIT).toBeDefined();
     // What this entry was the first to name is overwritten and freed.
     for (let round = 2; round < 5; round++) {
       await client.write(0, blocksOf(100 * round, BLOCK_COUNT, 2));
@@ -289,7 +289,7 @@ describe('a store that is kept in blobs', () => {
     expect(store.segments.table.has(named as number)).toBe(false);
     const from = blobs.trace.length;
     blobs.fail = () => undefined;
-    await expect.poll(() => store.replica?.unreachable, WAIT).toBeUndefined();
+    await expect.poll(() => store.replica?.state.unreachable, WAIT).toBeUndefined();
     await store.close();
     for (let count = from; count <= blobs.trace.length; count++) {
       const past = blobs.before(count);

@@ -149,7 +149,7 @@ describe('a scrub of blobs that hold what is not on the disk', () => {
       await client.flush();
       await store.checkpoint();
     }
-    await store.snapshot('v', 'kept');
+    await store.changes.snapshot('v', 'kept');
     await store.whenSnapshotsStored();
     const isSparse = async () => {
       let bytes = 0;

@@ -36,7 +36,7 @@ describe('a survey of a store that is kept in blobs', () => {
     const client = await openVolume(store);
     await makeGarbage(client, BLOCK_COUNT, 3);
     await store.checkpoint();
-    await expect.poll(() => store.replica?.lagBytes, WAIT).toBe(0);
+    await expect.poll(() => store.replica?.state.lagBytes, WAIT).toBe(0);
     // The round that follows reads all segments that there are now.
     blobs.pause = () => paused;
     await store.checkpoint();

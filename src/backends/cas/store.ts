@@ -209,7 +209,7 @@ export class CasStore {
    * @throws {StartupError} it is not yet in the blob store
    */
   async confirm(): Promise<void> {
-    if (this.replica?.mustConfirm) await this.replica.reachAll();
+    if (this.replica?.mustConfirm()) await this.replica.reachAll();
   }
 
   /**
@@ -349,9 +349,11 @@ export class CasStore {
   #flush(done: (status: BlockStatus) => void): void {
     this.writer.flush((status) => {
       const { replica } = this;
-      const mustConfirm = status === BlockStatus.ok && replica?.mustConfirm;
-      if (mustConfirm) replica.reach(this.log.durableSequence, done);
-      else done(status);
+      if (status === BlockStatus.ok && replica?.mustConfirm()) {
+        replica.reach(this.log.durableSequence, done);
+      } else {
+        done(status);
+      }
     });
   }
 

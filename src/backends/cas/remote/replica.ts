@@ -8,8 +8,6 @@
  *   it names, up to the length that it says, and the log up to a durable record.
  * - Only what is durable here is stored there: what a crash could still change must not be.
  */
-
-import { setTimeout as delay } from 'node:timers/promises';
 import { BlockStatus } from '../../../core/block-error.ts';
 import { inLanes } from '../../../core/lanes.ts';
 import { StartupError } from '../../../core/startup-error.ts';
@@ -20,16 +18,18 @@ import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
 import type { Journal } from './journal.ts';
 import { FencedError, type Part } from './journal-entry.ts';
+import { Lag } from './lag.ts';
 import { ObsoleteBlobs } from './obsolete-blobs.ts';
 import { LocalDamageError } from './part.ts';
 import type { PartCache } from './part-cache.ts';
 import { PartUploads } from './part-uploads.ts';
+import { type Milestone, Progress } from './progress.ts';
 import type { RemoteOptions } from './remote-options.ts';
+import { Repairs } from './repairs.ts';
+import { Rounds } from './rounds.ts';
 
 /** Uploads at a time; each takes a part's size of memory. */
 const UPLOADS_MAX = 3;
-const RETRY_MS_MIN = 200;
-const RETRY_MS_MAX = 30_000;
 /** How long a change of volumes waits: less than who has asked for it. */
 const CHANGE_MS_MAX = 20_000;
 /** How long the last round may take when the store is closed. */
@@ -63,44 +63,15 @@ interface Checkpoint {
   readonly catalog: Catalog;
 }
 
-/** Waits for the log before a sequence, and for the checkpoint of a generation. */
-interface Waiter {
-  readonly sequence: number;
-  readonly generation: number;
-  readonly done: (status: BlockStatus) => void;
-}
-
-/** What a round does before anything else; it has come about when the round ends well. */
-interface Repair {
-  readonly work: () => Promise<boolean>;
-  readonly done: (isRepaired: boolean) => void;
-}
-
 export class Replica {
   readonly #parts: ReplicaParts;
   readonly #uploads: PartUploads;
   readonly #obsolete: ObsoleteBlobs;
-  readonly #aborter = new AbortController();
+  readonly #rounds: Rounds;
+  readonly #progress = new Progress();
+  readonly #lag: Lag;
+  readonly #repairs = new Repairs();
   #checkpoint: Checkpoint | undefined;
-  #waiters: Waiter[] = [];
-  readonly #repairs: Repair[] = [];
-  /** Records of the log below this sequence are in the blob store. */
-  #sequence = 0;
-  /** The checkpoint that is there, as a generation. */
-  #generation = 0;
-  #loggedBytes = 0;
-  /** Of the log, what is not in the blob store yet; the round under way may be storing some. */
-  #lagBytes = 0;
-  /** When the oldest of it was written, by the clock of `performance`. */
-  #behindSinceMs: number | undefined;
-  #isWaiting = false;
-  #timer: NodeJS.Timeout | undefined;
-  #due = false;
-  #isRunning = false;
-  /** Nothing more is begun by itself. */
-  #isClosing = false;
-  /** The rounds under way, or the last ones. */
-  #running: Promise<void> = Promise.resolve();
   /** Segments that the round under way reads. */
   #pinned: ReadonlyMap<number, number> = new Map();
   /** Why the last round did not succeed. */
@@ -110,8 +81,15 @@ export class Replica {
   constructor(parts: ReplicaParts) {
     this.#parts = parts;
     const { journal, engine, cache, options } = parts;
-    const { blobs, onTrouble } = options;
-    const { signal } = this.#aborter;
+    const { blobs, onTrouble, delayMs } = options;
+    this.#lag = new Lag(options);
+    this.#rounds = new Rounds({
+      delayMs,
+      round: () => this.#round(),
+      onFailed: (error) => this.#failed(error),
+      onIdle: () => this.#repairs.refuse(),
+    });
+    const { signal } = this.#rounds;
     this.#uploads = new PartUploads({ journal, engine, cache, blobs, signal });
     this.#obsolete = new ObsoleteBlobs({ journal, blobs, onTrouble });
   }
@@ -120,9 +98,7 @@ export class Replica {
     const trouble = this.#trouble;
     const damage = trouble instanceof LocalDamageError ? trouble : undefined;
     const unreachable = damage === undefined ? trouble : undefined;
-    const nowMs = performance.now();
-    const lagMs = nowMs - (this.#behindSinceMs ?? nowMs);
-    return { lagBytes: this.#lagBytes, lagMs, unreachable, damage };
+    return { lagBytes: this.#lag.bytes, lagMs: this.#lag.ms, unreachable, damage };
   }
 
   /** Must a segment stay on this disk for now? */
@@ -134,31 +110,24 @@ export class Replica {
   checkpointed(superblock: Superblock, catalog: Catalog): void {
     this.#checkpoint = { superblock, catalog };
     this.#parts.cache.checkpointed(catalog);
-    this.#start();
+    this.#rounds.start();
   }
 
   /** Takes notice of a record of the log. */
   logged(length: number): void {
-    this.#loggedBytes += length;
-    this.#lagBytes += length;
-    this.#behindSinceMs ??= performance.now();
-    if (this.#loggedBytes >= this.#parts.options.delayBytes) this.#start();
-    else this.#startLater();
+    this.#lag.grow(length);
+    if (this.#lag.newBytes >= this.#parts.options.delayBytes) this.#rounds.start();
+    else this.#rounds.startLater();
   }
 
-  /** Must what is confirmed be in the blob store? */
-  get mustConfirm(): boolean {
-    const { options } = this.#parts;
-    if (options.durability === 'remote') return true;
-    if (this.#lagBytes <= options.lagBytesMax) return false;
-    if (!this.#isWaiting) options.onLag(true);
-    this.#isWaiting = true;
-    return true;
+  /** Asked for whatever is confirmed: must it be in the blob store? */
+  mustConfirm(): boolean {
+    return this.#parts.options.durability === 'remote' || this.#lag.holdsUp();
   }
 
   /** Calls `done` when the log before `sequence`, which is durable here, is in the blob store. */
   reach(sequence: number, done: (status: BlockStatus) => void): void {
-    this.#wait({ sequence, generation: 0, done });
+    this.#wait({ sequence, generation: 0 }, done);
   }
 
   /**
@@ -168,21 +137,15 @@ export class Replica {
    */
   reachAll(): Promise<void> {
     const { log } = this.#parts;
+    const generation = this.#checkpoint?.superblock.generation ?? 0;
     return new Promise((resolve, reject) => {
-      const waiter: Waiter = {
-        sequence: log.durableSequence,
-        generation: this.#checkpoint?.superblock.generation ?? 0,
-        done: (status) => {
-          clearTimeout(limit);
-          if (status === BlockStatus.ok) resolve();
-          else reject(this.#explainDelay());
-        },
-      };
-      const limit = setTimeout(() => {
-        this.#waiters = this.#waiters.filter((other) => other !== waiter);
-        waiter.done(BlockStatus.ioError);
-      }, CHANGE_MS_MAX);
-      this.#wait(waiter);
+      let giveUp = () => {};
+      const limit = setTimeout(() => giveUp(), CHANGE_MS_MAX);
+      giveUp = this.#wait({ sequence: log.durableSequence, generation }, (status) => {
+        clearTimeout(limit);
+        if (status === BlockStatus.ok) resolve();
+        else reject(this.#explainDelay());
+      });
     });
   }
 
@@ -210,15 +173,13 @@ export class Replica {
 
   /** Stores what is left, and leaves the blob store to anybody who wants it. */
   async close(): Promise<void> {
-    this.#isClosing = true;
     const limit = setTimeout(() => this.#abort(), CLOSE_MS_MAX);
-    this.#start();
-    await this.#running;
+    await this.#rounds.finish();
     await this.#obsolete.removed();
     clearTimeout(limit);
-    this.#refuseWaiters();
+    this.#progress.refuse();
     // Not all of it is stored: nobody else may go on from there.
-    if (this.#failure !== undefined || this.#due) return;
+    if (this.#rounds.isDue) return;
     try {
       await this.#parts.journal.close();
     } catch (error) {
@@ -228,25 +189,22 @@ export class Replica {
 
   /** Stops at once, as a crash does. */
   async abandon(): Promise<void> {
-    this.#isClosing = true;
-    clearTimeout(this.#timer);
     this.#abort();
-    await this.#running;
+    await this.#rounds.settled();
     await this.#obsolete.stop();
   }
 
-  #wait(waiter: Waiter): void {
-    if (this.#failure !== undefined) waiter.done(BlockStatus.ioError);
-    else if (this.#hasReached(waiter)) waiter.done(BlockStatus.ok);
-    else if (this.state.damage !== undefined) waiter.done(BlockStatus.ioError);
+  /** @returns a function that ends the waiting */
+  #wait(milestone: Milestone, done: (status: BlockStatus) => void): () => void {
+    if (this.#failure !== undefined) done(BlockStatus.ioError);
+    else if (this.#progress.has(milestone)) done(BlockStatus.ok);
+    else if (this.state.damage !== undefined) done(BlockStatus.ioError);
     else {
-      this.#waiters.push(waiter);
-      this.#start();
+      const giveUp = this.#progress.wait(milestone, done);
+      this.#rounds.start();
+      return giveUp;
     }
-  }
-
-  #hasReached({ sequence, generation }: Waiter): boolean {
-    return sequence <= this.#sequence && generation <= this.#generation;
+    return () => {};
   }
 
   #explainDelay(): StartupError {
@@ -260,105 +218,51 @@ export class Replica {
   }
 
   #abort(): void {
-    this.#aborter.abort();
+    this.#rounds.stop();
     void this.#obsolete.stop();
   }
 
-  #startLater(): void {
-    if (this.#isClosing) return;
-    this.#timer ??= setTimeout(() => this.#start(), this.#parts.options.delayMs).unref();
+  #repair(work: () => Promise<boolean>): Promise<boolean> {
+    const repaired = this.#repairs.add(work);
+    this.#rounds.start();
+    return repaired;
   }
 
-  #start(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#due = true;
-    if (this.#isRunning) return;
-    this.#isRunning = true;
-    this.#running = this.#run();
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#aborter;
-    let retryMs = RETRY_MS_MIN;
-    while (this.#due && this.#failure === undefined && !signal.aborted) {
-      this.#due = false;
-      try {
-        await this.#round();
-        this.#trouble = undefined;
-        retryMs = RETRY_MS_MIN;
-        // What was logged and not durable yet had its timer: it would wait for the next record.
-        if (this.#sequence < this.#parts.log.sequence) this.#startLater();
-      } catch (error) {
-        if (error instanceof FencedError) {
-          this.#fail(error);
-          break;
-        }
-        this.#due = true;
-        this.#report(error as Error);
-        if (this.#isClosing && error instanceof LocalDamageError) break;
-        await delay(retryMs, undefined, { signal }).catch(() => {});
-        retryMs = Math.min(2 * retryMs, RETRY_MS_MAX);
-      }
+  /** @returns whether another round may succeed */
+  #failed(error: Error): boolean {
+    const { onTrouble, onLocalDamage } = this.#parts.options;
+    if (error instanceof FencedError) {
+      this.#failure = error;
+      this.#rounds.stop();
+      this.#progress.refuse();
+      this.#parts.onFailed(error);
+      return false;
     }
-    this.#isRunning = false;
-    for (const { done } of this.#repairs.splice(0)) done(false);
-  }
-
-  #repair(work: Repair['work']): Promise<boolean> {
-    return new Promise((done) => {
-      this.#repairs.push({ work, done });
-      this.#start();
-    });
-  }
-
-  #report(error: Error): void {
-    const { options } = this.#parts;
     const isNew = this.#trouble?.message !== error.message;
     this.#trouble = error;
     if (!(error instanceof LocalDamageError)) {
-      options.onTrouble(error);
-      return;
+      onTrouble(error);
+      return true;
     }
     // Unlike a network, a disk seldom comes round: whoever waits must learn of it.
-    this.#refuseWaiters();
-    if (isNew) options.onLocalDamage(error);
-  }
-
-  #refuseWaiters(): void {
-    for (const { done } of this.#waiters.splice(0)) done(BlockStatus.ioError);
-  }
-
-  #fail(error: Error): void {
-    this.#failure = error;
-    this.#refuseWaiters();
-    this.#parts.onFailed(error);
+    this.#progress.refuse();
+    if (isNew) onLocalDamage(error);
+    return !this.#rounds.isFinishing;
   }
 
   async #round(): Promise<void> {
-    const repairs = this.#repairs.splice(0);
-    const outcomes: boolean[] = [];
-    let isDone = false;
-    try {
-      for (const { work } of repairs) outcomes.push(await work());
-      await this.#replicate();
-      isDone = true;
-    } finally {
-      repairs.forEach(({ done }, i) => {
-        done(isDone && outcomes[i] === true);
-      });
-    }
+    await this.#repairs.before(() => this.#replicate());
+    this.#trouble = undefined;
+    // What was logged and not durable yet had its timer: it would wait for the next record.
+    if (this.#progress.sequence < this.#parts.log.sequence) this.#rounds.startLater();
   }
 
   async #replicate(): Promise<void> {
     const { journal, log, segments } = this.#parts;
-    const { options } = this.#parts;
     if (this.#checkpoint === undefined) return;
     const { superblock } = this.#checkpoint;
     const { sequence } = log.durable;
-    this.#loggedBytes = 0;
-    const lagBytes = this.#lagBytes;
-    const startMs = performance.now();
+    const stored = this.#lag.storing();
     const ends = this.#plan(this.#checkpoint);
     this.#pinned = ends;
     try {
@@ -376,17 +280,8 @@ export class Replica {
     }
     this.#obsolete.add(this.#uploads.settle(ends));
     this.#obsolete.remove();
-    this.#sequence = sequence;
-    this.#generation = superblock.generation;
-    this.#lagBytes -= lagBytes;
-    this.#behindSinceMs = this.#lagBytes > 0 ? startMs : undefined;
-    if (this.#isWaiting && this.#lagBytes <= options.lagBytesMax) {
-      this.#isWaiting = false;
-      options.onLag(false);
-    }
-    const done = this.#waiters.filter((waiter) => this.#hasReached(waiter));
-    this.#waiters = this.#waiters.filter((waiter) => !this.#hasReached(waiter));
-    for (const waiter of done) waiter.done(BlockStatus.ok);
+    stored();
+    this.#progress.advance({ sequence, generation: superblock.generation });
     this.#parts.cache.trim();
   }
 

@@ -6,36 +6,24 @@
  * superblock, and segments up to some length. Every 64th entry says everything; older ones go.
  *
  * Invariants:
- * - Entry n is created only if it is not there. Whoever creates n + 1 knows n: entries are in one
- *   order, whoever writes them. A server that finds an entry in its way that it has not tried to
- *   create itself is fenced: it must not write any more. A nonce tells, as a twin of this server,
- *   on a copy of its directory or of the whole machine, would write the same otherwise.
- * - The last entry is never removed, and others in their order. So who creates one where another's
- *   has been removed finds that there is a later one, and is fenced, too. A late copy of a request
- *   may bring an entry back that was removed; it is followed by others, and nobody reads it.
+ * - Entries are in one order, whoever writes them, and a server that finds another's in its way is
+ *   fenced: it must not write any more. How that is kept depends on whether the service can refuse
+ *   to create what is there already: by ConditionalEntries, or by UniqueEntries. A journal stays what
+ *   it was begun as.
  * - An entry names only blobs that are stored; a blob is removed only after an entry that does not
  *   name it is stored.
- *
- * The first two are of services that can refuse to create what is there already. A journal begun on
- * one that cannot stays what it is: UniqueEntries keep its entries in order.
  */
 import { StartupError } from '../../../core/startup-error.ts';
-import {
-  BlobConditionError,
-  BlobExistsError,
-  BlobMissingError,
-  type BlobStore,
-} from '../blob-store.ts';
+import { BlobConditionError, BlobMissingError, type BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
+import { ConditionalEntries } from './conditional-entries.ts';
 import {
   type Entry,
-  encodeEntry,
   FencedError,
   JOURNAL_PREFIX,
   newNonce,
   type Owner,
   type Part,
-  readEntry,
   UNKNOWN_OWNER,
   VERSION,
 } from './journal-entry.ts';
@@ -65,8 +53,8 @@ const READS_MAX = 3;
 export class Journal {
   readonly #blobs: BlobStore;
   readonly #waitMs: number;
-  /** undefined when entries are created on the condition that they are not there. */
-  #unique: UniqueEntries | undefined;
+  /** Keeps them in order in the blob store. */
+  #blobEntries: ConditionalEntries | UniqueEntries;
   readonly #segments = new Map<number, readonly Part[]>();
   /** The entries that say this, from the last one on that says everything, by their names. */
   readonly #entries = new Map<string, Entry>();
@@ -76,8 +64,6 @@ export class Journal {
   #superblock: Superblock | undefined;
   #segmentBytes = 0;
   #me: Owner | undefined;
-  /** Nonces under which the next entry may have been created. */
-  readonly #attempts = new Set<string>();
   #epoch = 0;
   /** The entry of our claim, and the one that it followed. */
   #claimed: { readonly before: Entry | undefined; readonly entry: Entry } | undefined;
@@ -85,6 +71,7 @@ export class Journal {
   private constructor(blobs: BlobStore, waitMs: number) {
     this.#blobs = blobs;
     this.#waitMs = waitMs;
+    this.#blobEntries = new ConditionalEntries(blobs);
   }
 
   /**
@@ -130,7 +117,7 @@ export class Journal {
 
   /** Must blobs have names that nobody else ever uses, as the service cannot tell what is there? */
   get needsUniqueNames(): boolean {
-    return this.#unique !== undefined;
+    return this.#blobEntries instanceof UniqueEntries;
   }
 
   /** The entries that count, by the names of their blobs, in their order. */
@@ -158,9 +145,10 @@ export class Journal {
     const before = this.#last;
     this.#me = me;
     this.#epoch = (before?.epoch ?? 0) + 1;
-    if (this.#unique === undefined) await this.#claimOnCondition();
-    if (this.#unique !== undefined) {
-      this.#epoch = await this.#unique.claim(me);
+    const entries = this.#blobEntries;
+    if (entries instanceof ConditionalEntries) await this.#claimOnCondition(entries);
+    if (this.#blobEntries instanceof UniqueEntries) {
+      this.#epoch = await this.#blobEntries.claim(me);
       await this.append({});
     }
     this.#claimed = { before, entry: this.#last as Entry };
@@ -174,20 +162,10 @@ export class Journal {
     await this.append({}, before?.closed ?? true);
   }
 
-  /**
-   * Does the blob store refuse to create what is there already? Everything rests on it, and there
-   * are services that overlook the condition.
-   */
+  /** Does the blob store keep two servers apart? Everything rests on it. */
   async isExclusive(): Promise<boolean> {
-    if (this.#unique !== undefined) return true;
-    const entry = this.#last as Entry;
-    try {
-      await this.#blobs.put(nameOf(entry.number), encodeEntry(entry));
-      return false;
-    } catch (error) {
-      if (error instanceof BlobExistsError) return true;
-      throw error;
-    }
+    const entries = this.#blobEntries;
+    return entries instanceof UniqueEntries || entries.isExclusive(this.#last as Entry);
   }
 
   /** Leaves the store to anybody. @throws {FencedError} */
@@ -201,19 +179,20 @@ export class Journal {
    * @throws {FencedError}
    */
   async append(change: Change, closed = false): Promise<void> {
-    if (this.#unique === undefined) await this.#appendOnCondition(change, closed);
-    else {
+    for (let isStored = false; !isStored; ) {
       const entry = this.#describe(change, closed);
-      await this.#unique.append(entry);
-      this.#apply(entry);
+      const stored = await this.#blobEntries.append(entry);
+      // An attempt of ours whose answer was lost: what it said has happened.
+      this.#apply(stored);
+      isStored = stored === entry;
     }
     const { base, number } = this.#last as Entry;
     // What stays is removed with the next base.
-    if (base === number) await this.#forget(number).catch(() => {});
+    if (base === number) await this.#blobEntries.forget(number).catch(() => {});
   }
 
   /** Finds out whether the service knows conditions, when nobody has before. */
-  async #claimOnCondition(): Promise<void> {
+  async #claimOnCondition(entries: ConditionalEntries): Promise<void> {
     const isFirst = this.#last === undefined;
     try {
       await this.append({});
@@ -225,77 +204,34 @@ export class Journal {
           'use a service that does: this one does not, and cannot go on with it',
         );
       }
-      this.#unique = new UniqueEntries(this.#blobs, this.#waitMs);
+      this.#blobEntries = new UniqueEntries(this.#blobs, this.#waitMs);
       return;
     }
     if (!isFirst) return;
     // Did somebody else get another answer? One who comes later sees our entry.
     for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) {
       if (!UniqueEntries.owns(name)) continue;
-      await this.#blobs.delete(nameOf((this.#last as Entry).number));
+      await this.#blobs.delete(entries.nameOf(this.#last as Entry));
       throw new FencedError(UNKNOWN_OWNER);
     }
   }
 
-  async #appendOnCondition(change: Change, closed: boolean): Promise<void> {
-    for (;;) {
-      const entry = this.#describe(change, closed);
-      this.#attempts.add(entry.nonce);
-      try {
-        await this.#blobs.put(nameOf(entry.number), encodeEntry(entry));
-        await this.#requireNotOvertaken(entry);
-        this.#apply(entry);
-        return;
-      } catch (error) {
-        if (!(error instanceof BlobExistsError)) throw error;
-      }
-      const found = await this.#get(entry.number);
-      if (!this.#attempts.has(found.nonce)) throw new FencedError(found.owner);
-      await this.#requireNotOvertaken(found);
-      // An attempt of ours whose answer was lost: what it said has happened.
-      this.#apply(found);
-    }
-  }
-
-  /**
-   * Is this entry, which is stored, the last one, and the one before still there?
-   *
-   * @throws {FencedError} no: another server's, which was in its place, has been removed
-   */
-  async #requireNotOvertaken({ number }: Entry): Promise<void> {
-    const numbers = (await this.#names()).filter((name) => !UniqueEntries.owns(name)).map(numberOf);
-    const before = this.#last?.number ?? number;
-    if (numbers.at(-1) === number && numbers.includes(before)) return;
-    if (!numbers.some((other) => other >= number)) {
-      throw new Error(`${nameOf(number)} was stored and is not listed`);
-    }
-    const { owner } = await Journal.read(this.#blobs);
-    throw new FencedError(owner ?? UNKNOWN_OWNER);
-  }
-
   async #read(): Promise<void> {
-    const names = await this.#names();
+    const names: string[] = [];
+    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) names.push(name);
     const unique = names.filter(UniqueEntries.owns);
     // Marks of claims that got nowhere make no journal where there is one with conditions.
     if (unique.length === names.length ? unique.length > 0 : unique.some(UniqueEntries.isEntry)) {
-      this.#unique = new UniqueEntries(this.#blobs, this.#waitMs);
-      for (const entry of await this.#unique.read()) this.#apply(entry);
-      return;
+      this.#blobEntries = new UniqueEntries(this.#blobs, this.#waitMs);
     }
-    const last = names
-      .filter((name) => !UniqueEntries.owns(name))
-      .map(numberOf)
-      .at(-1);
-    if (last === undefined) return;
-    const { base } = await this.#get(last);
-    for (let number = base; number <= last; number++) this.#apply(await this.#get(number));
+    for (const entry of await this.#blobEntries.read(names)) this.#apply(entry);
   }
 
   #describe(change: Change, closed: boolean): Entry {
-    const place = this.#unique?.next() ?? { number: (this.#last?.number ?? 0) + 1 };
+    const place = this.#blobEntries.next();
     const { number } = place;
     const before = this.#last?.base ?? number;
-    const isNewEpoch = this.#unique !== undefined && this.#last?.epoch !== this.#epoch;
+    const isNewEpoch = this.needsUniqueNames && this.#last?.epoch !== this.#epoch;
     const isFirst = number === 1 || isNewEpoch;
     const isBase = number - before >= BASE_EVERY || isFirst || this.#mustSayAll;
     const segments = new Map(isBase ? this.#segments : []);
@@ -322,7 +258,6 @@ export class Journal {
 
   #apply(entry: Entry): void {
     this.#last = entry;
-    this.#attempts.clear();
     this.#epoch = entry.epoch;
     this.#segmentBytes = entry.segmentBytes;
     const { superblock } = entry;
@@ -335,41 +270,15 @@ export class Journal {
       this.#entries.clear();
       this.#mustSayAll = false;
     }
-    this.#entries.set(this.#unique ? UniqueEntries.nameOf(entry) : nameOf(entry.number), entry);
+    this.#entries.set(this.#blobEntries.nameOf(entry), entry);
     for (const { number, parts } of entry.segments) this.#segments.set(number, parts);
     for (const segment of entry.removed) this.#segments.delete(segment);
-  }
-
-  #get(number: number): Promise<Entry> {
-    return readEntry(this.#blobs, nameOf(number), number);
-  }
-
-  async #names(): Promise<string[]> {
-    const names: string[] = [];
-    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) names.push(name);
-    return names;
-  }
-
-  /** Removes the entries before a base. */
-  async #forget(base: number): Promise<void> {
-    if (this.#unique !== undefined) return this.#unique.forget(base);
-    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) {
-      if (numberOf(name) < base) await this.#blobs.delete(name);
-    }
   }
 }
 
 export function partName(segment: number, [from, to, epoch, , nonce]: Part): string {
   const name = `${PART_PREFIX}${[segment, epoch, from, to].map(padded).join('-')}`;
   return nonce === undefined ? name : `${name}-${nonce}`;
-}
-
-function nameOf(number: number): string {
-  return `${JOURNAL_PREFIX}${String(number).padStart(16, '0')}`;
-}
-
-function numberOf(name: string): number {
-  return Number(name.slice(JOURNAL_PREFIX.length));
 }
 
 function padded(number: number): string {

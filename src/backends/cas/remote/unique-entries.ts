@@ -82,7 +82,7 @@ export class UniqueEntries {
     return (parse(name)?.number ?? 0) > 0;
   }
 
-  static nameOf({ epoch, number, nonce }: Entry): string {
+  nameOf({ epoch, number, nonce }: Entry): string {
     return nameOf(epoch, number, nonce);
   }
 
@@ -124,8 +124,8 @@ export class UniqueEntries {
     return { number: this.#lastTried, ...after, abandoned: [...this.#attempts] };
   }
 
-  /** Puts an entry; it counts when this ends. @throws {FencedError} */
-  async append(entry: Entry): Promise<void> {
+  /** Puts an entry. @returns it: it counts then @throws {FencedError} */
+  async append(entry: Entry): Promise<Entry> {
     const name = nameOf(entry.epoch, entry.number, entry.nonce);
     this.#attempts.add(name);
     await this.#blobs.put(name, encodeEntry(entry), true);
@@ -139,6 +139,7 @@ export class UniqueEntries {
     }
     this.#last = { name, epoch: entry.epoch, number: entry.number };
     this.#attempts.clear();
+    return entry;
   }
 
   /** Removes what does not count any more since entry `base` does, which says everything. */

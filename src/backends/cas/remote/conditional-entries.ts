@@ -1,0 +1,155 @@
+/**
+ * The entries of a journal in a blob store that can refuse to create what is there already.
+ *
+ *     journal-NNNNNNNNNNNNNNNN   number, from 1 on
+ *
+ * Invariants:
+ * - Entry n is created only if it is not there. Whoever creates n + 1 knows n: entries are in one
+ *   order, whoever writes them. A server that finds an entry in its way that it has not tried to
+ *   create itself is fenced: it must not write any more. A nonce tells, as a twin of this server,
+ *   on a copy of its directory or of the whole machine, would write the same otherwise.
+ * - The last entry is never removed, and others in their order. So who creates one where another's
+ *   has been removed finds that there is a later one, and is fenced, too. A late copy of a request
+ *   may bring an entry back that was removed; it is followed by others, and nobody reads it.
+ */
+import { BlobExistsError, BlobMissingError, type BlobStore } from '../blob-store.ts';
+import {
+  type Entry,
+  encodeEntry,
+  FencedError,
+  JOURNAL_PREFIX,
+  type Owner,
+  readEntry,
+  UNKNOWN_OWNER,
+} from './journal-entry.ts';
+import { UniqueEntries } from './unique-entries.ts';
+
+export class ConditionalEntries {
+  readonly #blobs: BlobStore;
+  /** The number of the last entry; 0 when there is none. */
+  #last = 0;
+  /** Nonces under which the next entry may have been created. */
+  readonly #attempts = new Set<string>();
+
+  constructor(blobs: BlobStore) {
+    this.#blobs = blobs;
+  }
+
+  /**
+   * The entries from the last one that says everything.
+   *
+   * @param names of all that is listed of the journal
+   */
+  async read(names: readonly string[]): Promise<Entry[]> {
+    const last = numbersOf(names).at(-1);
+    if (last === undefined) return [];
+    const entries: Entry[] = [];
+    const { base } = await this.#get(last);
+    for (let number = base; number <= last; number++) entries.push(await this.#get(number));
+    this.#last = last;
+    return entries;
+  }
+
+  nameOf({ number }: Entry): string {
+    return nameOf(number);
+  }
+
+  /** Where the next entry belongs. */
+  next(): { readonly number: number } {
+    return { number: this.#last + 1 };
+  }
+
+  /**
+   * Creates an entry.
+   *
+   * @returns what is in its place: an earlier attempt, if its answer was lost
+   * @throws {FencedError}
+   * @throws {BlobConditionError} the service cannot refuse to create what is there
+   */
+  async append(entry: Entry): Promise<Entry> {
+    this.#attempts.add(entry.nonce);
+    const created = await this.#create(entry);
+    await this.#requireNotOvertaken(created);
+    this.#last = created.number;
+    this.#attempts.clear();
+    return created;
+  }
+
+  /** Removes the entries before a base. */
+  async forget(base: number): Promise<void> {
+    for (const name of await this.#names()) {
+      if (numberOf(name) < base) await this.#blobs.delete(name);
+    }
+  }
+
+  /** Is an entry that is there refused? There are services that overlook the condition. */
+  async isExclusive(entry: Entry): Promise<boolean> {
+    try {
+      await this.#blobs.put(nameOf(entry.number), encodeEntry(entry));
+      return false;
+    } catch (error) {
+      if (error instanceof BlobExistsError) return true;
+      throw error;
+    }
+  }
+
+  async #create(entry: Entry): Promise<Entry> {
+    try {
+      await this.#blobs.put(nameOf(entry.number), encodeEntry(entry));
+      return entry;
+    } catch (error) {
+      if (!(error instanceof BlobExistsError)) throw error;
+    }
+    const found = await this.#get(entry.number);
+    if (!this.#attempts.has(found.nonce)) throw new FencedError(found.owner);
+    return found;
+  }
+
+  /**
+   * Is this entry, which is stored, the last one, and the one before still there?
+   *
+   * @throws {FencedError} no: another server's, which was in its place, has been removed
+   */
+  async #requireNotOvertaken({ number }: Entry): Promise<void> {
+    const numbers = numbersOf(await this.#names());
+    const before = this.#last || number;
+    const last = numbers.at(-1);
+    if (last === number && numbers.includes(before)) return;
+    if (last === undefined || last < number) {
+      throw new Error(`${nameOf(number)} was stored and is not listed`);
+    }
+    throw new FencedError(await this.#ownerOf(last));
+  }
+
+  async #ownerOf(number: number): Promise<Owner> {
+    try {
+      return (await this.#get(number)).owner;
+    } catch (error) {
+      if (!(error instanceof BlobMissingError)) throw error;
+      return UNKNOWN_OWNER;
+    }
+  }
+
+  #get(number: number): Promise<Entry> {
+    return readEntry(this.#blobs, nameOf(number), number);
+  }
+
+  async #names(): Promise<string[]> {
+    const names: string[] = [];
+    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) names.push(name);
+    return names;
+  }
+}
+
+/** In their order, as names are listed. */
+function numbersOf(names: readonly string[]): number[] {
+  return names.filter((name) => !UniqueEntries.owns(name)).map(numberOf);
+}
+
+function nameOf(number: number): string {
+  return `${JOURNAL_PREFIX}${String(number).padStart(16, '0')}`;
+}
+
+function numberOf(name: string): number {
+  return Number(name.slice(JOURNAL_PREFIX.length));
+}

@@ -4,7 +4,17 @@
  */
 import { BlockStatus } from '../../core/block-error.ts';
 import { type BlockCache, SlotState } from './block-cache.ts';
-import { BLOCK_SIZE, ENTRY_WORDS, EntryKind, EntryWord, entryWords } from './format.ts';
+import {
+  alignUp,
+  BLOCK_SIZE,
+  ENTRY_SIZE,
+  ENTRY_WORDS,
+  EntryKind,
+  EntryWord,
+  entryWords,
+  RECORD_ALIGNMENT,
+  RECORD_HEADER_SIZE,
+} from './format.ts';
 import type { Patience } from './patience.ts';
 import { DamageError } from './reader.ts';
 import type { Volume } from './volume.ts';
@@ -126,6 +136,13 @@ export class Batch {
     for (const trim of this.#trims.values()) trim.done(BlockStatus.ioError);
     this.#trims.clear();
   }
+}
+
+/** What a record of these items takes at most. */
+export function recordBytesMax(items: readonly number[]): number {
+  const blockCount = items.filter((item) => item >= 0).length;
+  const bytes = RECORD_HEADER_SIZE + items.length * ENTRY_SIZE + blockCount * BLOCK_SIZE;
+  return alignUp(bytes, RECORD_ALIGNMENT);
 }
 
 async function clear(trim: Trim): Promise<BlockStatus> {

@@ -109,7 +109,7 @@ export class CasDevice implements BlockDevice {
       request.complete(BlockStatus.ok);
       return true;
     }
-    if (!this.#parts.writer.hasRoomForTrim) return false;
+    if (!this.#parts.writer.room.hasRoomForTrim) return false;
     const first = Math.ceil(offset / BLOCK_SIZE);
     const last = Math.floor((offset + length) / BLOCK_SIZE);
     if (last <= first) {
@@ -161,8 +161,8 @@ export class CasDevice implements BlockDevice {
   async #makeRoom(): Promise<void> {
     const { segments, writer } = this.#parts;
     this.#making = true;
-    await segments.replenish(writer.promisedSpares + 1);
-    const isLogged = writer.reservedBytes === 0;
+    await segments.replenish(writer.room.promisedSpares + 1);
+    const isLogged = writer.room.reservedBytes === 0;
     if (!writer.hasRoom && isLogged) {
       const lateCount = this.#lateCount();
       if (lateCount > 0) this.#refuse(lateCount);

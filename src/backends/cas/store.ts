@@ -93,7 +93,7 @@ export class CasStore {
     this.journal = parts.journal;
     this.#partCache = parts.partCache;
     this.replica = this.#newReplica(parts);
-    segments.promisedSpares = () => this.writer.promisedSpares;
+    segments.promisedSpares = () => this.writer.room.promisedSpares;
     reader.whenWritten = () => this.writer.written();
     this.indexed = this.#buildIndex(loaded);
   }

@@ -125,7 +125,7 @@ export class VolumeChanges {
     if (note.length > NOTE_BYTES_MAX) {
       throw new StartupError('the name of the snapshot is too long', 'take a shorter one');
     }
-    await writer.makeRoomForNote();
+    await writer.room.reserveNote();
     const frozen = new Promise<TreeNode>((resolve) => {
       writer.note(note, () => resolve(volumes.freeze(volume, entry)));
     });

@@ -10,32 +10,23 @@
  * Invariants:
  * - Maps are changed in the order of the log, between two batches of the ingest stage; at that
  *   boundary they say exactly what the log up to there says.
- * - Whatever is queued has room reserved until its record has its place in the log, so a write
- *   that was taken is never refused for lack of space later.
+ * - Whatever is queued has its room in the log reserved; see {@link LogRoom}.
  * - A flush ends well only after a sync that started after everything queued before it was written.
  * - After a failed write or sync nothing is written any more: the log would have a gap.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BlockStatus } from '../../core/block-error.ts';
 import type { CasEngine } from '../../native.ts';
-import { Batch, type Trim } from './batch.ts';
+import { Batch, recordBytesMax, type Trim } from './batch.ts';
 import { type BlockCache, SlotState } from './block-cache.ts';
 import { fill, fillNow } from './fill.ts';
-import {
-  alignUp,
-  BLOCK_SIZE,
-  ENTRY_SIZE,
-  RECORD_ALIGNMENT,
-  RECORD_HEADER_SIZE,
-  RecordType,
-  recordSizeMax,
-  writeInlineData,
-} from './format.ts';
-import { ItemQueue } from './item-queue.ts';
+import { RecordType, writeInlineData } from './format.ts';
+import { ItemQueue, type Note } from './item-queue.ts';
+import { LogRoom, NOTE_BYTES_MAX } from './log-room.ts';
 import { LogWriter } from './log-writer.ts';
 import { newPatience } from './patience.ts';
 import type { BlockReader } from './reader.ts';
-import { noSpace, type Segments } from './segments.ts';
+import type { Segments } from './segments.ts';
 import type { RecordStream } from './stream.ts';
 
 /** Up to here handing a batch to another thread takes longer than doing it. */
@@ -47,11 +38,6 @@ const INLINE_MAX = 8;
 const AWAITED_INLINE_MAX = 64;
 /** While a record is being written, so many blocks are worth a batch before anybody asks for it. */
 const EAGER_COUNT = 64;
-/** What one dirty block, or a trim, may take of the log at most: a record of its own. */
-const BLOCK_BYTES_MAX = recordSizeMax(1, BLOCK_SIZE);
-const TRIM_BYTES_MAX = recordSizeMax(1, 0);
-/** The same for a note. */
-const NOTE_BYTES_MAX = RECORD_ALIGNMENT;
 const NO_SLOTS = new Int32Array(0);
 
 export interface WriterParts {
@@ -73,27 +59,17 @@ export interface WriterParts {
   onFailed(error: Error): void;
 }
 
-/** What is logged in a record of its own. */
-interface Note {
-  /** Items queued before it. */
-  readonly ticket: number;
-  readonly text: Uint8Array;
-  readonly logged: () => void;
-}
-
 export class Writer {
   readonly log: LogWriter;
+  readonly room: LogRoom;
   readonly #parts: WriterParts;
   readonly #batch: Batch;
   readonly #patiently = newPatience(() => this.failed || this.#parts.isGivenUp());
   readonly #queue = new ItemQueue();
-  #queuedCount = 0;
-  #takenCount = 0;
-  /** Of what was queued, how much is in records or needs none. */
+  /** Of what has left the queue, how much is in records or needs none. */
   #ingestedCount = 0;
   /** Of that, how much the maps say. */
   #mappedCount = 0;
-  #reservedBytes = 0;
   #running = false;
   /** Settles when the last run has ended. */
   #lastRun: Promise<void> = Promise.resolve();
@@ -102,11 +78,11 @@ export class Writer {
   /** Everything queued before this count must be ingested without waiting for more. */
   #demand = 0;
   readonly #atBoundary: (() => void)[] = [];
-  readonly #notes: Note[] = [];
   readonly #onRoom = new Set<() => void>();
 
   constructor(parts: WriterParts) {
     this.#parts = parts;
+    this.room = new LogRoom(parts.segments, parts.log);
     this.#batch = new Batch(parts.cache, parts.batchBlocks);
     this.log = new LogWriter(parts, () => this.#progressed());
   }
@@ -120,64 +96,22 @@ export class Writer {
     return this.log.failure;
   }
 
-  /** Spares that the reserved room needs. */
-  get promisedSpares(): number {
-    const { segments, log } = this.#parts;
-    const beyond = this.#reservedBytes - Math.max(0, log.roomBytes - segments.slackBytes);
-    return Math.max(0, Math.ceil(beyond / (segments.segmentBytes - segments.slackBytes)));
-  }
-
-  /** Room that dirty blocks may need at most. */
-  get reservedBytes(): number {
-    return this.#reservedBytes;
-  }
-
-  /** Is there room for one more dirty block? */
+  /** Is there room for one more dirty block, in the log and for its map? */
   get hasRoom(): boolean {
-    const { segments, hasRoomForMaps } = this.#parts;
-    const hasRoom =
-      this.#reservedBytes + BLOCK_BYTES_MAX <= this.#roomBytes(segments.dataSpareCount);
-    return hasRoom && hasRoomForMaps(this.#queuedCount - this.#mappedCount + 1);
-  }
-
-  /** Is there room for one more trim? It may have what is too little for writes: it frees some. */
-  get hasRoomForTrim(): boolean {
-    const { segments, log } = this.#parts;
-    const room = Math.max(this.#roomBytes(segments.dataSpareCount), log.roomBytes);
-    return this.#reservedBytes + TRIM_BYTES_MAX <= room;
-  }
-
-  /** A note may use what is kept for checkpoints, as one follows it. */
-  get #hasRoomForNote(): boolean {
-    const { spareCount } = this.#parts.segments;
-    return this.#reservedBytes + NOTE_BYTES_MAX <= this.#roomBytes(spareCount);
-  }
-
-  #roomBytes(spareCount: number): number {
-    const { segments, log } = this.#parts;
-    const usable = segments.segmentBytes - segments.slackBytes;
-    return Math.max(0, log.roomBytes - segments.slackBytes) + spareCount * usable;
+    const unmappedCount = this.#queue.queuedCount - this.#mappedCount;
+    return this.room.hasRoomForBlock && this.#parts.hasRoomForMaps(unmappedCount + 1);
   }
 
   /** Takes a block that has just become dirty. */
   queue(slot: number): void {
-    this.#reservedBytes += BLOCK_BYTES_MAX;
+    this.room.reserveBlock();
     this.#queue.push(slot);
-    this.#queuedCount++;
   }
 
   trim(trim: Trim): void {
-    this.#reservedBytes += TRIM_BYTES_MAX;
+    this.room.reserveTrim();
     this.#queue.push(this.#batch.add(trim));
-    this.#demand = ++this.#queuedCount;
-  }
-
-  /** Reserves room for a {@link note}. @throws there is none */
-  async makeRoomForNote(): Promise<void> {
-    const { segments } = this.#parts;
-    if (!this.#hasRoomForNote) await segments.replenish(this.promisedSpares + 1);
-    if (!this.#hasRoomForNote) throw segments.shortage ?? noSpace();
-    this.#reservedBytes += NOTE_BYTES_MAX;
+    this.#demandAll();
   }
 
   /**
@@ -187,19 +121,19 @@ export class Writer {
    * @param logged called when it has its place in the log: maps say exactly what is before it
    */
   note(text: Uint8Array, logged: () => void): void {
-    this.#notes.push({ ticket: this.#queuedCount, text, logged });
     const { cache } = this.#parts;
     // What is written from now on is not for the record's snapshot.
-    for (const item of this.#queue.first(this.#queue.count)) {
+    for (const item of this.#queue.all()) {
       if (item >= 0 && cache.state[item] === SlotState.dirty) cache.state[item] = SlotState.kept;
     }
-    this.#demand = ++this.#queuedCount;
+    this.#queue.pushNote({ text, logged });
+    this.#demandAll();
   }
 
   /** Calls `retry` when there may be more room, or more free slots. */
   whenRoom(retry: () => void): void {
     this.#onRoom.add(retry);
-    this.#demand = this.#queuedCount;
+    this.#demandAll();
   }
 
   /** Makes everything queued so far durable. `done` may be called before this returns. */
@@ -208,8 +142,8 @@ export class Writer {
       done(BlockStatus.ioError);
       return;
     }
-    this.#demand = this.#queuedCount;
-    this.log.flush(this.#queuedCount, this.#ingestedCount, done);
+    this.#demandAll();
+    this.log.flush(this.#queue.queuedCount, this.#ingestedCount, done);
   }
 
   /** Makes everything queued so far durable. @throws why it cannot be */
@@ -225,8 +159,7 @@ export class Writer {
 
   /** Starts what is worth starting. */
   kick(): void {
-    if (this.#running || this.failed) return;
-    if (!this.#isWorthwhile) return;
+    if (this.#running || this.failed || !this.#isWorthwhile) return;
     this.#running = true;
     this.#lastRun = this.#run();
   }
@@ -249,6 +182,10 @@ export class Writer {
   atBoundary(look: () => void): void {
     if (this.#running) this.#atBoundary.push(look);
     else look();
+  }
+
+  #demandAll(): void {
+    this.#demand = this.#queue.queuedCount;
   }
 
   /** When nothing is being written a flush may follow at once: it should find everything here. */
@@ -278,17 +215,15 @@ export class Writer {
   async #ingestBatch(): Promise<void> {
     const batch = this.#batch;
     const buffer = this.log.takeBuffer() ?? (await this.log.nextBuffer());
-    if (this.#countMax === 0) {
-      await this.#logNote(this.#notes.shift() as Note, buffer);
-      return;
-    }
+    const note = this.#queue.takeNote();
+    if (note !== undefined) return this.#logNote(note, buffer);
     let next: number[];
     for (;;) {
-      next = this.#queue.first(this.#countMax);
+      next = this.#queue.first(this.#parts.batchBlocks);
       const cold = fillNow(this.#parts, next);
       if (cold.length > 0) {
         await Promise.all(cold.map((slot) => fill(this.#parts, slot, this.#patiently)));
-      } else if (!this.#fits(next)) {
+      } else if (!this.#parts.log.fits(recordBytesMax(next))) {
         await this.#advance();
       } else {
         break;
@@ -297,39 +232,25 @@ export class Writer {
     batch.gather(next);
     const { slotCount } = batch;
     const taken = next.length;
-    this.#queue.removeFirst(taken);
-    this.#takenCount += taken;
+    this.#queue.takeFirst(taken);
+    const { takenCount } = this.#queue;
     let mapped: Promise<void> | undefined;
     if (batch.count === 0) {
       this.log.giveBuffer(buffer);
-      this.log.ingested(this.#takenCount);
+      this.log.ingested(takenCount);
     } else {
       this.#ingesting = this.#ingest(buffer);
       const length = await this.#ingesting;
       const { sequence } = this.#parts.log;
       const pointMaps = () => batch.pointMaps(buffer, sequence, this.#patiently);
-      mapped = this.log.write(buffer, length, batch.items(), this.#takenCount, pointMaps);
+      mapped = this.log.write(buffer, length, batch.items(), takenCount, pointMaps);
       this.#parts.onRecord(length);
     }
-    this.#ingestedCount = this.#takenCount;
+    this.#ingestedCount = takenCount;
     await mapped;
     // Only now: while something is reserved nobody takes the room that there is for the last.
-    this.#reservedBytes -= slotCount * BLOCK_BYTES_MAX + (taken - slotCount) * TRIM_BYTES_MAX;
-    this.#mappedCount = this.#takenCount;
-  }
-
-  /** Items of the queue that the next record may hold: those before the next note. */
-  get #countMax(): number {
-    const { batchBlocks } = this.#parts;
-    const [note] = this.#notes;
-    return note === undefined ? batchBlocks : Math.min(batchBlocks, note.ticket - this.#takenCount);
-  }
-
-  /** Does the log's segment have room for this batch? */
-  #fits(next: readonly number[]): boolean {
-    const blockCount = next.filter((item) => item >= 0).length;
-    const sizeMax = RECORD_HEADER_SIZE + next.length * ENTRY_SIZE + blockCount * BLOCK_SIZE;
-    return this.#parts.log.fits(alignUp(sizeMax, RECORD_ALIGNMENT));
+    this.room.release(slotCount, taken - slotCount);
+    this.#mappedCount = takenCount;
   }
 
   async #advance(): Promise<void> {
@@ -344,10 +265,11 @@ export class Writer {
     log.prepare(buffer, RecordType.snapshot);
     const length = writeInlineData(buffer, text);
     engine.seal(buffer);
-    this.#ingestedCount = ++this.#takenCount;
-    this.#mappedCount = this.#takenCount;
-    void this.log.write(buffer, length, NO_SLOTS, this.#takenCount);
-    this.#reservedBytes -= NOTE_BYTES_MAX;
+    const { takenCount } = this.#queue;
+    this.#ingestedCount = takenCount;
+    this.#mappedCount = takenCount;
+    void this.log.write(buffer, length, NO_SLOTS, takenCount);
+    this.room.releaseNote();
     onRecord(length);
     logged();
   }

@@ -89,10 +89,10 @@ it('room is reserved until the maps say what it was reserved for', async () => {
   const trimmed = client.trim(0, 2 * BLOCK_SIZE);
   await expect.poll(() => tree.clear).toHaveBeenCalled();
   // Whoever finds no room now waits, as it may turn out that there is some.
-  expect(store.writer.reservedBytes).toBeGreaterThan(0);
+  expect(store.writer.room.reservedBytes).toBeGreaterThan(0);
   clear();
   await trimmed;
   await client.flush();
-  expect(store.writer.reservedBytes).toBe(0);
+  expect(store.writer.room.reservedBytes).toBe(0);
   await abandon(store);
 });

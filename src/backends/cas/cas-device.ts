@@ -1,30 +1,21 @@
 /**
  * A volume as a block device. Writes are taken into memory and complete at once; a flush makes
  * them durable. The layer above decides who has to wait for one.
- *
- * Invariants:
- * - A request that cannot be taken for lack of room or memory waits in `#held`, with its data
- *   stashed, and is tried again from its start: doing a part of it twice changes nothing.
  */
 import type { BlockCapabilities, BlockDevice, BlockRequest } from '../../core/block-device.ts';
 import { BlockOp, SECTOR_SIZE } from '../../core/block-device.ts';
 import { BlockStatus } from '../../core/block-error.ts';
 import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
 import { BLOCK_SIZE } from './format.ts';
-import { ROOM_WAIT_MS_MAX } from './patience.ts';
+import { HeldRequests, type HeldRequestsParts } from './held-requests.ts';
 import { type BlockReader, DamageError } from './reader.ts';
-import { isNoSpace, type Segments } from './segments.ts';
+import { isNoSpace } from './segments.ts';
 import type { Volume } from './volume.ts';
-import type { Writer } from './writer.ts';
 
-export interface DeviceParts {
+export interface DeviceParts extends Omit<HeldRequestsParts, 'take'> {
   readonly cache: BlockCache;
   readonly reader: BlockReader;
-  readonly writer: Writer;
-  readonly segments: Segments;
   readonly readOnly: boolean;
-  /** Called when there is no room for a write. @returns whether there is some now */
-  makeRoom(): Promise<boolean>;
   /** Makes what was written so far durable. */
   flush(done: (status: BlockStatus) => void): void;
   /** Called when a read may have brought more of the map into memory. */
@@ -34,12 +25,6 @@ export interface DeviceParts {
   onClose(): Promise<void>;
 }
 
-interface HeldRequest {
-  readonly request: BlockRequest;
-  /** Since when, by the clock of `performance`. */
-  readonly sinceMs: number;
-}
-
 const ZERO_BLOCK = Buffer.alloc(BLOCK_SIZE);
 const NO_BYTES = Buffer.alloc(0);
 
@@ -47,13 +32,13 @@ export class CasDevice implements BlockDevice {
   readonly capabilities: BlockCapabilities;
   readonly #volume: Volume;
   readonly #parts: DeviceParts;
-  readonly #held: HeldRequest[] = [];
-  #making = false;
+  readonly #held: HeldRequests;
   #closed = false;
 
   constructor(volume: Volume, parts: DeviceParts) {
     this.#volume = volume;
     this.#parts = parts;
+    this.#held = new HeldRequests({ ...parts, take: (request) => this.#change(request) });
     this.capabilities = {
       readOnly: parts.readOnly,
       trim: !parts.readOnly,
@@ -74,7 +59,7 @@ export class CasDevice implements BlockDevice {
       case BlockOp.write:
       case BlockOp.trim:
         if (this.#parts.writer.failed) request.complete(BlockStatus.failed);
-        else if (this.#held.length > 0 || !this.#change(request)) this.#hold(request);
+        else if (!this.#held.isEmpty || !this.#change(request)) this.#held.hold(request);
         return;
       case BlockOp.flush:
         this.#parts.flush((status) => {
@@ -126,62 +111,8 @@ export class CasDevice implements BlockDevice {
     const done = (status: BlockStatus) => request.complete(status);
     writer.trim({ volume: this.#volume, lba: first, count, done });
     // It may be submitted from a completion, behind which no kick comes.
-    queueMicrotask(this.#kickWriter);
+    queueMicrotask(() => this.kick());
     return true;
-  }
-
-  #hold(request: BlockRequest): void {
-    if (request.op === BlockOp.write) request.stashData();
-    if (this.#held.push({ request, sinceMs: performance.now() }) === 1) this.#waitForRoom();
-  }
-
-  readonly #retry = (): void => {
-    const { writer } = this.#parts;
-    for (let [first] = this.#held; first !== undefined; [first] = this.#held) {
-      const { request } = first;
-      if (!writer.failed && !this.#change(request)) {
-        this.#waitForRoom();
-        return;
-      }
-      this.#held.shift();
-      if (writer.failed) request.complete(BlockStatus.failed);
-    }
-    queueMicrotask(this.#kickWriter);
-  };
-
-  readonly #kickWriter = (): void => this.#parts.writer.kick();
-
-  #waitForRoom(): void {
-    const { writer } = this.#parts;
-    if (!this.#making && !writer.hasRoom) void this.#makeRoom();
-    writer.whenRoom(this.#retry);
-    queueMicrotask(this.#kickWriter);
-  }
-
-  async #makeRoom(): Promise<void> {
-    const { segments, writer } = this.#parts;
-    this.#making = true;
-    await segments.replenish(writer.room.promisedSpares + 1);
-    const isLogged = writer.room.reservedBytes === 0;
-    if (!writer.hasRoom && isLogged) {
-      const lateCount = this.#lateCount();
-      if (lateCount > 0) this.#refuse(lateCount);
-      else if (!(await this.#parts.makeRoom()) && !writer.hasRoom) this.#refuse(this.#held.length);
-    }
-    this.#making = false;
-    // What is still to be logged may turn out to take less than reserved: the writer will tell.
-    if (isLogged || writer.hasRoom) this.#retry();
-  }
-
-  /** How many of those held have waited long enough; they are the first. */
-  #lateCount(): number {
-    const untilMs = performance.now() - ROOM_WAIT_MS_MAX;
-    const index = this.#held.findIndex(({ sinceMs }) => sinceMs >= untilMs);
-    return index === -1 ? this.#held.length : index;
-  }
-
-  #refuse(count: number): void {
-    for (const { request } of this.#held.splice(0, count)) request.complete(BlockStatus.noSpace);
   }
 
   #zeroRange(offset: number, length: number): boolean {

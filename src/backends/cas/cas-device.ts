@@ -9,7 +9,7 @@ import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
 import { BLOCK_SIZE } from './format.ts';
 import { HeldRequests, type HeldRequestsParts } from './held-requests.ts';
 import { type BlockReader, DamageError } from './reader.ts';
-import { isNoSpace } from './segments.ts';
+import { isNoSpace } from './spares.ts';
 import type { Volume } from './volume.ts';
 
 export interface DeviceParts extends Omit<HeldRequestsParts, 'take'> {

@@ -23,7 +23,8 @@ import {
 } from './format.ts';
 import { Pace } from './pace.ts';
 import { bytesRead, RecordMemory, recordsOf } from './records.ts';
-import { isNoSpace, type Segment } from './segments.ts';
+import type { Segment } from './segments.ts';
+import { isNoSpace } from './spares.ts';
 import type { CasStore } from './store.ts';
 import { storedRoots, walkTree } from './walk.ts';
 
@@ -156,7 +157,7 @@ async function sweep(
       victims.shift();
       // What clients have stored again meanwhile is moved as well.
       onProgress?.('moving', report.movedBytes, Math.max(movableBytes, report.movedBytes));
-      if (emptied.length >= URGENT_SEGMENTS && store.segments.isShort) await giveBack();
+      if (emptied.length >= URGENT_SEGMENTS && store.segments.spares.isShort) await giveBack();
     } catch (error) {
       const isShort = isNoSpace(error);
       if (isShort && emptied.length === 0) break;
@@ -260,9 +261,9 @@ async function empty(
     if (header.entryCount === 0 || (await engine.marked(bytes, flags)) === 0) continue;
     if (!moved.fits(header.length)) {
       // Takes a spare only when clients have theirs: they would have to wait for one to be made.
-      await segments.replenish();
+      await segments.spares.replenish();
       await moved.advance();
-      void segments.replenish();
+      void segments.spares.replenish();
     }
     moved.prepare(target);
     const move = async () => engine.move(await memory.read(segment, header), flags, target);

@@ -3,7 +3,7 @@ import { type BlockCache, MASK_FULL } from './block-cache.ts';
 import { BLOCK_SIZE } from './format.ts';
 import { type Patience, ROOM_WAIT_MS_MAX } from './patience.ts';
 import { type BlockReader, DamageError } from './reader.ts';
-import { isNoSpace } from './segments.ts';
+import { isNoSpace } from './spares.ts';
 import type { Volume } from './volume.ts';
 
 export interface FillParts {

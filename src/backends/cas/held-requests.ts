@@ -11,12 +11,12 @@
 import { BlockOp, type BlockRequest } from '../../core/block-device.ts';
 import { BlockStatus } from '../../core/block-error.ts';
 import { ROOM_WAIT_MS_MAX } from './patience.ts';
-import type { Segments } from './segments.ts';
+import type { Spares } from './spares.ts';
 import type { Writer } from './writer.ts';
 
 export interface HeldRequestsParts {
   readonly writer: Writer;
-  readonly segments: Segments;
+  readonly spares: Spares;
   /** Called when there is no room for a write. @returns whether there is some now */
   makeRoom(): Promise<boolean>;
   /** Takes a write or trim. @returns false when there is no room now */
@@ -71,9 +71,9 @@ export class HeldRequests {
   }
 
   async #makeRoom(): Promise<void> {
-    const { segments, writer, makeRoom } = this.#parts;
+    const { spares, writer, makeRoom } = this.#parts;
     this.#isMakingRoom = true;
-    await segments.replenish(writer.room.promisedSpares + 1);
+    await spares.replenish(writer.room.promisedSpares + 1);
     const isLogged = writer.room.reservedBytes === 0;
     if (!writer.hasRoom && isLogged) {
       const lateCount = this.#lateCount();

@@ -8,7 +8,8 @@
  *   a record of full size may leave some of it unused.
  */
 import { BLOCK_SIZE, RECORD_ALIGNMENT, recordSizeMax } from './format.ts';
-import { noSpace, type Segments } from './segments.ts';
+import type { Segments } from './segments.ts';
+import { noSpace } from './spares.ts';
 import type { RecordStream } from './stream.ts';
 
 /** What one dirty block, or a trim, may take of the log at most: a record of its own. */
@@ -35,25 +36,26 @@ export class LogRoom {
   /** Spares that the reserved room needs. */
   get promisedSpares(): number {
     const beyond = this.#reservedBytes - this.#currentBytes;
-    return Math.max(0, Math.ceil(beyond / this.#usableBytes));
+    return Math.max(0, Math.ceil(beyond / this.#segments.usableBytes));
   }
 
   /** Is there room for one more dirty block? */
   get hasRoomForBlock(): boolean {
-    const { dataSpareCount } = this.#segments;
-    return this.#reservedBytes + BLOCK_BYTES_MAX <= this.#bytesWith(dataSpareCount);
+    const { dataCount } = this.#segments.spares;
+    return this.#reservedBytes + BLOCK_BYTES_MAX <= this.#bytesWith(dataCount);
   }
 
   /** Is there room for one more trim? It may have what is too little for writes: it frees some. */
   get hasRoomForTrim(): boolean {
-    const bytes = Math.max(this.#bytesWith(this.#segments.dataSpareCount), this.#log.roomBytes);
+    const { dataCount } = this.#segments.spares;
+    const bytes = Math.max(this.#bytesWith(dataCount), this.#log.roomBytes);
     return this.#reservedBytes + TRIM_BYTES_MAX <= bytes;
   }
 
   /** A note may use what is kept for checkpoints, as one follows it. */
   get #hasRoomForNote(): boolean {
-    const { spareCount } = this.#segments;
-    return this.#reservedBytes + NOTE_BYTES_MAX <= this.#bytesWith(spareCount);
+    const { count } = this.#segments.spares;
+    return this.#reservedBytes + NOTE_BYTES_MAX <= this.#bytesWith(count);
   }
 
   reserveBlock(): void {
@@ -66,9 +68,9 @@ export class LogRoom {
 
   /** @throws there is no room, and none can be made */
   async reserveNote(): Promise<void> {
-    const segments = this.#segments;
-    if (!this.#hasRoomForNote) await segments.replenish(this.promisedSpares + 1);
-    if (!this.#hasRoomForNote) throw segments.shortage ?? noSpace();
+    const { spares } = this.#segments;
+    if (!this.#hasRoomForNote) await spares.replenish(this.promisedSpares + 1);
+    if (!this.#hasRoomForNote) throw spares.shortage ?? noSpace();
     this.#reservedBytes += NOTE_BYTES_MAX;
   }
 
@@ -83,16 +85,11 @@ export class LogRoom {
 
   /** Room for records with so many spares. */
   #bytesWith(spareCount: number): number {
-    return this.#currentBytes + spareCount * this.#usableBytes;
+    return this.#currentBytes + spareCount * this.#segments.usableBytes;
   }
 
   /** Of the segment that is being written. */
   get #currentBytes(): number {
     return Math.max(0, this.#log.roomBytes - this.#segments.slackBytes);
-  }
-
-  /** Of a whole segment. */
-  get #usableBytes(): number {
-    return this.#segments.segmentBytes - this.#segments.slackBytes;
   }
 }

@@ -14,7 +14,7 @@ import type { Volume } from './volume.ts';
 import type { VolumeTable } from './volume-table.ts';
 import type { StoredRoot } from './walk.ts';
 
-type SharedParts = 'cache' | 'reader' | 'writer' | 'segments' | 'makeRoom' | 'flush';
+type SharedParts = 'cache' | 'reader' | 'writer' | 'spares' | 'makeRoom' | 'flush';
 
 export interface OpenDevicesParts extends Pick<DeviceParts, SharedParts> {
   readonly volumes: VolumeTable;
@@ -66,12 +66,12 @@ export class OpenDevices {
   }
 
   #open(volume: Volume, readOnly: boolean, leave: () => void): CasDevice {
-    const { cache, reader, writer, segments, makeRoom, flush, onDamage } = this.#parts;
+    const { cache, reader, writer, spares, makeRoom, flush, onDamage } = this.#parts;
     volume.users++;
     this.#count++;
     this.#unusedSinceMs = Number.POSITIVE_INFINITY;
     return new CasDevice(volume, {
-      ...{ cache, reader, writer, segments, readOnly, makeRoom, flush },
+      ...{ cache, reader, writer, spares, readOnly, makeRoom, flush },
       onMapRead: () => this.#sweepWhenCrowded(volume),
       reportDamage: ({ name }, lba, error) => onDamage({ volume: name, lba, error }),
       onClose: async () => {

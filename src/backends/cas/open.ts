@@ -115,17 +115,17 @@ async function start(store: CasStore, loaded: Loaded): Promise<void> {
   }
   await mendSuperblocks(superblockFile, engine, foundSuperblocks);
   await log.syncFound();
-  await segments.tidy();
+  await segments.spares.tidy();
   for (const number of leftovers) await segments.forget(number);
   // Crashes of a full store may have left no other room for the checkpoint.
   await segments.takeUnused(unused);
   // What is written at once would have to wait for it.
-  if (segments.spareCount === 0) await segments.replenish();
+  if (segments.spares.count === 0) await segments.spares.replenish();
   await store.checkpoint();
   // Only now: the superblock before the last may have needed them.
   for (const number of leftovers) await segments.recycle(number);
   await segments.recycleUnused();
-  void segments.replenish();
+  void segments.spares.replenish();
 }
 
 function openCache(

@@ -1,7 +1,7 @@
 /** A blob store that cannot be reached holds writes up; it does not lose them. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { BlobUnreachableError } from './blob-store.ts';
-import { isNoSpace } from './segments.ts';
+import { isNoSpace } from './spares.ts';
 
 const RETRY_MS = 1000;
 /** Linux gives a target up after three minutes without an answer; an error is better than that. */

@@ -230,9 +230,9 @@ export class CasStore {
     for (const segment of segments.table.values()) usedBytes += segment.usedBytes;
     return {
       usedBytes,
-      physicalBytes: segments.fileCount * segments.segmentBytes,
+      physicalBytes: segments.spares.fileCount * segments.segmentBytes,
       segmentCount: segments.table.size,
-      spareCount: segments.spareCount,
+      spareCount: segments.spares.count,
       indexCount: engine.indexCount(),
       indexBytes: engine.indexBytes(),
       logBytes: this.#schedule.logBytes,
@@ -330,7 +330,8 @@ export class CasStore {
     const { cache, reader, writer, segments, options } = this;
     const { nodeCountMax, onDamage } = options;
     return new OpenDevices({
-      ...{ cache, reader, writer, segments, nodeCountMax, onDamage },
+      ...{ cache, reader, writer, nodeCountMax, onDamage },
+      spares: segments.spares,
       volumes: this.#table,
       makeRoom: () => this.#makeRoom(),
       flush: (done) => this.#flush(done),

@@ -256,7 +256,7 @@ export class Writer {
   async #advance(): Promise<void> {
     await this.log.drain();
     await this.#parts.log.advance();
-    void this.#parts.segments.replenish();
+    void this.#parts.segments.spares.replenish();
   }
 
   async #logNote({ text, logged }: Note, buffer: Uint8Array): Promise<void> {

@@ -29,7 +29,7 @@ async function openFull(collectionMs: number, segmentsFreed: number) {
   };
   const store = await openTiny(files, { makeRoom, checkpointBytes: 1 << 30 });
   const client = clientOf(await store.openVolume('disk', BLOCKS * BLOCK_SIZE));
-  await store.segments.replenish();
+  await store.segments.spares.replenish();
   files.fault = (op) => (op === 'allocate' && allowed-- <= 0 ? 'ENOSPC' : undefined);
   return { store, client, count: () => collections };
 }

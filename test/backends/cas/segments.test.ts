@@ -44,21 +44,21 @@ describe('the segments of a store', () => {
     const store = await openTiny(files);
     const { segments } = store;
     // Goes on in the background otherwise.
-    await segments.replenish();
-    const { fileCount, spareCount } = segments;
+    await segments.spares.replenish();
+    const { fileCount, count } = segments.spares;
     const paths = files.paths().sort();
     let isWorn = true;
     files.fault = (failing) => (isWorn && failing === op ? 'EIO' : undefined);
     files.isWorn = op === 'open';
     const failed = segments.activate('moved');
     await expect(failed).rejects.toThrow();
-    expect(segments.fileCount).toBe(fileCount);
-    expect(segments.spareCount).toBe(spareCount);
+    expect(segments.spares.fileCount).toBe(fileCount);
+    expect(segments.spares.count).toBe(count);
     isWorn = files.isWorn = false;
     expect(files.paths().sort()).toEqual(paths);
     await segments.activate('moved');
-    expect(segments.fileCount).toBe(fileCount);
-    expect(segments.spareCount).toBe(spareCount - 1);
+    expect(segments.spares.fileCount).toBe(fileCount);
+    expect(segments.spares.count).toBe(count - 1);
     await store.close();
   });
 

@@ -345,14 +345,14 @@ describe('a store that keeps some of its parts in blobs only', () => {
     const { store, files } = await openFull();
     const { segments } = store;
     // Otherwise there are enough spares without it.
-    while (segments.dataSpareCount > 0) await segments.activate('moved');
-    const { spareCount } = segments;
+    while (segments.spares.dataCount > 0) await segments.activate('moved');
+    const { count } = segments.spares;
     files.fault = (op) => (op === 'allocate' ? 'ENOSPC' : undefined);
     await segments.recycle(await findSparse(store));
-    expect(segments.spareCount).toBe(spareCount);
+    expect(segments.spares.count).toBe(count);
     files.fault = () => undefined;
     await segments.recycle(await findSparse(store));
-    expect(segments.spareCount).toBe(spareCount + 1);
+    expect(segments.spares.count).toBe(count + 1);
     await abandon(store);
   });
 
@@ -375,7 +375,7 @@ describe('a store that keeps some of its parts in blobs only', () => {
       return undefined;
     };
     // Otherwise there are enough spares without it.
-    while (segments.dataSpareCount > 0) await segments.activate('moved');
+    while (segments.spares.dataCount > 0) await segments.activate('moved');
     expect(await segments.recycle(number, isNeeded)).toBe(false);
     letGo();
     expect(await reading).toBe(true);

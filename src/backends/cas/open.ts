@@ -90,10 +90,9 @@ async function open(path: string, options: StoreOptions): Promise<CasStore> {
     if (journal !== undefined) await requireNewest(loadParts, journal.image);
     partCache?.checkpointed(loaded.catalog);
     const parts = { path, options, engine, segments, reader, journal, partCache, closeFiles };
-    const opened = new CasStore(parts, loaded);
-    store = opened;
-    await start(opened, loaded);
-    return opened;
+    store = new CasStore(parts, loaded);
+    await start(store, loaded);
+    return store;
   } catch (error) {
     await store?.abandonRemote();
     await partCache?.close();

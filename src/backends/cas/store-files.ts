@@ -36,6 +36,8 @@ export interface Loaded {
   /** Snapshots that the log holds and no catalog yet. */
   readonly loggedSnapshots: readonly LoggedSnapshot[];
   readonly logEnd: StreamPosition;
+  /** Where nodes go on: behind the catalog, which is the last record of theirs that counts. */
+  readonly nodeEnd: StreamPosition;
   /** Puts everything before the log into the dedup index, once. @returns problems, for people */
   indexSegments(): Promise<string[]>;
   /** Segments that hold nothing that counts, but that the superblock before may need. */
@@ -199,11 +201,17 @@ async function loadFrom(
     volumes,
     loggedSnapshots: snapshots,
     logEnd: end,
+    nodeEnd: afterCatalog(superblock, catalog),
     indexSegments,
     leftovers: spent.filter((number) => number < catalog.nextSegment),
     unused: spent.filter((number) => number >= catalog.nextSegment),
     problems: [...problems, ...losses],
   };
+}
+
+function afterCatalog({ segment, offset, length }: Superblock, catalog: Catalog): StreamPosition {
+  const { sequence } = catalog.streams.node;
+  return { segment, offset: offset + length, sequence: sequence + 1 };
 }
 
 /** What is written from now on, and the log that is replayed, enter the index by themselves. */

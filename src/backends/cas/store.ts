@@ -1,5 +1,5 @@
 /**
- * A store that is open: its parts, what they need of each other, and what can be done with it.
+ * A store that is open, and what can be done with it.
  *
  * Invariants:
  * - Nothing is written to a store in which something is damaged, nor after a write of the log has
@@ -8,30 +8,28 @@
  *   or in the blob store as well.
  * - Files are released when nothing writes to them any more.
  */
-import { BlockStatus } from '../../core/block-error.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import type { CasEngine } from '../../native.ts';
-import { BlockCache } from './block-cache.ts';
+import type { BlockCache } from './block-cache.ts';
 import type { CasDevice } from './cas-device.ts';
 import type { SnapshotEntry } from './catalog.ts';
-import { Checkpointer, type CheckpointParts } from './checkpoint.ts';
-import { CheckpointSchedule } from './checkpoint-schedule.ts';
-import { MapRoom } from './map-room.ts';
-import { OpenDevices } from './open-devices.ts';
+import type { Checkpointer } from './checkpoint.ts';
+import type { CheckpointSchedule } from './checkpoint-schedule.ts';
+import type { OpenDevices } from './open-devices.ts';
 import type { BlockReader } from './reader.ts';
 import type { Journal } from './remote/journal.ts';
 import type { PartCache } from './remote/part-cache.ts';
-import { Replica } from './remote/replica.ts';
+import type { Replica } from './remote/replica.ts';
 import type { Segment, Segments } from './segments.ts';
 import type { Loaded } from './store-files.ts';
 import type { StoreOptions, StoreStats } from './store-options.ts';
-import { RecordStream, type StreamPosition } from './stream.ts';
-import type { Superblock } from './superblock.ts';
+import { assemble, type OpenParts } from './store-parts.ts';
+import type { RecordStream, StreamPosition } from './stream.ts';
 import type { Volume } from './volume.ts';
 import { VolumeChanges } from './volume-changes.ts';
-import { VolumeTable } from './volume-table.ts';
+import type { VolumeTable } from './volume-table.ts';
 import { findRoot, findRootNow, type StoredRoot } from './walk.ts';
-import { Writer } from './writer.ts';
+import type { Writer } from './writer.ts';
 
 export class CasStore {
   readonly path: string;
@@ -52,7 +50,6 @@ export class CasStore {
   readonly #table: VolumeTable;
   readonly #checkpointer: Checkpointer;
   readonly #schedule: CheckpointSchedule;
-  readonly #mapRoom: MapRoom;
   readonly #devices: OpenDevices;
   /** What is in the blob store, if there is one. */
   readonly journal: Journal | undefined;
@@ -64,37 +61,36 @@ export class CasStore {
   #closed = false;
 
   /** Use `openCasStore`. */
-  constructor(parts: OpenParts, loaded: Loaded) {
-    const { path, options, engine, segments, reader } = parts;
-    this.path = path;
-    this.options = options;
-    this.engine = engine;
-    this.segments = segments;
-    this.reader = reader;
+  constructor(opened: OpenParts, loaded: Loaded) {
+    this.path = opened.path;
+    this.options = opened.options;
+    this.engine = opened.engine;
+    this.segments = opened.segments;
+    this.reader = opened.reader;
+    this.journal = opened.journal;
+    this.#partCache = opened.partCache;
+    this.#closeFiles = opened.closeFiles;
     this.problems = loaded.problems;
-    this.#closeFiles = parts.closeFiles;
-    const superblock = { ...loaded.superblock, epoch: loaded.superblock.epoch + 1 };
-    const { streams, snapshots, nextVolume } = loaded.catalog;
-    this.#table = new VolumeTable(path, loaded.volumes, snapshots, nextVolume);
-    this.#table.logged = loaded.loggedSnapshots;
-    const broken = (error: Error) => this.writer.log.fail(error);
-    this.log = new RecordStream('data', segments, superblock, loaded.logEnd, broken);
-    this.nodes = new RecordStream('node', segments, superblock, afterCatalog(loaded), broken);
-    this.moved = new RecordStream('moved', segments, superblock, streams.moved, broken);
-    const { nodes } = this;
-    const { checkpointNodes } = options;
-    this.#mapRoom = new MapRoom({ volumes: this.#table, nodes, segments, checkpointNodes });
-    this.cache = new BlockCache(options.cacheBytes);
-    this.writer = this.#newWriter();
-    this.#schedule = new CheckpointSchedule(options, (isUrgent) => this.checkpoint(isUrgent));
-    this.#checkpointer = this.#newCheckpointer(superblock, loaded);
-    this.changes = this.#newChanges();
-    this.#devices = this.#newDevices();
-    this.journal = parts.journal;
-    this.#partCache = parts.partCache;
-    this.replica = this.#newReplica(parts);
-    segments.promisedSpares = () => this.writer.room.promisedSpares;
-    reader.whenWritten = () => this.writer.written();
+    const parts = assemble(opened, loaded, (isUrgent) => this.checkpoint(isUrgent));
+    this.log = parts.log;
+    this.nodes = parts.nodes;
+    this.moved = parts.moved;
+    this.cache = parts.cache;
+    this.writer = parts.writer;
+    this.replica = parts.replica;
+    this.#table = parts.volumes;
+    this.#checkpointer = parts.checkpointer;
+    this.#schedule = parts.schedule;
+    this.#devices = parts.devices;
+    this.changes = new VolumeChanges({
+      ...parts,
+      engine: this.engine,
+      reader: this.reader,
+      requireWritable: () => this.#requireWritable(),
+      whenSnapshotsStored: () => this.whenSnapshotsStored(),
+      findRoot: (nameOrHash) => findRoot(this, nameOrHash),
+      onSnapshot: () => this.#schedule.start(),
+    });
     this.indexed = this.#buildIndex(loaded);
   }
 
@@ -276,109 +272,7 @@ export class CasStore {
     if (this.failure !== undefined) throw this.failure;
   }
 
-  /** @returns whether there is room for writes that have found none */
-  async #makeRoom(): Promise<boolean> {
-    if (!this.#mapRoom.hasRoomFor(1)) await this.checkpoint().catch(() => {});
-    return this.writer.hasRoom || (await this.options.makeRoom());
-  }
-
-  #newWriter(): Writer {
-    const { engine, segments, cache, reader, log } = this;
-    const { batchBlocks, compress, onFailed } = this.options;
-    return new Writer({
-      ...{ engine, segments, cache, reader, log, batchBlocks, compress, onFailed },
-      onRecord: (length) => {
-        this.#schedule.logged(length, this.#table.changedCount, this.#mapRoom.isScarce);
-        this.replica?.logged(length);
-      },
-      isGivenUp: () => this.#devices.isGivenUp,
-      hasRoomForMaps: (queuedCount) => this.#mapRoom.hasRoomFor(queuedCount),
-    });
-  }
-
-  #newCheckpointer(superblock: Superblock, loaded: Loaded): Checkpointer {
-    const { engine, segments, writer, log, nodes, moved, options } = this;
-    const { superblockFile, foundSuperblocks, catalog } = loaded;
-    const parts: CheckpointParts = {
-      ...{ engine, segments, writer, log, nodes, moved, superblockFile },
-      damagedCopies: foundSuperblocks.damaged,
-      volumes: this.#table,
-      batchBlocks: options.batchBlocks,
-      nodeCountMax: options.nodeCountMax,
-      isReplica: options.remote !== undefined,
-      onFrozen: () => this.#schedule.begun(),
-      onDurable: (...durable) => this.replica?.checkpointed(...durable),
-      isNeeded: (segment) => this.replica?.needs(segment) ?? false,
-    };
-    return new Checkpointer(parts, superblock, catalog.streams.data);
-  }
-
-  #newChanges(): VolumeChanges {
-    const { engine, reader, writer, cache } = this;
-    return new VolumeChanges({
-      ...{ engine, reader, writer, cache },
-      volumes: this.#table,
-      checkpointer: this.#checkpointer,
-      requireWritable: () => this.#requireWritable(),
-      whenSnapshotsStored: () => this.whenSnapshotsStored(),
-      findRoot: (nameOrHash) => findRoot(this, nameOrHash),
-      onSnapshot: () => this.#schedule.start(),
-    });
-  }
-
-  #newDevices(): OpenDevices {
-    const { cache, reader, writer, segments, options } = this;
-    const { nodeCountMax, onDamage } = options;
-    return new OpenDevices({
-      ...{ cache, reader, writer, nodeCountMax, onDamage },
-      spares: segments.spares,
-      volumes: this.#table,
-      makeRoom: () => this.#makeRoom(),
-      flush: (done) => this.#flush(done),
-    });
-  }
-
-  #newReplica({ journal, partCache: cache }: OpenParts): Replica | undefined {
-    const { engine, segments, log } = this;
-    const options = this.options.remote;
-    if (!journal || !cache || !options || this.readOnly) return undefined;
-    const onFailed = (error: Error) => this.writer.log.fail(error);
-    return new Replica({ journal, engine, segments, log, cache, options, onFailed });
-  }
-
-  /** Makes what was written so far as durable as the options ask for. */
-  #flush(done: (status: BlockStatus) => void): void {
-    this.writer.flush((status) => {
-      const { replica } = this;
-      if (status === BlockStatus.ok && replica?.mustConfirm()) {
-        replica.reach(this.log.durableSequence, done);
-      } else {
-        done(status);
-      }
-    });
-  }
-
   async #buildIndex({ indexSegments }: Loaded): Promise<void> {
     for (const problem of await indexSegments()) this.options.onFailed(new Error(problem));
   }
-}
-
-export interface OpenParts {
-  readonly path: string;
-  readonly options: StoreOptions;
-  readonly engine: CasEngine;
-  readonly segments: Segments;
-  readonly reader: BlockReader;
-  /** Of the blob store, claimed. */
-  readonly journal: Journal | undefined;
-  readonly partCache: PartCache | undefined;
-  /** Releases the files of the store, and its lock. */
-  closeFiles(): Promise<void>;
-}
-
-/** Nodes go on behind the catalog, which is the last record of theirs that counts. */
-function afterCatalog({ superblock, catalog }: Loaded): StreamPosition {
-  const { segment, offset, length } = superblock;
-  const { sequence } = catalog.streams.node;
-  return { segment, offset: offset + length, sequence: sequence + 1 };
 }

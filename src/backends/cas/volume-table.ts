@@ -1,6 +1,7 @@
 /** The volumes and snapshots of a store. They share their names, so that a name tells what is meant. */
 import { StartupError } from '../../core/startup-error.ts';
 import type { SnapshotEntry } from './catalog.ts';
+import type { Loaded } from './store-files.ts';
 import type { TreeNode } from './tree.ts';
 import type { Volume } from './volume.ts';
 import type { StoredRoot } from './walk.ts';
@@ -13,12 +14,14 @@ export interface LoggedSnapshot {
   readonly reference: Uint32Array;
 }
 
+type LoadedVolumes = Pick<Loaded, 'volumes' | 'catalog' | 'loggedSnapshots'>;
+
 export class VolumeTable {
   readonly #path: string;
   readonly #volumes: Map<number, Volume>;
   snapshots: readonly SnapshotEntry[];
   /** Snapshots that the next checkpoint stores. */
-  logged: readonly LoggedSnapshot[] = [];
+  logged: readonly LoggedSnapshot[];
   /** Snapshots that devices are open on, or about to be. */
   readonly openSnapshots = new Set<{ readonly name: string }>();
   readonly #heldRoots = new Set<StoredRoot>();
@@ -28,16 +31,12 @@ export class VolumeTable {
   frozenCount = 0;
 
   /** @param path of the store, for messages */
-  constructor(
-    path: string,
-    volumes: Map<number, Volume>,
-    snapshots: readonly SnapshotEntry[],
-    nextId: number,
-  ) {
+  constructor(path: string, { volumes, catalog, loggedSnapshots }: LoadedVolumes) {
     this.#path = path;
     this.#volumes = volumes;
-    this.snapshots = snapshots;
-    this.nextId = nextId;
+    this.snapshots = catalog.snapshots;
+    this.logged = loggedSnapshots;
+    this.nextId = catalog.nextVolume;
   }
 
   values(): IterableIterator<Volume> {

@@ -88,7 +88,7 @@ describe('a rollback', () => {
     });
     const served = stores.find('/served');
     await served?.snapshot('e1.0', 'monday');
-    const rolledBack = vi.spyOn(store, 'rollback');
+    const rolledBack = vi.spyOn(store.changes, 'rollback');
     const rollingBack = served?.rollback('e1.0', 'monday', true, asking.signal);
     await expect(rollingBack).rejects.toThrow('the client is gone');
     expect(rolledBack).not.toHaveBeenCalled();

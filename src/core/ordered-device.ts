@@ -8,44 +8,28 @@
  * - `#touching` and `#writing` count, for each bucket of addresses, the running and waiting
  *   requests that touch and that write it. A bucket with no count proves that there is no
  *   conflict; anything else is decided by comparing ranges.
- * - `#lastWriteUs` holds, for each sector, the arrival of the newest write or trim let through.
- *   An older write is stale: its initiator has resent it since, by another way, and may have
- *   written newer data. It is not executed.
+ * - A write or trim that `#history` does not admit is stale, and not executed.
  * - A request of several parts keeps its whole range until the last part is done, so that nothing
  *   newer comes between them. Only below this layer do `offset` and `length` tell a part.
  */
-import {
-  type BlockDevice,
-  BlockOp,
-  type BlockRequest,
-  type Completer,
-  SECTOR_SIZE,
-} from './block-device.ts';
+import { type BlockDevice, BlockOp, type BlockRequest, type Completer } from './block-device.ts';
 import { BlockStatus } from './block-error.ts';
 import { CompleterTable, DeviceLayer } from './layer.ts';
 import { Limits } from './limits.ts';
 import { ReusedList } from './reused-list.ts';
+import { WriteHistory } from './write-history.ts';
 
 const BUCKET_BYTES = 4096;
 const BUCKET_COUNT = 1 << 14;
 const BUCKET_MASK = BUCKET_COUNT - 1;
 /** Wider requests (trims) are not counted in buckets; while one is in flight ranges decide. */
 const COUNTED_BYTES_MAX = 64 * BUCKET_BYTES;
-/** Places of {@link OrderedDevice.#lastWriteUs}; sectors this far apart share one. */
-const SECTOR_COUNT = 1 << 15;
-const SECTOR_MASK = SECTOR_COUNT - 1;
-/**
- * Older frames are not taken up at all, their age being told in whole milliseconds: a bigger gap
- * means that the clock was set.
- */
-const LEAD_US_MAX = (Limits.frameAgeMsMax + 1) * 1000;
 
 export class OrderedDevice extends DeviceLayer implements Completer {
   readonly #above = new CompleterTable();
   readonly #touching = new Uint16Array(BUCKET_COUNT);
   readonly #writing = new Uint16Array(BUCKET_COUNT);
-  readonly #lastWriteUs = new Float64Array(SECTOR_COUNT);
-  readonly #sinceUs: number;
+  readonly #history: WriteHistory;
   readonly #running = new ReusedList<BlockRequest>();
   readonly #place = new Uint32Array(Limits.requestCount);
   /** The whole range of each request, in bytes. */
@@ -63,8 +47,7 @@ export class OrderedDevice extends DeviceLayer implements Completer {
    */
   constructor(below: BlockDevice, sinceUs = 0) {
     super(below);
-    // Not in the table: an idle target would take memory for all of it.
-    this.#sinceUs = sinceUs;
+    this.#history = new WriteHistory(sinceUs);
   }
 
   submit(request: BlockRequest): void {
@@ -137,18 +120,9 @@ export class OrderedDevice extends DeviceLayer implements Completer {
     this.#lastBucket[index] = first + Math.min(BUCKET_MASK, lastBlock - firstBlock);
   }
 
+  /** One that no clock has stamped is never stale. */
   #isStale({ offset, length, arrivalUs }: BlockRequest): boolean {
-    if (arrivalUs === 0) return false;
-    if (isOvertaken(arrivalUs, this.#sinceUs)) return true;
-    const first = (offset / SECTOR_SIZE) & SECTOR_MASK;
-    const end = first + Math.min(SECTOR_COUNT, length / SECTOR_SIZE);
-    for (let sector = first; sector < end; sector++) {
-      if (isOvertaken(arrivalUs, this.#lastWriteUs[sector & SECTOR_MASK] as number)) return true;
-    }
-    for (let sector = first; sector < end; sector++) {
-      this.#lastWriteUs[sector & SECTOR_MASK] = arrivalUs;
-    }
-    return false;
+    return arrivalUs !== 0 && !this.#history.admit(offset, length, arrivalUs);
   }
 
   #mayConflict(request: BlockRequest): boolean {
@@ -199,10 +173,4 @@ export class OrderedDevice extends DeviceLayer implements Completer {
 
 function changesData(request: BlockRequest): boolean {
   return request.op !== BlockOp.read;
-}
-
-/** Is a write that arrived then older than what was let through, or done, at `lastUs`? */
-function isOvertaken(arrivalUs: number, lastUs: number): boolean {
-  const lead = lastUs - arrivalUs;
-  return lead > 0 && lead < LEAD_US_MAX;
 }

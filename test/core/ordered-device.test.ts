@@ -191,6 +191,7 @@ describe('OrderedDevice', () => {
       const all = [
         submit(READ, 0, 8, NOW_US - 200),
         write(8, 8, 1, NOW_US - 200),
+        write(1 << 15, 8, 1, NOW_US - 200),
         write(16, 8, 1, NOW_US - 100),
       ];
       expect(below.pending).toEqual(all);

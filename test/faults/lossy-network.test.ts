@@ -1,4 +1,5 @@
 import { afterEach, expect, it, vi } from 'vitest';
+import { askStatus } from '../support/control.ts';
 import { describeWith } from '../support/tools.ts';
 import { EFFORT, MIB, Setup, TOOLS, UNHARMED } from './setup.ts';
 
@@ -61,4 +62,19 @@ describeWith(TOOLS, 'a network that drops, duplicates, delays and reorders', () 
       }
     });
   }
+});
+
+describeWith(TOOLS, 'a network that loses nothing', () => {
+  afterEach(() => setup[Symbol.asyncDispose]());
+
+  it('is not made to resend what two interfaces bring at once', async () => {
+    setup = await Setup.create({ count: 2, mtu: 9000 });
+    // Large, so that hardly two writes at a time are of one sector, whatever they have in common.
+    const memory = { size: 512 * MIB };
+    await setup.start([{ shelf: 1, slot: 0, backend: 'memory', memory }]);
+    const load = ['-t', SECONDS, '-i', 4, '-q', 64, '-w', 100, '-n', 16, '-T', 8000];
+    expect(await setup.verify('1.0', ...load)).toMatchObject({ ...UNHARMED, resends: 0 });
+    const { targets } = await askStatus(setup.join('state/control.sock'));
+    expect(targets[0]?.counters.stale).toBe(0);
+  });
 });

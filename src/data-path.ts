@@ -85,6 +85,7 @@ export class DataPath {
       interfaces: server.interfaces,
       open: (name) => this.#openLink(name),
       use: (link) => this.#serve(link),
+      onConnected: (link) => this.#aoe.announceOn(link),
       log,
     });
   }

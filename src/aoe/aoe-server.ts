@@ -77,14 +77,19 @@ export class AoeServer {
   /** Announces all targets on `link` and serves it until it is closed. */
   async serve(link: Link): Promise<void> {
     this.#links.push(link);
-    for (const target of this.#targets) this.#announceOn(link, target);
+    this.announceOn(link);
     for await (const batch of link) this.#handleBatch(link, batch);
     this.#links.splice(this.#links.indexOf(link), 1);
   }
 
+  /** Tells all initiators that `link` reaches about all targets. */
+  announceOn(link: Link): void {
+    for (const target of this.#targets) this.#announce(link, target);
+  }
+
   /** Tells all initiators about a target that is new or has changed. */
   announce(target: AoeTarget): void {
-    for (const link of this.#links) this.#announceOn(link, target);
+    for (const link of this.#links) this.#announce(link, target);
   }
 
   #handleBatch(link: Link, batch: FrameBatch): void {
@@ -220,7 +225,7 @@ export class AoeServer {
     exchange.respond(Aoe.headerSize);
   }
 
-  #announceOn(link: Link, target: AoeTarget): void {
+  #announce(link: Link, target: AoeTarget): void {
     const exchange = this.#take(link, target);
     if (exchange === undefined) return;
     writeUnsolicitedHeader(exchange.view, exchange.frameOffset, {

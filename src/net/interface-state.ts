@@ -8,9 +8,13 @@ export interface InterfaceState {
   readonly mac: string;
   /** Brought up by the operator; a cable may still be missing. */
   readonly up: boolean;
+  /** Does it lead anywhere, as far as the kernel can tell? */
+  readonly connected: boolean;
 }
 
 const FLAG_UP = 0x1;
+/** Some drivers do not tell whether there is a cable. */
+const CONNECTED = ['up', 'unknown'];
 
 /** The state of interface `name`; undefined when there is none. */
 export function readInterfaceState(name: string): InterfaceState | undefined {
@@ -21,6 +25,8 @@ export function readInterfaceState(name: string): InterfaceState | undefined {
       mtu: Number(read('mtu')),
       mac: read('address'),
       up: (Number(read('flags')) & FLAG_UP) !== 0,
+      // Not from `carrier`, which waits for whoever configures an interface.
+      connected: CONNECTED.includes(read('operstate')),
     };
   } catch {
     // It is gone, or goes away right now.

@@ -1,6 +1,7 @@
 /**
  * Keeps links open over everything that happens to their interfaces: down and up, another MTU or
- * MAC address, removed and made again. A link is never changed, only closed and opened anew.
+ * MAC address, removed and made again. A link is never changed, only closed and opened anew; it
+ * stays open while its interface has no carrier.
  *
  * Invariant: a link is open exactly while its interface was up when last looked at, and was
  * opened for the interface as it was then. One that could not be opened is tried again and again.
@@ -19,6 +20,8 @@ export interface LinkSupervisorOptions<L extends Link> {
   open(name: string): L;
   /** Begins to use a link that was opened. */
   use(link: L): void;
+  /** What was sent on a link until now may have reached nobody: its interface had no carrier. */
+  onConnected(link: L): void;
   readonly log: Logger;
 }
 
@@ -92,7 +95,10 @@ export class LinkSupervisor<L extends Link> {
     const { name, failure: lastFailure } = supervised;
     const { log } = this.#options;
     const state = readInterfaceState(name);
-    if (supervised.link !== undefined && isSame(state, supervised.state)) return;
+    if (supervised.link !== undefined && isSame(state, supervised.state)) {
+      this.#followCarrier(supervised, supervised.link, state?.connected ?? false);
+      return;
+    }
     if (supervised.link !== undefined) {
       log.warn(
         { interface: name, ...state },
@@ -109,6 +115,18 @@ export class LinkSupervisor<L extends Link> {
     log.error(failure, `interface ${name} cannot be used`);
   }
 
+  #followCarrier(supervised: Supervised<L>, link: L, connected: boolean): void {
+    const { name, state } = supervised;
+    if (state === undefined || state.connected === connected) return;
+    supervised.state = { ...state, connected };
+    if (connected) {
+      this.#options.log.info({ interface: name }, 'interface is connected');
+      this.#options.onConnected(link);
+    } else {
+      this.#options.log.warn({ interface: name }, 'interface is not connected');
+    }
+  }
+
   #open(supervised: Supervised<L>, state: InterfaceState | undefined): void {
     supervised.state = state;
     supervised.failure = undefined;
@@ -122,6 +140,7 @@ export class LinkSupervisor<L extends Link> {
   }
 }
 
+/** Can a link that was opened for `b` be used for `a`? */
 function isSame(a: InterfaceState | undefined, b: InterfaceState | undefined): boolean {
   return a?.index === b?.index && a?.mtu === b?.mtu && a?.mac === b?.mac && a?.up === b?.up;
 }

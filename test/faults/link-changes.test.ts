@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { memoryTarget, Served } from '../protocol/served.ts';
-import { describeWith, disposeAll, waitUntil } from '../support/tools.ts';
+import { describeWith, disposeAll, run, waitUntil } from '../support/tools.ts';
 import { Setup, TOOLS, UNHARMED, type VerifyReport } from './setup.ts';
 
 /** One is served by each thread when there are two. */
@@ -165,6 +165,18 @@ describeWith(TOOLS, 'a link that is back after a change', () => {
     }
   }
 
+  it('announces all targets when its other end is back', async () => {
+    await serve(1);
+    const otherEnd = ['link', 'set', served.client.interfaceName];
+    await run('ip', [...otherEnd, 'down']);
+    const tells = 'interface is not connected';
+    await waitUntil('the server has seen it', () =>
+      served.server.log.some(({ msg }) => msg === tells),
+    );
+    await run('ip', [...otherEnd, 'up']);
+    await expectAnnouncements(served, 16);
+  });
+
   for (const workers of [1, 2]) {
     const how = `with workers = ${workers}`;
     it(`announces all targets when it was removed and made again, ${how}`, async () => {
@@ -192,5 +204,7 @@ async function expectAnnouncements(served: Served, sectorCount: number): Promise
     expect(frame.toString('hex', 12, 16)).toBe('88a21800');
     expect(frame.toString('hex', 19, 24)).toBe('0100000000');
     expect(frame[28]).toBe(sectorCount);
+    // The command to read, which 9front insists on.
+    expect(frame[29]).toBe(0x10);
   }
 }

@@ -29,6 +29,7 @@ it('tries again to open a link that could not be opened, and complains once of e
       return { stopReceiving() {}, close() {} } as Link;
     },
     use: (link) => used.push(link),
+    onConnected() {},
     log: pino({ level: 'error' }, { write }),
   });
   supervisor.start();

@@ -5,8 +5,11 @@
  * - `#state` is what is durable. A command that changes it yields a next state, which takes its
  *   place when it has been saved; only then is the command answered.
  * - While a state is being saved, commands that change it are dropped: initiators resend them.
+ * - Initiators' changes take effect in order of arrival. One that was overtaken is dropped: it may
+ *   be the original of one that was resent by another way, and would undo what came after that.
  */
 import type { Logger } from 'pino';
+import { isOvertaken } from '../core/arrival.ts';
 import { type BlockDevice, BlockOp } from '../core/block-device.ts';
 import { Histogram } from '../core/histogram.ts';
 import { formatMacAddress } from '../net/ethernet.ts';
@@ -69,6 +72,8 @@ export class AoeTarget implements ExchangeOwner {
   reservationConflicts = 0;
   readonly #options: AoeTargetOptions;
   #state: TargetState;
+  /** When the newest change arrived that was not dropped. */
+  #lastChangeUs = 0;
   #saving = 0;
   #lastSave: Promise<void> = Promise.resolve();
 
@@ -191,10 +196,11 @@ export class AoeTarget implements ExchangeOwner {
   }
 
   #change(exchange: Exchange, response: ControlResponse, next: TargetState): void {
-    if (this.#saving > 0) {
+    if (this.#saving > 0 || isOvertaken(exchange.arrivalUs, this.#lastChangeUs)) {
       exchange.drop();
       return;
     }
+    this.#lastChangeUs = exchange.arrivalUs;
     this.#save(() => next).then(
       () => respond(exchange, response),
       (error: Error) => {

@@ -203,6 +203,23 @@ describe('AoeServer', () => {
     expect(replies.map((reply) => reply.readUInt32BE(20))).toEqual([0]);
   });
 
+  it('drops a change that arrived before one that is done: it was resent by another way', async () => {
+    const { targets } = open();
+    const { target } = targets[0] as (typeof targets)[0];
+    const change = async (arrivalUs: number, request: Buffer) =>
+      (await (stage as Stage).deliver([request], arrivalUs)).length;
+    const claim = (text: string) => configRequest({ ccmd: 4, text });
+    const fence = (mac: string) => reserveRequest(2, [mac]);
+    const nowUs = NOW_US();
+    expect(await change(nowUs - 100, claim('new'))).toBe(1);
+    expect(await change(nowUs - 200, claim('old'))).toBe(0);
+    expect(await change(nowUs - 101, fence('02:00:00:00:00:01'))).toBe(0);
+    expect(await change(nowUs - 200, configRequest())).toBe(1);
+    expect(await change(nowUs - 100, fence('02:00:00:00:00:42'))).toBe(1);
+    expect(Buffer.from(target.state.configString).toString()).toBe('new');
+    expect(target.state.reserveList).toEqual([0x0200_0000_0042]);
+  });
+
   it('notes who asks, and how long reads and writes take', async () => {
     const { targets } = open();
     const write = ataRequest({ ...WRITE_EXT, data: sectors(1, 1) });

@@ -142,7 +142,10 @@ export class AoeServer {
     return true;
   }
 
-  /** Only questions are answered for a wildcard address; nothing is executed on every disk. */
+  /**
+   * For a wildcard address who one is can be asked, and a config string set. Nothing is executed on
+   * every disk, and nobody is locked out of it.
+   */
   #handleWildcard(frame: IncomingFrame, address: number): void {
     const { view, at, size } = frame;
     const command = view.getUint8(at + Aoe.command);

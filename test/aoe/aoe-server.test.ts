@@ -83,6 +83,8 @@ describe('AoeServer', () => {
     const [announcement, ...more] = open().link.sent;
     const header = 'ffffffffffff02000000000288a218000001000100000000';
     expect(announcement?.toString('hex', 0, 24)).toBe(header);
+    // 16 buffers, 2 sectors, and the command to read, which 9front insists on.
+    expect(announcement?.toString('hex', 24, 32)).toBe('0010000102100000');
     expect(announcement).toHaveLength(60);
     expect(more).toEqual([]);
   });
@@ -201,6 +203,28 @@ describe('AoeServer', () => {
     );
     const replies = await (stage as Stage).deliver([first as Buffer, second as Buffer], NOW_US());
     expect(replies.map((reply) => reply.readUInt32BE(20))).toEqual([0]);
+  });
+
+  it('sets config strings for a wildcard, and neither mask nor reserve lists', async () => {
+    stage = new Stage([TARGET, { ...TARGET, slot: 1, configString: 'mine' }], MTU);
+    const everyone = { shelf: 1, slot: 0xff };
+    const set = configRequest({ ...everyone, ccmd: 3, text: 'yours' });
+    const flags = (await stage.deliver([set], NOW_US())).map((reply) => reply.readUInt16BE(14));
+    expect(flags.sort()).toEqual([0x1800, 0x1c04]);
+    for (const request of [
+      maskRequest(1, [[1, '02:00:00:00:00:42']], everyone),
+      reserveRequest(2, ['02:00:00:00:00:42'], everyone),
+    ]) {
+      expect(await stage.deliver([request], NOW_US())).toEqual([]);
+    }
+    const states = stage.targets.map(({ target }) => target.state);
+    expect(states.map(({ configString }) => Buffer.from(configString).toString())).toEqual([
+      'yours',
+      'mine',
+    ]);
+    expect(states.flatMap(({ maskList, reserveList }) => [...maskList, ...reserveList])).toEqual(
+      [],
+    );
   });
 
   it('drops a change that arrived before one that is done: it was resent by another way', async () => {

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -31,6 +32,16 @@ Napi::Value AllocateSlab(const Napi::CallbackInfo& info) {
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return Fail(env, "mmap");
   return Napi::ArrayBuffer::New(env, memory, size);
+}
+
+void PreferLargePages(const Napi::CallbackInfo& info) {
+  auto buffer = info[0].As<Napi::ArrayBuffer>();
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto start = reinterpret_cast<uintptr_t>(buffer.Data());
+  const uintptr_t first = (start + page - 1) / page * page;
+  const uintptr_t end = (start + buffer.ByteLength()) / page * page;
+  // Where the kernel has none, all stays as it is.
+  if (first < end) madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
 }
 
 Napi::Value CreateMemoryFile(const Napi::CallbackInfo& info) {
@@ -97,6 +108,7 @@ Napi::Value CanPunchHole(const Napi::CallbackInfo& info) {
 
 void RegisterFiles(Napi::Env env, Napi::Object exports) {
   exports.Set("allocateSlab", Napi::Function::New<AllocateSlab>(env));
+  exports.Set("preferLargePages", Napi::Function::New<PreferLargePages>(env));
   exports.Set("createMemoryFile", Napi::Function::New<CreateMemoryFile>(env));
   exports.Set("isMemoryFile", Napi::Function::New<LiesInMemory>(env));
   exports.Set("knownFileSize", Napi::Function::New<KnownFileSize>(env));

@@ -154,6 +154,7 @@ interface Addon {
   CasEngine: new (indexBytesMax: number) => CasEngine;
   FileTasks: new (threadsMax: number) => FileTasks;
   allocateSlab(sizeBytes: number): ArrayBuffer;
+  preferLargePages(buffer: ArrayBuffer): void;
   createMemoryFile(name: string): number;
   isMemoryFile(fd: number): boolean;
   knownFileSize(fd: number): number;

@@ -16,6 +16,7 @@
  * An orphan is a kept, sealed or writing slot that was overwritten or trimmed meanwhile, or a dirty one
  * that was trimmed: it is not found any more, and it becomes free instead of clean.
  */
+import { native } from '../../native.ts';
 import { BLOCK_SIZE } from './format.ts';
 import type { Volume } from './volume.ts';
 
@@ -60,7 +61,9 @@ export class BlockCache {
 
   constructor(sizeBytes: number) {
     this.count = Math.floor(sizeBytes / BLOCK_SIZE);
-    this.slab = Buffer.from(new ArrayBuffer(this.count * BLOCK_SIZE));
+    const memory = new ArrayBuffer(this.count * BLOCK_SIZE);
+    native.preferLargePages(memory);
+    this.slab = Buffer.from(memory);
     this.state = new Uint8Array(this.count);
     this.mask = new Uint8Array(this.count);
     this.lba = new Float64Array(this.count);

@@ -146,7 +146,7 @@ export class CasDevice implements BlockDevice {
     const known = cache.find(this.#volume, lba);
     const state = known === -1 ? SlotState.free : cache.state[known];
     if (state === SlotState.dirty) return known;
-    if (!writer.hasRoom) return -1;
+    if (writer.isFull || !writer.hasRoom) return -1;
     if (state === SlotState.clean || state === SlotState.writing) {
       cache.state[known] = SlotState.dirty;
       cache.touch(known);

@@ -31,6 +31,8 @@ export interface StoreOptions {
   readonly spareCount: number;
   /** Blocks in a record of the log. */
   readonly batchBlocks: number;
+  /** Blocks that wait to be logged, at most: whoever flushes waits for all of them. */
+  readonly queuedMax: number;
   readonly compress: boolean;
   /** The control socket of the server that has the store open; empty for none. */
   readonly controlPath: string;
@@ -83,6 +85,7 @@ export const STORE_DEFAULTS: Omit<StoreOptions, 'files'> = {
   checkpointMs: 60_000,
   spareCount: 1,
   batchBlocks: ENTRIES_MAX,
+  queuedMax: 16 << 10,
   compress: true,
   controlPath: '',
   remote: undefined,

@@ -64,7 +64,8 @@ export function assemble(
   checkpoint: (isUrgent?: () => boolean) => Promise<void>,
 ): StoreParts {
   const { path, options, engine, segments, reader } = opened;
-  const { batchBlocks, nodeCountMax, checkpointNodes, compress, onFailed, onDamage } = options;
+  const { batchBlocks, queuedMax, nodeCountMax, checkpointNodes, compress } = options;
+  const { onFailed, onDamage } = options;
   const superblock = { ...loaded.superblock, epoch: loaded.superblock.epoch + 1 };
   const { streams } = loaded.catalog;
   const fail = (error: Error) => writer.log.fail(error);
@@ -75,7 +76,8 @@ export function assemble(
   const mapRoom = new MapRoom({ volumes, nodes, segments, checkpointNodes });
   const cache = new BlockCache(options.cacheBytes);
   const writer = new Writer({
-    ...{ engine, segments, cache, reader, log, batchBlocks, compress, onFailed },
+    ...{ engine, segments, cache, reader, log, batchBlocks, queuedMax },
+    ...{ compress, onFailed },
     onRecord: (length) => {
       schedule.logged(length, volumes.changedCount, mapRoom.isScarce);
       replica?.logged(length);

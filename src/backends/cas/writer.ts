@@ -48,6 +48,7 @@ export interface WriterParts {
   readonly log: RecordStream;
   /** Blocks in a record at most. */
   readonly batchBlocks: number;
+  readonly queuedMax: number;
   readonly compress: boolean;
   /** Could a checkpoint store all maps, with the changes of so many more blocks? */
   hasRoomForMaps(queuedCount: number): boolean;
@@ -100,6 +101,11 @@ export class Writer {
   get hasRoom(): boolean {
     const unmappedCount = this.#queue.queuedCount - this.#mappedCount;
     return this.room.hasRoomForBlock && this.#parts.hasRoomForMaps(unmappedCount + 1);
+  }
+
+  /** Does so much wait that a flush takes long? More has to wait, whatever memory there is. */
+  get isFull(): boolean {
+    return this.#queue.count >= this.#parts.queuedMax;
   }
 
   /** Takes a block that has just become dirty. */

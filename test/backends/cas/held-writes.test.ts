@@ -1,4 +1,6 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { StoreFile } from '../../../src/backends/cas/file-layer.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import type { Volume } from '../../../src/backends/cas/volume.ts';
 import { SimFs } from './sim-fs.ts';
@@ -94,5 +96,51 @@ it('room is reserved until the maps say what it was reserved for', async () => {
   await trimmed;
   await client.flush();
   expect(store.writer.room.reservedBytes).toBe(0);
+  await abandon(store);
+});
+
+/** A disk whose writes end only once it is let go. */
+class HaltedFs extends SimFs {
+  letGo = (): void => {};
+  #going: Promise<void> = Promise.resolve();
+
+  halt(): void {
+    this.#going = new Promise((resolve) => {
+      this.letGo = resolve;
+    });
+  }
+
+  override async open(path: string, create: boolean): Promise<StoreFile> {
+    const file = await super.open(path, create);
+    const { write } = file;
+    file.write = async (...args) => {
+      await this.#going;
+      await write(...args);
+    };
+    return file;
+  }
+}
+
+it('no more waits to be logged than a flush can be expected to wait for, however much memory there is', async () => {
+  const files = new HaltedFs();
+  const [queuedMax, count] = [8, 64];
+  const store = await openTiny(files, { cacheBytes: 2 * count * BLOCK_SIZE, queuedMax });
+  const client = clientOf(await store.openVolume('disk', BLOCKS * BLOCK_SIZE));
+  await store.segments.spares.replenish(8);
+  files.halt();
+  let taken = 0;
+  const writing = (async () => {
+    for (; taken < count; taken++) await client.write(taken * BLOCK_SIZE, blockOf(2 * taken + 2));
+  })();
+  await expect.poll(() => store.writer.isFull).toBe(true);
+  // Time for more to be taken, if it were.
+  for (let turn = 0; turn < 100; turn++) await nextTurn();
+  expect(taken).toBeGreaterThanOrEqual(queuedMax);
+  expect(taken).toBeLessThan(count / 2);
+  files.letGo();
+  await writing;
+  await client.flush();
+  const content = await client.read(0, count * BLOCK_SIZE);
+  expect(content.equals(blocksOf(2, count, 2))).toBe(true);
   await abandon(store);
 });

@@ -149,6 +149,7 @@ class Run {
       batchBlocks: 2 + this.pick(6),
       checkpointBytes: (1 + this.pick(8)) * SEGMENT,
       checkpointMs: this.pick(2) * 5,
+      queuedMax: this.pick(2) === 0 ? 4 : 1024,
       spareCount: 1 + this.pick(2),
       makeRoom: () => this.outstanding.watch('makeRoom', this.#makeRoom()),
     });

@@ -66,7 +66,8 @@ describe('the segments of a store', () => {
     const files = new SimFs();
     const store = await openTiny(files);
     await store.openVolume('disk', 1 << 20);
-    for (let i = 0; i < 20; i++) await store.changes.snapshot('disk', `${'\u76d8'.repeat(600)}${i}`);
+    for (let i = 0; i < 20; i++)
+      await store.changes.snapshot('disk', `${'\u76d8'.repeat(600)}${i}`);
     for (let i = 0; i < 4; i++) await store.checkpoint();
     const { segmentBytes } = store.segments;
     for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {

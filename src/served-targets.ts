@@ -23,11 +23,9 @@ import { StartupError } from './core/startup-error.ts';
 import { hangs, requireAnswers, within } from './hanging-storage.ts';
 import { type OpenedTarget, openTarget, type TargetServices, tryTarget } from './open-target.ts';
 import type { TargetStatus } from './status.ts';
-import { waitWhile } from './wait-while.ts';
+import { endsWithin, waitWhile } from './wait-while.ts';
 
 const FLUSH_MS_MAX = 10_000;
-/** What was copied there just now takes its time to be written. Linux initiators wait for 180 s. */
-const KEEP_MS_MAX = 150_000;
 /** So that a start does not wait for one disk after the other. */
 const KEPT_AT_ONCE = 16;
 /** A store has more to do than to flush. */
@@ -267,26 +265,40 @@ export class ServedTargets {
   }
 
   /**
-   * Makes an image durable that somebody may have put there just now: its content, and then the name
-   * that leads to it.
+   * Makes an image durable that somebody may have put there just now. When that takes long it is
+   * served meanwhile: what is written to it waits for its content anyway, as every write does.
    */
   async #keepImage(opened: ServedTarget): Promise<void> {
     const { config, target } = opened;
     if (config.backend.type !== 'file' || config.readOnly) return;
+    const kept = this.#keep(opened, config.backend);
+    if (await endsWithin(FLUSH_MS_MAX, kept)) return;
+    const log = this.#log.child({ target: target.name });
+    log.warn('the image is still being written to its disk: writes wait for that');
+    kept.catch((error: Error) =>
+      log.error(`after a power cut it may be missing: ${error.message}`),
+    );
+  }
+
+  /** First the content, and then the name that leads to it. */
+  async #keep(opened: ServedTarget, image: { readonly path: string }): Promise<void> {
     try {
-      await this.#flush(opened, KEEP_MS_MAX);
+      await this.#flushed(opened);
     } catch (error) {
       // One that has failed says so, and can still be read as it was.
       if (opened.isGrown || !opened.status(true).failed) throw error;
     }
-    await within(KEEP_MS_MAX, keepImageName(config.backend), target.name);
+    await keepImageName(image);
   }
 
-  async #flush(opened: ServedTarget, msMax = FLUSH_MS_MAX): Promise<void> {
+  #flush(opened: ServedTarget): Promise<void> {
+    return within(FLUSH_MS_MAX, this.#flushed(opened), opened.target.name);
+  }
+
+  #flushed(opened: ServedTarget): Promise<void> {
     const flushed = opened.flush();
     this.#flushes.set(flushed, opened);
-    const ended = flushed.finally(() => this.#flushes.delete(flushed));
-    await within(msMax, ended, opened.target.name);
+    return flushed.finally(() => this.#flushes.delete(flushed));
   }
 
   async #open(config: TargetConfig): Promise<ServedTarget> {

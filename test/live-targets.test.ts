@@ -181,6 +181,22 @@ describe('an image in whose place another one is put', () => {
     synced.mockRestore();
   });
 
+  it('is served, and that is told, when it is not durable for long', async () => {
+    let end = (_result: number): void => {};
+    const synced = vi.spyOn(seldomTasks, 'flushDirectory').mockReturnValue(
+      new Promise((resolve) => {
+        end = resolve;
+      }),
+    );
+    await using server = await LiveServer.start(directory, [imageTarget(0)]);
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'served']]);
+    expect(server.log).toEqual([expect.stringContaining('still being written to its disk')]);
+    end(-EIO);
+    await expect.poll(() => server.log).toHaveLength(2);
+    expect(server.log[1]).toMatch(/after a power cut it may be missing: .* durable: EIO/);
+    synced.mockRestore();
+  });
+
   it('is served with its file system flushed when its folder may not be read', async () => {
     const synced = vi.spyOn(seldomTasks, 'flushDirectory').mockResolvedValue(-EACCES);
     const flushed = vi.spyOn(seldomTasks, 'flushFileSystem');

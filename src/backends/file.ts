@@ -19,7 +19,9 @@ import { FileDevice, type OpenFile } from './file-device.ts';
 import { type FileIo, FileMode } from './file-io.ts';
 import { resultOf, seldomTasks } from './file-tasks.ts';
 
-const { EACCES, EINVAL } = osConstants.errno;
+const { EACCES, EBADF, EINVAL, ENOSYS, EOPNOTSUPP } = osConstants.errno;
+/** Of file systems on which a folder cannot be synced: they have nothing of the kind. */
+const NO_FOLDER_SYNC: readonly number[] = [EBADF, EINVAL, ENOSYS, EOPNOTSUPP];
 
 const REMEDIES = {
   ENOENT: 'give a size, so that the image is created, and see that its folder exists',
@@ -98,8 +100,7 @@ async function flushName(path: string): Promise<number> {
   const result = await seldomTasks.flushDirectory(dirname(path));
   // Who may not read the folder can flush all that is on its file system.
   if (result === -EACCES) return seldomTasks.flushFileSystem(path);
-  // Its file system has nothing of the kind.
-  return result === -EINVAL ? 0 : result;
+  return NO_FOLDER_SYNC.includes(-result) ? 0 : result;
 }
 
 function openOnFd(io: FileIo, fd: number, image: FileImage, readOnly: boolean): FileDevice {

@@ -131,7 +131,8 @@ async function buildTarget(
     log.error('a flush failed: the target takes no more writes until it is opened anew'),
   );
   // By the clock of arrivals; how long it is served is told by one that nobody sets.
-  const ordered = new OrderedDevice(committed, Date.now() * 1000);
+  const sinceUs = Date.now() * 1000;
+  const ordered = new OrderedDevice(committed, sinceUs);
   const openedMs = performance.now();
   const device = new CountedDevice(new CheckedDevice(ordered));
   const disk = new AtaDisk({
@@ -170,6 +171,7 @@ async function buildTarget(
     allow: new Set(config.allow),
     bufferCount: server.bufferCount,
     maxSectors: server.maxSectors,
+    sinceUs,
     // Until an initiator has set another string, the configured one counts, also a later one.
     save: ({ configString, ...next }) =>
       state.save(config.name, configString === configured ? next : { ...next, configString }),

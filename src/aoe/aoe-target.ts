@@ -45,6 +45,8 @@ export interface AoeTargetOptions {
   readonly bufferCount: number;
   /** Most sectors in one frame to announce; undefined to choose from the MTU. */
   readonly maxSectors: number | undefined;
+  /** Changes that arrived earlier are dropped; microseconds since the epoch. */
+  readonly sinceUs: number;
   /** Makes a state durable. */
   save(next: TargetState & Pick<SavedTarget, 'sizeBytes'>): Promise<void>;
   /** Tells all initiators that the target has changed. */
@@ -73,7 +75,7 @@ export class AoeTarget implements ExchangeOwner {
   readonly #options: AoeTargetOptions;
   #state: TargetState;
   /** When the newest change arrived that was not dropped. */
-  #lastChangeUs = 0;
+  #lastChangeUs: number;
   #saving = 0;
   #lastSave: Promise<void> = Promise.resolve();
 
@@ -86,6 +88,7 @@ export class AoeTarget implements ExchangeOwner {
     this.disk = options.disk;
     this.#options = options;
     this.#state = options.state;
+    this.#lastChangeUs = options.sinceUs;
   }
 
   get state(): TargetState {
@@ -173,6 +176,7 @@ export class AoeTarget implements ExchangeOwner {
    * @returns when it is durable
    */
   async setLists(lists: ListChange): Promise<void> {
+    this.#lastChangeUs = Date.now() * 1000;
     await this.#save(() => ({ ...this.#state, ...lists }));
     const changed = Object.entries(lists).map(([name, macs]) => [name, macs.map(formatMacAddress)]);
     this.#options.log.info(Object.fromEntries(changed), 'the operator has set lists');

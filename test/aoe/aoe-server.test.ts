@@ -242,6 +242,12 @@ describe('AoeServer', () => {
     expect(await change(nowUs - 100, fence('02:00:00:00:00:42'))).toBe(1);
     expect(Buffer.from(target.state.configString).toString()).toBe('new');
     expect(target.state.reserveList).toEqual([0x0200_0000_0042]);
+    // What changes nothing is confirmed, too, and must not be undone.
+    expect(await change(nowUs - 50, claim('new'))).toBe(1);
+    expect(await change(nowUs - 60, claim('late'))).toBe(0);
+    await target.setLists({ reserveList: [] });
+    expect(await change(nowUs - 40, claim('late'))).toBe(0);
+    expect(Buffer.from(target.state.configString).toString()).toBe('new');
   });
 
   it('notes who asks, and how long reads and writes take', async () => {

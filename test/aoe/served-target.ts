@@ -63,6 +63,7 @@ export class ServedTarget {
       allow: new Set(),
       bufferCount: 16,
       maxSectors: undefined,
+      sinceUs: 0,
       save: (saved) => store.save(ServedTarget.targetName, saved),
       announce: () => {},
       log: pino({ level: 'silent' }),

@@ -136,6 +136,7 @@ function makeTarget(
     allow: new Set(),
     bufferCount: 16,
     maxSectors: undefined,
+    sinceUs: 0,
     ...events,
     log: pino({ level: 'silent' }),
   });

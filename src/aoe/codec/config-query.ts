@@ -147,7 +147,6 @@ function replace(
   command: number,
   frame: ControlFrame,
 ): ControlResponse {
-  if (isEqual(given, state.configString)) return reply(state, fields, command, frame);
   const next = { ...state, configString: given.slice() };
   return { ...reply(next, fields, command, frame), next };
 }

@@ -12,15 +12,17 @@
  *   has been removed finds that there is a later one, and is fenced, too. A late copy of a request
  *   may bring an entry back that was removed; it is followed by others, and nobody reads it.
  */
-import { BlobExistsError, BlobMissingError, type BlobStore } from '../blob-store.ts';
+import { BlobExistsError, type BlobStore } from '../blob-store.ts';
 import {
   type Entry,
   encodeEntry,
   FencedError,
+  isNoEntry,
   JOURNAL_PREFIX,
   type Owner,
   readEntry,
   UNKNOWN_OWNER,
+  UnreadableEntryError,
 } from './journal-entry.ts';
 import { UniqueEntries } from './unique-entries.ts';
 
@@ -100,9 +102,21 @@ export class ConditionalEntries {
     } catch (error) {
       if (!(error instanceof BlobExistsError)) throw error;
     }
-    const found = await this.#get(entry.number);
+    const found = await this.#readNext(entry.number);
     if (!this.#attempts.has(found.nonce)) throw new FencedError(found.owner);
     return found;
+  }
+
+  /** @throws {FencedError} it cannot be read, and another one follows it: neither is ours */
+  async #readNext(number: number): Promise<Entry> {
+    try {
+      return await this.#get(number);
+    } catch (error) {
+      if (!(error instanceof UnreadableEntryError)) throw error;
+      const last = numbersOf(await this.#names()).at(-1) ?? number;
+      if (last <= number) throw error;
+      throw new FencedError(await this.#ownerOf(last));
+    }
   }
 
   /**
@@ -125,7 +139,7 @@ export class ConditionalEntries {
     try {
       return (await this.#get(number)).owner;
     } catch (error) {
-      if (!(error instanceof BlobMissingError)) throw error;
+      if (!isNoEntry(error)) throw error;
       return UNKNOWN_OWNER;
     }
   }

@@ -1,7 +1,7 @@
 /** An entry of the journal of a remote store, as it is stored. */
 import { createHash, randomBytes } from 'node:crypto';
 import { StartupError } from '../../../core/startup-error.ts';
-import type { BlobStore } from '../blob-store.ts';
+import { BlobMissingError, type BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
 
 /**
@@ -55,8 +55,8 @@ export const VERSION = 1;
 export const JOURNAL_PREFIX = 'journal-';
 /** More than any entry has. */
 const ENTRY_BYTES_MAX = 1 << 30;
-const TAIL = /^,"sha256":"[0-9a-f]{64}"\}$/;
-const TAIL_LENGTH = tailOf('').length;
+/** Nowhere else: in a string quotes are escaped. */
+const TAIL_KEY = ',"sha256":';
 
 /** Another server writes to the blob store. */
 export class FencedError extends StartupError {
@@ -69,18 +69,26 @@ export class FencedError extends StartupError {
   }
 }
 
-/** @throws {StartupError} it is damaged, or of another version */
+/** What is there is no entry, or none that can be understood. */
+export class UnreadableEntryError extends StartupError {
+  override readonly name = 'UnreadableEntryError';
+}
+
+/** @throws {UnreadableEntryError} it is damaged, or of another version */
 export async function readEntry(blobs: BlobStore, name: string, number: number): Promise<Entry> {
   const bytes = await blobs.getRange(name, 0, ENTRY_BYTES_MAX);
   const entry = decodeEntry(bytes);
   if (entry === undefined) {
-    throw new StartupError(
+    throw new UnreadableEntryError(
       `${name} in the blob store is damaged`,
       'bring back what the service has kept of it; aoe-server cas fsck --remote tells what is lost',
     );
   }
   if (entry.version === VERSION && entry.number === number) return entry;
-  throw new Error(`${name} is no journal entry of version ${VERSION}`);
+  throw new UnreadableEntryError(
+    `${name} is no journal entry of version ${VERSION}`,
+    'use the version of aoe-server that has written it, or a later one',
+  );
 }
 
 /** The text of an entry ends with the hash of all before it; one of an earlier server has none. */
@@ -92,9 +100,10 @@ export function encodeEntry(entry: object): Uint8Array {
 /** @returns undefined when it is damaged */
 export function decodeEntry(bytes: Uint8Array): Entry | undefined {
   let text = new TextDecoder().decode(bytes);
-  if (TAIL.test(text.slice(-TAIL_LENGTH))) {
-    const tail = text.slice(-TAIL_LENGTH);
-    text = text.slice(0, -TAIL_LENGTH);
+  const end = text.lastIndexOf(TAIL_KEY);
+  if (end !== -1) {
+    const tail = text.slice(end);
+    text = text.slice(0, end);
     if (tailOf(text) !== tail) return undefined;
     text += '}';
   }
@@ -106,7 +115,12 @@ export function decodeEntry(bytes: Uint8Array): Entry | undefined {
 }
 
 function tailOf(text: string): string {
-  return `,"sha256":"${createHash('sha256').update(text).digest('hex')}"}`;
+  return `${TAIL_KEY}"${createHash('sha256').update(text).digest('hex')}"}`;
+}
+
+/** Whose entry it was cannot be told: it is gone, or cannot be read. */
+export function isNoEntry(error: unknown): boolean {
+  return error instanceof BlobMissingError || error instanceof UnreadableEntryError;
 }
 
 export function newNonce(): string {

@@ -28,11 +28,12 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { StartupError } from '../../../core/startup-error.ts';
-import { BlobMissingError, type BlobStore } from '../blob-store.ts';
+import type { BlobStore } from '../blob-store.ts';
 import {
   type Entry,
   encodeEntry,
   FencedError,
+  isNoEntry,
   JOURNAL_PREFIX,
   newNonce,
   type Owner,
@@ -242,12 +243,12 @@ export class UniqueEntries {
     return (await this.#entryOf(found))?.owner ?? UNKNOWN_OWNER;
   }
 
-  /** @returns undefined when it is gone */
+  /** @returns undefined when it is gone, or cannot be read */
   async #entryOf({ name, number }: Found): Promise<Entry | undefined> {
     try {
       return await readEntry(this.#blobs, name, number);
     } catch (error) {
-      if (!(error instanceof BlobMissingError)) throw error;
+      if (!isNoEntry(error)) throw error;
       return undefined;
     }
   }

@@ -59,6 +59,10 @@ function putTwin({ blobs }: TraceBlobs, [name, bytes]: [string, Uint8Array]): vo
   blobs.set(twinName, encodeEntry(twin));
 }
 
+function flip(bytes: Uint8Array, at: number): void {
+  bytes[at] = (bytes[at] as number) ^ 1;
+}
+
 /** The disk as `cp -a` copies it. */
 function copyOf(files: SimFs): SimFs {
   const walk = new CrashWalk(files.base, seededRandom(1));
@@ -100,6 +104,22 @@ describe.each(MODES)('two servers and one blob store %s', (_, knowsConditions) =
     expect((await readSeeds(second))[0]).toBe(1);
     await second.close();
     await first.close();
+  });
+
+  it('stops the first though entries of who has taken it over are damaged', async () => {
+    const blobs = newBlobs(knowsConditions);
+    const first = await openRemote(new SimFs(), blobs, { durability: 'remote' });
+    const client = await openVolume(first);
+    const known = new Set(blobs.blobs.keys());
+    const second = await openRemote(new SimFs(), blobs, { takeOver: await ownerOf(blobs) });
+    for (const [name, bytes] of blobs.blobs) {
+      if (!known.has(name) && name.startsWith('journal-')) flip(bytes, bytes.length - 10);
+    }
+    await client.write(0, blockOf(2));
+    await expect(client.flush()).rejects.toThrow();
+    expect(first.failure).toBeInstanceOf(FencedError);
+    await first.close();
+    await abandon(second);
   });
 
   it('lets one of two that start at once on copies of a directory have it', async () => {

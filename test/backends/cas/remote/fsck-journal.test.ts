@@ -77,8 +77,10 @@ describe.each([
   it('finds a flipped bit in what an entry says', async () => {
     const name = stored.entries.at(-1) as string;
     const text = new TextDecoder().decode(bytesOf(stored.blobs, name));
-    const end = text.indexOf(',"sha256":');
-    for (let at = 0; at < end; at += Math.ceil(end / 60)) {
+    // In the key of the hash it takes nothing away: what the entry says is right.
+    const key = text.indexOf('"sha256"');
+    for (let at = 0; at < text.length; at += Math.ceil(text.length / 90)) {
+      if (at >= key && at < key + 8) continue;
       const blobs = stored.copyBlobs();
       flip(bytesOf(blobs, name), at);
       const { findings } = await examineAll(stored.path, blobs);

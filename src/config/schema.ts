@@ -170,7 +170,7 @@ export const targetSchema = table(
     config_string: text(CONFIG_STRING_SIZE_MAX, {
       example: '"aoe-disk-1"',
       description:
-        'The initial config string. One that an initiator has set is kept in state_dir and ' +
+        'The config string, until an initiator sets another one, which is kept in state_dir and ' +
         'wins over this.',
     }).default(''),
     read_only: boolean({ description: 'Refuse to write.' }).default(false),

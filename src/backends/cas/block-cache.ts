@@ -85,6 +85,8 @@ export class BlockCache {
 
   /** The slots of a volume's blocks from `first` on. They may be dropped on the way. */
   *within(volume: Volume, first: number, count: number): Generator<number> {
+    // Most of what is trimmed was not used lately.
+    if (volume.cachedCount === 0) return;
     if (count < this.count) {
       for (let lba = first; lba < first + count; lba++) {
         const slot = this.find(volume, lba);
@@ -130,6 +132,7 @@ export class BlockCache {
     const bucket = this.#bucketOf(volume, lba);
     this.#next[slot] = this.#buckets[bucket] as number;
     this.#buckets[bucket] = slot;
+    volume.cachedCount++;
     return slot;
   }
 
@@ -174,16 +177,17 @@ export class BlockCache {
     const volume = this.owner[slot];
     if (volume === undefined) return;
     const bucket = this.#bucketOf(volume, this.lba[slot] as number);
-    const next = this.#next[slot] as number;
+    let before = NONE;
     let other = this.#buckets[bucket] as number;
-    if (other === slot) {
-      this.#buckets[bucket] = next;
-      return;
+    while (other !== NONE && other !== slot) {
+      before = other;
+      other = this.#next[other] as number;
     }
-    for (let before = other; before !== NONE; before = other) {
-      other = this.#next[before] as number;
-      if (other === slot) this.#next[before] = next;
-    }
+    if (other === NONE) return;
+    const next = this.#next[slot] as number;
+    if (before === NONE) this.#buckets[bucket] = next;
+    else this.#next[before] = next;
+    volume.cachedCount--;
   }
 
   #holds(slot: number, volume: Volume, lba: number): boolean {

@@ -17,6 +17,7 @@ import { FANOUT, inlineRecordSize, RecordType } from './format.ts';
 import { NodeWriter } from './node-writer.ts';
 import { BACKGROUND_BYTES_PER_SECOND, Pace } from './pace.ts';
 import type { Segment, Segments } from './segments.ts';
+import { noSpace } from './spares.ts';
 import type { RecordStream, StreamPosition } from './stream.ts';
 import { readSuperblocks, type Superblock, writeSuperblock } from './superblock.ts';
 import type { TreeNode } from './tree.ts';
@@ -212,6 +213,7 @@ export class Checkpointer {
       // It says where they go on.
       catalog = this.#describe(frozen);
       text = catalogText(catalog);
+      if (!nodes.fits(inlineRecordSize(text))) throw noSpace();
     }
     const record = encodeCatalog(
       text,

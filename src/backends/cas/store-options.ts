@@ -31,7 +31,10 @@ export interface StoreOptions {
   readonly spareCount: number;
   /** Blocks in a record of the log. */
   readonly batchBlocks: number;
-  /** Blocks that wait to be logged, at most: whoever flushes waits for all of them. */
+  /**
+   * Blocks that wait to be logged, at most: whoever flushes waits for all of them. More than one
+   * request has.
+   */
   readonly queuedMax: number;
   readonly compress: boolean;
   /** The control socket of the server that has the store open; empty for none. */

@@ -13,6 +13,8 @@ export class Volume {
   referenceBytes: number;
   /** What devices may use of it: a growth counts when it is durable. */
   servedBytes: number;
+  /** Blocks of it that are found in memory. */
+  cachedCount = 0;
   /** Devices that are open on it. */
   users = 0;
   /** Blocks that the map was pointed to anew, so far. */

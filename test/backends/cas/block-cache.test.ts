@@ -56,6 +56,7 @@ describe('the block cache', () => {
       const [first, length] = [below(4), below(2) === 0 ? below(4) : 2 ** 39];
       const found = [...cache.within(volume, first, length)].sort();
       expect(found).toEqual(slotsOf(volume, first, first + length));
+      expect(volume.cachedCount).toBe(slotsOf(volume, 0, 2 ** 40).length);
       // Whatever nobody finds must become free some time, or nothing can be taken any more.
       for (let other = 0; other < count; other++) {
         const isLeft = cache.state[other] !== SlotState.free && cache.isOrphan(other);

@@ -139,7 +139,7 @@ export class Batch {
 }
 
 /** What a record of these items takes at most. */
-export function recordBytesMax(items: readonly number[]): number {
+export function batchBytesMax(items: readonly number[]): number {
   const blockCount = items.filter((item) => item >= 0).length;
   const bytes = RECORD_HEADER_SIZE + items.length * ENTRY_SIZE + blockCount * BLOCK_SIZE;
   return alignUp(bytes, RECORD_ALIGNMENT);

@@ -24,8 +24,8 @@ import type { Writer } from './writer.ts';
 
 const ZERO_REFERENCE = new Uint32Array(REFERENCE_WORDS);
 
-/** Names and numbers of a snapshot take no more of the log than this. */
-const NOTE_BYTES_MAX = 2048;
+/** Names and numbers of a snapshot: with the header of a record, less than is reserved for a note. */
+const NOTE_TEXT_BYTES_MAX = 2048;
 
 export interface ChangeParts {
   readonly engine: CasEngine;
@@ -122,7 +122,7 @@ export class VolumeChanges {
     const { id, sizeBytes } = volume;
     const entry = { name, volume: origin, sizeBytes, createdMs: Date.now() };
     const note = encodeSnapshotNote({ id, ...entry });
-    if (note.length > NOTE_BYTES_MAX) {
+    if (note.length > NOTE_TEXT_BYTES_MAX) {
       throw new StartupError('the name of the snapshot is too long', 'take a shorter one');
     }
     await writer.room.reserveNote();

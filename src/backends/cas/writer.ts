@@ -17,7 +17,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BlockStatus } from '../../core/block-error.ts';
 import type { CasEngine } from '../../native.ts';
-import { Batch, recordBytesMax, type Trim } from './batch.ts';
+import { Batch, batchBytesMax, type Trim } from './batch.ts';
 import { type BlockCache, SlotState } from './block-cache.ts';
 import { fill, fillNow } from './fill.ts';
 import { RecordType, writeInlineData } from './format.ts';
@@ -229,7 +229,7 @@ export class Writer {
       const cold = fillNow(this.#parts, next);
       if (cold.length > 0) {
         await Promise.all(cold.map((slot) => fill(this.#parts, slot, this.#patiently)));
-      } else if (!this.#parts.log.fits(recordBytesMax(next))) {
+      } else if (!this.#parts.log.fits(batchBytesMax(next))) {
         await this.#advance();
       } else {
         break;

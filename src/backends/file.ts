@@ -125,7 +125,7 @@ function lockImage(fd: number, image: FileImage, readOnly: boolean): number {
   throw lock < 0
     ? new StartupError(
         `${path} holds data of another target that is open`,
-        'give this target an image of its own, or close the other one first',
+        'give this target its own image, close the other one, or wait until what hung is closed',
       )
     : new StartupError(
         `${path} is in use by another process`,

@@ -72,10 +72,13 @@ describeWith(STORAGE_TOOLS, 'storage that hangs', () => {
 
   it('delays nothing by files there that are being closed', async () => {
     const io = new FileIo(1);
+    const open = (path: string, sizeBytes?: number) => {
+      const image = { path, sizeBytes, offsetBytes: 0, lengthBytes: undefined, direct: false };
+      return openFileDevice(io, image, false);
+    };
     const devices = Array.from({ length: 2 * HANGING }, (_, index) => {
       const path = directory.join(`mnt/${index}.img`);
-      const image = { path, sizeBytes: MIB, offsetBytes: 0, lengthBytes: undefined };
-      const device = openFileDevice(io, { ...image, direct: false }, false);
+      const device = open(path, MIB);
       const file = openSync(path, 'r+');
       writeSync(file, 'dirty');
       closeSync(file);
@@ -91,6 +94,11 @@ describeWith(STORAGE_TOOLS, 'storage that hangs', () => {
     await client.write(0, blocksOf(1, BLOCKS));
     await client.flush();
     await states.save('e1.0', SAVED);
+    expect(() => open(directory.join('mnt/0.img'))).toThrow(
+      expect.objectContaining({
+        remedy: expect.stringContaining('wait until what hung is closed'),
+      }),
+    );
     expect(endedCount).toBe(0);
     disk.goOn();
     await Promise.all(closings);

@@ -30,11 +30,17 @@ struct Part {
   bool writes;
 };
 
+// What has an image locked.
+struct ImageLock {
+  UniqueFd fd;
+  bool is_exclusive = false;
+};
+
 std::mutex mutex;
 // By device and inode. Duplicates: a caller's descriptor may be closed before the last lock is given
 // back. What is in flight on either keeps the lock, also when this process is gone; and where an
 // exclusive lock takes the right to write (NFS), the caller's has it.
-std::map<std::string, UniqueFd> images;
+std::map<std::string, ImageLock> images;
 std::map<int32_t, Part> parts;  // by lock
 int32_t last_lock = 0;
 
@@ -47,10 +53,23 @@ bool Collide(const Part& a, const Part& b) {
   return a.image == b.image && (a.writes || b.writes) && a.start < b.end && b.start < a.end;
 }
 
+bool TryLock(int fd, int kind) { return flock(fd, kind | LOCK_NB) == 0; }
+
 // Exclusive, but on NFS shared for who cannot write: it keeps off those who can.
-int LockFile(int fd) {
-  const int result = flock(fd, LOCK_EX | LOCK_NB);
-  return result < 0 && errno == EBADF ? flock(fd, LOCK_SH | LOCK_NB) : result;
+bool LockFile(ImageLock& own) {
+  own.is_exclusive = TryLock(own.fd.get(), LOCK_EX);
+  return own.is_exclusive || (errno == EBADF && TryLock(own.fd.get(), LOCK_SH));
+}
+
+// Locks for a writer what a reader here has locked shared, which would keep the writer off as well.
+bool TakeOver(const ImageLock& shared, ImageLock& own) {
+  flock(shared.fd.get(), LOCK_UN);
+  own.is_exclusive = TryLock(own.fd.get(), LOCK_EX);
+  if (own.is_exclusive) return true;
+  const int reason = errno;
+  TryLock(shared.fd.get(), LOCK_SH);
+  errno = reason;
+  return false;
 }
 
 template <typename Predicate>
@@ -73,14 +92,16 @@ Napi::Value LockImage(const Napi::CallbackInfo& info) {
   if (AnyPart([&](const Part& other) { return Collide(part, other); })) {
     return Napi::Number::New(env, kHeldHere);
   }
-  if (!images.contains(part.image)) {
-    UniqueFd own(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-    if (!own.is_open()) return Fail(env, "fcntl(F_DUPFD_CLOEXEC)");
-    if (LockFile(own.get()) < 0) {
+  const auto held = images.find(part.image);
+  const bool is_held = held != images.end();
+  if (!is_held || (part.writes && !held->second.is_exclusive)) {
+    ImageLock own{.fd = UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 0))};
+    if (!own.fd.is_open()) return Fail(env, "fcntl(F_DUPFD_CLOEXEC)");
+    if (!(is_held ? TakeOver(held->second, own) : LockFile(own))) {
       if (errno == EWOULDBLOCK) return Napi::Number::New(env, kHeldElsewhere);
       return Fail(env, "flock");
     }
-    images.emplace(part.image, std::move(own));
+    images.insert_or_assign(part.image, std::move(own));
   }
   parts.emplace(++last_lock, std::move(part));
   return Napi::Number::New(env, last_lock);
@@ -94,7 +115,7 @@ Napi::Value UnlockImage(const Napi::CallbackInfo& info) {
     const auto part = parts.extract(lock);
     const std::string& image = part.mapped().image;
     if (!AnyPart([&](const Part& other) { return other.image == image; })) {
-      last = std::move(images.extract(image).mapped());
+      last = std::move(images.extract(image).mapped().fd);
     }
   }
   return Napi::Number::New(info.Env(), last.Release());

@@ -230,9 +230,15 @@ const MAIN = {
     console.log(ring.kick(1));
     setInterval(() => ring, 1000);
   },
-  /** Ends with 0 if it gets the lock of an image that it only reads. */
-  lockToRead: (path) => {
-    process.exit(native.lockImage(openSync(path, 'r'), 0, 4096, false) > 0 ? 0 : 1);
+  /** Locks the next sector of an image, to read (r) or to write (w), as it is told: prints the lock. */
+  lockSectors: (path) => {
+    let start = 0;
+    process.stdin.on('data', (mode) => {
+      const writes = `${mode}` === 'w';
+      const fd = openSync(path, writes ? 'r+' : 'r');
+      console.log(native.lockImage(fd, start, start + 512, writes));
+      start += 512;
+    });
   },
   flushDirectory: async (path) => {
     process.exit(-(await new native.FileTasks(1).flushDirectory(path)));

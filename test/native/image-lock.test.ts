@@ -6,14 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { native } from '../../src/native.ts';
 import { createFile, ExportedFile, Ext4, STORAGE_TOOLS } from '../faults/storage.ts';
-import {
-  describeWith,
-  disposeAll,
-  run,
-  TempDirectory,
-  tryRun,
-  waitUntil,
-} from '../support/tools.ts';
+import { describeWith, disposeAll, run, TempDirectory, waitUntil } from '../support/tools.ts';
 
 const PROGRAM = join(import.meta.dirname, 'addon.mjs');
 const MIB = 1 << 20;
@@ -102,22 +95,6 @@ describe('the lock of a part of an image', () => {
     closeSync(other);
   });
 
-  it('keeps writers off who only reads, on NFS as well', async () => {
-    await using directory = await TempDirectory.create();
-    const [image, library] = [directory.join('disk.img'), directory.join('nfs-lock.so')];
-    writeFileSync(image, '');
-    const source = join(import.meta.dirname, 'nfs-lock.c');
-    await run('cc', ['-Wall', '-shared', '-fPIC', '-o', library, source, '-ldl']);
-    const lockToRead = () =>
-      tryRun('env', [`LD_PRELOAD=${library}`, process.execPath, PROGRAM, 'lockToRead', image]);
-    expect(await lockToRead()).toMatchObject({ status: 0 });
-    const writer = openSync(image, 'r+');
-    const lock = native.lockImage(writer, 0, 4096, true);
-    expect(await lockToRead()).toMatchObject({ status: 1 });
-    unlock(lock);
-    closeSync(writer);
-  });
-
   it('is given back by who closes the last descriptor, and can wait for that', async () => {
     await using directory = await TempDirectory.create();
     const image = directory.join('disk.img');
@@ -141,5 +118,69 @@ describe('the lock of a part of an image', () => {
     expect(native.lockImage(fd, 0, 512, true)).toBe(-1);
     for (const lock of locks) unlock(lock);
     closeSync(fd);
+  });
+});
+
+describe('the lock of an image on NFS', () => {
+  let directory: TempDirectory;
+  let image: string;
+  let library: string;
+  let programs: ChildProcessWithoutNullStreams[];
+
+  beforeEach(async () => {
+    directory = await TempDirectory.create();
+    [image, library] = [directory.join('disk.img'), directory.join('nfs-lock.so')];
+    programs = [];
+    writeFileSync(image, '');
+    const source = join(import.meta.dirname, 'nfs-lock.c');
+    await run('cc', ['-Wall', '-shared', '-fPIC', '-o', library, source, '-ldl']);
+  });
+  afterEach(async () => {
+    await Promise.all(programs.map(end));
+    await directory[Symbol.asyncDispose]();
+  });
+
+  function start(): ChildProcessWithoutNullStreams {
+    const env = { ...process.env, LD_PRELOAD: library };
+    const program = spawn(process.execPath, [PROGRAM, 'lockSectors', image], { env });
+    programs.push(program);
+    return program;
+  }
+
+  /** Does it get the lock of its next sector? */
+  async function locks(program: ChildProcessWithoutNullStreams, mode: 'r' | 'w') {
+    program.stdin.write(mode);
+    const [lock] = await once(program.stdout, 'data');
+    return Number(lock) > 0;
+  }
+
+  async function end(program: ChildProcessWithoutNullStreams): Promise<void> {
+    if (program.exitCode !== null) return;
+    program.stdin.end();
+    await once(program, 'exit');
+  }
+
+  it('keeps writers off who only reads', async () => {
+    const writer = openSync(image, 'r+');
+    const lock = native.lockImage(writer, 0, 4096, true);
+    const reader = start();
+    expect(await locks(reader, 'r')).toBe(false);
+    unlock(lock);
+    closeSync(writer);
+    expect(await locks(reader, 'r')).toBe(true);
+    expect(isFree(image)).toBe(false);
+  });
+
+  it('lets one process write, though it was locked to read first', async () => {
+    const [first, second] = [start(), start()];
+    for (const program of [first, second, first]) expect(await locks(program, 'r')).toBe(true);
+    for (const program of [first, second]) expect(await locks(program, 'w')).toBe(false);
+    await end(second);
+    expect(isFree(image)).toBe(false);
+    for (const mode of ['w', 'r', 'w'] as const) expect(await locks(first, mode)).toBe(true);
+    const third = start();
+    for (const mode of ['r', 'w'] as const) expect(await locks(third, mode)).toBe(false);
+    await end(first);
+    for (const mode of ['r', 'w'] as const) expect(await locks(third, mode)).toBe(true);
   });
 });

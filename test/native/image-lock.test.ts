@@ -141,7 +141,9 @@ describe('the lock of an image on NFS', () => {
   });
 
   function start(): ChildProcessWithoutNullStreams {
-    const env = { ...process.env, LD_PRELOAD: library };
+    // Behind what is preloaded already, as a sanitizer is.
+    const preloaded = [process.env['LD_PRELOAD'], library].filter(Boolean).join(':');
+    const env = { ...process.env, LD_PRELOAD: preloaded };
     const program = spawn(process.execPath, [PROGRAM, 'lockSectors', image], { env });
     programs.push(program);
     return program;

@@ -50,7 +50,7 @@ export interface FileLayer {
    * @param note what they are told meanwhile
    * @returns a function that gives the lock back, or the note of the process that has it
    */
-  lock(path: string, note: string): Promise<(() => void) | string>;
+  lock(path: string, note: string): Promise<(() => Promise<void>) | string>;
 }
 
 /** Opens a file, works on it and closes it, whatever comes of the work. */
@@ -103,7 +103,7 @@ export function hostFiles(): FileLayer {
   };
 }
 
-async function lock(path: string, note: string): Promise<(() => void) | string> {
+async function lock(path: string, note: string): Promise<(() => Promise<void>) | string> {
   const handle = await open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600);
   if (!native.lockFile(handle.fd)) {
     return await handle.readFile('utf8').finally(() => handle.close());
@@ -111,9 +111,7 @@ async function lock(path: string, note: string): Promise<(() => void) | string> 
   // A full disk is no reason not to open the store.
   await handle.truncate().catch(() => {});
   await handle.appendFile(note).catch(() => {});
-  return () => {
-    handle.close().catch(() => {});
-  };
+  return () => handle.close().catch(() => {});
 }
 
 class HostFile implements StoreFile {

@@ -75,7 +75,7 @@ async function open(path: string, options: StoreOptions): Promise<CasStore> {
   const closeFiles = async () => {
     await segments.close();
     await loaded?.superblockFile.close();
-    unlock();
+    await unlock();
   };
   try {
     const { remote } = options;

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { openCasStore } from '../../../src/backends/cas/open.ts';
@@ -7,6 +7,7 @@ import { FileIo } from '../../../src/backends/file-io.ts';
 import { CommittedDevice } from '../../../src/core/committed-device.ts';
 import { CountedDevice } from '../../../src/core/counted-device.ts';
 import { OrderedDevice } from '../../../src/core/ordered-device.ts';
+import { native } from '../../../src/native.ts';
 import {
   clientOf,
   pattern,
@@ -76,6 +77,18 @@ describe('the content-addressed store on a real file system', () => {
     const path = join(folder, 'locked');
     await open(path);
     await expect(open(path)).rejects.toThrow('in use by another process');
+  });
+
+  it('can be opened by others as soon as it is closed', async () => {
+    for (let round = 0; round < 20; round++) {
+      const path = join(folder, 'left');
+      const store = await open(path);
+      await store.close();
+      const fd = openSync(join(path, 'lock'), 'r');
+      const isFree = native.lockFile(fd);
+      closeSync(fd);
+      expect(isFree).toBe(true);
+    }
   });
 
   it('tells which store its file system refuses, and what helps', async () => {

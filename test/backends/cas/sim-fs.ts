@@ -190,8 +190,8 @@ export class SimFs implements FileLayer {
     return Number.MAX_SAFE_INTEGER;
   }
 
-  async lock(): Promise<() => void> {
-    return () => {};
+  async lock(): Promise<() => Promise<void>> {
+    return async () => {};
   }
 
   #inode(path: string): Inode {

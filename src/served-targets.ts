@@ -256,7 +256,7 @@ export class ServedTargets {
     await this.#flush(opened);
   }
 
-  /** Makes the size durable that initiators will see: first itself, that a power cut cannot undo it. */
+  /** Makes image and size durable that initiators will see: first what a power cut could undo. */
   async #remember(opened: ServedTarget): Promise<void> {
     await this.#keepImage(opened);
     if (!opened.isGrown) return;

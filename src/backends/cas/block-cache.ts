@@ -143,22 +143,17 @@ export class BlockCache {
     this.owner[slot] = undefined;
   }
 
-  /** Takes a slot from its volume's sight. What state it is in stays as it is. */
-  orphan(slot: number): void {
-    this.#forget(slot);
-  }
-
   /** Takes a block that is being trimmed from its volume's sight. A flush may wait for its write. */
   retire(slot: number): void {
     if (this.state[slot] === SlotState.clean) this.release(slot);
-    else this.orphan(slot);
+    else this.#forget(slot);
   }
 
   /** Forgets what a slot holds: it is not the volume's content any more. */
   drop(slot: number): void {
     if (this.state[slot] === SlotState.clean) this.release(slot);
     else if (this.isQueued(slot)) this.lose(slot);
-    else this.orphan(slot);
+    else this.#forget(slot);
   }
 
   /** Gives up a block that waits in the writer's queue. */
@@ -172,7 +167,7 @@ export class BlockCache {
     return volume === undefined || this.find(volume, this.lba[slot] as number) !== slot;
   }
 
-  /** Lets a slot not be found any more, if it is. */
+  /** Lets a slot not be found any more, if it is: one that is not free or clean is an orphan then. */
   #forget(slot: number): void {
     const volume = this.owner[slot];
     if (volume === undefined) return;

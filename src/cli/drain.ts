@@ -52,7 +52,10 @@ that has become smaller is refused. When the storage cannot be opened the target
 
 function targetsCommand(name: Operation, examples: readonly string[], hasAll: boolean): Command {
   const command = serverCommand(name, examples);
-  command.argument(hasAll ? '[target...]' : '<target...>', 'their names, such as e1.0');
+  command.argument(
+    hasAll ? '[target...]' : '<target...>',
+    'their names, such as e1.0; one that is refused keeps none of the others back',
+  );
   if (hasAll) command.option('--all', 'all targets');
   return command.action((names: string[], options: Options) => run(command, name, names, options));
 }

@@ -148,7 +148,7 @@ function setCommand(): Command {
   ];
   const command = serverCommand('set', examples);
   return command
-    .description('change keys of a target, which is silent for a moment')
+    .description('change keys of a target but its address; it is silent for a moment')
     .argument('<target>', 'its name, such as e1.5')
     .argument('[key=value...]', 'keys as in the file, those of tables in it with dots', addPair)
     .option('--unset <key...>', 'keys to take out of the file: what they are without it')

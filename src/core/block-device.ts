@@ -40,8 +40,11 @@ export class BlockRequest {
   arrivalUs = 0;
   /** The outcome; valid once completed. */
   status: BlockStatus = 0;
-  /** Who is told about completion. Layers put themselves here on the way down. */
+  /** Who is told about completion. A layer that wants to be told first calls {@link intercept}. */
   completer: Completer = NOBODY;
+  /** Whom layers keep from being told, the one that is told last first. */
+  readonly #above: Completer[] = [];
+  #aboveCount = 0;
 
   constructor(index: number, stash: Memory, stashOffset: number) {
     this.index = index;
@@ -72,6 +75,17 @@ export class BlockRequest {
    */
   nextPart(): boolean {
     return false;
+  }
+
+  /** Has `layer` told about completion, before those who are told now. */
+  intercept(layer: Completer): void {
+    this.#above[this.#aboveCount++] = this.completer;
+    this.completer = layer;
+  }
+
+  /** Takes back the last {@link intercept}: for the layer itself, once it has been told. */
+  restore(): void {
+    this.completer = this.#above[--this.#aboveCount] as Completer;
   }
 
   /** Ends the request with `status` and gives it back to whoever submitted it. */

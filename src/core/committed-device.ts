@@ -16,7 +16,7 @@
 import { type BlockDevice, BlockOp, BlockRequest, type Completer } from './block-device.ts';
 import { BlockStatus } from './block-error.ts';
 import { Histogram } from './histogram.ts';
-import { CompleterTable, DeviceLayer } from './layer.ts';
+import { DeviceLayer } from './layer.ts';
 import type { Memory } from './memory.ts';
 
 const NO_MEMORY: Memory = { bytes: Buffer.alloc(0), region: 0 };
@@ -26,7 +26,6 @@ export class CommittedDevice extends DeviceLayer implements Completer {
   writeCache: boolean;
   /** How many requests each flush answered: shows how well grouping works. */
   readonly groups = new Histogram();
-  readonly #above = new CompleterTable();
   readonly #flush: BlockRequest;
   readonly #onFailed: () => void;
   #waiting: BlockRequest[] = [];
@@ -63,7 +62,7 @@ export class CommittedDevice extends DeviceLayer implements Completer {
     } else if (this.#failed) {
       request.complete(BlockStatus.failed);
     } else {
-      this.#above.intercept(request, this);
+      request.intercept(this);
       if (request.op === BlockOp.flush) this.#await(request);
       else this.#submitBelow(request);
     }
@@ -84,7 +83,7 @@ export class CommittedDevice extends DeviceLayer implements Completer {
       return;
     }
     const lost = request.status === BlockStatus.ok && this.#failed;
-    this.#above.restore(request);
+    request.restore();
     request.complete(lost ? BlockStatus.failed : request.status);
   }
 
@@ -161,7 +160,7 @@ export class CommittedDevice extends DeviceLayer implements Completer {
 
   #finish(group: BlockRequest[], status: BlockStatus): void {
     for (const request of group) {
-      this.#above.restore(request);
+      request.restore();
       request.complete(status);
     }
     group.length = 0;

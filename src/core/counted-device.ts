@@ -1,7 +1,7 @@
 /** Counts what goes through a device: requests and bytes by operation, and how they ended. */
 import { BlockOp, type BlockRequest, type Completer } from './block-device.ts';
 import { BlockStatus } from './block-error.ts';
-import { CompleterTable, DeviceLayer } from './layer.ts';
+import { DeviceLayer } from './layer.ts';
 
 export interface DeviceCounters {
   reads: number;
@@ -27,16 +27,15 @@ export class CountedDevice extends DeviceLayer implements Completer {
     failures: 0,
     stale: 0,
   };
-  readonly #above = new CompleterTable();
 
   submit(request: BlockRequest): void {
-    this.#above.intercept(request, this);
+    request.intercept(this);
     this.below.submit(request);
   }
 
   completed(request: BlockRequest): void {
     this.#count(request);
-    this.#above.restore(request);
+    request.restore();
     request.complete(request.status);
   }
 

@@ -14,7 +14,7 @@
  */
 import { type BlockDevice, BlockOp, type BlockRequest, type Completer } from './block-device.ts';
 import { BlockStatus } from './block-error.ts';
-import { CompleterTable, DeviceLayer } from './layer.ts';
+import { DeviceLayer } from './layer.ts';
 import { Limits } from './limits.ts';
 import { ReusedList } from './reused-list.ts';
 import { WriteHistory } from './write-history.ts';
@@ -26,7 +26,6 @@ const BUCKET_MASK = BUCKET_COUNT - 1;
 const COUNTED_BYTES_MAX = 64 * BUCKET_BYTES;
 
 export class OrderedDevice extends DeviceLayer implements Completer {
-  readonly #above = new CompleterTable();
   readonly #touching = new Uint16Array(BUCKET_COUNT);
   readonly #writing = new Uint16Array(BUCKET_COUNT);
   readonly #history: WriteHistory;
@@ -60,7 +59,7 @@ export class OrderedDevice extends DeviceLayer implements Completer {
       request.complete(BlockStatus.stale);
       return;
     }
-    this.#above.intercept(request, this);
+    request.intercept(this);
     const mustWait = this.#mayConflict(request) && this.#conflicts(request, this.#waiting.length);
     this.#count(request, 1);
     if (mustWait) {
@@ -86,7 +85,7 @@ export class OrderedDevice extends DeviceLayer implements Completer {
       this.#place[last.index] = place;
     }
     this.#count(request, -1);
-    this.#above.restore(request);
+    request.restore();
     request.complete(request.status);
     if (this.#waiting.length > 0) this.#runWaiting();
   }

@@ -21,9 +21,21 @@ export type BlockOp = (typeof BlockOp)[keyof typeof BlockOp];
 /** Smallest unit of addressing and of atomicity, in bytes. */
 export const SECTOR_SIZE = 512;
 
+/** What is kept in the request, as that is in the processor's cache anyway. */
+export interface OrderNotes {
+  /** The whole range, in bytes; `offset` and `length` may tell a part of it. */
+  start: number;
+  end: number;
+  /** The last may be beyond the last of all, and wraps around. */
+  firstBucket: number;
+  lastBucket: number;
+  /** Among those that run. */
+  place: number;
+}
+
 /** One read, write, flush or trim. Fields are plain and mutable: requests are reused. */
 export class BlockRequest {
-  /** Place in its pool, 0-based. Layers keep their notes about a request in arrays by it. */
+  /** Place in its pool, 0-based. Storage may keep its notes about a request in arrays by it. */
   readonly index: number;
   op: BlockOp = BlockOp.read;
   /** First byte on the device, a multiple of {@link SECTOR_SIZE}. Unused by flush. */
@@ -42,6 +54,8 @@ export class BlockRequest {
   status: BlockStatus = 0;
   /** Who is told about completion. A layer that wants to be told first calls {@link intercept}. */
   completer: Completer = NOBODY;
+  /** What the layer that keeps order notes about it. */
+  readonly order: OrderNotes = { start: 0, end: 0, firstBucket: 0, lastBucket: 0, place: 0 };
   /** Whom layers keep from being told, the one that is told last first. */
   readonly #above: Completer[] = [];
   #aboveCount = 0;

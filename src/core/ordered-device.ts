@@ -5,9 +5,9 @@
  * Invariants:
  * - No two requests in `#running` conflict. A request in `#waiting` conflicts with a running one
  *   or with an earlier waiting one; its write data is stashed.
- * - `#touching` and `#writing` count, for each bucket of addresses, the running and waiting
- *   requests that touch and that write it. A bucket with no count proves that there is no
- *   conflict; anything else is decided by comparing ranges.
+ * - `#counts` has, for each bucket of addresses, the number of running and waiting requests that
+ *   touch it, plus {@link WRITER} for each that changes it. A bucket that nobody touches, or for
+ *   a read nobody changes, proves that there is no conflict; anything else is decided by ranges.
  * - A write or trim that `#history` does not admit is stale, and not executed.
  * - A request of several parts keeps its whole range until the last part is done, so that nothing
  *   newer comes between them. Only below this layer do `offset` and `length` tell a part.
@@ -15,7 +15,6 @@
 import { type BlockDevice, BlockOp, type BlockRequest, type Completer } from './block-device.ts';
 import { BlockStatus } from './block-error.ts';
 import { DeviceLayer } from './layer.ts';
-import { Limits } from './limits.ts';
 import { ReusedList } from './reused-list.ts';
 import { WriteHistory } from './write-history.ts';
 
@@ -25,18 +24,13 @@ const BUCKET_MASK = BUCKET_COUNT - 1;
 /** Wider requests (trims) are not counted in buckets; while one is in flight ranges decide. */
 const COUNTED_BYTES_MAX = 64 * BUCKET_BYTES;
 
+/** Far more than requests can be in flight. */
+const WRITER = 1 << 16;
+
 export class OrderedDevice extends DeviceLayer implements Completer {
-  readonly #touching = new Uint16Array(BUCKET_COUNT);
-  readonly #writing = new Uint16Array(BUCKET_COUNT);
+  readonly #counts = new Uint32Array(BUCKET_COUNT);
   readonly #history: WriteHistory;
   readonly #running = new ReusedList<BlockRequest>();
-  readonly #place = new Uint32Array(Limits.requestCount);
-  /** The whole range of each request, in bytes. */
-  readonly #start = new Float64Array(Limits.requestCount);
-  readonly #end = new Float64Array(Limits.requestCount);
-  /** First and last bucket of each request; the last may be beyond the end, and wraps around. */
-  readonly #firstBucket = new Int32Array(Limits.requestCount);
-  readonly #lastBucket = new Int32Array(Limits.requestCount);
   readonly #waiting: BlockRequest[] = [];
   #wideCount = 0;
 
@@ -54,7 +48,7 @@ export class OrderedDevice extends DeviceLayer implements Completer {
       this.below.submit(request);
       return;
     }
-    this.#locate(request);
+    locate(request);
     if (changesData(request) && this.#isStale(request)) {
       request.complete(BlockStatus.stale);
       return;
@@ -75,14 +69,13 @@ export class OrderedDevice extends DeviceLayer implements Completer {
       this.below.submit(request);
       return;
     }
-    const start = this.#start[request.index] as number;
-    request.offset = start;
-    request.length = (this.#end[request.index] as number) - start;
+    const { order } = request;
+    request.offset = order.start;
+    request.length = order.end - order.start;
     const last = this.#running.pop();
     if (last !== request) {
-      const place = this.#place[request.index] as number;
-      this.#running.set(place, last);
-      this.#place[last.index] = place;
+      this.#running.set(order.place, last);
+      last.order.place = order.place;
     }
     this.#count(request, -1);
     request.restore();
@@ -91,7 +84,7 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   }
 
   #run(request: BlockRequest): void {
-    this.#place[request.index] = this.#running.push(request);
+    request.order.place = this.#running.push(request);
     request.nextPart();
     this.below.submit(request);
   }
@@ -109,16 +102,6 @@ export class OrderedDevice extends DeviceLayer implements Completer {
     }
   }
 
-  #locate({ index, offset, length }: BlockRequest): void {
-    this.#start[index] = offset;
-    this.#end[index] = offset + length;
-    const firstBlock = Math.floor(offset / BUCKET_BYTES);
-    const lastBlock = Math.floor((offset + length - 1) / BUCKET_BYTES);
-    const first = firstBlock & BUCKET_MASK;
-    this.#firstBucket[index] = first;
-    this.#lastBucket[index] = first + Math.min(BUCKET_MASK, lastBlock - firstBlock);
-  }
-
   /** One that no clock has stamped is never stale. */
   #isStale({ offset, length, arrivalUs }: BlockRequest): boolean {
     return arrivalUs !== 0 && !this.#history.admit(offset, length, arrivalUs);
@@ -126,11 +109,10 @@ export class OrderedDevice extends DeviceLayer implements Completer {
 
   #mayConflict(request: BlockRequest): boolean {
     if (this.#wideCount > 0 || request.length > COUNTED_BYTES_MAX) return true;
-    const counts = changesData(request) ? this.#touching : this.#writing;
-    const first = this.#firstBucket[request.index] as number;
-    const last = this.#lastBucket[request.index] as number;
-    for (let bucket = first; bucket <= last; bucket++) {
-      if (counts[bucket & BUCKET_MASK] !== 0) return true;
+    const free = changesData(request) ? 1 : WRITER;
+    const { firstBucket, lastBucket } = request.order;
+    for (let bucket = firstBucket; bucket <= lastBucket; bucket++) {
+      if ((this.#counts[bucket & BUCKET_MASK] as number) >= free) return true;
     }
     return false;
   }
@@ -138,20 +120,12 @@ export class OrderedDevice extends DeviceLayer implements Completer {
   /** Does `request` conflict with a running request, or with one of the first `waitingCount`? */
   #conflicts(request: BlockRequest, waitingCount: number): boolean {
     for (let index = 0; index < this.#running.count; index++) {
-      if (this.#conflict(request, this.#running.at(index))) return true;
+      if (conflict(request, this.#running.at(index))) return true;
     }
     for (let index = 0; index < waitingCount; index++) {
-      if (this.#conflict(request, this.#waiting[index] as BlockRequest)) return true;
+      if (conflict(request, this.#waiting[index] as BlockRequest)) return true;
     }
     return false;
-  }
-
-  #conflict(a: BlockRequest, b: BlockRequest): boolean {
-    return (
-      (this.#start[a.index] as number) < (this.#end[b.index] as number) &&
-      (this.#start[b.index] as number) < (this.#end[a.index] as number) &&
-      (changesData(a) || changesData(b))
-    );
   }
 
   #count(request: BlockRequest, change: 1 | -1): void {
@@ -159,15 +133,28 @@ export class OrderedDevice extends DeviceLayer implements Completer {
       this.#wideCount += change;
       return;
     }
-    const writes = changesData(request);
-    const first = this.#firstBucket[request.index] as number;
-    const last = this.#lastBucket[request.index] as number;
-    for (let bucket = first; bucket <= last; bucket++) {
+    const step = changesData(request) ? change * (WRITER + 1) : change;
+    const { firstBucket, lastBucket } = request.order;
+    for (let bucket = firstBucket; bucket <= lastBucket; bucket++) {
       const place = bucket & BUCKET_MASK;
-      this.#touching[place] = (this.#touching[place] as number) + change;
-      if (writes) this.#writing[place] = (this.#writing[place] as number) + change;
+      this.#counts[place] = (this.#counts[place] as number) + step;
     }
   }
+}
+
+function locate({ order, offset, length }: BlockRequest): void {
+  order.start = offset;
+  order.end = offset + length;
+  const firstBlock = Math.floor(offset / BUCKET_BYTES);
+  const lastBlock = Math.floor((offset + length - 1) / BUCKET_BYTES);
+  order.firstBucket = firstBlock & BUCKET_MASK;
+  order.lastBucket = order.firstBucket + Math.min(BUCKET_MASK, lastBlock - firstBlock);
+}
+
+function conflict(a: BlockRequest, b: BlockRequest): boolean {
+  return (
+    a.order.start < b.order.end && b.order.start < a.order.end && (changesData(a) || changesData(b))
+  );
 }
 
 function changesData(request: BlockRequest): boolean {

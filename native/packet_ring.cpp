@@ -17,6 +17,18 @@ namespace {
 
 constexpr uint16_t kEtherTypeAoe = 0x88a2;
 constexpr uint32_t kBlockSize = 1 << 18;
+constexpr int32_t kAtaHeadersSize = 36;  // Ethernet, AoE and ATA
+
+// virtio_net_hdr: the system's header of it is not C++.
+struct VirtioHeader {
+  uint8_t flags = 0;
+  uint8_t gso_type = 0;
+  uint16_t headers_size = 0;  // of the frame, in bytes
+  uint16_t gso_size = 0;
+  uint16_t checksum_start = 0;
+  uint16_t checksum_offset = 0;
+};
+static_assert(sizeof(VirtioHeader) == kFrameHeadroom);
 
 SystemError AttachFilter(int fd, std::vector<sock_filter> filter) {
   sock_fprog program{.len = static_cast<uint16_t>(filter.size()), .filter = filter.data()};
@@ -115,6 +127,9 @@ SystemError PacketRing::OpenSender() {
   if (auto failure = SetPacketOption(send_fd_.get(), PACKET_QDISC_BYPASS, 1,
                                      "setsockopt(PACKET_QDISC_BYPASS)"))
     return failure;
+  // Where there is no such option frames take more memory, and that is all.
+  if (!SetPacketOption(send_fd_.get(), PACKET_VNET_HDR, 1, "setsockopt(PACKET_VNET_HDR)"))
+    headroom_ = kFrameHeadroom;
   const int size = 4 << 20;
   setsockopt(send_fd_.get(), SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
   return Bind(send_fd_.get(), 0);
@@ -168,16 +183,21 @@ void PacketRing::Release() {
   }
 }
 
-uint32_t PacketRing::Send(const std::byte* slab, const SentFrame* frames, uint32_t count,
-                          int* error) {
+uint32_t PacketRing::Send(std::byte* slab, const SentFrame* frames, uint32_t count, int* error) {
   *error = 0;
   uint32_t sent = 0;
   while (sent < count) {
     const uint32_t batch = std::min(count - sent, kBatchFrames);
     for (uint32_t i = 0; i < batch; i++) {
       const SentFrame& frame = frames[sent + i];
-      vectors_[i].iov_base = const_cast<std::byte*>(slab + frame.offset);
-      vectors_[i].iov_len = static_cast<size_t>(frame.size);
+      std::byte* start = slab + frame.offset - headroom_;
+      if (headroom_ > 0) {
+        VirtioHeader header;
+        header.headers_size = static_cast<uint16_t>(std::min(frame.size, kAtaHeadersSize));
+        std::memcpy(start, &header, sizeof header);
+      }
+      vectors_[i].iov_base = start;
+      vectors_[i].iov_len = static_cast<size_t>(headroom_ + frame.size);
       messages_[i].msg_hdr.msg_iov = &vectors_[i];
       messages_[i].msg_hdr.msg_iovlen = 1;
     }

@@ -6,7 +6,9 @@
 // to the kernel. V2, because V3 retires blocks by a timer, which costs a millisecond at low load.
 //
 // Send: sendmmsg on a second socket, so that PACKET_QDISC_BYPASS needs no receive queue. The
-// kernel copies each frame, so memory is free for reuse when Send() returns.
+// kernel copies each frame, so memory is free for reuse when Send() returns. A virtio header in
+// front of each (PACKET_VNET_HDR) tells how long the AoE headers are: the data of a response then
+// fills whole pages of the kernel's; else 4 KiB take two of them, and 8 KiB four.
 //
 // Threading: one thread at a time.
 #pragma once
@@ -34,8 +36,11 @@ struct ReceivedFrame {
   double arrival_us;  // kernel receive time, microseconds since the epoch
 };
 
+// Bytes in front of a frame that Send() may write to.
+inline constexpr int32_t kFrameHeadroom = 10;
+
 struct SentFrame {
-  int32_t offset;  // of the destination MAC, from the start of the slab
+  int32_t offset;  // of the destination MAC, from the start of the slab; kFrameHeadroom at least
   int32_t size;
 };
 
@@ -86,7 +91,7 @@ class PacketRing {
 
   // Sends frames in order. Returns how many went out; the rest were not tried, or the first of
   // them failed with `*error`. EMSGSIZE concerns that frame alone.
-  uint32_t Send(const std::byte* slab, const SentFrame* frames, uint32_t count, int* error);
+  uint32_t Send(std::byte* slab, const SentFrame* frames, uint32_t count, int* error);
 
   Statistics ReadStatistics();
 
@@ -114,6 +119,7 @@ class PacketRing {
   uint32_t tail_ = 0;
   uint32_t held_ = 0;
   Statistics statistics_;
+  int32_t headroom_ = 0;  // that the kernel takes for the virtio header
   std::array<mmsghdr, kBatchFrames> messages_{};
   std::array<iovec, kBatchFrames> vectors_{};
 };

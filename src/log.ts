@@ -1,5 +1,6 @@
 import { writeSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
+import { isatty } from 'node:tty';
 import { type Level, type Logger, pino } from 'pino';
 import { build as prettyStream } from 'pino-pretty';
 
@@ -44,7 +45,8 @@ const families = new WeakMap<Logger, readonly WeakRef<Logger>[]>();
  * Writing is synchronous, so that the last words before an exit are not lost.
  */
 export function createLogger(level: Level): Logger {
-  const stream = process.stderr.isTTY
+  // Not process.stderr, which is no terminal in a thread of its own.
+  const stream = isatty(STDERR_FD)
     ? prettyStream({ destination: STDERR_FD, sync: true, translateTime: 'SYS:HH:MM:ss.l' })
     : new StandardError();
   const options = {

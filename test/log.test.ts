@@ -10,6 +10,10 @@ const SCRIPT = `
   log.warn({ count: 3 }, 'shown');
   process.exit(0);
 `;
+const IN_THREAD = `
+  import { Worker } from 'node:worker_threads';
+  new Worker(new URL(${JSON.stringify(`data:text/javascript,${encodeURIComponent(SCRIPT)}`)}));
+`;
 const NODE = [process.execPath, '--input-type=module', '--eval', SCRIPT] as const;
 
 describe('createLogger', () => {
@@ -27,14 +31,22 @@ describe('createLogger', () => {
     });
   });
 
-  it('writes lines to read on a terminal', () => {
-    const command = NODE.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
-    const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' });
+  it.each([
+    ['', SCRIPT],
+    [', in a thread of its own too', IN_THREAD],
+  ])('writes lines to read on a terminal%s', (_, program) => {
+    const command = [process.execPath, '--input-type=module', '--eval', program].map(quote);
+    const shell = ['-qec', command.join(' '), '/dev/null'];
+    const { stdout } = spawnSync('script', shell, { encoding: 'utf8' });
     expect(stdout).toMatch(/WARN.*: .*shown/);
     expect(stdout).toMatch(/target.*: "e1\.0"/);
     expect(stdout).not.toContain('hidden');
   });
 });
+
+function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
 
 describe('a reader of the log that is slow', () => {
   // Much more than a pipe holds.

@@ -37,16 +37,20 @@ port.on('message', (order: WorkerOrder) => {
       .catch(fail)
       // Storage that hangs would keep the thread; this ends it, and not the process.
       .finally(() => process.exit());
-  else void answer(order);
+  else void answer(order.call, execute(order));
 });
 
-path.start().then(() => say({ type: 'done', call: START_CALL, result: undefined }), fail);
+void answer(START_CALL, path.start());
 
-async function answer({ call, of, name, args }: WorkerCall): Promise<void> {
+function execute({ of, name, args }: WorkerCall): Promise<unknown> | undefined {
   // The other thread's compiler has checked name and arguments.
   const callee = (of === 'path' ? path : path.targets) as unknown as Callee;
+  return callee[name]?.(...args);
+}
+
+async function answer(call: number, work: Promise<unknown> | undefined): Promise<void> {
   try {
-    say({ type: 'done', call, result: await callee[name]?.(...args) });
+    say({ type: 'done', call, result: await work });
   } catch (error) {
     say({ type: 'refused', call, ...describe(error as Error) });
   }

@@ -97,6 +97,22 @@ describeWith(TOOLS, 'two threads that share the targets', () => {
   });
 });
 
+describeWith(TOOLS, 'a server with two threads that cannot start', () => {
+  let setup: Setup;
+  afterEach(() => disposeAll(setup));
+
+  it('says why, and of nothing else that failed', async () => {
+    setup = await Setup.create();
+    const file = { path: 'nowhere/disk.img', size: MIB };
+    const starting = setup.start([{ shelf: 1, slot: 1, backend: 'file', file }], {
+      settings: SETTINGS,
+    });
+    const { message } = (await starting.catch((error) => error)) as Error;
+    expect(message).toContain('cannot open');
+    expect(message).not.toContain('closing failed');
+  });
+});
+
 describeWith(TOOLS, 'a server with two threads that is killed and started again', () => {
   let setup: Setup;
   afterEach(() => disposeAll(setup));

@@ -25,17 +25,5 @@ export function planReload(now: Config, next: Config): TargetChange {
         'change, or copy what is on it to a new, smaller target',
     );
   }
-  refuseSharedStores(next);
   return change;
-}
-
-/** @throws {StartupError} a store would have to be open in several threads */
-export function refuseSharedStores({ server, targets }: Config): void {
-  if (server.workers === 1) return;
-  const stored = targets.find(({ backend }) => backend.type === 'cas');
-  if (stored === undefined) return;
-  throw new StartupError(
-    `${stored.name} is in a content-addressed store, which one thread must have for itself`,
-    'set workers = 1',
-  );
 }

@@ -20,7 +20,7 @@ import { DataPath } from './data-path.ts';
 import { LiveTargets } from './live-targets.ts';
 import { setLogLevel } from './log.ts';
 import { native } from './native.ts';
-import { planReload, refuseSharedStores } from './reload-plan.ts';
+import { planReload } from './reload-plan.ts';
 import { mergeStatus, type Reloaded, type ServerStatus, type TargetStatus } from './status.ts';
 import { type ServedStore, ServedStores } from './stores/served-stores.ts';
 import { VERSION } from './version.ts';
@@ -118,7 +118,6 @@ class Server implements RunningServer, Operations {
 
   async start(): Promise<void> {
     const { server, targets } = this.#config;
-    refuseSharedStores(this.#config);
     this.#state = await StateStore.open(server.stateDir, native.lockFile);
     this.#control = await ControlSocket.open({
       path: server.controlPath,

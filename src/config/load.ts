@@ -14,6 +14,7 @@ import { ConfigError, type ConfigProblem, type Finding, formatKey } from './prob
 import {
   findSharedAddresses,
   findSharedStorage,
+  findThreadedStores,
   findTornStores,
   findWarnings,
   type PlacedTarget,
@@ -58,6 +59,7 @@ export function parseConfig(text: string, path: string, environment: ConfigEnvir
     ...findSharedAddresses(tables),
     ...findSharedStorage(targets),
     ...findTornStores(targets),
+    ...findThreadedStores(document, targets),
   ].map(place);
   if (!parsed.success || errors.length > 0) throw new ConfigError(path, sortByLine(errors));
 

@@ -90,6 +90,24 @@ export function findTornStores(targets: readonly PlacedTarget[]): Finding[] {
   });
 }
 
+/** A store that several threads would have to have open. */
+export function findThreadedStores(
+  document: Record<string, unknown>,
+  targets: readonly PlacedTarget[],
+): Finding[] {
+  const path = ['server', 'workers'];
+  const workers = valueAt(document, path);
+  const stored = targets.find(({ target }) => target.backend.type === 'cas');
+  if (stored === undefined || typeof workers !== 'number' || workers <= 1) return [];
+  return [
+    {
+      path,
+      message: `cannot be, because ${stored.target.name} is in a content-addressed store`,
+      remedy: 'One thread must have a store for itself. Write workers = 1.',
+    },
+  ];
+}
+
 /** What works, but hardly as meant. */
 export function findWarnings(
   document: ConfigDocument,

@@ -126,7 +126,8 @@ const server = table(
       example: '4',
       description:
         'How many threads serve. Targets are divided among them by shelf plus slot: ascending ' +
-        'shelves, or slots, are spread evenly. More threads than busy targets bring nothing.',
+        'shelves, or slots, are spread evenly. More threads than busy targets bring nothing, and ' +
+        'content-addressed stores need one.',
     }).default(1),
   },
   'What applies to all targets.',

@@ -133,11 +133,6 @@ describe('parseConfig', () => {
       slot = 0
       backend = "file"
       file = { path = "/a", size = "3M", offset = "1M", length = "2M", direct = true }
-      [[target]]
-      shelf = 0
-      slot = 1
-      backend = "cas"
-      cas = { size = "4K", blob_store = { type = "file", path = "/blobs" } }
     `);
     expect(server).toEqual({
       interfaces: ['eth0', 'eth1'],
@@ -171,7 +166,6 @@ describe('parseConfig', () => {
       lengthBytes: 2 ** 21,
       direct: true,
     });
-    expect(targets[2]?.backend).toMatchObject({ sizeBytes: 4096 });
   });
 
   it('knows blob stores in the cloud', () => {
@@ -181,7 +175,7 @@ describe('parseConfig', () => {
       shelf = 1
       slot = 0
       backend = "cas"
-      cas = { size = 4096, blob_store = { type = "s3", path = "/b", bucket = "disks" } }
+      cas = { size = "4K", blob_store = { type = "s3", path = "/b", bucket = "disks" } }
       [[target]]
       shelf = 1
       slot = 1
@@ -199,6 +193,7 @@ describe('parseConfig', () => {
     `);
     const [first, second] = targets.map(({ backend }) => backend);
     expect(first).toMatchObject({
+      sizeBytes: 4096,
       blobStore: { type: 's3', path: '/b', bucket: 'disks', prefix: '', durability: 'local' },
     });
     expect(second).toMatchObject({

@@ -91,6 +91,25 @@ describe('storage shared by two targets', () => {
   });
 });
 
+describe('a store that several threads would have open', () => {
+  const store = 'cas={size=4096,blob_store={type="file",path="s"}}';
+  const problems = (workers: number, ...storage: string[]) =>
+    problemsOf(
+      `${SERVER}workers = ${workers}\n${storage.map((line, slot) => targetOn(slot, line)).join('')}`,
+    ).map(({ line, key, message }) => `${line} ${key} ${message}`);
+
+  it('is refused', () => {
+    const found = '3 server.workers cannot be, because e1.1 is in a content-addressed store';
+    expect(problems(2, 'memory.size = 4096', store)).toEqual([found]);
+    expect(problems(2, 'memory.size = 1', store, store)).toContain(found);
+  });
+
+  it('is no problem with one thread, nor are threads without it', () => {
+    expect(problems(1, store)).toEqual([]);
+    expect(problems(2, 'memory.size = 4096')).toEqual([]);
+  });
+});
+
 describe('a warning', () => {
   const warnings = (server: string, target: string) => {
     const text = `${SERVER}${server}\n${target}`;
@@ -134,7 +153,7 @@ describe('a warning', () => {
 
 /** Four lines and those of `storage`, whose kind is the backend's name. */
 function targetOn(slot: number, storage: string): string {
-  const type = /(file|device|memory)[.= ]/.exec(storage)?.[1];
+  const type = /(file|device|memory|cas)[.= ]/.exec(storage)?.[1];
   return `[[target]]\nshelf = 1\nslot = ${slot}\nbackend = "${type}"\n${storage}\n`;
 }
 

@@ -166,15 +166,15 @@ function mergeTwo(a: PartStatus, b: PartStatus): PartStatus {
     inFlight: a.inFlight + b.inFlight,
     inFlightMax: a.inFlightMax + b.inFlightMax,
     frames: addCounters(a.frames, b.frames),
-    links: a.links.map((link, index) => mergeLinks(link, b.links[index])),
+    links: a.links.map((link, index) => mergeLinks(link, b.links[index] as LinkStatus)),
     targets: [...a.targets, ...b.targets],
   };
 }
 
-/** A link counts as open when it is open in any thread. */
-function mergeLinks(a: LinkStatus, b: LinkStatus | undefined): LinkStatus {
-  if (b === undefined || b.counters === null) return a;
-  if (a.counters === null) return b;
+/** A link counts as open when it is open in every thread: the targets of others are not reached. */
+function mergeLinks(a: LinkStatus, b: LinkStatus): LinkStatus {
+  if (a.counters === null) return a;
+  if (b.counters === null) return b;
   return { ...a, counters: addCounters(a.counters, b.counters) };
 }
 

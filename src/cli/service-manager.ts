@@ -1,14 +1,25 @@
 /** Tells systemd how the program is, where it started the program with Type=notify. */
 import type { Logger } from 'pino';
-import { native } from '../native.ts';
+import { native, type SystemError } from '../native.ts';
 
-/** @param state an assignment that sd_notify(3) knows */
+/** Its queue is full when it has other things to do, such as reading its units anew. */
+const RETRY_MS = 100;
+
+/**
+ * Tells it as soon as it listens: what it does not hear it waits for without end.
+ *
+ * @param state an assignment that sd_notify(3) knows
+ */
 export function notifyServiceManager(state: string, log: Logger): void {
   const path = process.env['NOTIFY_SOCKET'];
   if (!path) return;
   try {
     native.notifyServiceManager(path, state);
   } catch (error) {
+    if ((error as SystemError).code === 'EAGAIN') {
+      setTimeout(notifyServiceManager, RETRY_MS, state, log).unref();
+      return;
+    }
     log.warn(error, 'systemd cannot be told that the server is well');
   }
 }

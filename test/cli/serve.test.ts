@@ -20,6 +20,16 @@ print('bound', flush=True)
 while True: print(s.recv(4096).decode(), flush=True)
 `;
 
+/** Until the other end has no room. */
+const SEND_DATAGRAMS = `
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.setblocking(False)
+try:
+    while True: s.sendto(b'OTHER', sys.argv[1])
+except BlockingIOError: pass
+`;
+
 type Server = ChildProcessByStdio<null, null, Readable>;
 
 const started: Server[] = [];
@@ -54,7 +64,11 @@ async function startProgram(
 }
 
 /** Hears what the program says to systemd. */
-async function listenAsSystemd(): Promise<{ said: string[]; env: NodeJS.ProcessEnv }> {
+async function listenAsSystemd(): Promise<{
+  said: string[];
+  env: NodeJS.ProcessEnv;
+  receiver: ChildProcess;
+}> {
   listenerCount += 1;
   const socket = join(directory, `notify-${listenerCount}`);
   const receiver = spawn('python3', ['-c', RECEIVE_DATAGRAMS, socket], {
@@ -64,7 +78,7 @@ async function listenAsSystemd(): Promise<{ said: string[]; env: NodeJS.ProcessE
   const said: string[] = [];
   receiver.stdout.setEncoding('utf8').on('data', (text) => said.push(text));
   await eventually(() => expect(said.join('')).toContain('bound'));
-  return { said, env: { ...process.env, NOTIFY_SOCKET: socket } };
+  return { said, env: { ...process.env, NOTIFY_SOCKET: socket }, receiver };
 }
 
 const COMPLAINT = /systemd cannot be told that the server is well/;
@@ -89,6 +103,19 @@ describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
     server.kill('SIGTERM');
     expect(await once(server, 'exit')).toEqual([0, null]);
     await eventually(() => expect(said.join('')).toMatch(/STOPPING=1/));
+  });
+
+  it('tells systemd when it serves, though systemd listens only later', async () => {
+    const { said, env, receiver } = await listenAsSystemd();
+    receiver.kill('SIGSTOP');
+    const fill = ['-c', SEND_DATAGRAMS, env['NOTIFY_SOCKET'] as string];
+    expect(await once(spawn('python3', fill, { stdio: 'inherit' }), 'exit')).toEqual([0, null]);
+    const { logged } = await startProgram(CONFIG, env);
+    await eventually(() => expect(logged.join('')).toContain('"msg":"serving"'));
+    await sleep(500);
+    receiver.kill('SIGCONT');
+    await eventually(() => expect(said.join('')).toMatch(/READY=1/));
+    expect(logged.join('')).not.toMatch(COMPLAINT);
   });
 
   it('tells systemd that it is well, as often as systemd wants, and not while it hangs', async () => {

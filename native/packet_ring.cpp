@@ -130,8 +130,11 @@ SystemError PacketRing::OpenSender() {
   // Where there is no such option frames take more memory, and that is all.
   if (!SetPacketOption(send_fd_.get(), PACKET_VNET_HDR, 1, "setsockopt(PACKET_VNET_HDR)"))
     headroom_ = kFrameHeadroom;
+  // What the driver has not sent yet counts. Who may not have that much gets what the system allows.
   const int size = 4 << 20;
-  setsockopt(send_fd_.get(), SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
+  for (const int option : {SO_SNDBUFFORCE, SO_SNDBUF}) {
+    if (setsockopt(send_fd_.get(), SOL_SOCKET, option, &size, sizeof size) == 0) break;
+  }
   return Bind(send_fd_.get(), 0);
 }
 

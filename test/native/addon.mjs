@@ -200,6 +200,12 @@ const MAIN = {
     }
     process.exit(0);
   },
+  /** Opens an interface, and stays. */
+  keepOpen: (name) => {
+    const socket = openSocket(name);
+    console.log('open');
+    setInterval(() => socket, 1000);
+  },
   /** A callback that throws must reach the program, and not silence the next one. */
   throw: async (path) => {
     let callCount = 0;

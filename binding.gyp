@@ -20,6 +20,7 @@
         "native/files.cpp",
         "native/image_lock.cpp",
         "native/interface_watch.cpp",
+        "native/network_interface.cpp",
         "native/packet_ring.cpp",
         "native/packet_socket.cpp",
         "native/poll_watch.cpp",

@@ -7,9 +7,29 @@
 #include <array>
 #include <cerrno>
 
+#include "network_interface.h"
 #include "system_error.h"
 
 namespace aoe {
+
+namespace {
+
+// Not from sysfs, which knows an interface by one name only, and may be that of another namespace.
+Napi::Value ReadInterfaceNow(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  NetworkInterface interface;
+  if (ReadInterface(fd.get(), info[0].As<Napi::String>(), &interface)) return env.Undefined();
+  auto result = Napi::Object::New(env);
+  result.Set("index", Napi::Number::New(env, interface.index));
+  result.Set("mtu", Napi::Number::New(env, interface.mtu));
+  result.Set("mac", Napi::Number::New(env, interface.mac_number()));
+  result.Set("up", Napi::Boolean::New(env, interface.up));
+  result.Set("connected", Napi::Boolean::New(env, interface.connected));
+  return result;
+}
+
+}  // namespace
 
 void InterfaceWatch::Register(Napi::Env env, Napi::Object exports) {
   exports.Set("InterfaceWatch", DefineClass(env, "InterfaceWatch",
@@ -17,6 +37,7 @@ void InterfaceWatch::Register(Napi::Env env, Napi::Object exports) {
                                                 InstanceMethod<&InterfaceWatch::Drain>("drain"),
                                                 InstanceMethod<&InterfaceWatch::Close>("close"),
                                             }));
+  exports.Set("readInterface", Napi::Function::New<ReadInterfaceNow>(env));
 }
 
 InterfaceWatch::InterfaceWatch(const Napi::CallbackInfo& info) : ObjectWrap(info) {

@@ -3,6 +3,9 @@
 //   new InterfaceWatch(onChange)   onChange() after any link message of the kernel
 //   .close()                       idempotent
 //
+//   readInterface(name)            {index, mtu, mac, up, connected} of an interface, by any of its
+//                                  names; undefined when there is none
+//
 // What has changed is not told: messages can be lost, so a listener looks at the whole state.
 // The watch does not keep the process alive.
 #pragma once

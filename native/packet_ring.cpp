@@ -1,15 +1,12 @@
 #include "packet_ring.h"
 
 #include <arpa/inet.h>
-#include <net/if.h>
 #include <net/if_arp.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
 
 namespace aoe {
 
@@ -56,30 +53,16 @@ SystemError PacketRing::Open(const Options& options) {
   // Protocol 0: the socket hears nothing until Bind(), which comes after filter and ring.
   receive_fd_ = UniqueFd(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!receive_fd_.is_open()) return {errno, "socket(AF_PACKET)"};
-  if (auto failure = ReadInterface(options.interface)) return failure;
+  if (auto failure = CheckInterface(options.interface)) return failure;
   if (auto failure = OpenReceiver(options)) return failure;
   return OpenSender();
 }
 
-SystemError PacketRing::ReadInterface(const std::string& name) {
-  ifreq request{};
-  if (name.size() >= sizeof request.ifr_name) return {ENODEV, "ioctl(SIOCGIFINDEX)"};
-  std::memcpy(request.ifr_name, name.data(), name.size());
-  const int fd = receive_fd_.get();
-  if (ioctl(fd, SIOCGIFINDEX, &request) < 0) return {errno, "ioctl(SIOCGIFINDEX)"};
-  interface_.index = request.ifr_ifindex;
-  if (ioctl(fd, SIOCGIFFLAGS, &request) < 0) return {errno, "ioctl(SIOCGIFFLAGS)"};
-  if ((request.ifr_flags & IFF_UP) == 0) return {ENETDOWN, "ioctl(SIOCGIFFLAGS)"};
-  if (ioctl(fd, SIOCGIFHWADDR, &request) < 0) return {errno, "ioctl(SIOCGIFHWADDR)"};
-  const auto type = request.ifr_hwaddr.sa_family;
-  if (type != ARPHRD_ETHER && type != ARPHRD_LOOPBACK) {
-    return {EPROTONOSUPPORT, "ioctl(SIOCGIFHWADDR)"};
-  }
-  interface_.loopback = type == ARPHRD_LOOPBACK;
-  std::memcpy(interface_.mac.data(), request.ifr_hwaddr.sa_data, interface_.mac.size());
-  if (ioctl(fd, SIOCGIFMTU, &request) < 0) return {errno, "ioctl(SIOCGIFMTU)"};
-  interface_.mtu = static_cast<uint32_t>(request.ifr_mtu);
-  return {};
+SystemError PacketRing::CheckInterface(const std::string& name) {
+  if (auto failure = ReadInterface(receive_fd_.get(), name, &interface_)) return failure;
+  if (!interface_.up) return {ENETDOWN, "ioctl(SIOCGIFFLAGS)"};
+  if (interface_.type == ARPHRD_ETHER || is_loopback()) return {};
+  return {EPROTONOSUPPORT, "ioctl(SIOCGIFHWADDR)"};
 }
 
 SystemError PacketRing::OpenReceiver(const Options& options) {
@@ -152,6 +135,8 @@ tpacket2_hdr* PacketRing::Slot(uint32_t index) const {
   const size_t within = index % slots_per_block_;
   return reinterpret_cast<tpacket2_hdr*>(memory_ + block * block_size_ + within * slot_size_);
 }
+
+bool PacketRing::is_loopback() const { return interface_.type == ARPHRD_LOOPBACK; }
 
 bool PacketRing::Ready() const {
   std::atomic_ref<uint32_t> status(Slot(head_)->tp_status);

@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "network_interface.h"
 #include "system_error.h"
 #include "unique_fd.h"
 
@@ -53,13 +54,6 @@ class PacketRing {
     std::vector<sock_filter> filter;  // classic BPF: which frames to receive
   };
 
-  struct Interface {
-    int index = 0;
-    uint32_t mtu = 0;
-    bool loopback = false;
-    std::array<uint8_t, 6> mac{};
-  };
-
   struct Statistics {
     uint64_t received = 0;   // passed by the filter
     uint64_t dropped = 0;    // no free slot
@@ -78,7 +72,8 @@ class PacketRing {
   void Close();
 
   int receive_fd() const { return receive_fd_.get(); }
-  const Interface& interface() const { return interface_; }
+  const NetworkInterface& interface() const { return interface_; }
+  bool is_loopback() const;
   std::byte* memory() const { return memory_; }
   size_t memory_size() const { return memory_size_; }
 
@@ -99,7 +94,7 @@ class PacketRing {
   int TakeError();
 
  private:
-  SystemError ReadInterface(const std::string& name);
+  SystemError CheckInterface(const std::string& name);
   SystemError OpenReceiver(const Options& options);
   SystemError MapRing(const Options& options);
   SystemError OpenSender();
@@ -108,7 +103,7 @@ class PacketRing {
 
   UniqueFd receive_fd_;
   UniqueFd send_fd_;
-  Interface interface_;
+  NetworkInterface interface_;
   std::byte* memory_ = nullptr;
   size_t memory_size_ = 0;
   uint32_t slot_size_ = 0;

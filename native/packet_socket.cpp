@@ -72,13 +72,11 @@ void PacketSocket::DescribeInterface(Napi::Env env, Napi::Object self) {
   const auto& interface = ring_.interface();
   auto buffer = Napi::ArrayBuffer::New(env, ring_.memory(), ring_.memory_size());
   ring_buffer_ = Napi::Persistent(buffer);
-  double mac = 0;
-  for (const uint8_t octet : interface.mac) mac = mac * 256 + octet;
   self.Set("ring", buffer);
   self.Set("index", Napi::Number::New(env, interface.index));
   self.Set("mtu", Napi::Number::New(env, interface.mtu));
-  self.Set("mac", Napi::Number::New(env, mac));
-  self.Set("loopback", Napi::Boolean::New(env, interface.loopback));
+  self.Set("mac", Napi::Number::New(env, interface.mac_number()));
+  self.Set("loopback", Napi::Boolean::New(env, ring_.is_loopback()));
 }
 
 Napi::Value PacketSocket::Next(const Napi::CallbackInfo& info) {

@@ -86,6 +86,14 @@ export interface InterfaceWatch {
   close(): void;
 }
 
+export interface NetworkInterface {
+  readonly index: number;
+  readonly mtu: number;
+  readonly mac: number;
+  readonly up: boolean;
+  readonly connected: boolean;
+}
+
 export interface CasEngine {
   /** @throws the system's error when there is no descriptor left */
   attach(segment: number, source: number | Uint8Array): void;
@@ -152,6 +160,7 @@ interface Addon {
   ) => PacketSocket;
   FileRing: new (options: FileRingOptions, onCompletions: (errno: number) => void) => FileRing;
   InterfaceWatch: new (onChange: () => void) => InterfaceWatch;
+  readInterface(name: string): NetworkInterface | undefined;
   CasEngine: new (indexBytesMax: number) => CasEngine;
   FileTasks: new (threadsMax: number) => FileTasks;
   allocateSlab(sizeBytes: number): ArrayBuffer;

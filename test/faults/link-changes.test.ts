@@ -142,6 +142,21 @@ describeWith(TOOLS, 'a link that gets another MTU under load', () => {
   }
 });
 
+describeWith(TOOLS, 'a link that is called by another name of its interface', () => {
+  afterEach(() => disposeAll(setup));
+
+  it('follows its changes', async () => {
+    setup = await Setup.create({ mtu: 9000 });
+    threads = 1;
+    const name = ['property', 'add', 'dev', 's0', 'altname', 'lan0'];
+    await setup.serverNetwork.run('ip', ['link', ...name]);
+    setup.serverInterfaces[0] = 'lan0';
+    await setup.start(TARGETS);
+    await change(['set', 's0', 'mtu', '1500']);
+    expect(await load()).toMatchObject({ ...UNHARMED, sectorsPerFrame: 2 });
+  });
+});
+
 describeWith(TOOLS, 'a link that is back after a change', () => {
   let served: Served;
 

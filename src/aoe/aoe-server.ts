@@ -210,6 +210,8 @@ export class AoeServer {
 
   /** Takes an exchange, if the bounds on requests in flight allow it. */
   #take(link: Link, target: AoeTarget): Exchange | undefined {
+    // Of answers to one question, or announcements, there may be more than exchanges.
+    if (this.#pool.freeCount === 0) for (const open of this.#links) open.flush();
     const most = Math.min(
       Limits.requestsPerTarget,
       Limits.requestsPerFreeOne * this.#pool.freeCount,

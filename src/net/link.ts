@@ -59,6 +59,8 @@ export interface Link extends AsyncIterable<FrameBatch> {
   readonly ringView: DataView;
   /** Queues a frame; it leaves at the end of the present batch or turn. */
   send(frame: OutgoingFrame): void;
+  /** Lets queued frames leave now, unless the interface does not take any. */
+  flush(): void;
   counters(): LinkCounters;
   /** Ends the iteration; frames can still be sent. Idempotent. */
   stopReceiving(): void;

@@ -139,6 +139,10 @@ export class PacketLink implements Link, AsyncIterator<FrameBatch, undefined> {
     queueMicrotask(this.#sendQueued);
   }
 
+  flush(): void {
+    if (this.#stuckSinceMs === undefined) this.#sendQueued();
+  }
+
   counters(): LinkCounters {
     const { received, dropped, truncated } = this.#socket.statistics();
     return { received, dropped, truncated, sent: this.#sentCount, unsent: this.#unsentCount };

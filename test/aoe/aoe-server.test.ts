@@ -7,6 +7,7 @@ import { Limits } from '../../src/core/limits.ts';
 import {
   ataReply,
   ataRequest,
+  BROADCAST_MAC,
   configRequest,
   dataOf,
   expectFrames,
@@ -15,6 +16,7 @@ import {
   sectors,
 } from '../protocol/frames.ts';
 import { EXCHANGE_COUNT, Stage, type StageOptions } from '../protocol/stage.ts';
+import { FakeLink } from '../support/fake-link.ts';
 
 const MTU = 1500;
 const NOW_US = () => Date.now() * 1000;
@@ -94,6 +96,23 @@ describe('AoeServer', () => {
     const [first] = link.sent.splice(0);
     for (const { target } of targets) server.announce(target);
     expect(link.sent).toEqual([first]);
+  });
+
+  it('answers a question to all targets, and announces them, however many there are', async () => {
+    const targets = Array.from({ length: 3 * EXCHANGE_COUNT }, (_, slot) => ({ ...TARGET, slot }));
+    stage = new Stage(targets, MTU);
+    const { server, link } = stage;
+    const mac = link.mac + 1;
+    const registerMemory = (ring: ArrayBuffer) => ({ bytes: Buffer.from(ring), region: 0 });
+    const slab = stage.slab.buffer as ArrayBuffer;
+    const second = new FakeLink({ mac, mtu: MTU, slab, registerMemory });
+    const served = server.serve(second);
+    for (const { sent } of [link, second]) expect(sent.splice(0)).toHaveLength(targets.length);
+    const wildcard = configRequest({ destination: BROADCAST_MAC, shelf: 0xffff, slot: 0xff });
+    expect(await stage.deliver([wildcard, wildcard], NOW_US())).toHaveLength(2 * targets.length);
+    expect(server.counters.overload).toBe(0);
+    second.close();
+    await served;
   });
 
   it('drops and counts frames beyond the bound on requests in flight', async () => {

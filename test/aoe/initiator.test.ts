@@ -61,6 +61,8 @@ class ScriptedLink implements Link {
     }
   }
 
+  flush(): void {}
+
   counters(): LinkCounters {
     return { received: 0, dropped: 0, truncated: 0, sent: this.sent.length, unsent: 0 };
   }

@@ -56,6 +56,8 @@ export class TestLink implements Link {
     frame.sent(Date.now() * 1000);
   }
 
+  flush(): void {}
+
   counters() {
     return { received: 0, dropped: 0, truncated: 0, sent: this.sent.length, unsent: 0 };
   }

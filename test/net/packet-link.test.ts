@@ -76,6 +76,18 @@ describeWith(['ip', 'sysctl'], 'a link without carrier', () => {
     await pair.remove();
   });
 
+  it('sends at once when it is told to, as long as there is one', () => {
+    let sentUs = 0;
+    link.send({
+      ...{ frameOffset: 0, frameSize: FRAME_BYTES },
+      sent: (us) => {
+        sentUs = us;
+      },
+    });
+    link.flush();
+    expect(sentUs).toBeGreaterThan(0);
+  });
+
   it('sends what waited for it, though it was idle before', async () => {
     expect(await send(link)).toBeGreaterThan(0);
     await sleep(IDLE_MS);

@@ -43,7 +43,8 @@ class FakeBatch implements FrameBatch {
 
 /**
  * A link without a network: the test delivers batches and reads what was sent. As on a real one,
- * the frames of a batch are overwritten as soon as the reader asks for the next.
+ * the frames of a batch are overwritten as soon as the reader asks for the next, and what is sent
+ * leaves when the batch has been handled.
  */
 export class FakeLink implements Link, AsyncIterator<FrameBatch, undefined> {
   readonly name = 'fake0';
@@ -52,9 +53,9 @@ export class FakeLink implements Link, AsyncIterator<FrameBatch, undefined> {
   readonly loopback: boolean;
   readonly ring: Memory;
   readonly ringView: DataView;
-  /** Copies of the frames that were sent. */
-  readonly sent: Buffer[] = [];
   readonly #slab: Buffer;
+  readonly #queue: OutgoingFrame[] = [];
+  readonly #sent: Buffer[] = [];
   readonly #batch = new FakeBatch();
   #deliver: ((step: IteratorResult<FrameBatch, undefined>) => void) | undefined;
   #taken: (() => void) | undefined;
@@ -68,6 +69,12 @@ export class FakeLink implements Link, AsyncIterator<FrameBatch, undefined> {
     this.ring.bytes.fill(FOREIGN_BYTE);
     this.ringView = new DataView(ring);
     this.#slab = Buffer.from(slab);
+  }
+
+  /** Copies of the frames that were sent. */
+  get sent(): Buffer[] {
+    this.flush();
+    return this.#sent;
   }
 
   /**
@@ -103,13 +110,19 @@ export class FakeLink implements Link, AsyncIterator<FrameBatch, undefined> {
   }
 
   send(frame: OutgoingFrame): void {
-    const { frameOffset, frameSize } = frame;
-    this.sent.push(Buffer.from(this.#slab.subarray(frameOffset, frameOffset + frameSize)));
-    frame.sent(Date.now() * 1000);
+    if (this.#queue.push(frame) === 1) queueMicrotask(() => this.flush());
+  }
+
+  flush(): void {
+    for (const frame of this.#queue.splice(0)) {
+      const { frameOffset, frameSize } = frame;
+      this.#sent.push(Buffer.from(this.#slab.subarray(frameOffset, frameOffset + frameSize)));
+      frame.sent(Date.now() * 1000);
+    }
   }
 
   counters(): LinkCounters {
-    return { received: 0, dropped: 0, truncated: 0, sent: this.sent.length, unsent: 0 };
+    return { received: 0, dropped: 0, truncated: 0, sent: this.#sent.length, unsent: 0 };
   }
 
   stopReceiving(): void {

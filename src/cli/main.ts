@@ -1,11 +1,19 @@
 #!/usr/bin/env node
+import { setImmediate as turn } from 'node:timers/promises';
 import { ExitCode } from './exit-code.ts';
 import { leaveLostTerminals } from './lost-terminal.ts';
 import { createProgram } from './program.ts';
 import { reportError } from './report-error.ts';
 
+/** Why output was lost. The stream itself forgets. */
+let loss: NodeJS.ErrnoException | undefined;
+process.stdout.on('error', (error) => {
+  loss ??= error;
+});
 process.on('exit', leaveLostTerminals);
-process.exit(requireWritten(await run()));
+const code = await run();
+await whenWritten();
+process.exit(requireWritten(code));
 
 async function run(): Promise<ExitCode> {
   try {
@@ -16,11 +24,17 @@ async function run(): Promise<ExitCode> {
   }
 }
 
+/** A pipe takes 64 KiB at once, and the rest as it is read: the exit would drop it. */
+async function whenWritten(): Promise<void> {
+  const { stdout } = process;
+  if (stdout.writableLength > 0) await new Promise((resolve) => stdout.write('', resolve));
+  // Errors are told a turn later.
+  await turn();
+}
+
 /** What was lost on its way out, as on a full disk, is no success. Who has stopped reading knows. */
 function requireWritten(code: ExitCode): ExitCode {
-  if (code !== ExitCode.ok) return code;
-  const failure = process.stdout.errored as NodeJS.ErrnoException | null;
-  if (failure === null || failure.code === 'EPIPE') return code;
-  console.error(`aoe-server: cannot write the output: ${failure.message}`);
+  if (code !== ExitCode.ok || loss === undefined || loss.code === 'EPIPE') return code;
+  console.error(`aoe-server: cannot write the output: ${loss.message}`);
   return ExitCode.failure;
 }

@@ -95,6 +95,31 @@ describe('the output of aoe-server', () => {
   );
 });
 
+describe('the output of aoe-server that is longer than a pipe', () => {
+  const COUNT = 250;
+  const targets = Array.from({ length: COUNT }, (_, slot) => {
+    const text = `config_string = "${'x'.repeat(400)}"`;
+    return TARGET.replace('slot = 0', `slot = ${slot}\n${text}`);
+  });
+  const check = (reader: string) => {
+    const path = configFile(SERVER + targets.join(''));
+    const command = `"$0" "$1" check "$2" | ${reader}`;
+    return spawnSync('bash', ['-c', command, process.execPath, PROGRAM, path], {
+      encoding: 'utf8',
+    });
+  };
+
+  it('reaches a slow reader whole', () => {
+    const { stdout } = check('(sleep 1; cat)');
+    expect(stdout.match(/^e1\.\d+ .*x{400}/gm)).toHaveLength(COUNT);
+  });
+
+  it('is given up when its reader goes', () => {
+    const { stdout, stderr } = check('(sleep 1; head -c 1)');
+    expect([stdout.length, stderr]).toEqual([1, '']);
+  });
+});
+
 describe('aoe-server check', () => {
   it('shows what would be served', () => {
     writeFileSync(join(directory, 'existing.img'), Buffer.alloc(12288));

@@ -66,6 +66,12 @@ export async function withFile<T>(
   }
 }
 
+export async function readAll(file: StoreFile): Promise<Uint8Array> {
+  const bytes = new Uint8Array(await file.size());
+  await file.read(bytes, 0);
+  return bytes;
+}
+
 /** For what need not be there. */
 export function ifMissing(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT') throw error;

@@ -16,6 +16,7 @@ import { isLogType } from '../format.ts';
 import { readRecord } from '../records.ts';
 import type { LoadParts } from '../store-files.ts';
 import { readSuperblocks, SUPERBLOCK_NAME, type Superblock } from '../superblock.ts';
+import { EntryCopies } from './entry-copies.ts';
 import { type Image, Journal } from './journal.ts';
 import { describeOwner, isOwner, readOwnerFile, writeOwnerFile } from './owner-file.ts';
 import { PersistentBlobs } from './persistent-blobs.ts';
@@ -55,7 +56,11 @@ export async function claimRemote(parts: ClaimParts): Promise<Claim> {
 
 async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {
   const { files, options, path } = parts;
-  const journal = await Journal.read(blobs);
+  const copies = new EntryCopies(files, path);
+  const journal = await Journal.read(blobs, { copies });
+  for (const name of copies.used) {
+    options.onTrouble(new Error(`${name} is damaged: the copy on this disk counts`));
+  }
   const { image, owner } = journal;
   const known = await readOwnerFile(parts);
   const local = await readLocal(parts);

@@ -13,6 +13,7 @@
  *   may bring an entry back that was removed; it is followed by others, and nobody reads it.
  */
 import { BlobExistsError, type BlobStore } from '../blob-store.ts';
+import type { EntryCopies } from './entry-copies.ts';
 import {
   type Entry,
   encodeEntry,
@@ -28,13 +29,15 @@ import { UniqueEntries } from './unique-entries.ts';
 
 export class ConditionalEntries {
   readonly #blobs: BlobStore;
+  readonly #copies: EntryCopies | undefined;
   /** The number of the last entry; 0 when there is none. */
   #last = 0;
   /** Nonces under which the next entry may have been created. */
   readonly #attempts = new Set<string>();
 
-  constructor(blobs: BlobStore) {
+  constructor(blobs: BlobStore, copies: EntryCopies | undefined) {
     this.#blobs = blobs;
+    this.#copies = copies;
   }
 
   /**
@@ -145,7 +148,7 @@ export class ConditionalEntries {
   }
 
   #get(number: number): Promise<Entry> {
-    return readEntry(this.#blobs, nameOf(number), number);
+    return readEntry(this.#blobs, this.#copies, nameOf(number), number);
   }
 
   async #names(): Promise<string[]> {

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { StartupError } from '../../../core/startup-error.ts';
 import { BlobMissingError, type BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
+import type { EntryCopies } from './entry-copies.ts';
 
 /**
  * A stretch of a segment that is a blob: records from byte `from` up to byte `to`. The nonce is
@@ -74,10 +75,18 @@ export class UnreadableEntryError extends StartupError {
   override readonly name = 'UnreadableEntryError';
 }
 
-/** @throws {UnreadableEntryError} it is damaged, or of another version */
-export async function readEntry(blobs: BlobStore, name: string, number: number): Promise<Entry> {
+/**
+ * @param copies in case that it is damaged
+ * @throws {UnreadableEntryError} it is damaged, or of another version
+ */
+export async function readEntry(
+  blobs: BlobStore,
+  copies: EntryCopies | undefined,
+  name: string,
+  number: number,
+): Promise<Entry> {
   const bytes = await blobs.getRange(name, 0, ENTRY_BYTES_MAX);
-  const entry = decodeEntry(bytes);
+  const entry = decodeEntry(bytes) ?? (await copies?.find(name, bytes));
   if (entry === undefined) {
     throw new UnreadableEntryError(
       `${name} in the blob store is damaged`,

@@ -17,6 +17,7 @@ import { StartupError } from '../../../core/startup-error.ts';
 import { BlobConditionError, BlobMissingError, type BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
 import { ConditionalEntries } from './conditional-entries.ts';
+import type { EntryCopies } from './entry-copies.ts';
 import {
   type Entry,
   FencedError,
@@ -52,6 +53,7 @@ const READS_MAX = 3;
 
 export class Journal {
   readonly #blobs: BlobStore;
+  readonly #copies: EntryCopies | undefined;
   readonly #waitMs: number;
   /** Keeps them in order in the blob store. */
   #blobEntries: ConditionalEntries | UniqueEntries;
@@ -68,21 +70,26 @@ export class Journal {
   /** The entry of our claim, and the one that it followed. */
   #claimed: { readonly before: Entry | undefined; readonly entry: Entry } | undefined;
 
-  private constructor(blobs: BlobStore, waitMs: number) {
+  private constructor(blobs: BlobStore, copies: EntryCopies | undefined, waitMs: number) {
     this.#blobs = blobs;
+    this.#copies = copies;
     this.#waitMs = waitMs;
-    this.#blobEntries = new ConditionalEntries(blobs);
+    this.#blobEntries = new ConditionalEntries(blobs, copies);
   }
 
   /**
    * Reads a journal; it is empty if there is none.
    *
    * @param waitMs between looks at a claim that is under way
+   * @param copies of its entries, for those that are damaged; kept from then on
    */
-  static async read(blobs: BlobStore, waitMs = WAIT_MS): Promise<Journal> {
+  static async read(
+    blobs: BlobStore,
+    { waitMs = WAIT_MS, copies }: { readonly waitMs?: number; readonly copies?: EntryCopies } = {},
+  ): Promise<Journal> {
     for (let reads = 1; ; reads++) {
       try {
-        const journal = new Journal(blobs, waitMs);
+        const journal = new Journal(blobs, copies, waitMs);
         await journal.#read();
         return journal;
       } catch (error) {
@@ -189,6 +196,7 @@ export class Journal {
     const { base, number } = this.#last as Entry;
     // What stays is removed with the next base.
     if (base === number) await this.#blobEntries.forget(number).catch(() => {});
+    await this.#copies?.keep(this.#entries);
   }
 
   /** Finds out whether the service knows conditions, when nobody has before. */
@@ -204,7 +212,7 @@ export class Journal {
           'use a service that does: this one does not, and cannot go on with it',
         );
       }
-      this.#blobEntries = new UniqueEntries(this.#blobs, this.#waitMs);
+      this.#blobEntries = new UniqueEntries(this.#blobs, this.#copies, this.#waitMs);
       return;
     }
     if (!isFirst) return;
@@ -222,9 +230,10 @@ export class Journal {
     const unique = names.filter(UniqueEntries.owns);
     // Marks of claims that got nowhere make no journal where there is one with conditions.
     if (unique.length === names.length ? unique.length > 0 : unique.some(UniqueEntries.isEntry)) {
-      this.#blobEntries = new UniqueEntries(this.#blobs, this.#waitMs);
+      this.#blobEntries = new UniqueEntries(this.#blobs, this.#copies, this.#waitMs);
     }
     for (const entry of await this.#blobEntries.read(names)) this.#apply(entry);
+    if (this.#copies !== undefined && this.#copies.used.size > 0) this.sayAll();
   }
 
   #describe(change: Change, closed: boolean): Entry {

@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
-import { type FileLayer, hostFiles, ifMissing, withFile } from '../file-layer.ts';
+import { type FileLayer, hostFiles, ifMissing, readAll, withFile } from '../file-layer.ts';
 import type { Owner } from './journal-entry.ts';
 import { type BlobsConfig, openBlobs } from './open-blobs.ts';
 import { REMOTE_DEFAULTS, type RemoteOptions } from './remote-options.ts';
@@ -66,11 +66,7 @@ export async function readOwnerFile({
   path,
 }: OwnerFileParts): Promise<OwnerFile | undefined> {
   try {
-    const bytes = await withFile(files.open(join(path, NAME), false), async (file) => {
-      const all = new Uint8Array(await file.size());
-      await file.read(all, 0);
-      return all;
-    });
+    const bytes = await withFile(files.open(join(path, NAME), false), readAll);
     return JSON.parse(new TextDecoder().decode(bytes)) as OwnerFile;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;

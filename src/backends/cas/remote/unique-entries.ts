@@ -29,6 +29,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { StartupError } from '../../../core/startup-error.ts';
 import type { BlobStore } from '../blob-store.ts';
+import type { EntryCopies } from './entry-copies.ts';
 import {
   type Entry,
   encodeEntry,
@@ -56,6 +57,7 @@ const NAME = /^journal-e(\d{16})-(\d{16})-([0-9a-f]+)$/;
 
 export class UniqueEntries {
   readonly #blobs: BlobStore;
+  readonly #copies: EntryCopies | undefined;
   readonly #waitMs: number;
   /** The names of all entries when the journal was read. */
   #known: ReadonlySet<string> = new Set();
@@ -68,8 +70,9 @@ export class UniqueEntries {
   /** Names under which an entry that does not count yet may have been put. */
   readonly #attempts = new Set<string>();
 
-  constructor(blobs: BlobStore, waitMs: number) {
+  constructor(blobs: BlobStore, copies: EntryCopies | undefined, waitMs: number) {
     this.#blobs = blobs;
+    this.#copies = copies;
     this.#waitMs = waitMs;
   }
 
@@ -169,7 +172,7 @@ export class UniqueEntries {
     const accounted = new Set<string>();
     const chain: Entry[] = [];
     for (let at: Found | undefined = last; at !== undefined; ) {
-      const entry: Entry = await readEntry(this.#blobs, at.name, at.number);
+      const entry: Entry = await readEntry(this.#blobs, this.#copies, at.name, at.number);
       chain.unshift(entry);
       for (const name of [at.name, ...(entry.abandoned ?? [])]) accounted.add(name);
       at = entry.base === entry.number ? undefined : parse(entry.after ?? '');
@@ -246,7 +249,7 @@ export class UniqueEntries {
   /** @returns undefined when it is gone, or cannot be read */
   async #entryOf({ name, number }: Found): Promise<Entry | undefined> {
     try {
-      return await readEntry(this.#blobs, name, number);
+      return await readEntry(this.#blobs, this.#copies, name, number);
     } catch (error) {
       if (!isNoEntry(error)) throw error;
       return undefined;

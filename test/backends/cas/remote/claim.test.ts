@@ -11,10 +11,11 @@ import {
   FencedError,
 } from '../../../../src/backends/cas/remote/journal-entry.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
-import { CrashWalk, SimFs, seededRandom } from '../sim-fs.ts';
+import { SimFs } from '../sim-fs.ts';
 import { abandon, blockOf } from '../tiny-store.ts';
 import {
   BLOCK_COUNT,
+  copyOf,
   openRemote,
   openVolume,
   ownerOf,
@@ -61,13 +62,6 @@ function putTwin({ blobs }: TraceBlobs, [name, bytes]: [string, Uint8Array]): vo
 
 function flip(bytes: Uint8Array, at: number): void {
   bytes[at] = (bytes[at] as number) ^ 1;
-}
-
-/** The disk as `cp -a` copies it. */
-function copyOf(files: SimFs): SimFs {
-  const walk = new CrashWalk(files.base, seededRandom(1));
-  for (const entry of files.trace) walk.step(entry);
-  return new SimFs(walk.crash('all'));
 }
 
 /** The name and content of the journal's last entry. */

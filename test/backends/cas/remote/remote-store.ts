@@ -9,7 +9,7 @@ import {
 } from '../../../../src/backends/cas/remote/remote-options.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import type { StoreOptions } from '../../../../src/backends/cas/store-options.ts';
-import { SimFs } from '../sim-fs.ts';
+import { CrashWalk, SimFs, seededRandom } from '../sim-fs.ts';
 import { blockOf, clientOf, openTiny } from '../tiny-store.ts';
 
 export const BLOCK_COUNT = 24;
@@ -52,6 +52,13 @@ export async function recoverSeeds(blobs: BlobStore): Promise<number[]> {
   const seeds = await readSeeds(store);
   await store.close();
   return seeds;
+}
+
+/** The disk as `cp -a` copies it. */
+export function copyOf(files: SimFs): SimFs {
+  const walk = new CrashWalk(files.base, seededRandom(1));
+  for (const entry of files.trace) walk.step(entry);
+  return new SimFs(walk.crash('all'));
 }
 
 /** What segments take on the disk. */

@@ -137,7 +137,7 @@ class Ledger {
 
   /** Does the journal have all that was confirmed, or what came after, and is all of it there? */
   async check(): Promise<void> {
-    const { image } = await Journal.read(this.#service.open(true), 0);
+    const { image } = await Journal.read(this.#service.open(true), { waitMs: 0 });
     for (const [segment, [part]] of image.segments) {
       expect(this.#service.blobs.has(partName(segment, part as Part))).toBe(true);
     }
@@ -173,7 +173,7 @@ async function append(server: Server, blobs: BlobStore, journal: Journal): Promi
 /** @returns undefined when it has not got the store */
 async function claim(server: Server, mayTakeOver: boolean): Promise<Journal | undefined> {
   try {
-    const journal = await Journal.read(server.service.open(), 0);
+    const journal = await Journal.read(server.service.open(), { waitMs: 0 });
     if (!journal.isFree && !mayTakeOver) return undefined;
     await journal.claim({ id: newNonce(), host: server.host });
     server.ledger.claimed(journal.epoch);

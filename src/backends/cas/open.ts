@@ -5,8 +5,9 @@ import { type CasEngine, native } from '../../native.ts';
 import { hostFiles } from './file-layer.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
 import { BlockReader } from './reader.ts';
-import { type Claim, claimRemote, requireNewest } from './remote/claim.ts';
+import { type Claim, claimRemote } from './remote/claim.ts';
 import type { Journal } from './remote/journal.ts';
+import { requireNewest } from './remote/newest.ts';
 import { requireNoOwner } from './remote/owner-file.ts';
 import { PartCache } from './remote/part-cache.ts';
 import { PersistentBlobs } from './remote/persistent-blobs.ts';
@@ -87,7 +88,11 @@ async function open(path: string, options: StoreOptions): Promise<CasStore> {
     const isReplica = remote !== undefined;
     const loadParts = { files, engine, segments, reader, path, isReplica };
     loaded = await loadStore(loadParts);
-    if (journal !== undefined) await requireNewest(loadParts, journal.image);
+    if (journal && remote) {
+      const blobs = new PersistentBlobs(remote.blobs);
+      const lost = await requireNewest(loadParts, journal.image, blobs);
+      loaded = { ...loaded, problems: [...loaded.problems, ...lost] };
+    }
     partCache?.checkpointed(loaded.catalog);
     const parts = { path, options, engine, segments, reader, journal, partCache, closeFiles };
     store = new CasStore(parts, loaded);

@@ -12,12 +12,10 @@ import { StartupError } from '../../../core/startup-error.ts';
 import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { type FileLayer, ifMissing, withFile } from '../file-layer.ts';
-import { isLogType } from '../format.ts';
-import { readRecord } from '../records.ts';
-import type { LoadParts } from '../store-files.ts';
 import { readSuperblocks, SUPERBLOCK_NAME, type Superblock } from '../superblock.ts';
 import { EntryCopies } from './entry-copies.ts';
-import { type Image, Journal } from './journal.ts';
+import { Journal } from './journal.ts';
+import { outOfDate } from './newest.ts';
 import { describeOwner, isOwner, readOwnerFile, writeOwnerFile } from './owner-file.ts';
 import { PersistentBlobs } from './persistent-blobs.ts';
 import type { RemoteOptions } from './remote-options.ts';
@@ -114,33 +112,6 @@ async function requireExclusive(journal: Journal, path: string): Promise<void> {
   throw new StartupError(
     `the blob store of ${path} cannot keep two servers apart: it replaces a blob that is there`,
     'use a service that knows If-None-Match for PUT',
-  );
-}
-
-/**
- * Is everything here that the blob store has of the log?
- *
- * @throws {StartupError} no: this disk has lost what it had said to be durable, or was put back
- */
-export async function requireNewest(
-  { path, engine, segments: local }: LoadParts,
-  { segments, superblock }: Image,
-): Promise<void> {
-  for (const [number, parts] of segments) {
-    const segment = local.table.get(number);
-    const end = parts.at(-1)?.[1] ?? 0;
-    if (number >= local.nextNumber) throw outOfDate(path);
-    if (segment?.stream !== 'data' || end <= segment.usedBytes || !superblock) continue;
-    // Nodes and moved frames that no checkpoint needs any more were looked at as if they were log.
-    const first = await readRecord({ engine, store: superblock.store }, segment, 0, false);
-    if (first === undefined || isLogType(first.header.type)) throw outOfDate(path);
-  }
-}
-
-function outOfDate(path: string): StartupError {
-  return new StartupError(
-    `${path} is out of date: its blob store has more`,
-    'move the directory away to go on with what is in the blob store',
   );
 }
 

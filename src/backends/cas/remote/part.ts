@@ -155,16 +155,22 @@ export async function verifyPart(
   return damaged.length === 0 && areHeadsRight ? undefined : damaged;
 }
 
-/** The heads of a part's records, from behind its bytes, and where they belong in the segment. */
-export function* headsIn(
-  bytes: Uint8Array,
-  store: Uint8Array,
-): Generator<{ readonly head: Uint8Array; readonly offset: number }> {
+export interface FoundHead {
+  readonly head: Uint8Array;
+  /** Of the record in the segment. */
+  readonly offset: number;
+  /** Of the record. */
+  readonly length: number;
+}
+
+/** The heads of a part's records, from behind its bytes, up to one that is none. */
+export function* headsIn(bytes: Uint8Array, store: Uint8Array): Generator<FoundHead> {
   for (let at = 0; at + RECORD_HEADER_SIZE <= bytes.length; ) {
     const header = readRecordHeader(bytes.subarray(at), store);
     if (header === undefined) return;
     const length = headLength(header);
-    yield { head: bytes.subarray(at, at + length), offset: header.offset };
+    const head = bytes.subarray(at, at + length);
+    yield { head, offset: header.offset, length: header.length };
     at += alignUp(length, HEAD_ALIGNMENT);
   }
 }

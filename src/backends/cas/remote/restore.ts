@@ -13,7 +13,7 @@ import { segmentName } from '../segments.ts';
 import { SUPERBLOCK_NAME, type Superblock, writeSuperblock } from '../superblock.ts';
 import { type Image, partName } from './journal.ts';
 import type { Part } from './journal-entry.ts';
-import { headsIn } from './part.ts';
+import { type FoundHead, headsIn } from './part.ts';
 import { settledSegments } from './part-cache.ts';
 
 const DOWNLOADS_MAX = 4;
@@ -77,15 +77,28 @@ const putAll: PutPart = async ({ blobs }, file, name, [from, to]) => {
   await file.write(bytes, bytes.length, from, false);
 };
 
-const putHeads: PutPart = async ({ blobs, engine, superblock }, file, name, part) => {
-  const [from, to, , headBytes] = part;
-  const bytes = await getRange(blobs, name, to - from, headBytes);
-  for (const { head, offset } of headsIn(bytes, superblock.store)) {
-    const isWithin = offset >= from && offset < to;
-    if (!isWithin || engine.check(head, false) !== VALID) throw new Error(`${name} is damaged`);
-    await file.write(head, head.length, offset, false);
-  }
+const putHeads: PutPart = async (parts, file, name, part) => {
+  const heads = await getHeads(parts, name, part);
+  // The records have them as well.
+  if (heads === undefined) return await putAll(parts, file, name, part);
+  for (const { head, offset } of heads) await file.write(head, head.length, offset, false);
 };
+
+/** @returns undefined when they are damaged */
+async function getHeads(
+  { blobs, engine, superblock }: RestoreParts,
+  name: string,
+  [from, to, , headBytes]: Part,
+): Promise<FoundHead[] | undefined> {
+  const bytes = await blobs.getRange(name, to - from, headBytes);
+  const heads = [...headsIn(bytes, superblock.store)];
+  let end = from;
+  for (const { head, offset, length } of heads) {
+    if (offset !== end || engine.check(head, false) !== VALID) return undefined;
+    end += length;
+  }
+  return end === to ? heads : undefined;
+}
 
 async function getRange(
   blobs: BlobStore,

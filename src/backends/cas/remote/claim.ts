@@ -21,6 +21,8 @@ import { PersistentBlobs } from './persistent-blobs.ts';
 import type { RemoteOptions } from './remote-options.ts';
 import { restore } from './restore.ts';
 
+const DISK_CODES: readonly string[] = ['EDQUOT', 'EIO', 'ENOSPC', 'ENOTSUP', 'EROFS'];
+
 export interface ClaimParts {
   readonly files: FileLayer;
   readonly engine: CasEngine;
@@ -36,6 +38,7 @@ export interface Claim {
 
 /**
  * @throws {FencedError} another server has claimed it at the same time
+ * @throws the disk's error
  * @throws {StartupError} another server has the store, this directory does not belong to it, or the
  *   blob store cannot be used
  */
@@ -43,13 +46,18 @@ export async function claimRemote(parts: ClaimParts): Promise<Claim> {
   try {
     return await claim(parts, new PersistentBlobs(parts.options.blobs));
   } catch (error) {
-    if (error instanceof StartupError) throw error;
+    if (error instanceof StartupError || isOfDisk(error)) throw error;
     throw new StartupError(
       `the blob store of ${parts.path} cannot be used: ${(error as Error).message}`,
       'see whether endpoint, bucket and credentials are right, and the service answers',
       { cause: error },
     );
   }
+}
+
+/** Was it this disk that failed? No network does so. */
+function isOfDisk(error: unknown): boolean {
+  return DISK_CODES.includes((error as NodeJS.ErrnoException).code ?? '');
 }
 
 async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {

@@ -109,4 +109,24 @@ describe('a store whose disk is lost, with a damaged blob', () => {
       await again.close();
     });
   }
+
+  for (const [step, op, path] of [
+    ['claimed', 'write', 'owner'],
+    ['restored', 'allocate', '.seg'],
+  ] as const) {
+    it(`tells that the disk has no room for it to be ${step}`, async () => {
+      const { blobs, store } = await openWritten(2);
+      await store.close();
+      const files = new SimFs();
+      files.fault = (name, at) => (name === op && at.includes(path) ? 'ENOSPC' : undefined);
+      await expect(openRemote(files, blobs)).rejects.toMatchObject({
+        message: expect.stringContaining('cannot open the store /store: ENOSPC'),
+        remedy: expect.stringContaining('free room'),
+      });
+      files.fault = () => undefined;
+      const again = await openRemote(files, blobs);
+      expect((await readSeeds(again)).slice(0, 2)).toEqual([2, 4]);
+      await again.close();
+    });
+  }
 });

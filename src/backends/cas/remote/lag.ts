@@ -2,6 +2,8 @@
  * The log that is on this disk only: how much there is, for how long, and whether flushes have to
  * wait because of it.
  */
+import type { Segments } from '../segments.ts';
+import type { Image } from './journal.ts';
 import type { RemoteOptions } from './remote-options.ts';
 
 export class Lag {
@@ -14,8 +16,10 @@ export class Lag {
   #sinceMs: number | undefined;
   #isHoldingUp = false;
 
-  constructor(options: Pick<RemoteOptions, 'lagBytesMax' | 'onLag'>) {
+  /** @param bytes there is already */
+  constructor(options: Pick<RemoteOptions, 'lagBytesMax' | 'onLag'>, bytes: number) {
     this.#options = options;
+    if (bytes > 0) this.grow(bytes);
   }
 
   get bytes(): number {
@@ -61,4 +65,18 @@ export class Lag {
       onLag(false);
     };
   }
+}
+
+/**
+ * Log that a server before has left on this disk only. What a store had when it first came to the
+ * blob store is none: it would hold up flushes until all of it is stored.
+ */
+export function unstoredBytes({ superblock, segments: stored }: Image, segments: Segments): number {
+  if (superblock === undefined) return 0;
+  let bytes = 0;
+  for (const { number, stream, usedBytes, condemnedIn } of segments.table.values()) {
+    if (stream !== 'data' || condemnedIn > 0) continue;
+    bytes += Math.max(0, usedBytes - (stored.get(number)?.at(-1)?.[1] ?? 0));
+  }
+  return bytes;
 }

@@ -18,7 +18,7 @@ import type { RecordStream } from '../stream.ts';
 import type { Superblock } from '../superblock.ts';
 import type { Journal } from './journal.ts';
 import { FencedError, type Part } from './journal-entry.ts';
-import { Lag } from './lag.ts';
+import { Lag, unstoredBytes } from './lag.ts';
 import { ObsoleteBlobs } from './obsolete-blobs.ts';
 import { LocalDamageError } from './part.ts';
 import type { PartCache } from './part-cache.ts';
@@ -80,9 +80,9 @@ export class Replica {
 
   constructor(parts: ReplicaParts) {
     this.#parts = parts;
-    const { journal, engine, cache, options } = parts;
+    const { journal, engine, segments, cache, options } = parts;
     const { blobs, onTrouble, delayMs } = options;
-    this.#lag = new Lag(options);
+    this.#lag = new Lag(options, unstoredBytes(journal.image, segments));
     this.#rounds = new Rounds({
       delayMs,
       round: () => this.#round(),

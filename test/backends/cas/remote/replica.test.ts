@@ -6,7 +6,7 @@ import { Journal, partName } from '../../../../src/backends/cas/remote/journal.t
 import type { Segment } from '../../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { crashStates, SimFs, seededRandom } from '../sim-fs.ts';
-import { abandon, blockOf, blocksOf } from '../tiny-store.ts';
+import { abandon, blockOf, blocksOf, openTiny } from '../tiny-store.ts';
 import {
   BLOCK_COUNT,
   openRemote,
@@ -258,6 +258,45 @@ describe('a store that is kept in blobs', () => {
     await store.checkpoint();
     await expect.poll(lag, WAIT).toMatchObject({ lagBytes: 0, lagMs: 0 });
     await store.close();
+  });
+
+  it('counts what a server before has left on the disk only', async () => {
+    const blobs = new TraceBlobs();
+    const files = new SimFs();
+    const first = await openRemote(files, blobs);
+    const client = await openVolume(first);
+    const generation = () => first.journal?.image.superblock?.generation;
+    await expect.poll(generation, WAIT).toBe(first.generation);
+    const partFails = ({ name }: { name: string }) =>
+      name.startsWith('segment-') ? 'before' : undefined;
+    blobs.fail = partFails;
+    await client.write(0, blocksOf(2, 12, 2));
+    await client.flush();
+    await abandon(first);
+    const lags: boolean[] = [];
+    const onLag = (isWaiting: boolean) => lags.push(isWaiting);
+    const again = await openRemote(files, blobs, { lagBytesMax: 4 * BLOCK_SIZE, onLag });
+    expect(again.replica?.state.lagBytes).toBeGreaterThanOrEqual(12 * BLOCK_SIZE);
+    const waiting = (await openVolume(again)).flush();
+    await expect.poll(() => lags, WAIT).toEqual([true]);
+    blobs.fail = () => undefined;
+    await waiting;
+    await expect.poll(() => again.replica?.state, WAIT).toMatchObject({ lagBytes: 0 });
+    await again.close();
+  });
+
+  it('does not hold up a store for what it has brought along', async () => {
+    const files = new SimFs();
+    const alone = await openTiny(files);
+    const client = await openVolume(alone);
+    await client.write(0, blocksOf(2, 12, 2));
+    await client.flush();
+    await alone.close();
+    const blobs = new TraceBlobs();
+    blobs.fail = ({ name }) => (name.startsWith('segment-') ? 'before' : undefined);
+    const store = await openRemote(files, blobs, { lagBytesMax: 4 * BLOCK_SIZE });
+    await (await openVolume(store)).flush();
+    await abandon(store);
   });
 
   it('names only what is in the blobs, also in an entry whose answer was lost', async () => {

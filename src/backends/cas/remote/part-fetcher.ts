@@ -17,12 +17,15 @@ export interface PartFetcherParts {
 
 export class PartFetcher {
   readonly #parts: PartFetcherParts;
+  readonly #msMax: number;
   readonly #fetching = new Map<string, Promise<void>>();
   readonly #queue: (() => void)[] = [];
   #count = 0;
 
-  constructor(parts: PartFetcherParts) {
+  /** @param msMax how long a read waits */
+  constructor(parts: PartFetcherParts, msMax = FETCH_MS_MAX) {
     this.#parts = parts;
+    this.#msMax = msMax;
   }
 
   /**
@@ -50,33 +53,55 @@ export class PartFetcher {
     length: number,
     take: (bytes: Uint8Array) => Promise<void>,
   ): Promise<void> {
-    if (this.#count >= FETCHES_MAX) {
-      await new Promise<void>((resolve) => this.#queue.push(resolve));
-    }
-    this.#count++;
+    const aborter = new AbortController();
+    const tooLate = this.#tooLate(aborter.signal);
     try {
-      await take(await this.#get(name, length));
+      await this.#begin(tooLate);
+      try {
+        const getting = this.#parts.blobs.getRange(name, 0, length);
+        await take(await Promise.race([getting, tooLate]));
+      } finally {
+        this.#count--;
+        this.#queue.shift()?.();
+      }
     } catch (error) {
       this.#parts.onTrouble(error as Error);
       // One that is gone is damage; everything else may pass.
       if (error instanceof BlobMissingError) return;
       throw new BlobUnreachableError(name, error as Error);
     } finally {
-      this.#count--;
-      this.#queue.shift()?.();
+      aborter.abort();
     }
   }
 
-  async #get(name: string, length: number): Promise<Uint8Array> {
-    const aborter = new AbortController();
-    const tooLate = delay(FETCH_MS_MAX, undefined, { signal: aborter.signal, ref: false });
-    try {
-      return await Promise.race([
-        this.#parts.blobs.getRange(name, 0, length),
-        tooLate.then(() => Promise.reject(new Error('the blob store does not answer'))),
-      ]);
-    } finally {
-      aborter.abort();
+  /** Waits for the turn of a request. @throws what `tooLate` does */
+  async #begin(tooLate: Promise<never>): Promise<void> {
+    if (this.#count >= FETCHES_MAX) {
+      let isNext = () => {};
+      const turn = new Promise<void>((resolve) => {
+        isNext = resolve;
+      });
+      this.#queue.push(isNext);
+      try {
+        await Promise.race([turn, tooLate]);
+      } catch (error) {
+        const index = this.#queue.indexOf(isNext);
+        if (index !== -1) this.#queue.splice(index, 1);
+        // It was its turn just now.
+        else this.#queue.shift()?.();
+        throw error;
+      }
     }
+    this.#count++;
+  }
+
+  /** Fails when a read has waited for long enough, its turn included. */
+  #tooLate(signal: AbortSignal): Promise<never> {
+    const tooLate = delay(this.#msMax, undefined, { signal, ref: false }).then(() => {
+      throw new Error('the blob store does not answer');
+    });
+    // Nobody waits for it any more.
+    tooLate.catch(() => {});
+    return tooLate;
   }
 }

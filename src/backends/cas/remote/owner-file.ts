@@ -60,17 +60,25 @@ export function describeOwner(
   };
 }
 
-/** @returns undefined when the store is on this disk only */
+/**
+ * @returns undefined when the store is on this disk only
+ * @throws {StartupError} it is damaged
+ */
 export async function readOwnerFile({
   files,
   path,
 }: OwnerFileParts): Promise<OwnerFile | undefined> {
+  const name = join(path, NAME);
+  const bytes = await withFile(files.open(name, false), readAll).catch(ifMissing);
+  if (bytes === undefined) return undefined;
   try {
-    const bytes = await withFile(files.open(join(path, NAME), false), readAll);
     return JSON.parse(new TextDecoder().decode(bytes)) as OwnerFile;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    return undefined;
+  } catch (cause) {
+    throw new StartupError(
+      `${name} is damaged: it says who this is in the blob store`,
+      'bring it back from a copy, or correct it by hand: it is JSON',
+      { cause },
+    );
   }
 }
 

@@ -12,7 +12,7 @@ import {
 } from '../../../../src/backends/cas/remote/journal-entry.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { SimFs } from '../sim-fs.ts';
-import { abandon, blockOf } from '../tiny-store.ts';
+import { abandon, blockOf, openTiny } from '../tiny-store.ts';
 import {
   BLOCK_COUNT,
   copyOf,
@@ -181,6 +181,15 @@ describe.each(MODES)('two servers and one blob store %s', (_, knowsConditions) =
     expect(JSON.parse(Buffer.from(files.contentOf('/store/owner')).toString())).toBeDefined();
     expect(files.contentOf('/store/owner').length).toBeLessThan(9999);
     await (await openRemote(files, blobs)).close();
+  });
+
+  it('names the file that says who it is when that is damaged', async () => {
+    const blobs = newBlobs(knowsConditions);
+    const files = new SimFs();
+    await (await openRemote(files, blobs)).close();
+    files.contentOf('/store/owner')[0] = 0;
+    await expect(openRemote(files, blobs)).rejects.toThrow('/store/owner is damaged');
+    await expect(openTiny(files)).rejects.toThrow('/store/owner is damaged');
   });
 
   it('refuses a directory that another server has overtaken', async () => {

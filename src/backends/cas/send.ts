@@ -52,6 +52,8 @@ export async function* sendSnapshot(
   const { baseName, held, pace = new Pace(), sentCountMax = SENT_COUNT_MAX } = options;
   if (store.findVolume(name) !== undefined) {
     refuseOutdated(store, name);
+    // Maps know only what is in the log.
+    await store.writer.flushed();
     await store.checkpoint(() => pace.isUrgent);
   }
   await store.whenSnapshotsStored();

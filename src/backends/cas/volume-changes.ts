@@ -230,8 +230,12 @@ export class VolumeChanges {
 
   /** Finds what a volume is to get; of another volume, or itself, what was written to it so far. */
   async #findSource(nameOrRoot: string): Promise<StoredRoot> {
-    const { volumes, checkpointer, findRoot } = this.#parts;
-    if (volumes.find(nameOrRoot) !== undefined) await checkpointer.run();
+    const { volumes, writer, checkpointer, findRoot } = this.#parts;
+    if (volumes.find(nameOrRoot) !== undefined) {
+      // Maps know only what is in the log.
+      await writer.flushed();
+      await checkpointer.run();
+    }
     return findRoot(nameOrRoot);
   }
 

@@ -128,6 +128,15 @@ describe('a transfer between stores', () => {
     await abandon(target);
   });
 
+  it('has what was last written to a volume, though nobody flushed it', async () => {
+    const [store, copy] = await Promise.all([openTiny(new SimFs()), openTiny(new SimFs())]);
+    await clientOf(await store.openVolume('disk', SIZE)).write(0, blockOf(7));
+    await receive(copy, 'now', await send(store, 'disk'));
+    const client = clientOf(await copy.openSnapshot('now'));
+    expect((await client.read(0, BLOCK_SIZE)).equals(blockOf(7))).toBe(true);
+    await Promise.all([store.close(), copy.close()]);
+  });
+
   it('keeps what it sends, whatever is deleted and collected meanwhile', async () => {
     const source = await makeSource();
     const target = await openTiny(new SimFs());

@@ -125,6 +125,12 @@ size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, 
   RecordHeader* header = HeaderOf(record);
   Entry* entries = EntriesOf(record);
   FillEntries(slab, rows, count, entries);
+  FrameLocation same[kEntriesMax];
+  for (size_t i = 0; i < count; i++) {
+    if (entries[i].kind != EntryKind::kNode) continue;
+    const uint8_t* node = slab + rows[i].memory;
+    if (!FindSameNode(entries[i].hash, node, &same[i], may_block)) return 0;
+  }
   // Which entry of this record holds the frame of an entry, itself or an earlier one: -1 for none.
   int32_t holder[kEntriesMax];
   {
@@ -146,6 +152,9 @@ size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, 
       while (may_block && miss.source != nullptr && Fetch(miss, &lock)) {
         is_duplicate = FindDuplicate(entries[i].hash, &found, &miss);
       }
+      if (is_duplicate && entries[i].kind == EntryKind::kNode && found.segment != 0) {
+        is_duplicate = found.segment == same[i].segment && found.place == same[i].place;
+      }
       if (!is_duplicate) {
         Remember(fingerprint, AddressOf(*header, i));
         holder[i] = static_cast<int32_t>(i);
@@ -164,6 +173,23 @@ size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, 
   }
   FinishRecord(record, count, LayOut(slab, rows, holder, count, compress, record));
   return header->length;
+}
+
+bool Engine::FindSameNode(const uint8_t* hash, const uint8_t* node, FrameLocation* location,
+                          bool may_block) {
+  *location = {};
+  FrameLocation known;
+  const ReadResult found = Locate(hash, &known, may_block);
+  if (found != ReadResult::kOk) return found != ReadResult::kWouldBlock;
+  uint8_t raw[kNodeSize];
+  const ReadResult read = Read(known, EntryKind::kNode, hash, raw, may_block);
+  if (read == ReadResult::kWouldBlock) return false;
+  const size_t hints_size = kNodeSize - kNodeHashedSize;
+  if (read == ReadResult::kOk &&
+      std::memcmp(raw + kNodeHashedSize, node + kNodeHashedSize, hints_size) == 0) {
+    *location = known;
+  }
+  return true;
 }
 
 size_t Engine::LayOut(const uint8_t* slab, const IngestRow* rows, const int32_t* holder,
@@ -226,7 +252,8 @@ void Engine::Remember(uint64_t fingerprint, EntryAddress address) {
   oldest_ = std::min(oldest_, address.segment);
   EntryAddress* known = index_.Find(fingerprint);
   if (known != nullptr) {
-    // What is known and stored anew is damaged where it was, and that is where hints lead.
+    // What is known and stored anew is damaged where it was, or a node with other hints: hints may
+    // lead there.
     const bool is_anew = address.rebuilt == 0 && sources_.Trusted(known->segment);
     // What was logged since was perhaps stored anew because the other one is damaged.
     if (address.rebuilt != 0 && known->rebuilt == 0) std::swap(address, *known);

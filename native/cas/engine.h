@@ -103,6 +103,10 @@ class Engine {
 
  private:
   bool FindDuplicate(const uint8_t* hash, Entry* entry, EntryReader::Miss* miss);
+  // Finds where the same node is with the same hints: one with others may lead to what a collection
+  // has freed, and was stored anew since. No segment for none. Returns false when it would block.
+  bool FindSameNode(const uint8_t* hash, const uint8_t* node, FrameLocation* location,
+                    bool may_block);
   // Writes the frames of a record, and into its entries where they are: `holder` tells which entry
   // has the frame of each, -1 for none of them. Returns the bytes used.
   size_t LayOut(const uint8_t* slab, const IngestRow* rows, const int32_t* holder, size_t count,

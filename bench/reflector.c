@@ -4,7 +4,8 @@
 //
 // It answers for every shelf and slot. Reads return the same bytes whatever the LBA, writes are
 // received and forgotten. By default frames come by recvmmsg; --ring takes them from a
-// TPACKET_V2 ring, as aoe-server does. Both send by sendmmsg past the queueing discipline.
+// TPACKET_V2 ring, as aoe-server does. Both send by sendmmsg past the queueing discipline, and tell the
+// kernel where headers end, so that data fills whole pages of its own.
 //
 // With --image it reads and writes FILE, by one system call a request, and nothing else: no bounds,
 // no order, no durability. That is what is left of a server's time when all of it is in C.
@@ -13,6 +14,7 @@
 #include "link.h"
 
 #include <fcntl.h>
+#include <linux/virtio_net.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -21,6 +23,9 @@ enum {
   RING_SLOT_COUNT = 2048,
   RING_BLOCK_SIZE = 1 << 20,
   BUFFER_COUNT = 64,
+  PAGE_SIZE = 4096,
+  // Of data in a page: where the kernel copies it to another page fast (see src/core/request-pool.ts).
+  DATA_OFFSET = 512,
 };
 
 static int receiver, sender;
@@ -37,6 +42,7 @@ static unsigned reply_count;
 static void open_sockets(const char *interface) {
   receiver = open_socket(interface, ETHERTYPE_AOE);
   sender = open_socket(interface, 0);
+  set_option(sender, SOL_PACKET, PACKET_VNET_HDR, 1);
   read_mac(receiver, interface, mac);
   mtu = read_mtu(receiver, interface);
 }
@@ -49,9 +55,13 @@ static void open_image(const char *path) {
 
 static void prepare_replies(void) {
   for (int i = 0; i < BATCH; i++) {
-    replies[i] = calloc(1, FRAME_SIZE_MAX);
-    if (replies[i] == NULL) fail("calloc");
-    reply_vectors[i].iov_base = replies[i];
+    uint8_t *memory = aligned_alloc(PAGE_SIZE, 3 * PAGE_SIZE);
+    if (memory == NULL) fail("aligned_alloc");
+    memset(memory, 0, 3 * PAGE_SIZE);
+    replies[i] = (struct frame *)(memory + DATA_OFFSET - sizeof(struct frame));
+    struct virtio_net_hdr *header = (struct virtio_net_hdr *)replies[i] - 1;
+    header->hdr_len = sizeof(struct frame);
+    reply_vectors[i].iov_base = header;
     reply_messages[i].msg_hdr =
         (struct msghdr){.msg_iov = &reply_vectors[i], .msg_iovlen = 1};
   }
@@ -130,7 +140,7 @@ static void answer(const struct frame *request, size_t size) {
   if (request->command == AOE_CONFIG) reply_size = answer_config(reply);
   if (request->command == AOE_ATA) reply_size = answer_ata(request, reply);
   if (reply_size == 0) return;
-  reply_vectors[reply_count].iov_len = reply_size;
+  reply_vectors[reply_count].iov_len = sizeof(struct virtio_net_hdr) + reply_size;
   if (++reply_count == BATCH) send_replies();
 }
 

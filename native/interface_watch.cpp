@@ -14,12 +14,20 @@ namespace aoe {
 
 namespace {
 
+// By what takes any name: an ioctl has modules looked for, of the name of an interface that is not there.
+bool IsMissing(int fd, const std::string& name) {
+  const int result = setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name.data(),
+                                static_cast<socklen_t>(name.size()));
+  return result < 0 && errno == ENODEV;
+}
+
 // Not from sysfs, which knows an interface by one name only, and may be that of another namespace.
 Napi::Value ReadInterfaceNow(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const std::string name = info[0].As<Napi::String>();
   NetworkInterface interface;
-  if (ReadInterface(fd.get(), info[0].As<Napi::String>(), &interface)) return env.Undefined();
+  if (IsMissing(fd.get(), name) || ReadInterface(fd.get(), name, &interface)) return env.Undefined();
   auto result = Napi::Object::New(env);
   result.Set("index", Napi::Number::New(env, interface.index));
   result.Set("mtu", Napi::Number::New(env, interface.mtu));

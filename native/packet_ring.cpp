@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint16_t kEtherTypeAoe = 0x88a2;
 constexpr uint32_t kBlockSize = 1 << 18;
-constexpr int32_t kAtaHeadersSize = 36;  // Ethernet, AoE and ATA
+constexpr uint16_t kAtaHeadersSize = 36;  // Ethernet, AoE and ATA
 
 // virtio_net_hdr: the system's header of it is not C++.
 struct VirtioHeader {
@@ -25,7 +25,11 @@ struct VirtioHeader {
   uint16_t checksum_start = 0;
   uint16_t checksum_offset = 0;
 };
-static_assert(sizeof(VirtioHeader) == kFrameHeadroom);
+static_assert(sizeof(VirtioHeader) == 10);
+
+// It may not be longer than the frame.
+constexpr VirtioHeader kDataFrame{.headers_size = kAtaHeadersSize};
+constexpr VirtioHeader kShortFrame;
 
 SystemError AttachFilter(int fd, std::vector<sock_filter> filter) {
   sock_fprog program{.len = static_cast<uint16_t>(filter.size()), .filter = filter.data()};
@@ -111,8 +115,8 @@ SystemError PacketRing::OpenSender() {
                                      "setsockopt(PACKET_QDISC_BYPASS)"))
     return failure;
   // Where there is no such option frames take more memory, and that is all.
-  if (!SetPacketOption(send_fd_.get(), PACKET_VNET_HDR, 1, "setsockopt(PACKET_VNET_HDR)"))
-    headroom_ = kFrameHeadroom;
+  takes_virtio_ =
+      !SetPacketOption(send_fd_.get(), PACKET_VNET_HDR, 1, "setsockopt(PACKET_VNET_HDR)");
   // What the driver has not sent yet counts. Who may not have that much gets what the system allows.
   const int size = 4 << 20;
   for (const int option : {SO_SNDBUFFORCE, SO_SNDBUF}) {
@@ -171,23 +175,20 @@ void PacketRing::Release() {
   }
 }
 
-uint32_t PacketRing::Send(std::byte* slab, const SentFrame* frames, uint32_t count, int* error) {
+uint32_t PacketRing::Send(const std::byte* slab, const SentFrame* frames, uint32_t count,
+                          int* error) {
   *error = 0;
   uint32_t sent = 0;
   while (sent < count) {
     const uint32_t batch = std::min(count - sent, kBatchFrames);
     for (uint32_t i = 0; i < batch; i++) {
       const SentFrame& frame = frames[sent + i];
-      std::byte* start = slab + frame.offset - headroom_;
-      if (headroom_ > 0) {
-        VirtioHeader header;
-        header.headers_size = static_cast<uint16_t>(std::min(frame.size, kAtaHeadersSize));
-        std::memcpy(start, &header, sizeof header);
-      }
-      vectors_[i].iov_base = start;
-      vectors_[i].iov_len = static_cast<size_t>(headroom_ + frame.size);
-      messages_[i].msg_hdr.msg_iov = &vectors_[i];
-      messages_[i].msg_hdr.msg_iovlen = 1;
+      const VirtioHeader* header = frame.size < kAtaHeadersSize ? &kShortFrame : &kDataFrame;
+      vectors_[i] = {iovec{const_cast<VirtioHeader*>(header), sizeof *header},
+                     iovec{const_cast<std::byte*>(slab + frame.offset),
+                           static_cast<size_t>(frame.size)}};
+      messages_[i].msg_hdr.msg_iov = &vectors_[i][takes_virtio_ ? 0 : 1];
+      messages_[i].msg_hdr.msg_iovlen = takes_virtio_ ? 2 : 1;
     }
     const int done = sendmmsg(send_fd_.get(), messages_.data(), batch, MSG_DONTWAIT);
     if (done < 0 && errno == EINTR) continue;

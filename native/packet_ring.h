@@ -1,13 +1,13 @@
 // The AF_PACKET side of one interface: a memory-mapped receive ring and a batch sender.
-// Plain C++: no N-API, no libuv, no knowledge of AoE beyond its EtherType.
+// Plain C++: no N-API, no libuv, no knowledge of AoE beyond its EtherType and the length of its headers.
 //
 // Receive: PACKET_RX_RING with TPACKET_V2. Slots [tail_, head_) are with the reader; Release()
 // gives them back to the kernel, and nothing may look at them afterwards. All other slots belong
 // to the kernel. V2, because V3 retires blocks by a timer, which costs a millisecond at low load.
 //
 // Send: sendmmsg on a second socket, so that PACKET_QDISC_BYPASS needs no receive queue. The
-// kernel copies each frame, so memory is free for reuse when Send() returns. A virtio header in
-// front of each (PACKET_VNET_HDR) tells how long the AoE headers are: the data of a response then
+// kernel copies each frame, so memory is free for reuse when Send() returns. A virtio header goes
+// before each (PACKET_VNET_HDR) and tells how long an ATA response's headers are: its data then
 // fills whole pages of the kernel's; else 4 KiB take two of them, and 8 KiB four.
 //
 // Threading: one thread at a time.
@@ -37,11 +37,8 @@ struct ReceivedFrame {
   double arrival_us;  // kernel receive time, microseconds since the epoch
 };
 
-// Bytes in front of a frame that Send() may write to.
-inline constexpr int32_t kFrameHeadroom = 10;
-
 struct SentFrame {
-  int32_t offset;  // of the destination MAC, from the start of the slab; kFrameHeadroom at least
+  int32_t offset;  // of the destination MAC, from the start of the slab
   int32_t size;
 };
 
@@ -86,7 +83,7 @@ class PacketRing {
 
   // Sends frames in order. Returns how many went out; the rest were not tried, or the first of
   // them failed with `*error`. EMSGSIZE concerns that frame alone.
-  uint32_t Send(std::byte* slab, const SentFrame* frames, uint32_t count, int* error);
+  uint32_t Send(const std::byte* slab, const SentFrame* frames, uint32_t count, int* error);
 
   Statistics ReadStatistics();
 
@@ -114,9 +111,9 @@ class PacketRing {
   uint32_t tail_ = 0;
   uint32_t held_ = 0;
   Statistics statistics_;
-  int32_t headroom_ = 0;  // that the kernel takes for the virtio header
+  bool takes_virtio_ = false;
   std::array<mmsghdr, kBatchFrames> messages_{};
-  std::array<iovec, kBatchFrames> vectors_{};
+  std::array<std::array<iovec, 2>, kBatchFrames> vectors_{};
 };
 
 }  // namespace aoe

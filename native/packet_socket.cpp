@@ -50,7 +50,7 @@ PacketSocket::PacketSocket(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     ThrowSystemError(env, failure);
     return;
   }
-  slab_ = static_cast<std::byte*>(options.Get("slab").As<Napi::ArrayBuffer>().Data());
+  slab_ = static_cast<const std::byte*>(options.Get("slab").As<Napi::ArrayBuffer>().Data());
   received_ = Elements<int32_t>(options, "received");
   arrivals_ = Elements<double>(options, "arrivals");
   sent_ = reinterpret_cast<const SentFrame*>(Elements<int32_t>(options, "sent"));

@@ -56,7 +56,7 @@ class PacketSocket final : public Napi::ObjectWrap<PacketSocket>, private ReadyS
   PollWatch* watch_ = nullptr;
   Napi::Reference<Napi::ArrayBuffer> ring_buffer_;
   Napi::ObjectReference kept_alive_;
-  std::byte* slab_ = nullptr;
+  const std::byte* slab_ = nullptr;
   int32_t* received_ = nullptr;
   double* arrivals_ = nullptr;
   const SentFrame* sent_ = nullptr;

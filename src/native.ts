@@ -10,7 +10,6 @@ export interface PacketSocketOptions {
   ringSize: number;
   /** Classic BPF: (code, jump if true, jump if false, operand) for each instruction. */
   filter: Uint32Array;
-  /** Sending writes to the ten bytes before a frame, too. */
   slab: ArrayBuffer;
   received: Int32Array;
   arrivals: Float64Array;

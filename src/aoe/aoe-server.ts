@@ -210,19 +210,23 @@ export class AoeServer {
 
   /** Takes an exchange, if the bounds on requests in flight allow it. */
   #take(link: Link, target: AoeTarget): Exchange | undefined {
-    // Of answers to one question, or announcements, there may be more than exchanges.
-    if (this.#pool.freeCount === 0) for (const open of this.#links) open.flush();
-    const most = Math.min(
-      Limits.requestsPerTarget,
-      Limits.requestsPerFreeOne * this.#pool.freeCount,
-    );
-    const exchange = target.inFlight < most ? this.#pool.take() : undefined;
+    if (!this.#hasRoom(target)) {
+      // Of answers to one question, or announcements, there may be more than exchanges.
+      for (const open of this.#links) open.flush();
+    }
+    const exchange = this.#hasRoom(target) ? this.#pool.take() : undefined;
     if (exchange === undefined) {
       this.counters.overload++;
       return undefined;
     }
     exchange.begin(link, target);
     return exchange;
+  }
+
+  #hasRoom(target: AoeTarget): boolean {
+    const { freeCount } = this.#pool;
+    const most = Math.min(Limits.requestsPerTarget, Limits.requestsPerFreeOne * freeCount);
+    return target.inFlight < most;
   }
 
   #refuse(exchange: Exchange, error: AoeError): void {

@@ -3,8 +3,8 @@
  * in which the response frame is built.
  *
  * Invariants: an exchange is out of its pool from the frame's arrival until the response has
- * left or the frame was dropped. The slot's headers lie just before the data, which is at a page
- * boundary. Each byte of a response is written by this exchange: nothing of an earlier one leaks.
+ * left or the frame was dropped. The slot's headers lie just before the data; see `slotOffset`.
+ * Each byte of a response is written by this exchange: nothing of an earlier one leaks.
  */
 import { BlockOp, BlockRequest, type Completer } from '../core/block-device.ts';
 import type { Histogram } from '../core/histogram.ts';

@@ -10,6 +10,8 @@ let loss: NodeJS.ErrnoException | undefined;
 process.stdout.on('error', (error) => {
   loss ??= error;
 });
+// Nobody is left who could be told.
+process.stderr.on('error', () => {});
 process.on('exit', leaveLostTerminals);
 const code = await run();
 await whenWritten();
@@ -26,8 +28,9 @@ async function run(): Promise<ExitCode> {
 
 /** A pipe takes 64 KiB at once, and the rest as it is read: the exit would drop it. */
 async function whenWritten(): Promise<void> {
-  const { stdout } = process;
-  if (stdout.writableLength > 0) await new Promise((resolve) => stdout.write('', resolve));
+  for (const stream of [process.stdout, process.stderr]) {
+    if (stream.writableLength > 0) await new Promise((resolve) => stream.write('', resolve));
+  }
   // Errors are told a turn later.
   await turn();
 }

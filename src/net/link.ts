@@ -23,7 +23,7 @@ export interface FrameBatch {
 
 /** A frame on its way out; it lies in the slab. */
 export interface OutgoingFrame {
-  /** Start of the frame in the slab, in bytes; the ten before it are the link's to write to. */
+  /** Start of the frame in the slab, in bytes. */
   readonly frameOffset: number;
   /** Size without FCS, in bytes. */
   readonly frameSize: number;

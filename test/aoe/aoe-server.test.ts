@@ -115,6 +115,18 @@ describe('AoeServer', () => {
     await served;
   });
 
+  it('answers several questions to all, though a target has more answers than there is left', async () => {
+    // The third answer of the last but one takes the last exchange, and two of its answers wait.
+    const count = (EXCHANGE_COUNT + 1) / 3;
+    const targets = Array.from({ length: count }, (_, slot) => ({ ...TARGET, slot }));
+    stage = new Stage(targets, MTU);
+    stage.link.sent.length = 0;
+    const wildcard = configRequest({ destination: BROADCAST_MAC, shelf: 0xffff, slot: 0xff });
+    const questions = [wildcard, wildcard, wildcard];
+    expect(await stage.deliver(questions, NOW_US())).toHaveLength(3 * count);
+    expect(stage.server.counters.overload).toBe(0);
+  });
+
   it('drops and counts frames beyond the bound on requests in flight', async () => {
     const { server } = open();
     const stuck = Array.from({ length: EXCHANGE_COUNT }, (_, lba) =>

@@ -116,7 +116,7 @@ describeWith(['ip', 'setpriv'], 'an interface that cannot be opened', () => {
   it('lets an open link be closed twice, and send and stop afterwards', async () => {
     const link = openLink('lo');
     let sentCount = 0;
-    const frame = { frameOffset: 64, frameSize: 60, sent: () => void sentCount++ };
+    const frame = { frameOffset: 0, frameSize: 60, sent: () => void sentCount++ };
     link.close();
     link.close();
     link.stopReceiving();

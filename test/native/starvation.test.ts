@@ -43,7 +43,7 @@ describeWith(['ip', 'sysctl'], 'a link that never runs dry', () => {
     }
     receiver = open(near);
     sender = open(far);
-    Buffer.from(slab).set(configRequest({ destination: TARGET_MAC }), 64);
+    Buffer.from(slab).set(configRequest({ destination: TARGET_MAC }));
   });
   afterAll(async () => {
     receiver.close();
@@ -53,7 +53,7 @@ describeWith(['ip', 'sysctl'], 'a link that never runs dry', () => {
 
   /** Each batch that is taken is followed by another, before the reader asks. */
   function sendBatch(): void {
-    const frame = { frameOffset: 64, frameSize: FRAME_BYTES, sent: () => {} };
+    const frame = { frameOffset: 0, frameSize: FRAME_BYTES, sent: () => {} };
     for (let count = 0; count < FRAMES_PER_BATCH; count++) sender.send(frame);
   }
 

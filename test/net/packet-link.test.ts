@@ -59,7 +59,7 @@ class Pair {
 /** @returns when the frame left, or 0 if it was given up */
 function send(link: PacketLink, frameSize = FRAME_BYTES): Promise<number> {
   return new Promise((resolve) => {
-    link.send({ frameOffset: 64, frameSize, sent: resolve });
+    link.send({ frameOffset: 0, frameSize, sent: resolve });
   });
 }
 
@@ -116,7 +116,7 @@ describeWith(['ip', 'sysctl'], 'a link and frames that are too long', () => {
   beforeAll(async () => {
     await pair.make(MTU);
     [near, far] = [pair.open(pair.near), pair.open(pair.far)];
-    Buffer.from(pair.slab).set(aoeRequest({}, Buffer.alloc(36)), 64);
+    Buffer.from(pair.slab).set(aoeRequest({}, Buffer.alloc(36)));
     received = (async () => {
       for await (const batch of near) {
         for (let index = 0; index < batch.count; index++) sizes.push(batch.sizeOf(index));

@@ -5,7 +5,7 @@ import { type CasEngine, native } from '../../native.ts';
 import { hostFiles } from './file-layer.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
 import { BlockReader } from './reader.ts';
-import { type Claim, claimRemote } from './remote/claim.ts';
+import { blobStoreFailure, type Claim, claimRemote } from './remote/claim.ts';
 import type { Journal } from './remote/journal.ts';
 import { requireNewest } from './remote/newest.ts';
 import { requireNoOwner } from './remote/owner-file.ts';
@@ -90,7 +90,9 @@ async function open(path: string, options: StoreOptions): Promise<CasStore> {
     loaded = await loadStore(loadParts);
     if (journal && remote) {
       const blobs = new PersistentBlobs(remote.blobs);
-      const lost = await requireNewest(loadParts, journal.image, blobs);
+      const lost = await requireNewest(loadParts, journal.image, blobs).catch((error) => {
+        throw blobStoreFailure(path, error);
+      });
       loaded = { ...loaded, problems: [...loaded.problems, ...lost] };
     }
     partCache?.checkpointed(loaded.catalog);

@@ -46,13 +46,18 @@ export async function claimRemote(parts: ClaimParts): Promise<Claim> {
   try {
     return await claim(parts, new PersistentBlobs(parts.options.blobs));
   } catch (error) {
-    if (error instanceof StartupError || isOfDisk(error)) throw error;
-    throw new StartupError(
-      `the blob store of ${parts.path} cannot be used: ${(error as Error).message}`,
-      'see whether endpoint, bucket and credentials are right, and the service answers',
-      { cause: error },
-    );
+    throw blobStoreFailure(parts.path, error);
   }
+}
+
+/** Says of an error of a blob store whose it is, and what to do. */
+export function blobStoreFailure(path: string, error: unknown): unknown {
+  if (error instanceof StartupError || isOfDisk(error)) return error;
+  return new StartupError(
+    `the blob store of ${path} cannot be used: ${(error as Error).message}`,
+    'see whether endpoint, bucket and credentials are right, and the service answers',
+    { cause: error },
+  );
 }
 
 /** Was it this disk that failed? No network does so. */

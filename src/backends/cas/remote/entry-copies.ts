@@ -12,7 +12,7 @@
  */
 import { join } from 'node:path';
 import { type FileLayer, readAll, withFile } from '../file-layer.ts';
-import { decodeEntry, type Entry, encodeEntry } from './journal-entry.ts';
+import { decodeEntry, type Entry, encodeEntry, JOURNAL_PREFIX } from './journal-entry.ts';
 
 export class EntryCopies {
   readonly #files: FileLayer;
@@ -66,7 +66,8 @@ export class EntryCopies {
   /** What is here may be of another journal, or cut off. */
   async #clear(): Promise<Set<string>> {
     await this.#files.makeDirectory(this.#directory);
-    for (const name of await this.#files.list(this.#directory)) {
+    const names = await this.#files.list(this.#directory);
+    for (const name of names.filter((other) => other.startsWith(JOURNAL_PREFIX))) {
       await this.#files.unlink(this.#pathOf(name));
     }
     return new Set();

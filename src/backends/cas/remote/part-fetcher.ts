@@ -1,13 +1,13 @@
 /**
- * Fetches parts from the blob store: so many at a time, each once however many want it, and none
- * for longer than a read may wait.
+ * Fetches parts from the blob store: so many at a time, each once however many want it. A read waits
+ * for its turn while others come, but not for long when nothing does.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { BlobMissingError, type BlobStore, BlobUnreachableError } from '../blob-store.ts';
 
 /** Requests at a time; each takes a part's size of memory. */
 const FETCHES_MAX = 8;
-/** How long a read waits for the blob store before it fails. */
+/** How long a read waits for a blob store that does not answer before it fails. */
 const FETCH_MS_MAX = 30_000;
 
 export interface PartFetcherParts {
@@ -21,8 +21,10 @@ export class PartFetcher {
   readonly #fetching = new Map<string, Promise<void>>();
   readonly #queue: (() => void)[] = [];
   #count = 0;
+  /** When the last part came, as `performance.now()` tells it. */
+  #answeredMs = Number.NEGATIVE_INFINITY;
 
-  /** @param msMax how long a read waits */
+  /** @param msMax how long a read waits while nothing comes */
   constructor(parts: PartFetcherParts, msMax = FETCH_MS_MAX) {
     this.#parts = parts;
     this.#msMax = msMax;
@@ -53,55 +55,70 @@ export class PartFetcher {
     length: number,
     take: (bytes: Uint8Array) => Promise<void>,
   ): Promise<void> {
-    const aborter = new AbortController();
-    const tooLate = this.#tooLate(aborter.signal);
+    const startMs = performance.now();
     try {
-      await this.#begin(tooLate);
+      await this.#begin(startMs);
       try {
+        const sinceMs = Math.max(startMs, this.#answeredMs);
         const getting = this.#parts.blobs.getRange(name, 0, length);
-        await take(await Promise.race([getting, tooLate]));
+        const bytes = await this.#inTime(getting, () => sinceMs);
+        this.#answeredMs = performance.now();
+        await take(bytes);
       } finally {
-        this.#count--;
-        this.#queue.shift()?.();
+        this.#end();
       }
     } catch (error) {
       this.#parts.onTrouble(error as Error);
       // One that is gone is damage; everything else may pass.
       if (error instanceof BlobMissingError) return;
       throw new BlobUnreachableError(name, error as Error);
-    } finally {
-      aborter.abort();
     }
   }
 
-  /** Waits for the turn of a request. @throws what `tooLate` does */
-  async #begin(tooLate: Promise<never>): Promise<void> {
-    if (this.#count >= FETCHES_MAX) {
-      let isNext = () => {};
-      const turn = new Promise<void>((resolve) => {
-        isNext = resolve;
-      });
-      this.#queue.push(isNext);
-      try {
-        await Promise.race([turn, tooLate]);
-      } catch (error) {
-        const index = this.#queue.indexOf(isNext);
-        if (index !== -1) this.#queue.splice(index, 1);
-        // It was its turn just now.
-        else this.#queue.shift()?.();
-        throw error;
-      }
+  /** Waits for the turn of a request. @throws nothing has come for too long */
+  async #begin(startMs: number): Promise<void> {
+    if (this.#count < FETCHES_MAX) {
+      this.#count++;
+      return;
     }
-    this.#count++;
-  }
-
-  /** Fails when a read has waited for long enough, its turn included. */
-  #tooLate(signal: AbortSignal): Promise<never> {
-    const tooLate = delay(this.#msMax, undefined, { signal, ref: false }).then(() => {
-      throw new Error('the blob store does not answer');
+    let isNext = () => {};
+    const turn = new Promise<void>((resolve) => {
+      isNext = resolve;
     });
-    // Nobody waits for it any more.
-    tooLate.catch(() => {});
-    return tooLate;
+    this.#queue.push(isNext);
+    try {
+      await this.#inTime(turn, () => Math.max(startMs, this.#answeredMs));
+    } catch (error) {
+      const index = this.#queue.indexOf(isNext);
+      if (index !== -1) this.#queue.splice(index, 1);
+      // It was its turn just now.
+      else this.#end();
+      throw error;
+    }
+  }
+
+  /** Hands the turn on. */
+  #end(): void {
+    const next = this.#queue.shift();
+    if (next === undefined) this.#count--;
+    else next();
+  }
+
+  /** Waits for `work`. @throws too much time has gone since `sinceMs`, which may go on meanwhile */
+  async #inTime<T>(work: Promise<T>, sinceMs: () => number): Promise<T> {
+    const result = work.then((value) => ({ value }));
+    for (;;) {
+      const leftMs = sinceMs() + this.#msMax - performance.now();
+      if (leftMs <= 0) {
+        // Nobody waits for it any more.
+        result.catch(() => {});
+        throw new Error('the blob store does not answer');
+      }
+      const aborter = new AbortController();
+      const late = delay(leftMs, undefined, { signal: aborter.signal, ref: false });
+      late.catch(() => {});
+      const first = await Promise.race([result, late]).finally(() => aborter.abort());
+      if (first !== undefined) return first.value;
+    }
   }
 }

@@ -179,7 +179,7 @@ export class StoreActions implements StoreOperations, StoreStreams {
       );
     }
     return whileNothingIsFreed(store, async () => {
-      await store.checkpoint(() => pace.isUrgent);
+      await store.checkpointWritten(() => pace.isUrgent);
       const roots = [await findRoot(store, before), await findRoot(store, after)] as const;
       const found: JobResults['diff'] = [];
       for await (const { firstLba, count } of diffRoots(store.reader, ...roots)) {

@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream';
 import { expect, it } from 'vitest';
+import { BLOCK_SIZE } from '../../src/backends/cas/format.ts';
 import { IncomingTransfer } from '../../src/backends/cas/index.ts';
 import { StoreActions } from '../../src/stores/store-actions.ts';
 import { SimFs } from '../backends/cas/sim-fs.ts';
@@ -32,4 +33,15 @@ it('sends and receives no faster because writes wait for room', async () => {
   await new StoreActions(other, options).receive('monday', transfer, signal);
   expect(performance.now() - receiveMs).toBeGreaterThan(MS_MIN);
   await Promise.all([store.close(), other.close()]);
+});
+
+it('finds what differs in what was last written, though nobody flushed it', async () => {
+  const store = await openTiny(new SimFs());
+  const volume = await store.openVolume('disk', BLOCKS * BLOCK_SIZE);
+  await store.changes.snapshot('disk', 'empty');
+  await clientOf(volume).write(3 * BLOCK_SIZE, blocksOf(1, 2));
+  const job = { kind: 'diff', before: 'empty', after: 'disk' } as const;
+  const watch = { signal: new AbortController().signal, onProgress: () => {} };
+  expect(await new StoreActions(store).run(job, watch)).toEqual([{ lba: 24, sectors: 16 }]);
+  await store.close();
 });

@@ -52,9 +52,7 @@ export async function* sendSnapshot(
   const { baseName, held, pace = new Pace(), sentCountMax = SENT_COUNT_MAX } = options;
   if (store.findVolume(name) !== undefined) {
     refuseOutdated(store, name);
-    // Maps know only what is in the log.
-    await store.writer.flushed();
-    await store.checkpoint(() => pace.isUrgent);
+    await store.checkpointWritten(() => pace.isUrgent);
   }
   await store.whenSnapshotsStored();
   const root = findRootNow(store, name);

@@ -177,13 +177,19 @@ export class CasStore {
   }
 
   /**
-   * Makes everything written so far durable, maps included.
+   * Makes everything written so far durable, and stores the maps of what was in the log before.
    *
    * @param isUrgent asked again and again; while it is not, clients are left their share of the disk
    */
   async checkpoint(isUrgent?: () => boolean): Promise<void> {
     this.#requireWritable();
     await this.#checkpointer.run(undefined, isUrgent);
+  }
+
+  /** Stores the maps of everything written so far: for who looks at them. See {@link checkpoint}. */
+  async checkpointWritten(isUrgent?: () => boolean): Promise<void> {
+    await this.writer.flushed();
+    await this.checkpoint(isUrgent);
   }
 
   /** Waits until every snapshot that was taken has its map stored, and can be read. */

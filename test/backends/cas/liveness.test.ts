@@ -4,102 +4,25 @@
  */
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
-import type { StoreFile } from '../../../src/backends/cas/file-layer.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
-import { CommittedDevice } from '../../../src/core/committed-device.ts';
-import { DeviceClient } from '../../../src/core/device-client.ts';
-import { OrderedDevice } from '../../../src/core/ordered-device.ts';
-import { native } from '../../../src/native.ts';
-import { SimFs, seededRandom } from './sim-fs.ts';
-import { blockOf, openTiny } from './tiny-store.ts';
+import type { DeviceClient } from '../../../src/core/device-client.ts';
+import { type Delays, delayed, Outstanding, SlowFs, unlessStuck, whileSlow } from './delays.ts';
+import { seededRandom } from './sim-fs.ts';
+import { blockOf, openTiny, orderedClient } from './tiny-store.ts';
 
 /** Runs as long as it is told to, from a seed on: AOE_CAS_LIVENESS_MS, AOE_CAS_LIVENESS_SEED. */
 const BUDGET_MS = Number(process.env['AOE_CAS_LIVENESS_MS'] ?? 5000);
 const FIRST_SEED = Number(process.env['AOE_CAS_LIVENESS_SEED'] ?? Date.now() % 1e9);
 /** Each store is under load for so long, or until it fails. */
 const LOAD_MS = 250;
-/** Looks in a row that find no progress at a store that is stuck; delays are shorter than one. */
-const LOOKS_MAX = 50;
-const LOOK_MS = 100;
 
 const SEGMENT = 128 << 10;
 const CLIENTS = 12;
 const SLOT = 4 * BLOCK_SIZE;
 
-type Random = () => number;
-
-/** What is asked for and has not ended yet, by name. */
-class Outstanding {
-  readonly #names = new Map<object, string>();
-  endedCount = 0;
-
-  async watch<T>(name: string, work: Promise<T>): Promise<T> {
-    const key = {};
-    this.#names.set(key, name);
-    try {
-      return await work;
-    } finally {
-      this.#names.delete(key);
-      this.endedCount++;
-    }
-  }
-
-  toString(): string {
-    return [...this.#names.values()].join(', ');
-  }
-}
-
-/** Waits for nothing, a microtask, a turn of the event loop, or a few milliseconds. */
-async function pause(random: Random): Promise<void> {
-  const choice = random();
-  if (choice < 0.4) return;
-  if (choice < 0.6) await Promise.resolve();
-  else if (choice < 0.97) await new Promise((resolve) => setImmediate(resolve));
-  else await new Promise((resolve) => setTimeout(resolve, 3 * random()));
-}
-
-/** `target` with delays before and after each of its methods, or those that are named. */
-function delayed<T extends object>(
-  target: T,
-  { random, outstanding }: Run,
-  names?: readonly string[],
-): T {
-  return new Proxy(target, {
-    get(object, key) {
-      const name = String(key);
-      const value: unknown = Reflect.get(object, key);
-      if (typeof value !== 'function') return value;
-      if (names?.includes(name) === false) return value.bind(object);
-      const call = async (args: readonly unknown[]) => {
-        await pause(random);
-        const result: unknown = await value.apply(object, args);
-        await pause(random);
-        return result;
-      };
-      return (...args: unknown[]) => outstanding.watch(name, call(args));
-    },
-  });
-}
-
-class SlowFs extends SimFs {
-  readonly #run: Run;
-
-  constructor(run: Run) {
-    super();
-    this.#run = run;
-  }
-
-  override async open(path: string, create: boolean): Promise<StoreFile> {
-    return delayed(await super.open(path, create), this.#run);
-  }
-}
-
-/** Of the engine, what another thread does. */
-const SLOW_CALLS = ['ingest', 'read', 'locate', 'move'];
-
-class Run {
-  readonly random: Random;
+class Run implements Delays {
+  readonly random: () => number;
   readonly outstanding = new Outstanding();
   readonly #disk = new SlowFs(this);
   readonly #clients: DeviceClient[] = [];
@@ -114,6 +37,15 @@ class Run {
     return Math.floor(this.random() * count);
   }
 
+  /** Waits for nothing, a microtask, a turn of the event loop, or a few milliseconds. */
+  async pause(): Promise<void> {
+    const choice = this.random();
+    if (choice < 0.4) return;
+    if (choice < 0.6) await Promise.resolve();
+    else if (choice < 0.97) await new Promise((resolve) => setImmediate(resolve));
+    else await new Promise((resolve) => setTimeout(resolve, 3 * this.random()));
+  }
+
   async go(): Promise<number> {
     const segmentCount = 16 + this.pick(16);
     const store = await this.#open(segmentCount);
@@ -123,9 +55,7 @@ class Run {
     const blocks = Math.floor((segmentCount * SEGMENT * share) / BLOCK_SIZE);
     for (const name of ['a', 'b']) {
       const volume = await store.openVolume(name, Math.floor(blocks / 2) * BLOCK_SIZE);
-      const committed = new CommittedDevice(volume, this.pick(2) === 0, CLIENTS, () => {});
-      const memory = { bytes: Buffer.alloc(CLIENTS * SLOT), region: 0 };
-      this.#clients.push(new DeviceClient(new OrderedDevice(committed), memory, SLOT, 0));
+      this.#clients.push(orderedClient(volume, this.pick(2) === 0, CLIENTS, SLOT));
     }
     const failAfter = this.pick(2) === 0 ? this.pick(400) : Number.POSITIVE_INFINITY;
     let calls = 0;
@@ -179,7 +109,7 @@ class Run {
         const content = Array.from({ length: count }, () => blockOf(1 + this.pick(1e6)));
         await watch('write', client.write(start, Buffer.concat(content)));
       }
-      await pause(this.random);
+      await this.pause();
     }
   }
 
@@ -202,41 +132,20 @@ class Run {
   }
 }
 
-/** Ends with `work`, or fails when nothing has ended for a while. */
-async function unlessStuck<T>(run: Run, work: Promise<T>): Promise<T> {
-  const { outstanding } = run;
-  let [seen, looks] = [0, 0];
-  let timer: NodeJS.Timeout | undefined;
-  const stuck = new Promise<never>((_, reject) => {
-    timer = setInterval(() => {
-      looks = outstanding.endedCount === seen ? looks + 1 : 0;
-      seen = outstanding.endedCount;
-      if (looks > LOOKS_MAX) reject(new Error(`nothing goes on; outstanding: ${outstanding}`));
-    }, LOOK_MS);
-  });
-  return Promise.race([work, stuck]).finally(() => clearInterval(timer));
-}
-
 describe('the content-addressed store on a slow and failing disk', () => {
   it(
     'ends every request',
     async () => {
-      const { CasEngine: Engine } = native;
-      let run: Run;
-      native.CasEngine = new Proxy(Engine, {
-        construct: (target, [indexBytesMax]) =>
-          delayed(new target(indexBytesMax as number), run, SLOW_CALLS),
-      });
       const endMs = Date.now() + BUDGET_MS;
       let [seed, collections, ended] = [FIRST_SEED, 0, 0];
       for (; Date.now() < endMs; seed++) {
-        run = new Run(seed);
-        collections += await unlessStuck(run, run.go()).catch((cause) => {
+        const run = new Run(seed);
+        const work = whileSlow(run, () => run.go());
+        collections += await unlessStuck(run.outstanding, work).catch((cause) => {
           throw new Error(`AOE_CAS_LIVENESS_SEED=${seed}`, { cause });
         });
         ended += run.outstanding.endedCount;
       }
-      native.CasEngine = Engine;
       console.log(`seeds ${FIRST_SEED} to ${seed - 1}: ${ended} ended, ${collections} collections`);
       expect(collections).toBeGreaterThan(0);
     },

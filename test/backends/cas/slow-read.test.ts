@@ -4,12 +4,10 @@ import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import type { Volume } from '../../../src/backends/cas/volume.ts';
-import { CommittedDevice } from '../../../src/core/committed-device.ts';
 import { DeviceClient } from '../../../src/core/device-client.ts';
-import { OrderedDevice } from '../../../src/core/ordered-device.ts';
 import type { CasEngine } from '../../../src/native.ts';
 import { SimFs } from './sim-fs.ts';
-import { blockOf, blocksOf, openTiny, TINY } from './tiny-store.ts';
+import { blockOf, blocksOf, openTiny, orderedClient, TINY } from './tiny-store.ts';
 
 const BLOCKS = 200;
 const SECTOR = 512;
@@ -43,9 +41,7 @@ describe('a read that the disk answers late', () => {
   async function openWritten(): Promise<DeviceClient> {
     store = await openTiny(new SimFs());
     const volume = await store.openVolume('disk', BLOCKS * BLOCK_SIZE);
-    const device = new OrderedDevice(new CommittedDevice(volume, false, CLIENTS, () => {}));
-    const memory = { bytes: Buffer.alloc(CLIENTS * SLOT), region: 0 };
-    const client = new DeviceClient(device, memory, SLOT, 0);
+    const client = orderedClient(volume, false, CLIENTS, SLOT);
     await client.write(0, blocksOf(2, 4, 2));
     await evictFirst(client);
     return client;

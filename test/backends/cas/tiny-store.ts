@@ -4,7 +4,9 @@ import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import { openCasStore } from '../../../src/backends/cas/open.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import type { StoreOptions } from '../../../src/backends/cas/store-options.ts';
+import { CommittedDevice } from '../../../src/core/committed-device.ts';
 import { DeviceClient } from '../../../src/core/device-client.ts';
+import { OrderedDevice } from '../../../src/core/ordered-device.ts';
 import { type SimFs, seededRandom } from './sim-fs.ts';
 
 export const TINY: Partial<StoreOptions> = {
@@ -34,6 +36,18 @@ export function blocksOf(firstSeed: number, count: number, step = 1): Buffer {
 
 export function clientOf(device: CasDevice): DeviceClient {
   return new DeviceClient(device, { bytes: Buffer.alloc(16 * 8192), region: 0 }, 8192, 0);
+}
+
+/** A client as the server has one: requests that overlap take effect in their order. */
+export function orderedClient(
+  device: CasDevice,
+  writeCache: boolean,
+  slotCount: number,
+  slotBytes: number,
+): DeviceClient {
+  const committed = new CommittedDevice(device, writeCache, slotCount, () => {});
+  const memory = { bytes: Buffer.alloc(slotCount * slotBytes), region: 0 };
+  return new DeviceClient(new OrderedDevice(committed), memory, slotBytes, 0);
 }
 
 export function openTiny(files: SimFs, options: Partial<StoreOptions> = {}): Promise<CasStore> {

@@ -78,7 +78,9 @@ export class HeldRequests {
     if (!writer.hasRoom && isLogged) {
       const lateCount = this.#lateCount();
       if (lateCount > 0) this.#refuse(lateCount);
-      else if (!(await makeRoom()) && !writer.hasRoom) this.#refuse(this.#held.length);
+      // Others may have taken what there was: as long as more can be made, it is.
+      else if (!(await makeRoom()) && !writer.hasRoom && spares.isShort)
+        this.#refuse(this.#held.length);
     }
     this.#isMakingRoom = false;
     // What is still to be logged may turn out to take less than reserved: the writer will tell.

@@ -82,7 +82,7 @@ export class Spares {
 
   /** Is there no more room than there is? */
   get isShort(): boolean {
-    return this.shortage !== undefined || !this.#canGrow;
+    return this.#closed || this.shortage !== undefined || !this.#canGrow;
   }
 
   /** Are there fewer than should be kept ready for writes? */

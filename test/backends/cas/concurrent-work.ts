@@ -83,7 +83,6 @@ export class ConcurrentWork implements Delays {
       ...this.#options,
       // Now and then the index knows the newest segments only.
       indexBytesMax: this.#chance.pick(3) === 0 ? 1 : 1 << 20,
-      makeRoom: async () => (await collect(store, { liveMax: 1 })).freedSegments > 0,
       onProblem: (problem) => problems.push(problem),
       onDamage: ({ volume, lba, error }) => problems.push(`${volume}, ${lba}: ${error.message}`),
       onFailed: (error) => problems.push(`${error.stack}`),

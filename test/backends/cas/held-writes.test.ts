@@ -77,6 +77,25 @@ describe('a write that waits for room', () => {
   });
 });
 
+it('a write waits on when others take the room that was made for it', async () => {
+  const store = await openTiny(new SimFs(), { checkpointBytes: 1 << 30 });
+  const client = clientOf(await store.openVolume('disk', BLOCKS * BLOCK_SIZE));
+  const { segments } = store;
+  const { spares } = segments;
+  const replenish = spares.replenish.bind(spares);
+  const taken: Promise<unknown>[] = [];
+  vi.spyOn(spares, 'replenish').mockImplementation(async (count = 0) => {
+    await replenish(count);
+    while (count > 0 && taken.length < 8 && spares.dataCount > 0)
+      taken.push(segments.activate('moved'));
+  });
+  for (let lba = 0; lba < BLOCKS / 4; lba++)
+    await client.write(lba * BLOCK_SIZE, blockOf(2 * lba + 2));
+  await Promise.all(taken);
+  expect(taken).toHaveLength(8);
+  await abandon(store);
+});
+
 it('room is reserved until the maps say what it was reserved for', async () => {
   const store = await openTiny(new SimFs());
   const client = clientOf(await store.openVolume('disk', BLOCKS * BLOCK_SIZE));

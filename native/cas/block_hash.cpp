@@ -68,6 +68,13 @@ void HashMany(HashDomain domain, const uint8_t* const* inputs, size_t count, uin
   }
 }
 
+void HashNodes(const uint8_t* const* nodes, size_t count, uint8_t* hashes) {
+  HashMany(HashDomain::kNode, nodes, count, hashes);
+  for (size_t i = 0; i < count; i++) {
+    if (IsZero(nodes[i], kNodeHashedSize)) std::memset(hashes + i * kHashSize, 0, kHashSize);
+  }
+}
+
 void HashParts(HashDomain domain, const void* first, size_t first_size, const void* second,
                size_t second_size, uint8_t* hash) {
   blake3_hasher hasher = Prototype(domain);

@@ -11,6 +11,7 @@
 
 #include "../system_error.h"
 #include "block_hash.h"
+#include "record.h"
 
 namespace aoe::cas {
 
@@ -156,7 +157,8 @@ double LocateInto(Engine* engine, const uint8_t* hash, uint32_t* out, bool may_b
 
 Napi::Value CasEngine::LocateNow(const Napi::CallbackInfo& info) {
   uint32_t* out = info[2].As<Napi::Uint32Array>().Data();
-  return Napi::Number::New(info.Env(), LocateInto(&engine_, HashAt(info[0], info[1]), out, false));
+  const uint8_t* hash = HashAt(info[0], info[1]);
+  return Napi::Number::New(info.Env(), LocateInto(&engine_, hash, out, false));
 }
 
 Napi::Value CasEngine::Locate(const Napi::CallbackInfo& info) {
@@ -173,9 +175,10 @@ void CasEngine::Distrust(const Napi::CallbackInfo& info) {
 
 namespace {
 
-double CheckRecord(Engine* engine, const uint8_t* record, size_t available, bool frames) {
+// Returns -1 when it is valid, -2 when it is torn, else the index of the first damaged frame.
+double Verdict(const uint8_t* record, size_t available, bool frames) {
   size_t damaged = 0;
-  switch (engine->Check(record, available, frames, &damaged)) {
+  switch (CheckRecord(record, available, frames, &damaged)) {
     case RecordState::kValid:
       return -1;
     case RecordState::kTorn:
@@ -191,19 +194,17 @@ double CheckRecord(Engine* engine, const uint8_t* record, size_t available, bool
 Napi::Value CasEngine::Check(const Napi::CallbackInfo& info) {
   auto record = info[0].As<Napi::Uint8Array>();
   const bool frames = info[1].As<Napi::Boolean>();
-  return Napi::Number::New(info.Env(),
-                           CheckRecord(&engine_, record.Data(), record.ByteLength(), frames));
+  return Napi::Number::New(info.Env(), Verdict(record.Data(), record.ByteLength(), frames));
 }
 
 Napi::Value CasEngine::Verify(const Napi::CallbackInfo& info) {
   auto record = info[0].As<Napi::Uint8Array>();
   const uint8_t* bytes = record.Data();
   const size_t available = record.ByteLength();
-  return threads_.Run({info.This(), record},
-                      [=, this] { return CheckRecord(&engine_, bytes, available, true); });
+  return threads_.Run({info.This(), record}, [=] { return Verdict(bytes, available, true); });
 }
 
-void CasEngine::Seal(const Napi::CallbackInfo& info) { Engine::Seal(Bytes(info[0])); }
+void CasEngine::Seal(const Napi::CallbackInfo& info) { SealRecord(Bytes(info[0])); }
 
 void CasEngine::AddToIndex(const Napi::CallbackInfo& info) {
   engine_.AddToIndex(Bytes(info[0]), info[1].ToBoolean());
@@ -243,11 +244,10 @@ Napi::Value CasEngine::Marked(const Napi::CallbackInfo& info) {
   const uint8_t* record = Bytes(info[0]);
   uint8_t* flags = Bytes(info[1]);
   return threads_.Run({info.This(), info[0], info[1]}, [=, this] {
-    const auto* header = reinterpret_cast<const RecordHeader*>(record);
-    const auto* entries = reinterpret_cast<const Entry*>(record + sizeof(RecordHeader));
+    const size_t count = HeaderOf(record)->entry_count;
     double live = 0;
-    for (size_t i = 0; i < header->entry_count; i++) {
-      const Entry& entry = entries[i];
+    for (size_t i = 0; i < count; i++) {
+      const Entry& entry = EntriesOf(record)[i];
       flags[i] = HasFrame(entry.kind) && engine_.IsLive(record, i) ? 1 : 0;
       if (flags[i] != 0) live += static_cast<double>(PlaceStored(entry.place) + sizeof(Entry));
     }
@@ -285,7 +285,7 @@ Napi::Value CasEngine::HashNodes(const Napi::CallbackInfo& info) {
     inputs[i] = reinterpret_cast<const uint8_t*>(words.As<Napi::Uint32Array>().Data());
   }
   return threads_.Run({info[0], info[1]}, [inputs = std::move(inputs), out] {
-    Engine::HashNodes(inputs.data(), inputs.size(), out);
+    cas::HashNodes(inputs.data(), inputs.size(), out);
     return 0.0;
   });
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "block_hash.h"
+#include "record.h"
 
 namespace aoe::cas {
 
@@ -28,21 +29,6 @@ uint64_t Fingerprint(const uint8_t* hash) {
   return value;
 }
 
-bool IsZero(const uint8_t* bytes, size_t size) {
-  return bytes[0] == 0 && std::memcmp(bytes, bytes + 1, size - 1) == 0;
-}
-
-RecordHeader* HeaderOf(uint8_t* record) { return reinterpret_cast<RecordHeader*>(record); }
-const RecordHeader* HeaderOf(const uint8_t* record) {
-  return reinterpret_cast<const RecordHeader*>(record);
-}
-Entry* EntriesOf(uint8_t* record) {
-  return reinterpret_cast<Entry*>(record + sizeof(RecordHeader));
-}
-const Entry* EntriesOf(const uint8_t* record) {
-  return reinterpret_cast<const Entry*>(record + sizeof(RecordHeader));
-}
-
 EntryAddress AddressOf(const RecordHeader& header, size_t index) {
   EntryAddress address;
   address.segment = header.segment;
@@ -52,79 +38,13 @@ EntryAddress AddressOf(const RecordHeader& header, size_t index) {
   return address;
 }
 
-// Where a frame of this record begins, counted from the start of the record.
-size_t FrameStart(const RecordHeader& header, const Entry& entry) {
-  return PlaceOffset(entry.place) - size_t{header.offset} * kRecordAlignment;
-}
-
-void FillEntries(const uint8_t* slab, const IngestRow* rows, size_t count, Entry* entries) {
-  const uint8_t* inputs[2][kEntriesMax];
-  size_t owners[2][kEntriesMax];
-  size_t counts[2] = {0, 0};
-  for (size_t i = 0; i < count; i++) {
-    const IngestRow& row = rows[i];
-    entries[i] = {.kind = row.kind,
-                  .volume = row.volume,
-                  .lba = uint64_t{row.lba_high} << 32 | row.lba_low,
-                  .count = row.kind == EntryKind::kTrim ? row.count : 1};
-    if (row.kind == EntryKind::kTrim) continue;
-    const uint8_t* bytes = slab + row.memory;
-    if (IsZero(bytes, kBlockSize)) {
-      entries[i].kind = EntryKind::kZero;
-      continue;
-    }
-    const size_t domain = row.kind == EntryKind::kNode ? 1 : 0;
-    inputs[domain][counts[domain]] = bytes;
-    owners[domain][counts[domain]++] = i;
-  }
-  uint8_t hashes[kEntriesMax * kHashSize];
-  for (size_t domain = 0; domain < 2; domain++) {
-    HashMany(static_cast<HashDomain>(domain), inputs[domain], counts[domain], hashes);
-    for (size_t i = 0; i < counts[domain]; i++) {
-      std::memcpy(entries[owners[domain][i]].hash, hashes + i * kHashSize, kHashSize);
-    }
-  }
-}
-
-bool SameHash(const uint8_t* a, const uint8_t* b) { return std::memcmp(a, b, kHashSize) == 0; }
-
-// Restores a frame to `raw`. Returns whether that is what has this hash.
-bool Restore(const uint8_t* frame, size_t stored, EntryKind kind, const uint8_t* hash,
-             uint8_t* raw) {
-  if (!DecodeFrame(frame, stored, raw, RawSize(kind))) return false;
-  uint8_t actual[kHashSize];
-  const uint8_t* inputs[] = {raw};
-  const auto domain = kind == EntryKind::kNode ? HashDomain::kNode : HashDomain::kBlock;
-  HashMany(domain, inputs, 1, actual);
-  return SameHash(actual, hash);
-}
-
-// Is the frame in this record what its entry says?
-bool IsIntact(const uint8_t* record, const Entry& entry) {
-  const RecordHeader& header = *HeaderOf(record);
-  const size_t start = FrameStart(header, entry);
-  const size_t stored = PlaceStored(entry.place);
-  if (start > header.length || stored > header.length - start) return false;
-  uint8_t raw[kNodeSize];
-  return Restore(record + start, stored, entry.kind, entry.hash, raw);
-}
-
-void FinishRecord(uint8_t* record, size_t count, size_t used) {
-  RecordHeader* header = HeaderOf(record);
-  header->entry_count = static_cast<uint32_t>(count);
-  header->inline_length = 0;
-  header->length = static_cast<uint32_t>(AlignUp(used, kRecordAlignment));
-  std::memset(record + used, 0, header->length - used);
-  Engine::Seal(record);
-}
-
 }  // namespace
 
 size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, uint8_t* record,
                       bool compress, bool may_block) {
   RecordHeader* header = HeaderOf(record);
   Entry* entries = EntriesOf(record);
-  FillEntries(slab, rows, count, entries);
+  DescribeRows(slab, rows, count, entries);
   FrameLocation same[kEntriesMax];
   for (size_t i = 0; i < count; i++) {
     if (entries[i].kind != EntryKind::kNode) continue;
@@ -171,7 +91,11 @@ size_t Engine::Ingest(const uint8_t* slab, const IngestRow* rows, size_t count, 
     }
     EnforceLimit(header->segment);
   }
-  FinishRecord(record, count, LayOut(slab, rows, holder, count, compress, record));
+  uint32_t places[kEntriesMax];
+  CompressionGates* gates = compress ? &gates_ : nullptr;
+  const size_t used = LayOutFrames(slab, rows, count, gates, record, places);
+  Place(record, count, holder, places);
+  FinishRecord(record, count, used);
   return header->length;
 }
 
@@ -192,34 +116,14 @@ bool Engine::FindSameNode(const uint8_t* hash, const uint8_t* node, FrameLocatio
   return true;
 }
 
-size_t Engine::LayOut(const uint8_t* slab, const IngestRow* rows, const int32_t* holder,
-                      size_t count, bool compress, uint8_t* record) {
-  const RecordHeader& header = *HeaderOf(record);
+void Engine::Place(uint8_t* record, size_t count, const int32_t* holder, const uint32_t* places) {
   Entry* entries = EntriesOf(record);
-  const size_t base = size_t{header.offset} * kRecordAlignment;
-  size_t used = sizeof(RecordHeader) + count * sizeof(Entry);
-  uint32_t places[kEntriesMax];
-  for (size_t i = 0; i < count; i++) {
-    if (!HasFrame(entries[i].kind)) continue;
-    const uint8_t* raw = slab + rows[i].memory;
-    size_t stored = RawSize(entries[i].kind);
-    if (compress) {
-      CompressionGate* gate = entries[i].kind == EntryKind::kNode ? &node_gate_ : &block_gate_;
-      stored = EncodeFrame(raw, stored, record + used, gate);
-    } else {
-      std::memcpy(record + used, raw, stored);
-    }
-    places[i] = PackPlace(base + used, stored);
-    used += stored;
-  }
-  // Who looks for the same content reads these entries already.
   std::lock_guard lock(mutex_);
   for (size_t i = 0; i < count; i++) {
     if (holder[i] < 0) continue;
-    entries[i].segment = header.segment;
+    entries[i].segment = HeaderOf(record)->segment;
     entries[i].place = places[holder[i]];
   }
-  return used;
 }
 
 void Engine::Written(const uint8_t* record) {
@@ -315,7 +219,7 @@ ReadResult Engine::Read(FrameLocation location, EntryKind kind, const uint8_t* h
   uint8_t frame[kNodeSize];
   const int error = source->Read(frame, stored, PlaceOffset(location.place), may_block);
   if (error != 0) return error == EAGAIN ? ReadResult::kWouldBlock : ReadResult::kError;
-  return Restore(frame, stored, kind, hash, raw) ? ReadResult::kOk : ReadResult::kDamaged;
+  return RestoreFrame(frame, stored, kind, hash, raw) ? ReadResult::kOk : ReadResult::kDamaged;
 }
 
 ReadResult Engine::Locate(const uint8_t* hash, FrameLocation* location, bool may_block) {
@@ -369,43 +273,6 @@ void Engine::Distrust(FrameLocation location) {
   damaged_.insert(KeyOf(location.segment, location.place));
 }
 
-void Engine::Seal(uint8_t* record) {
-  RecordHeader* header = HeaderOf(record);
-  HashParts(HashDomain::kRecord, record, kChecksummedHeaderSize, EntriesOf(record),
-            header->entry_count * sizeof(Entry) + header->inline_length, header->checksum);
-}
-
-void Engine::HashNodes(const uint8_t* const* nodes, size_t count, uint8_t* hashes) {
-  HashMany(HashDomain::kNode, nodes, count, hashes);
-  for (size_t i = 0; i < count; i++) {
-    if (IsZero(nodes[i], kNodeHashedSize)) std::memset(hashes + i * kHashSize, 0, kHashSize);
-  }
-}
-
-RecordState Engine::Check(const uint8_t* record, size_t available, bool frames, size_t* damaged) {
-  if (available < sizeof(RecordHeader)) return RecordState::kTorn;
-  const RecordHeader* header = HeaderOf(record);
-  if (header->magic != kRecordMagic || header->version != kFormatVersion) return RecordState::kTorn;
-  if (header->entry_count > kEntriesMax) return RecordState::kTorn;
-  const size_t described = header->entry_count * sizeof(Entry) + size_t{header->inline_length};
-  const size_t needed = frames ? header->length : sizeof(RecordHeader) + described;
-  if (sizeof(RecordHeader) + described > header->length || needed > available) {
-    return RecordState::kTorn;
-  }
-  uint8_t checksum[kHashSize];
-  HashParts(HashDomain::kRecord, record, kChecksummedHeaderSize, EntriesOf(record), described,
-            checksum);
-  if (!SameHash(checksum, header->checksum)) return RecordState::kTorn;
-  if (!frames) return RecordState::kValid;
-  for (size_t i = 0; i < header->entry_count; i++) {
-    const Entry& entry = EntriesOf(record)[i];
-    if (!HasFrame(entry.kind) || IsIntact(record, entry)) continue;
-    *damaged = i;
-    return RecordState::kDamagedFrame;
-  }
-  return RecordState::kValid;
-}
-
 void Engine::AddToIndex(const uint8_t* record, bool rebuilt) {
   const RecordHeader* header = HeaderOf(record);
   std::lock_guard lock(mutex_);
@@ -422,7 +289,7 @@ void Engine::AddToIndex(const uint8_t* record, bool rebuilt) {
 size_t Engine::Move(const uint8_t* source, size_t available, const uint8_t* chosen,
                     uint8_t* target) {
   size_t damaged = 0;
-  if (Check(source, available, false, &damaged) != RecordState::kValid) return 0;
+  if (CheckRecord(source, available, false, &damaged) != RecordState::kValid) return 0;
   const RecordHeader* from = HeaderOf(source);
   if (from->length > available) return 0;
   RecordHeader* to = HeaderOf(target);

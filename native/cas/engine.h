@@ -19,28 +19,10 @@
 #include "entry_reader.h"
 #include "format.h"
 #include "frame.h"
+#include "record_layout.h"
 #include "segment_sources.h"
 
 namespace aoe::cas {
-
-// One row of a batch: what to log. `memory` is ignored by trims, `count` by everything else.
-struct IngestRow {
-  EntryKind kind;  // kBlock, kNode or kTrim
-  uint32_t volume;
-  uint32_t lba_low;
-  uint32_t lba_high;
-  uint32_t memory;  // offset of the block or node in the slab
-  uint32_t count;
-};
-
-enum class ReadResult : int32_t { kOk = 0, kWouldBlock = 1, kDamaged = 2, kGone = 3, kError = 4 };
-
-enum class RecordState : int32_t { kValid = 0, kTorn = 1, kDamagedFrame = 2 };
-
-struct FrameLocation {
-  uint32_t segment;
-  uint32_t place;
-};
 
 class Engine {
  public:
@@ -66,17 +48,6 @@ class Engine {
 
   // Remembers that a frame is damaged: no duplicate may rely on it.
   void Distrust(FrameLocation location);
-
-  // Checks a record of which `available` bytes are there: header and entries suffice unless
-  // `frames` asks for each frame, too.
-  // `damaged` receives the index of the first frame that is not what its entry says.
-  RecordState Check(const uint8_t* record, size_t available, bool frames, size_t* damaged);
-
-  // Writes the checksum of a record into its header.
-  static void Seal(uint8_t* record);
-
-  // Writes the hashes of tree nodes, 32 bytes each, one after the other.
-  static void HashNodes(const uint8_t* const* nodes, size_t count, uint8_t* hashes);
 
   // Makes the frames of a checked record known to the index. While it is `rebuilt` after a start
   // they do not take the place of what was replayed or logged since.
@@ -107,10 +78,9 @@ class Engine {
   // has freed, and was stored anew since. No segment for none. Returns false when it would block.
   bool FindSameNode(const uint8_t* hash, const uint8_t* node, FrameLocation* location,
                     bool may_block);
-  // Writes the frames of a record, and into its entries where they are: `holder` tells which entry
-  // has the frame of each, -1 for none of them. Returns the bytes used.
-  size_t LayOut(const uint8_t* slab, const IngestRow* rows, const int32_t* holder, size_t count,
-                bool compress, uint8_t* record);
+  // Writes into the entries of a record where its frames are: `holder` tells which entry has the
+  // frame of each, -1 for none of them.
+  void Place(uint8_t* record, size_t count, const int32_t* holder, const uint32_t* places);
   bool Fetch(const EntryReader::Miss& miss, std::unique_lock<std::mutex>* lock);
   // Reads what has this hash from the first place that the indexes lead to where it is intact.
   bool ReadAnywhere(EntryKind kind, const uint8_t* hash, uint8_t* raw);
@@ -136,9 +106,7 @@ class Engine {
   DedupIndex index_;
   DedupIndex others_;  // where else what is stored twice is: the one in `index_` may be damaged
   EntryReader entries_{sources_};
-  // One Ingest of blocks and one of nodes may run at a time.
-  CompressionGate block_gate_;
-  CompressionGate node_gate_;
+  CompressionGates gates_;
   DedupIndex marked_unindexed_;
   std::unordered_set<uint64_t> damaged_;  // keys of locations; numbers of segments come once
   bool marking_ = false;

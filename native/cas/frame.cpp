@@ -5,13 +5,32 @@
 #include <algorithm>
 #include <cstring>
 
-#include "format.h"
+#include "block_hash.h"
 
 namespace aoe::cas {
 
 namespace {
 
 constexpr size_t kLengthSize = 2;
+
+// Restores `raw_size` bytes. Returns false when the frame is damaged in a way that shows; whether
+// the bytes are right only their hash tells.
+bool DecodeFrame(const uint8_t* frame, size_t stored, uint8_t* raw, size_t raw_size) {
+  if (stored == raw_size) {
+    std::memcpy(raw, frame, raw_size);
+    return true;
+  }
+  if (stored < kFrameAlignment || stored > raw_size) return false;
+  uint16_t length = 0;
+  std::memcpy(&length, frame, kLengthSize);
+  const size_t used = kLengthSize + length;
+  if (used > stored || AlignUp(used, kFrameAlignment) != stored) return false;
+  const bool clean =
+      std::all_of(frame + used, frame + stored, [](uint8_t byte) { return byte == 0; });
+  return clean && LZ4_decompress_safe(reinterpret_cast<const char*>(frame) + kLengthSize,
+                                      reinterpret_cast<char*>(raw), length,
+                                      static_cast<int>(raw_size)) == static_cast<int>(raw_size);
+}
 
 }  // namespace
 
@@ -35,21 +54,14 @@ size_t EncodeFrame(const uint8_t* raw, size_t raw_size, uint8_t* frame, Compress
   return raw_size;
 }
 
-bool DecodeFrame(const uint8_t* frame, size_t stored, uint8_t* raw, size_t raw_size) {
-  if (stored == raw_size) {
-    std::memcpy(raw, frame, raw_size);
-    return true;
-  }
-  if (stored < kFrameAlignment || stored > raw_size) return false;
-  uint16_t length = 0;
-  std::memcpy(&length, frame, kLengthSize);
-  const size_t used = kLengthSize + length;
-  if (used > stored || AlignUp(used, kFrameAlignment) != stored) return false;
-  const bool clean =
-      std::all_of(frame + used, frame + stored, [](uint8_t byte) { return byte == 0; });
-  return clean && LZ4_decompress_safe(reinterpret_cast<const char*>(frame) + kLengthSize,
-                                      reinterpret_cast<char*>(raw), length,
-                                      static_cast<int>(raw_size)) == static_cast<int>(raw_size);
+bool RestoreFrame(const uint8_t* frame, size_t stored, EntryKind kind, const uint8_t* hash,
+                  uint8_t* raw) {
+  if (!DecodeFrame(frame, stored, raw, RawSize(kind))) return false;
+  uint8_t actual[kHashSize];
+  const uint8_t* inputs[] = {raw};
+  const auto domain = kind == EntryKind::kNode ? HashDomain::kNode : HashDomain::kBlock;
+  HashMany(domain, inputs, 1, actual);
+  return SameHash(actual, hash);
 }
 
 }  // namespace aoe::cas

@@ -7,7 +7,17 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "format.h"
+
 namespace aoe::cas {
+
+struct FrameLocation {
+  uint32_t segment;
+  uint32_t place;
+};
+
+// What came of looking for a frame, or of reading it.
+enum class ReadResult : int32_t { kOk = 0, kWouldBlock = 1, kDamaged = 2, kGone = 3, kError = 4 };
 
 // Decides when trying to compress is a waste of time: not after a run of incompressible data.
 class CompressionGate {
@@ -26,8 +36,8 @@ class CompressionGate {
 // that saves an eighth. Returns the stored size.
 size_t EncodeFrame(const uint8_t* raw, size_t raw_size, uint8_t* frame, CompressionGate* gate);
 
-// Restores `raw_size` bytes. Returns false when the frame is damaged in a way that shows; whether
-// the bytes are right only their hash tells.
-bool DecodeFrame(const uint8_t* frame, size_t stored, uint8_t* raw, size_t raw_size);
+// Restores a frame to `raw`. Returns whether that is what has this hash.
+bool RestoreFrame(const uint8_t* frame, size_t stored, EntryKind kind, const uint8_t* hash,
+                  uint8_t* raw);
 
 }  // namespace aoe::cas

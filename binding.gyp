@@ -13,6 +13,8 @@
         "native/cas/engine.cpp",
         "native/cas/entry_reader.cpp",
         "native/cas/frame.cpp",
+        "native/cas/frame_index.cpp",
+        "native/cas/known_frames.cpp",
         "native/cas/record.cpp",
         "native/cas/record_layout.cpp",
         "native/cas/segment_sources.cpp",

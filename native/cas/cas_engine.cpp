@@ -120,7 +120,9 @@ Napi::Value CasEngine::Ingest(const Napi::CallbackInfo& info) {
   });
 }
 
-void CasEngine::Written(const Napi::CallbackInfo& info) { engine_.Written(Bytes(info[0])); }
+void CasEngine::Written(const Napi::CallbackInfo& info) {
+  engine_.known().Written(Bytes(info[0]));
+}
 
 Napi::Value CasEngine::ReadNow(const Napi::CallbackInfo& info) {
   const FrameLocation location{Number(info[0]), Number(info[1])};
@@ -143,9 +145,9 @@ Napi::Value CasEngine::Read(const Napi::CallbackInfo& info) {
 namespace {
 
 // Returns 1 when it is known, 0 when it is not, -1 when it would block.
-double LocateInto(Engine* engine, const uint8_t* hash, uint32_t* out, bool may_block) {
+double LocateInto(KnownFrames* known, const uint8_t* hash, uint32_t* out, bool may_block) {
   FrameLocation location{};
-  const ReadResult result = engine->Locate(hash, &location, may_block);
+  const ReadResult result = known->Locate(hash, &location, may_block);
   if (result == ReadResult::kWouldBlock) return -1;
   if (result != ReadResult::kOk) return 0;
   out[0] = location.segment;
@@ -158,19 +160,19 @@ double LocateInto(Engine* engine, const uint8_t* hash, uint32_t* out, bool may_b
 Napi::Value CasEngine::LocateNow(const Napi::CallbackInfo& info) {
   uint32_t* out = info[2].As<Napi::Uint32Array>().Data();
   const uint8_t* hash = HashAt(info[0], info[1]);
-  return Napi::Number::New(info.Env(), LocateInto(&engine_, hash, out, false));
+  return Napi::Number::New(info.Env(), LocateInto(&engine_.known(), hash, out, false));
 }
 
 Napi::Value CasEngine::Locate(const Napi::CallbackInfo& info) {
   const HashValue hash = CopyHash(HashAt(info[0], info[1]));
   uint32_t* out = info[2].As<Napi::Uint32Array>().Data();
   return threads_.Run({info.This(), info[2]}, [=, this] {
-    return LocateInto(&engine_, hash.data(), out, true);
+    return LocateInto(&engine_.known(), hash.data(), out, true);
   });
 }
 
 void CasEngine::Distrust(const Napi::CallbackInfo& info) {
-  engine_.Distrust({Number(info[0]), Number(info[1])});
+  engine_.known().Distrust({Number(info[0]), Number(info[1])});
 }
 
 namespace {
@@ -207,7 +209,7 @@ Napi::Value CasEngine::Verify(const Napi::CallbackInfo& info) {
 void CasEngine::Seal(const Napi::CallbackInfo& info) { SealRecord(Bytes(info[0])); }
 
 void CasEngine::AddToIndex(const Napi::CallbackInfo& info) {
-  engine_.AddToIndex(Bytes(info[0]), info[1].ToBoolean());
+  engine_.known().Add(Bytes(info[0]), info[1].ToBoolean());
 }
 
 Napi::Value CasEngine::Move(const Napi::CallbackInfo& info) {
@@ -223,7 +225,7 @@ Napi::Value CasEngine::Move(const Napi::CallbackInfo& info) {
 
 Napi::Value CasEngine::MarkBegin(const Napi::CallbackInfo& info) {
   return threads_.Run({info.This()}, [this] {
-    engine_.MarkBegin();
+    engine_.known().MarkBegin();
     return 0.0;
   });
 }
@@ -235,7 +237,7 @@ Napi::Value CasEngine::Mark(const Napi::CallbackInfo& info) {
   double fresh = 0;
   for (size_t i = 0; i < count; i++) {
     const uint8_t* hash = hashes + i * kHashSize;
-    if (std::memcmp(hash, kZero.data(), kHashSize) != 0 && engine_.Mark(hash)) fresh++;
+    if (std::memcmp(hash, kZero.data(), kHashSize) != 0 && engine_.known().Mark(hash)) fresh++;
   }
   return Napi::Number::New(info.Env(), fresh);
 }
@@ -244,22 +246,15 @@ Napi::Value CasEngine::Marked(const Napi::CallbackInfo& info) {
   const uint8_t* record = Bytes(info[0]);
   uint8_t* flags = Bytes(info[1]);
   return threads_.Run({info.This(), info[0], info[1]}, [=, this] {
-    const size_t count = HeaderOf(record)->entry_count;
-    double live = 0;
-    for (size_t i = 0; i < count; i++) {
-      const Entry& entry = EntriesOf(record)[i];
-      flags[i] = HasFrame(entry.kind) && engine_.IsLive(record, i) ? 1 : 0;
-      if (flags[i] != 0) live += static_cast<double>(PlaceStored(entry.place) + sizeof(Entry));
-    }
-    return live;
+    return static_cast<double>(engine_.ChooseLive(record, flags));
   });
 }
 
-void CasEngine::MarkEnd(const Napi::CallbackInfo&) { engine_.MarkEnd(); }
+void CasEngine::MarkEnd(const Napi::CallbackInfo&) { engine_.known().MarkEnd(); }
 
 Napi::Value CasEngine::DropDetached(const Napi::CallbackInfo& info) {
   return threads_.Run({info.This()}, [this] {
-    engine_.DropDetached();
+    engine_.known().DropDetached();
     return 0.0;
   });
 }
@@ -291,11 +286,11 @@ Napi::Value CasEngine::HashNodes(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value CasEngine::IndexCount(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(engine_.index_count()));
+  return Napi::Number::New(info.Env(), static_cast<double>(engine_.known().index_count()));
 }
 
 Napi::Value CasEngine::IndexBytes(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(engine_.index_bytes()));
+  return Napi::Number::New(info.Env(), static_cast<double>(engine_.known().index_bytes()));
 }
 
 }  // namespace aoe::cas

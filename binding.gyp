@@ -32,6 +32,7 @@
         "native/service_manager.cpp",
         "native/system_error.cpp",
         "native/task_threads.cpp",
+        "native/uring.cpp",
         "native/worker_pool.cpp"
       ],
       "defines": [

@@ -14,7 +14,6 @@ namespace aoe {
 namespace {
 
 constexpr uint32_t kRowLength = 8;
-constexpr uint32_t kUringEntries = 256;
 
 // Disks profit from depth. A thread has all reads of a run under way at once, which costs half of what
 // a thread for each of them does.
@@ -62,7 +61,9 @@ FileRing::FileRing(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     ThrowSystemError(env, {errno, "eventfd"});
     return;
   }
-  if (options.Get("uring").As<Napi::Boolean>()) OpenUring(request_count);
+  if (options.Get("uring").As<Napi::Boolean>()) {
+    uring_ = Uring::Open(request_count, event_fd_.get());
+  }
   pool_ = std::make_unique<WorkerPool>(event_fd_.get());
   if (const int error = pool_->StartThread()) {
     ThrowSystemError(env, {error, "pthread_create"});
@@ -86,34 +87,14 @@ void FileRing::Detach() {
   watch_ = nullptr;
 }
 
-// io_uring may be missing or forbidden (sysctl, seccomp); the worker pool then does its part.
-void FileRing::OpenUring(uint32_t request_count) {
-  auto uring = std::make_unique<io_uring>();
-  io_uring_params params{};
-  params.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
-  params.cq_entries = std::max(kUringEntries, 2 * request_count);
-  if (io_uring_queue_init_params(kUringEntries, uring.get(), &params) < 0) return;
-  if (io_uring_register_eventfd(uring.get(), event_fd_.get()) < 0) {
-    io_uring_queue_exit(uring.get());
-    return;
-  }
-  // What cannot be started without blocking occupies a kernel thread. The kernel's own bound of a
-  // few is shared by all files: one file that hangs would hold up the others.
-  uint32_t threads[2] = {request_count, 0};
-  io_uring_register_iowq_max_workers(uring.get(), threads);
-  uring_ = std::move(uring);
-}
-
 void FileRing::FinishEngines() {
-  while (uring_in_flight_ > 0) {
-    io_uring_submit_and_wait(uring_.get(), 1);
+  while (uring_ != nullptr && uring_->in_flight() > 0) {
+    uring_->Wait();
     completion_count_ = 0;
     CollectUring();
   }
   // Last: it may have got what did not fit into the ring again.
   pool_.reset();
-  if (uring_ == nullptr) return;
-  io_uring_queue_exit(uring_.get());
   uring_.reset();
 }
 
@@ -178,7 +159,7 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
     }
   }
   SubmitToThreads();
-  SubmitUring();
+  if (uring_ != nullptr) uring_->Submit();
   return Napi::Number::New(info.Env(), completion_count_);
 }
 
@@ -204,7 +185,8 @@ void FileRing::StartLater(Operation* operation, const int32_t* row) {
   }
   const bool direct = file.mode == FileMode::kDirect && (operation->op == FileOp::kRead ||
                                                          operation->op == FileOp::kWrite);
-  if (direct && !file.remote && QueueUring(operation)) return;
+  // Without an io_uring, or room in it, the worker pool does its part.
+  if (direct && !file.remote && uring_ != nullptr && uring_->Queue(operation)) return;
   const bool ordered = !direct && operation->op != FileOp::kRead;
   HandOver(operation, ordered ? &file.in_order : &file.side_by_side);
 }
@@ -222,55 +204,18 @@ void FileRing::SubmitToThreads() {
   outgoing_.clear();
 }
 
-// Returns false when there is no io_uring, or it has no room: the worker pool must do it.
-bool FileRing::QueueUring(Operation* operation) {
-  if (uring_ == nullptr) return false;
-  io_uring_sqe* entry = io_uring_get_sqe(uring_.get());
-  if (entry == nullptr) {
-    io_uring_submit(uring_.get());
-    entry = io_uring_get_sqe(uring_.get());
-  }
-  if (entry == nullptr) return false;
-  std::byte* data = operation->data + operation->done;
-  const auto left = static_cast<unsigned>(operation->length - operation->done);
-  const auto offset = static_cast<uint64_t>(operation->offset) + operation->done;
-  if (operation->op == FileOp::kRead) {
-    io_uring_prep_read(entry, operation->fd, data, left, offset);
-  } else {
-    io_uring_prep_write(entry, operation->fd, data, left, offset);
-  }
-  io_uring_sqe_set_data(entry, operation);
-  uring_in_flight_++;
-  return true;
-}
-
-// The kernel may be short of memory: then the event loop comes back to try again.
-void FileRing::SubmitUring() {
-  if (uring_ == nullptr || io_uring_sq_ready(uring_.get()) == 0) return;
-  if (io_uring_submit(uring_.get()) >= 0) return;
-  eventfd_write(event_fd_.get(), 1);
-}
-
 void FileRing::CollectUring() {
-  io_uring_cqe* entry = nullptr;
-  while (io_uring_peek_cqe(uring_.get(), &entry) == 0) {
-    auto* operation = static_cast<Operation*>(io_uring_cqe_get_data(entry));
-    const int32_t moved = entry->res;
-    io_uring_cqe_seen(uring_.get(), entry);
-    uring_in_flight_--;
-    if (moved > 0) operation->done += static_cast<size_t>(moved);
-    // What may block takes a thread of the kernel's, and is cancelled when there is none to be had.
-    const bool refused = moved == -ECANCELED;
-    const bool again = moved == -EINTR || moved == -EAGAIN || moved > 0;
-    if (refused || (again && operation->done < operation->length)) {
-      File& file = files_[static_cast<size_t>(operation->file)];
-      if (refused || !QueueUring(operation)) HandOver(operation, &file.side_by_side);
-      continue;
+  Operation* operation = nullptr;
+  for (;;) {
+    const Uring::Taken taken = uring_->Take(&operation);
+    if (taken == Uring::Taken::kNone) break;
+    if (taken == Uring::Taken::kDone) {
+      Report(operation);
+    } else {
+      HandOver(operation, &files_[static_cast<size_t>(operation->file)].side_by_side);
     }
-    operation->error = moved < 0 ? -moved : moved == 0 ? EIO : 0;
-    Report(operation);
   }
-  SubmitUring();
+  uring_->Submit();
   SubmitToThreads();
 }
 
@@ -295,7 +240,7 @@ void FileRing::Report(const Operation* operation) {
 }
 
 bool FileRing::Ready() const {
-  return pool_->HasDone() || (uring_ != nullptr && io_uring_cq_ready(uring_.get()) > 0);
+  return pool_->HasDone() || (uring_ != nullptr && uring_->HasDone());
 }
 
 void FileRing::Close(const Napi::CallbackInfo&) {

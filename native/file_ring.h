@@ -32,7 +32,6 @@
 // are done side by side.
 #pragma once
 
-#include <liburing.h>
 #include <napi.h>
 
 #include <memory>
@@ -42,6 +41,7 @@
 #include "poll_watch.h"
 #include "system_error.h"
 #include "unique_fd.h"
+#include "uring.h"
 #include "worker_pool.h"
 
 namespace aoe {
@@ -83,7 +83,6 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   void Abandon(const Napi::CallbackInfo& info);
 
   bool Ready() const override;
-  void OpenUring(uint32_t request_count);
   void Detach();
   void FinishEngines();
   void LeakEngines();
@@ -91,8 +90,6 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   void StartLater(Operation* operation, const int32_t* row);
   void HandOver(Operation* operation, Outgoing* outgoing);
   void SubmitToThreads();
-  bool QueueUring(Operation* operation);
-  void SubmitUring();
   void CollectUring();
   void Report(const Operation* operation);
 
@@ -110,8 +107,7 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   UniqueFd event_fd_;
   PollWatch* watch_ = nullptr;
   std::unique_ptr<WorkerPool> pool_;
-  std::unique_ptr<io_uring> uring_;
-  uint32_t uring_in_flight_ = 0;
+  std::unique_ptr<Uring> uring_;
 };
 
 }  // namespace aoe

@@ -75,14 +75,13 @@ export async function scrub(store: CasStore, options: ScrubOptions = {}): Promis
   // First, as checkpoints write them anew.
   const superblockCopies = await store.takeDamagedCopies();
   if (!store.readOnly) await store.checkpoint(() => pace.isUrgent);
-  const segments = [...store.segments.table.values()];
+  const segments = [...store.segments.table.values()].filter((one) => !store.isFreed(one));
   const ends = new Map(segments.map((segment) => [segment, settledBytes(store, segment)]));
   const totalBytes = [...ends.values()].reduce((sum, end) => sum + end, 0);
   const damage: SegmentDamage[] = [];
   let doneBytes = 0;
   for (const [segment, end] of ends) {
     const found: SegmentDamage[] = [];
-    const isFreed = () => store.segments.table.get(segment.number) !== segment;
     try {
       for await (const length of scrubSegment(store, segment, end, found, isLeftOut)) {
         doneBytes += length;
@@ -90,10 +89,10 @@ export async function scrub(store: CasStore, options: ScrubOptions = {}): Promis
         await pace.spend(length);
       }
     } catch (error) {
-      if (!isFreed()) throw error;
+      if (!store.isFreed(segment)) throw error;
     }
-    // A collection has moved what counted of it, and the file is another one's.
-    if (!isFreed()) damage.push(...found);
+    // A collection has moved what counted of it: the file, and the blobs, may be another one's.
+    if (!store.isFreed(segment)) damage.push(...found);
   }
   const blobs =
     remote && journal !== undefined

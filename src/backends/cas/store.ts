@@ -127,6 +127,13 @@ export class CasStore {
     return this.#checkpointer.superblock.generation;
   }
 
+  /** Does nothing of a segment count any more? Its file may be there for a while. */
+  isFreed(segment: Segment): boolean {
+    const { number, condemnedIn } = segment;
+    const isCondemned = condemnedIn > 0 && condemnedIn <= this.generation;
+    return isCondemned || this.segments.table.get(number) !== segment;
+  }
+
   /** Where replay would begin. */
   get logStart(): StreamPosition {
     return this.#checkpointer.logStart;

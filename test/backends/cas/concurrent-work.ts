@@ -1,13 +1,25 @@
 /** A store with which everything is done at once, and which is opened again now and then. */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import { examine } from '../../../src/backends/cas/fsck/index.ts';
+import { PersistentBlobs } from '../../../src/backends/cas/remote/persistent-blobs.ts';
+import {
+  REMOTE_DEFAULTS,
+  type RemoteOptions,
+} from '../../../src/backends/cas/remote/remote-options.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import type { StoreOptions } from '../../../src/backends/cas/store-options.ts';
 import { Changes, requireSound } from './concurrent-changes.ts';
 import { Disk, LANES, readSnapshot } from './concurrent-disk.ts';
 import { Chance, NOTHING, only, type Tags } from './concurrent-model.ts';
 import { type Delays, delayed, Outstanding, SlowFs } from './delays.ts';
+import { ownerOf } from './remote/remote-store.ts';
+import { slowBlobs } from './remote/slow-blobs.ts';
+import type { TraceBlobs } from './remote/trace-blobs.ts';
 import type { DiskState, SimFs } from './sim-fs.ts';
 import { abandon, openTiny } from './tiny-store.ts';
 
@@ -27,6 +39,11 @@ export class ConcurrentWork implements Delays {
   readonly #endMs: number;
   readonly #options: Partial<StoreOptions>;
   #files = new SlowFs(this);
+  /** Where the store is kept besides, if anywhere. */
+  readonly #blobs: TraceBlobs | undefined;
+  /** Who has them, if that is to be taken over. */
+  #takeOver: string | undefined;
+  #isStoredAtOnce = false;
   /** What volumes held when the store was closed, or hold at first. */
   #volumes = new Map<string, Tags>([
     ['one', NOTHING],
@@ -35,11 +52,15 @@ export class ConcurrentWork implements Delays {
   #disks: Disk[] = [];
   readonly #snapshots = new Map<string, Tags>();
 
-  /** @param endMs no more is begun from then on, by the clock of `Date` */
-  constructor(seed: number, endMs: number) {
+  /**
+   * @param endMs no more is begun from then on, by the clock of `Date`
+   * @param isRemote the store is kept in a blob store as well
+   */
+  constructor(seed: number, endMs: number, isRemote: boolean) {
     this.#chance = new Chance(seed);
     this.#endMs = endMs;
     this.random = this.#chance.random;
+    this.#blobs = isRemote ? slowBlobs(this) : undefined;
     const pick = (count: number) => this.#chance.pick(count);
     this.#options = {
       segmentBytes: (256 + 128 * pick(3)) << 10,
@@ -58,10 +79,10 @@ export class ConcurrentWork implements Delays {
   }
 
   /** Waits a turn of the event loop or two, and now and then many. */
-  async pause(): Promise<void> {
+  readonly pause = async (): Promise<void> => {
     const turns = this.#chance.pick(10) > 0 ? this.#chance.pick(3) : this.#chance.pick(60);
     for (let turn = 0; turn < turns; turn++) await nextTurn();
-  }
+  };
 
   /** @throws something is not what it must be */
   async run(): Promise<void> {
@@ -74,6 +95,7 @@ export class ConcurrentWork implements Delays {
       await this.#verify(store);
     }
     await store.close();
+    await this.#examine();
   }
 
   async #open(): Promise<CasStore> {
@@ -83,6 +105,7 @@ export class ConcurrentWork implements Delays {
       ...this.#options,
       // Now and then the index knows the newest segments only.
       indexBytesMax: this.#chance.pick(3) === 0 ? 1 : 1 << 20,
+      remote: this.#remoteOptions(problems),
       onProblem: (problem) => problems.push(problem),
       onDamage: ({ volume, lba, error }) => problems.push(`${volume}, ${lba}: ${error.message}`),
       onFailed: (error) => problems.push(`${error.stack}`),
@@ -92,6 +115,23 @@ export class ConcurrentWork implements Delays {
       this.#disks.push(await Disk.open(store, this.#chance, name, tags));
     }
     return store;
+  }
+
+  #remoteOptions(problems: string[]): RemoteOptions | undefined {
+    if (this.#blobs === undefined) return undefined;
+    const pick = (count: number) => this.#chance.pick(count);
+    this.#isStoredAtOnce = pick(2) === 0;
+    return {
+      ...REMOTE_DEFAULTS,
+      blobs: this.#blobs,
+      durability: this.#isStoredAtOnce ? 'remote' : 'local',
+      delayMs: pick(200),
+      delayBytes: (32 + pick(256)) << 10,
+      cacheBytes: pick(3) === 0 ? Number.POSITIVE_INFINITY : (1 + pick(4)) << 18,
+      lagBytesMax: pick(3) === 0 ? (128 + pick(512)) << 10 : Number.POSITIVE_INFINITY,
+      takeOver: this.#takeOver,
+      onLocalDamage: (error) => problems.push(`${error.stack}`),
+    };
   }
 
   async #load(store: CasStore): Promise<void> {
@@ -138,14 +178,34 @@ export class ConcurrentWork implements Delays {
     if (this.problems.length > 0) throw new Error('it tells of problems');
   }
 
-  /** Closes the store, or lets go of it as a kill does. */
+  /** Lets the independent examination look at what is on the disk. */
+  async #examine(): Promise<void> {
+    const directory = await mkdtemp(join(tmpdir(), 'aoe-concurrent-'));
+    try {
+      for (const path of this.#files.paths()) {
+        const copy = join(directory, path);
+        await mkdir(dirname(copy), { recursive: true });
+        await writeFile(copy, this.#files.contentOf(path));
+      }
+      const { findings } = await examine(join(directory, 'store'));
+      if (findings.length > 0) throw new Error(`it finds: ${JSON.stringify(findings)}`);
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  }
+
+  /** Closes the store, or lets go of it as a kill does. What is in blobs can do without its disk. */
   async #end(store: CasStore): Promise<void> {
     const isKilled = this.#chance.pick(2) === 0;
     if (isKilled) for (const disk of this.#disks) await disk.flush();
     else await store.close();
     this.#volumes = new Map(this.#disks.map(({ name, model }) => [name, model.newest()]));
-    this.#files = new SlowFs(this, stateOf(this.#files));
     if (isKilled) await abandon(store);
+    this.#takeOver = undefined;
+    const isStored = this.#blobs !== undefined && (this.#isStoredAtOnce || !isKilled);
+    const isLost = isStored && this.#chance.pick(2) === 0;
+    this.#files = new SlowFs(this, isLost ? undefined : stateOf(this.#files));
+    if (isLost) this.#takeOver = await ownerOf(new PersistentBlobs(this.#blobs as TraceBlobs));
   }
 }
 

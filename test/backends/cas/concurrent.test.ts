@@ -6,14 +6,17 @@ import { unlessStuck, whileSlow } from './delays.ts';
 const BUDGET_MS = Number(process.env['AOE_CAS_CONCURRENT_MS'] ?? 15_000);
 const FIRST_SEED = Number(process.env['AOE_CAS_CONCURRENT_SEED'] ?? 1);
 
-describe('the content-addressed store with which everything is done at once', () => {
+describe.each([
+  ['', false],
+  [' that is in blobs, too', true],
+])('a content-addressed store%s with which everything is done at once', (_, isRemote) => {
   it(
     'holds what was written last, and snapshots what there was',
     async () => {
       const endMs = Date.now() + BUDGET_MS;
       let [seed, requests, made] = [FIRST_SEED, 0, 0];
       for (; Date.now() < endMs; seed++) {
-        const work = new ConcurrentWork(seed, endMs);
+        const work = new ConcurrentWork(seed, endMs, isRemote);
         const run = whileSlow(work, () => work.run());
         await unlessStuck(work.outstanding, run).catch((cause) => {
           throw new Error([`AOE_CAS_CONCURRENT_SEED=${seed}`, ...work.problems].join('\n'), {

@@ -316,6 +316,34 @@ describe('a store that keeps some of its parts in blobs only', () => {
     await abandon(store);
   });
 
+  it('has no damage where a collection has freed what still has its file', async () => {
+    const { store } = await reopen(await openFull());
+    const client = await clientFor(store);
+    await client.trim(0, SIZE_BYTES / 2);
+    await client.flush();
+    await store.checkpoint();
+    await store.checkpoint();
+    // Files that somebody reads stay.
+    let stopReading = () => {};
+    const reading = new Promise<void>((resolve) => {
+      stopReading = resolve;
+    });
+    const frames = store.reader.frames as PartCache;
+    const numbers = [...store.segments.table.keys()];
+    const held = numbers.map((number) => frames.holding(number, () => reading));
+    expect((await collect(store, { liveMax: 0.8 })).freedSegments).toBeGreaterThan(2);
+    const isFile = (number: number) => store.segments.table.has(number);
+    expect(numbers.every(isFile)).toBe(true);
+    // The journal does not name them any more.
+    await store.replica?.reachAll();
+    expect((await scrub(store)).damage).toEqual([]);
+    stopReading();
+    await Promise.all(held);
+    await store.checkpoint();
+    expect(numbers.every(isFile)).toBe(false);
+    await store.close();
+  });
+
   it('is collected, surveyed and verified as a whole', async () => {
     const { store, blobs } = await reopen(await openFull());
     const client = await clientFor(store);

@@ -9,73 +9,46 @@
  * - One prepared under the address of a drained and closed one takes its place when it is served.
  *   Until then nothing of it is durable, so that the old one can be opened again as it was.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import type { AoeTarget } from './aoe/aoe-target.ts';
 import { addressOf, type Share, takes } from './aoe/share.ts';
 import type { ListChange } from './aoe/target-state.ts';
 import type { TargetTable } from './aoe/target-table.ts';
-import { keepImageName, storePathOf, whenStoreClosed } from './backends/index.ts';
+import { storePathOf, whenStoreClosed } from './backends/index.ts';
 import type { TargetConfig } from './config/config.ts';
 import { inLanes } from './core/lanes.ts';
-import { Limits } from './core/limits.ts';
-import { StartupError } from './core/startup-error.ts';
-import { hangs, requireAnswers, within } from './hanging-storage.ts';
-import { type OpenedTarget, openTarget, type TargetServices, tryTarget } from './open-target.ts';
+import { requireAnswers } from './hanging-storage.ts';
+import { tryTarget } from './open-target.ts';
 import type { TargetStatus } from './status.ts';
-import { endsWithin, waitWhile } from './wait-while.ts';
+import { type StoredTarget, TargetStorage, type TargetStorageOptions } from './target-storage.ts';
 
-const FLUSH_MS_MAX = 10_000;
 /** So that a start does not wait for one disk after the other. */
 const KEPT_AT_ONCE = 16;
-/** A store has more to do than to flush. */
-const CLOSE_MS_MAX = 60_000;
-/** How often it is looked whether storage that hung does so no more. */
-const LATE_MS = 1000;
 
-export interface ServedTargetsOptions {
+export interface ServedTargetsOptions extends TargetStorageOptions {
   /** Those that get requests. */
   readonly table: TargetTable;
   readonly share: Share;
-  readonly services: Pick<TargetServices, 'io' | 'state' | 'server' | 'makeRoom'>;
-  readonly log: Logger;
-  /** Tells all initiators about a target. */
-  announce(target: AoeTarget): void;
-}
-
-interface ServedTarget extends OpenedTarget {
-  readonly flushIndex: number;
-  /** Settles when it is closed; undefined until that begins. */
-  closing: Promise<void> | undefined;
 }
 
 export class ServedTargets {
   readonly #options: ServedTargetsOptions;
   readonly #table: TargetTable;
   readonly #log: Logger;
-  readonly #prepared: ServedTarget[] = [];
+  readonly #storage: TargetStorage;
+  readonly #prepared: StoredTarget[] = [];
   /** By address. */
-  readonly #opened = new Map<number, ServedTarget>();
-  /** Request indexes for targets' own flushes that no target has; after those of requests. */
-  readonly #flushIndexes = Array.from(
-    { length: Limits.targetCount },
-    (_, index) => Limits.requestCount + index,
-  );
-  /** Addresses of targets that were removed while their storage hung, until it is closed. */
-  readonly #unclosed = new Set<number>();
-  #isClosed = false;
-  /** Targets' own flushes that go on, also of targets that were removed meanwhile. */
-  readonly #flushes = new Map<Promise<void>, ServedTarget>();
+  readonly #opened = new Map<number, StoredTarget>();
 
   constructor(options: ServedTargetsOptions) {
     this.#options = options;
     this.#table = options.table;
     this.#log = options.log;
+    this.#storage = new TargetStorage(options);
   }
 
   /** Does a target's own flush go on? */
   get isFlushing(): boolean {
-    return this.#flushes.size > 0;
+    return this.#storage.isFlushing;
   }
 
   /**
@@ -113,7 +86,9 @@ export class ServedTargets {
 
   /** Makes durable what initiators will see of prepared targets. */
   async remember(): Promise<void> {
-    await inLanes(KEPT_AT_ONCE, this.#prepared.values(), (opened) => this.#remember(opened));
+    await inLanes(KEPT_AT_ONCE, this.#prepared.values(), (opened) =>
+      this.#storage.remember(opened),
+    );
   }
 
   /** Serves and announces prepared targets; those at the addresses `drained` are drained instead. */
@@ -128,7 +103,7 @@ export class ServedTargets {
   /** Closes prepared targets. */
   async discard(): Promise<void> {
     const prepared = this.#prepared.splice(0);
-    const closed = await Promise.allSettled(prepared.map((opened) => this.#close(opened)));
+    const closed = await Promise.allSettled(prepared.map((opened) => this.#storage.close(opened)));
     for (const result of closed) {
       if (result.status === 'rejected') this.#log.error(result.reason, 'cannot close a new target');
     }
@@ -144,7 +119,9 @@ export class ServedTargets {
     const served = this.#at(addresses).filter(({ target }) => {
       return this.#table.remove(target.address) !== undefined;
     });
-    const ended = await Promise.allSettled(served.map((opened) => this.#endRequests(opened)));
+    const ended = await Promise.allSettled(
+      served.map((opened) => this.#storage.endRequests(opened)),
+    );
     for (const result of ended) {
       if (result.status === 'fulfilled') continue;
       for (const { target } of served) this.#table.add(target);
@@ -159,7 +136,7 @@ export class ServedTargets {
    * @throws {StartupError} it hangs
    */
   async close(addresses: readonly number[]): Promise<void> {
-    await Promise.all(this.#at(addresses).map((opened) => this.#close(opened)));
+    await Promise.all(this.#at(addresses).map((opened) => this.#storage.close(opened)));
   }
 
   /**
@@ -173,7 +150,7 @@ export class ServedTargets {
       const isServed = this.#table.find(target.address) !== undefined;
       return !isServed && storesOf(config).some((path) => paths.has(path));
     });
-    await Promise.all(drained.map((opened) => this.#close(opened)));
+    await Promise.all(drained.map((opened) => this.#storage.close(opened)));
     for (const path of paths) await whenStoreClosed(path);
   }
 
@@ -199,12 +176,12 @@ export class ServedTargets {
       this.#opened.delete(target.address);
       this.#table.remove(target.address);
     }
-    await Promise.all(removed.map((opened) => this.#retire(opened)));
+    await Promise.all(removed.map((opened) => this.#storage.retire(opened)));
   }
 
   /** Addresses of removed targets that are not closed yet: their storage may still be at work. */
   async unclosed(): Promise<number[]> {
-    return [...this.#unclosed];
+    return this.#storage.unclosed;
   }
 
   /** Replaces lists of the target with this address, durably. @returns false when it is gone */
@@ -226,159 +203,34 @@ export class ServedTargets {
    * @throws what the first said that failed, or hangs
    */
   async closeAll(): Promise<void> {
-    this.#isClosed = true;
+    this.#storage.stop();
     await this.discard();
-    const opened = [...this.#opened.values()].filter(({ closing }) => closing === undefined);
-    const flushing = new Set(this.#flushes.values());
-    const closed = await Promise.allSettled(
-      opened.map(async (one) => {
-        const { target } = one;
-        if (target.inFlight > 0 || flushing.has(one)) throw hangs(target.name);
-        await within(CLOSE_MS_MAX, target.close(), target.name);
-      }),
-    );
-    for (const result of closed) if (result.status === 'rejected') throw result.reason;
+    await this.#storage.closeAll(this.#opened.values());
   }
 
-  #at(addresses: readonly number[]): ServedTarget[] {
+  #at(addresses: readonly number[]): StoredTarget[] {
     return addresses.flatMap((address) => this.#opened.get(address) ?? []);
   }
 
-  #serve({ target }: ServedTarget): void {
+  #serve({ target }: StoredTarget): void {
     this.#table.add(target);
     this.#options.announce(target);
   }
 
-  /** Ends the requests in flight of a target that gets no more, and makes its writes durable. */
-  async #endRequests(opened: ServedTarget): Promise<void> {
-    const { target } = opened;
-    if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
-    await this.#flush(opened);
+  #open(config: TargetConfig): Promise<StoredTarget> {
+    return this.#storage.open(config, this.#opened.get(addressOf(config)));
   }
 
-  /** Makes image and size durable that initiators will see: first what a power cut could undo. */
-  async #remember(opened: ServedTarget): Promise<void> {
-    await this.#keepImage(opened);
-    if (!opened.isGrown) return;
-    await this.#flush(opened);
-    await opened.target.remember();
-  }
-
-  /**
-   * Makes an image durable that somebody may have put there just now. When that takes long it is
-   * served meanwhile: what is written to it waits for its content anyway, as every write does.
-   */
-  async #keepImage(opened: ServedTarget): Promise<void> {
-    const { config, target } = opened;
-    if (config.backend.type !== 'file' || config.readOnly) return;
-    const kept = this.#keep(opened, config.backend);
-    if (await endsWithin(FLUSH_MS_MAX, kept)) return;
-    const log = this.#log.child({ target: target.name });
-    log.warn('the image is still being written to its disk: writes wait for that');
-    kept.catch((error: Error) =>
-      log.error(`after a power cut it may be missing: ${error.message}`),
-    );
-  }
-
-  /** First the content, and then the name that leads to it. */
-  async #keep(opened: ServedTarget, image: { readonly path: string }): Promise<void> {
-    try {
-      await this.#flushed(opened);
-    } catch (error) {
-      // One that has failed says so, and can still be read as it was.
-      if (opened.isGrown || !opened.status(true).failed) throw error;
-    }
-    await keepImageName(image);
-  }
-
-  #flush(opened: ServedTarget): Promise<void> {
-    return within(FLUSH_MS_MAX, this.#flushed(opened), opened.target.name);
-  }
-
-  #flushed(opened: ServedTarget): Promise<void> {
-    const flushed = opened.flush();
-    this.#flushes.set(flushed, opened);
-    return flushed.finally(() => this.#flushes.delete(flushed));
-  }
-
-  async #open(config: TargetConfig): Promise<ServedTarget> {
-    const flushIndex = this.#flushIndexes.pop();
-    if (flushIndex === undefined) {
-      throw new StartupError(`there is no room for ${config.name}`, 'remove other targets first');
-    }
-    const replaced = this.#opened.get(addressOf(config));
-    try {
-      await requireAnswers([config]);
-      if (this.#isClosed) throw new StartupError('the server is stopping', 'start it again');
-      const opened = await openTarget(config, {
-        ...this.#options.services,
-        flushIndex,
-        seenBytes: replaced?.target.device.sizeBytes,
-        // Who switched it off counts on that, and does not know that the target was replaced.
-        cacheSwitchedOff: replaced?.isCacheSwitchedOff() ?? false,
-        log: this.#log.child({ target: config.name }),
-        announce: (grown) => this.#options.announce(grown),
-      });
-      // Initiators that have it mounted do not know that it was replaced.
-      opened.target.lastAccessUs = replaced?.target.lastAccessUs ?? 0;
-      return { ...opened, flushIndex, closing: undefined };
-    } catch (error) {
-      this.#flushIndexes.push(flushIndex);
-      throw error;
-    }
-  }
-
-  async #reopen({ config, target }: ServedTarget): Promise<ServedTarget> {
+  async #reopen({ config, target }: StoredTarget): Promise<StoredTarget> {
     const opened = await this.#open(config);
     try {
-      await this.#remember(opened);
+      await this.#storage.remember(opened);
     } catch (error) {
-      await this.#close(opened);
+      await this.#storage.close(opened);
       throw error;
     }
     this.#opened.set(target.address, opened);
     return opened;
-  }
-
-  /** Closes a target that gets no more requests. One whose storage hangs is closed when that ends. */
-  async #retire(opened: ServedTarget): Promise<void> {
-    const { target } = opened;
-    try {
-      if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
-      await this.#close(opened);
-    } catch (error) {
-      // It is gone for initiators all the same; there is no way back.
-      this.#log.error(error, `${target.name} was removed, but could not be closed`);
-      this.#unclosed.add(target.address);
-      void this.#closeLate(opened);
-    }
-  }
-
-  async #closeLate(opened: ServedTarget): Promise<void> {
-    const { target } = opened;
-    while (target.inFlight > 0) await sleep(LATE_MS, undefined, { ref: false });
-    await this.#closed(opened);
-    this.#unclosed.delete(target.address);
-    this.#log.warn(`the storage of ${target.name}, which was removed, is closed at last`);
-  }
-
-  /** @throws {StartupError} its storage hangs; it is closed if that ends */
-  async #close(opened: ServedTarget): Promise<void> {
-    await within(CLOSE_MS_MAX, this.#closed(opened), opened.target.name);
-  }
-
-  /** Closes a target, unless that has begun. */
-  #closed(opened: ServedTarget): Promise<void> {
-    const { target, flushIndex } = opened;
-    opened.closing ??= target
-      .close()
-      .catch((error: Error) => {
-        this.#log.error(error, `the storage of ${target.name} failed while it was closed`);
-      })
-      .then(() => {
-        this.#flushIndexes.push(flushIndex);
-      });
-    return opened.closing;
   }
 }
 

@@ -10,14 +10,8 @@ import { BlockStatus } from '../../core/block-error.ts';
 import { Ata, AtaCommand, AtaFlag, readLba28, readLba48, writeAtaResponse } from '../codec/ata.ts';
 import type { Exchange } from '../exchange.ts';
 import { buildIdentifyData, type IdentifyFields } from './identify.ts';
-import {
-  buildSmartData,
-  buildSmartThresholds,
-  SMART_FAILING,
-  SMART_SIGNATURE,
-  SmartFeature,
-  type SmartHealth,
-} from './smart.ts';
+import { respond, respondData } from './respond.ts';
+import { Smart, type SmartHealth } from './smart.ts';
 import { AtaOutcome, ataOutcomeOf } from './status.ts';
 import { prepareTrim, TrimList } from './trim.ts';
 
@@ -59,7 +53,7 @@ export class AtaDisk implements Completer {
   readonly #device: BlockDevice;
   readonly #options: AtaDiskOptions;
   readonly #writeCache: WriteCache;
-  #smartEnabled = true;
+  readonly #smart: Smart;
   /** The size that initiators are told. */
   #knownBytes: number;
 
@@ -67,6 +61,7 @@ export class AtaDisk implements Completer {
     this.#device = options.device;
     this.#writeCache = options.writeCache;
     this.#options = options;
+    this.#smart = new Smart(() => options.health());
     this.#knownBytes = options.device.sizeBytes;
   }
 
@@ -112,14 +107,14 @@ export class AtaDisk implements Completer {
       exchange.drop();
       return;
     }
-    this.#respond(exchange, ataOutcomeOf(status, exchange.op));
+    respond(exchange, ataOutcomeOf(status, exchange.op));
   }
 
   #read(exchange: Exchange, frame: DataView, at: number, lba: number): void {
     const sectorCount = frame.getUint8(at + Ata.sectorCount);
     const writes = (frame.getUint8(at + Ata.aflags) & AtaFlag.write) !== 0;
     if (writes || sectorCount === 0 || sectorCount > sectorsPerFrame(exchange.link.mtu)) {
-      this.#respond(exchange, AtaOutcome.aborted);
+      respond(exchange, AtaOutcome.aborted);
       return;
     }
     const length = sectorCount * SECTOR_SIZE;
@@ -132,7 +127,7 @@ export class AtaDisk implements Completer {
     const sectorCount = frame.getUint8(at + Ata.sectorCount);
     const writes = (frame.getUint8(at + Ata.aflags) & AtaFlag.write) !== 0;
     if (!writes || sectorCount === 0) {
-      this.#respond(exchange, AtaOutcome.aborted);
+      respond(exchange, AtaOutcome.aborted);
       return;
     }
     const length = sectorCount * SECTOR_SIZE;
@@ -149,7 +144,7 @@ export class AtaDisk implements Completer {
   #verify(exchange: Exchange, frame: DataView, at: number, lba: number): void {
     const sectorCount = frame.getUint8(at + Ata.sectorCount);
     if (sectorCount === 0) {
-      this.#respond(exchange, AtaOutcome.aborted);
+      respond(exchange, AtaOutcome.aborted);
       return;
     }
     const length = sectorCount * SECTOR_SIZE;
@@ -175,7 +170,7 @@ export class AtaDisk implements Completer {
         break;
       case AtaCommand.idleImmediate:
       case AtaCommand.idle:
-        this.#respond(exchange, AtaOutcome.success);
+        respond(exchange, AtaOutcome.success);
         break;
       case AtaCommand.checkPowerMode:
         this.#checkPowerMode(exchange);
@@ -184,13 +179,13 @@ export class AtaDisk implements Completer {
         this.#setFeatures(exchange, frame.getUint8(at + Ata.errorFeature));
         break;
       case AtaCommand.smart:
-        this.#executeSmart(exchange, frame, at);
+        this.#smart.execute(exchange, frame, at);
         break;
       case AtaCommand.dataSetManagement:
         this.#trim(exchange, frame, at, size);
         break;
       default:
-        this.#respond(exchange, AtaOutcome.aborted);
+        respond(exchange, AtaOutcome.aborted);
     }
   }
 
@@ -220,9 +215,9 @@ export class AtaDisk implements Completer {
       trimZeroes: capabilities.trimZeroes,
       writeCacheSupported: this.#writeCache.supported,
       writeCacheEnabled: this.#writeCache.enabled,
-      smartEnabled: this.#smartEnabled,
+      smartEnabled: this.#smart.enabled,
     };
-    this.#respondData(exchange, buildIdentifyData(fields));
+    respondData(exchange, buildIdentifyData(fields));
   }
 
   #flush(exchange: Exchange): void {
@@ -242,50 +237,10 @@ export class AtaDisk implements Completer {
       this.#flush(exchange);
     } else if (feature === FEATURE_WRITE_CACHE_ON && this.#writeCache.supported) {
       this.#writeCache.enabled = true;
-      this.#respond(exchange, AtaOutcome.success);
+      respond(exchange, AtaOutcome.success);
     } else {
-      this.#respond(exchange, AtaOutcome.aborted);
+      respond(exchange, AtaOutcome.aborted);
     }
-  }
-
-  #executeSmart(exchange: Exchange, frame: DataView, at: number): void {
-    const feature = frame.getUint8(at + Ata.errorFeature);
-    const signature = frame.getUint16(at + Ata.lba + 1, true);
-    const permitted = this.#smartEnabled || feature === SmartFeature.enable;
-    if (signature !== SMART_SIGNATURE || !permitted) {
-      this.#respond(exchange, AtaOutcome.aborted);
-      return;
-    }
-    switch (feature) {
-      case SmartFeature.readData:
-        this.#respondData(exchange, buildSmartData(this.#options.health()));
-        break;
-      case SmartFeature.readThresholds:
-        this.#respondData(exchange, buildSmartThresholds());
-        break;
-      case SmartFeature.enable:
-      case SmartFeature.disable:
-        this.#smartEnabled = feature === SmartFeature.enable;
-        this.#respondSmart(exchange, SMART_SIGNATURE);
-        break;
-      case SmartFeature.returnStatus:
-        this.#respondSmart(
-          exchange,
-          this.#options.health().failed ? SMART_FAILING : SMART_SIGNATURE,
-        );
-        break;
-      default:
-        this.#respond(exchange, AtaOutcome.aborted);
-    }
-  }
-
-  /** SMART commands without data: still a sector of zeroes follows, which aoeping insists on. */
-  #respondSmart(exchange: Exchange, signature: number): void {
-    const { view, frameOffset, stash, stashOffset } = exchange;
-    stash.bytes.fill(0, stashOffset, stashOffset + SECTOR_SIZE);
-    writeAtaResponse(view, frameOffset, AtaOutcome.success, 0);
-    view.setUint16(frameOffset + Ata.lba + 1, signature, true);
-    exchange.respond(Ata.headerSize + SECTOR_SIZE);
   }
 
   #trim(exchange: Exchange, frame: DataView, at: number, size: number): void {
@@ -294,7 +249,7 @@ export class AtaDisk implements Completer {
     const trims = frame.getUint8(at + Ata.errorFeature) === FEATURE_TRIM;
     const length = sectorCount * SECTOR_SIZE;
     if (!writes || !trims || sectorCount === 0 || !this.#device.capabilities.trim) {
-      this.#respond(exchange, AtaOutcome.aborted);
+      respond(exchange, AtaOutcome.aborted);
       return;
     }
     if (Ata.headerSize + length > size) {
@@ -304,27 +259,15 @@ export class AtaDisk implements Completer {
     exchange.prepareWrite(0, length, at + Ata.headerSize, this);
     switch (prepareTrim(exchange, this.#device.sizeBytes / SECTOR_SIZE, this)) {
       case TrimList.outOfRange:
-        this.#respond(exchange, AtaOutcome.outOfRange);
+        respond(exchange, AtaOutcome.outOfRange);
         break;
       case TrimList.empty:
-        this.#respond(exchange, AtaOutcome.success);
+        respond(exchange, AtaOutcome.success);
         break;
       case TrimList.ready:
         this.#device.submit(exchange);
         break;
     }
-  }
-
-  #respondData(exchange: Exchange, data: Uint8Array): void {
-    exchange.stash.bytes.set(data, exchange.stashOffset);
-    exchange.responseDataBytes = data.length;
-    this.#respond(exchange, AtaOutcome.success);
-  }
-
-  #respond(exchange: Exchange, outcome: AtaOutcome): void {
-    const dataBytes = outcome === AtaOutcome.success ? exchange.responseDataBytes : 0;
-    writeAtaResponse(exchange.view, exchange.frameOffset, outcome & 0xff, outcome >> 8);
-    exchange.respond(Ata.headerSize + dataBytes);
   }
 }
 

@@ -4,8 +4,13 @@
  * The attributes are few and true: how long the disk is served, and how many requests failed
  * because of its storage. A failed disk says that it is failing.
  */
+import { SECTOR_SIZE } from '../../core/block-device.ts';
+import { Ata, writeAtaResponse } from '../codec/ata.ts';
+import type { Exchange } from '../exchange.ts';
+import { respond, respondData } from './respond.ts';
+import { AtaOutcome } from './status.ts';
 
-export const SmartFeature = {
+const Feature = {
   readData: 0xd0,
   readThresholds: 0xd1,
   enable: 0xd8,
@@ -14,9 +19,9 @@ export const SmartFeature = {
 } as const;
 
 /** LBA bytes 1 and 2 of a SMART command, and of the answer of a healthy disk. */
-export const SMART_SIGNATURE = 0xc24f;
+const SIGNATURE = 0xc24f;
 /** LBA bytes 1 and 2 of the answer of a failing disk. */
-export const SMART_FAILING = 0x2cf4;
+const FAILING = 0x2cf4;
 
 const PAGE_BYTES = 512;
 const STRUCTURE_REVISION = 0x0010;
@@ -37,6 +42,58 @@ export interface SmartHealth {
   /** Requests that failed because of the storage. */
   readonly failures: number;
   readonly servedMs: number;
+}
+
+/** The SMART commands of a disk. */
+export class Smart {
+  readonly #health: () => SmartHealth;
+  #enabled = true;
+
+  constructor(health: () => SmartHealth) {
+    this.#health = health;
+  }
+
+  get enabled(): boolean {
+    return this.#enabled;
+  }
+
+  /** Executes the SMART command of the frame at `at`. */
+  execute(exchange: Exchange, frame: DataView, at: number): void {
+    const feature = frame.getUint8(at + Ata.errorFeature);
+    const signature = frame.getUint16(at + Ata.lba + 1, true);
+    const permitted = this.#enabled || feature === Feature.enable;
+    if (signature !== SIGNATURE || !permitted) {
+      respond(exchange, AtaOutcome.aborted);
+      return;
+    }
+    switch (feature) {
+      case Feature.readData:
+        respondData(exchange, buildSmartData(this.#health()));
+        break;
+      case Feature.readThresholds:
+        respondData(exchange, buildSmartThresholds());
+        break;
+      case Feature.enable:
+      case Feature.disable:
+        this.#enabled = feature === Feature.enable;
+        respondEmpty(exchange, SIGNATURE);
+        break;
+      case Feature.returnStatus:
+        respondEmpty(exchange, this.#health().failed ? FAILING : SIGNATURE);
+        break;
+      default:
+        respond(exchange, AtaOutcome.aborted);
+    }
+  }
+}
+
+/** For commands without data: still a sector of zeroes follows, which aoeping insists on. */
+function respondEmpty(exchange: Exchange, signature: number): void {
+  const { view, frameOffset, stash, stashOffset } = exchange;
+  stash.bytes.fill(0, stashOffset, stashOffset + SECTOR_SIZE);
+  writeAtaResponse(view, frameOffset, AtaOutcome.success, 0);
+  view.setUint16(frameOffset + Ata.lba + 1, signature, true);
+  exchange.respond(Ata.headerSize + SECTOR_SIZE);
 }
 
 /** READ DATA: attribute values. */

@@ -1,7 +1,7 @@
 /** What operators can do to a running server, whichever way they ask. */
 import type { ListChange } from '../aoe/target-state.ts';
 import type { Reloaded, ServerStatus, TargetStatus } from '../status.ts';
-import type { ServedStore } from '../stores/served-stores.ts';
+import type { ServedStore } from '../stores/served-store.ts';
 
 export interface Operations {
   status(): Promise<ServerStatus>;

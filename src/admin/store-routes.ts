@@ -12,7 +12,7 @@ import {
   takeSnapshotSchema,
   volumeSchema,
 } from '../stores/contract.ts';
-import type { ServedStore } from '../stores/served-stores.ts';
+import type { ServedStore } from '../stores/served-store.ts';
 import type { Operations } from './operations.ts';
 import { RequestError, refusing } from './request.ts';
 import type { Asked, Route } from './routes.ts';

@@ -8,7 +8,8 @@ import type { CasStore } from '../../src/backends/cas/store.ts';
 import type { StoreReport } from '../../src/stores/contract.ts';
 import { JobBoard } from '../../src/stores/job-board.ts';
 import { RoomKeeper } from '../../src/stores/room-keeper.ts';
-import { type ServedStore, ServedStores } from '../../src/stores/served-stores.ts';
+import type { ServedStore } from '../../src/stores/served-store.ts';
+import { ServedStores } from '../../src/stores/served-stores.ts';
 import { SimFs } from '../backends/cas/sim-fs.ts';
 import { blockOf, clientOf, TINY } from '../backends/cas/tiny-store.ts';
 

@@ -1,16 +1,8 @@
 /** Changes the targets of a running server, in its configuration file and in the server at once. */
-import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { parse } from 'smol-toml';
 import { type TargetConfig, targetName } from '../config/config.ts';
-import {
-  addTarget,
-  readValue,
-  removeTarget,
-  type Setting,
-  setKeys,
-  unsetKeys,
-} from '../config/edit.ts';
+import { addTarget, removeTarget, setKeys, unsetKeys } from '../config/edit.ts';
 import { valueAt } from '../config/explain.ts';
 import { BACKEND_TYPES } from '../config/schema.ts';
 import { formatSize, parseSize } from '../config/size.ts';
@@ -20,24 +12,18 @@ import { type Address, parseAddress } from './address.ts';
 import { type ConfigText, changeConfig, findServer } from './config-file.ts';
 import { type ServerOptions, serverCommand } from './control-client.ts';
 import { describeReload } from './reload.ts';
-
-type Backend = (typeof BACKEND_TYPES)[number];
-
-interface AddOptions extends ServerOptions {
-  readonly backend: Backend;
-  readonly path?: string;
-  readonly size?: string;
-  readonly set?: readonly Pair[];
-}
+import {
+  addPair,
+  formatPair,
+  type NewTarget,
+  newTargetKeys,
+  type Pair,
+  readPairs,
+  resizeKeys,
+} from './target-keys.ts';
 
 interface SetOptions extends ServerOptions {
   readonly unset?: readonly string[];
-}
-
-/** `key=value` of a command line. */
-interface Pair {
-  readonly key: readonly string[];
-  readonly text: string;
 }
 
 const AFTER_HELP = `
@@ -51,22 +37,6 @@ Examples:
   aoe-server targets resize e1.5 20G
   aoe-server targets set e1.5 write_cache=true config_string="web server"
   aoe-server targets remove e1.5`;
-
-/** What is where its storage is, by backend. */
-const PATH_KEYS: Readonly<Record<Backend, readonly string[] | undefined>> = {
-  file: ['file', 'path'],
-  device: ['device', 'path'],
-  memory: undefined,
-  cas: ['cas', 'blob_store', 'path'],
-};
-const SIZE_KEYS: Readonly<Record<Backend, readonly string[] | undefined>> = {
-  file: ['file', 'size'],
-  device: undefined,
-  memory: ['memory', 'size'],
-  cas: ['cas', 'size'],
-};
-
-const ADDRESS_KEYS: readonly string[] = ['shelf', 'slot'];
 
 export function targetsCommand(): Command {
   const targets = new Command('targets')
@@ -101,8 +71,10 @@ function addCommand(): Command {
       'other keys, such as read_only=true or file.direct=true',
       addPair,
     )
-    .action(async (address: Address, options: AddOptions) => {
-      const reloaded = await change(options, ({ text }) => add(text, address, options));
+    .action(async (address: Address, options: ServerOptions & NewTarget) => {
+      const reloaded = await change(options, ({ text }) =>
+        addTarget(text, newTargetKeys(address, options)),
+      );
       tell(options, reloaded, `${targetName(address.shelf, address.slot)} is served`);
     });
 }
@@ -187,42 +159,6 @@ function tell({ json }: ServerOptions, reloaded: Reloaded, sentence: string): vo
   );
 }
 
-function add(text: string, { shelf, slot }: Address, options: AddOptions): string {
-  const { backend, path, size, set = [] } = options;
-  const settings: Setting[] = [
-    { key: ['shelf'], value: shelf },
-    { key: ['slot'], value: slot },
-    { key: ['backend'], value: backend },
-  ];
-  const place = keyOf(PATH_KEYS, backend, '--path', path);
-  if (place !== undefined && path !== undefined) {
-    // What the shell completed is relative to where it is; what is in the file, to the file.
-    if (backend === 'cas') settings.push({ key: ['cas', 'blob_store', 'type'], value: 'file' });
-    settings.push({ key: place, value: resolve(path) });
-  }
-  const extent = keyOf(SIZE_KEYS, backend, '--size', size);
-  if (extent !== undefined && size !== undefined) settings.push({ key: extent, value: size });
-  const isPlaced = set.some(({ key }) => key.join('.') === place?.join('.'));
-  if (place !== undefined && path === undefined && !isPlaced) {
-    throw new StartupError(`a target with backend ${backend} needs --path`, 'add --path PATH');
-  }
-  return addTarget(text, [...settings, ...readPairs({ shelf, slot, backend }, set)]);
-}
-
-function keyOf(
-  keys: Readonly<Record<Backend, readonly string[] | undefined>>,
-  backend: Backend,
-  option: string,
-  given: string | undefined,
-): readonly string[] | undefined {
-  const key = keys[backend];
-  if (key !== undefined || given === undefined) return key;
-  throw new StartupError(
-    `a target with backend ${backend} has no ${option}`,
-    `leave ${option} out`,
-  );
-}
-
 interface FoundTarget {
   readonly index: number;
   readonly target: TargetConfig;
@@ -239,33 +175,6 @@ function findTarget({ text, config }: ConfigText, name: string): FoundTarget {
   }
   const names = config.targets.map((one) => one.name).join(', ');
   throw new StartupError(`there is no target ${name} in ${config.path}`, `there are ${names}`);
-}
-
-/** The keys that give a target its size. */
-function resizeKeys({ name, backend }: TargetConfig, table: object, sizeBytes: number): Setting[] {
-  const value = formatSize(sizeBytes);
-  switch (backend.type) {
-    case 'file': {
-      const { offsetBytes, lengthBytes, sizeBytes: wholeBytes = 0 } = backend;
-      const whole = { key: ['file', 'size'], value: formatSize(offsetBytes + sizeBytes) };
-      if (lengthBytes === undefined) return [whole];
-      const length = { key: ['file', 'length'], value };
-      return offsetBytes + sizeBytes > wholeBytes ? [whole, length] : [length];
-    }
-    case 'memory':
-      return [{ key: ['memory', 'size'], value }];
-    case 'cas': {
-      if (valueAt(table, ['cas', 'total_sectors']) === undefined) {
-        return [{ key: ['cas', 'size'], value }];
-      }
-      return [{ key: ['cas', 'total_sectors'], value: sizeBytes / backend.blockSizeBytes }];
-    }
-    case 'device':
-      throw new StartupError(
-        `${name} has the size of its device`,
-        `make ${backend.path} larger, then: aoe-server readd ${name}`,
-      );
-  }
 }
 
 function refuseShrinking(name: string, servedBytes: number, sizeBytes: number): void {
@@ -294,26 +203,4 @@ function parseSizeArgument(text: string): number {
   const sizeBytes = parseSize(text);
   if (sizeBytes !== undefined && sizeBytes > 0) return sizeBytes;
   throw new InvalidArgumentError('must be a size, such as 20G');
-}
-
-function addPair(text: string, before: readonly Pair[] = []): Pair[] {
-  const at = text.indexOf('=');
-  if (at <= 0) throw new InvalidArgumentError('must be a key and a value, such as read_only=true');
-  const name = text.slice(0, at).trim();
-  // It would be another target, on a disk that is empty, or that this one still has.
-  if (ADDRESS_KEYS.includes(name)) {
-    throw new InvalidArgumentError(
-      'A target keeps its address: remove it, and add it under another one. A volume is called ' +
-        'like its target: see aoe-server cas clone.',
-    );
-  }
-  return [...before, { key: name.split('.'), text: text.slice(at + 1) }];
-}
-
-function readPairs(table: object, pairs: readonly Pair[]): Setting[] {
-  return pairs.map(({ key, text }) => ({ key, value: readValue(table, key, text) }));
-}
-
-function formatPair({ key, text }: Pair): string {
-  return `${key.join('.')} = ${text}`;
 }

@@ -1,0 +1,246 @@
+/**
+ * What operators can do to a running server: changes of its targets, one after the other, and what
+ * there is to tell about it.
+ *
+ * Invariants:
+ * - `#config` is what the targets are like: another one counts once they have followed it.
+ * - Rivals are looked out for of the targets that are served: what changes these looks out anew.
+ */
+import { resolve } from 'node:path';
+import type { Logger } from 'pino';
+import { RivalWatch, refuseRivals } from './aoe/rival-watch.ts';
+import { addressOf } from './aoe/share.ts';
+import type { ListChange } from './aoe/target-state.ts';
+import type { Config, TargetConfig } from './config/config.ts';
+import { LOG_LEVELS } from './config/schema.ts';
+import { StartupError } from './core/startup-error.ts';
+import { LiveTargets } from './live-targets.ts';
+import { setLogLevel } from './log.ts';
+import { planReload } from './reload-plan.ts';
+import { mergeStatus, type Reloaded, type ServerStatus, type TargetStatus } from './status.ts';
+import type { ServedStore } from './stores/served-store.ts';
+import { ServedStores } from './stores/served-stores.ts';
+import { VERSION } from './version.ts';
+import { endsWithin } from './wait-while.ts';
+import type { Callable } from './worker-thread.ts';
+
+/** How long a stop waits for a change of targets, such as a store that is being fetched. */
+const CHANGE_MS_MAX = 5000;
+
+export interface LiveOperationsOptions {
+  readonly config: Config;
+  /** The data paths, which may be started later. */
+  readonly parts: readonly Callable[];
+  readonly log: Logger;
+  /** Reads the configuration anew. */
+  loadAgain(): Promise<Config>;
+}
+
+export class LiveOperations {
+  readonly stores: ServedStores;
+  readonly #options: LiveOperationsOptions;
+  readonly #parts: readonly Callable[];
+  readonly #log: Logger;
+  readonly #live: LiveTargets;
+  readonly #startedAt = new Date();
+  #config: Config;
+  /** Whatever changes targets: one after the other. */
+  #changing: Promise<unknown> = Promise.resolve();
+  #isStopping = false;
+  #rivals: RivalWatch | undefined;
+
+  constructor(options: LiveOperationsOptions) {
+    const { config, parts, log } = options;
+    this.#options = options;
+    this.#config = config;
+    this.#parts = parts;
+    this.#log = log;
+    this.#live = new LiveTargets(parts, log);
+    this.stores = new ServedStores({
+      findTarget: (path, volume) => this.#findTarget(path, volume),
+      whilePaused: (target, work) =>
+        this.#change(() => this.#live.whileDrained(addressOf(target), work)),
+      log,
+    });
+  }
+
+  /** @throws {StartupError} another server answers for one of `targets` */
+  async refuseRivals(targets: readonly TargetConfig[]): Promise<void> {
+    await refuseRivals(namesOf(targets), this.#config.server.interfaces);
+  }
+
+  /** Serves targets that the data paths were not started with, and looks out for rivals of all. */
+  async start(late: readonly TargetConfig[]): Promise<void> {
+    await this.#live.change({ added: late, changed: [], removed: [] });
+    await this.#watchRivals();
+  }
+
+  reload(): Promise<Reloaded> {
+    return this.#change(() => this.#reload());
+  }
+
+  async status(): Promise<ServerStatus> {
+    const parts = await Promise.all(this.#parts.map((part) => part.status()));
+    return {
+      version: VERSION,
+      pid: process.pid,
+      configPath: this.#config.path,
+      startedAt: this.#startedAt.toISOString(),
+      workers: this.#parts.length,
+      logLevel: this.#log.level,
+      ...mergeStatus(parts),
+      stores: await this.stores.status(),
+    };
+  }
+
+  store(path: string): ServedStore | undefined {
+    return this.stores.find(path);
+  }
+
+  async announce(): Promise<void> {
+    await Promise.all(this.#parts.map((part) => part.announce()));
+  }
+
+  setLists(name: string, lists: ListChange): Promise<boolean> {
+    // Not while the target is replaced: the new one would not know.
+    return this.#change(async () => {
+      const target = this.#config.targets.find((one) => one.name === name);
+      return target !== undefined && (await this.#live.setLists(addressOf(target), lists));
+    });
+  }
+
+  drain(name: string): Promise<TargetStatus | undefined> {
+    return this.#onTarget(name, (target) => this.#live.drain([addressOf(target)]));
+  }
+
+  resume(name: string): Promise<TargetStatus | undefined> {
+    return this.#onTarget(name, async (target) => {
+      await this.#refuseRivalOf(target);
+      await this.#live.resume([addressOf(target)]);
+    });
+  }
+
+  readd(name: string): Promise<TargetStatus | undefined> {
+    return this.#onTarget(name, async (target) => {
+      if (target.backend.type === 'memory') {
+        throw new StartupError(
+          `${name} is a disk in memory: opened anew, it would be empty`,
+          'remove the target, and add it again, if that is what you want',
+        );
+      }
+      await this.#refuseRivalOf(target);
+      await this.#live.readd(target);
+    });
+  }
+
+  async setLogLevel(text: string): Promise<boolean> {
+    const level = LOG_LEVELS.find((known) => known === text);
+    if (level === undefined) return false;
+    setLogLevel(this.#log, level);
+    await Promise.all(this.#parts.map((part) => part.setLogLevel(level)));
+    return true;
+  }
+
+  /** Lets no change begin, and waits for the one that goes on, but not for long. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    await endsWithin(CHANGE_MS_MAX, this.#changing);
+    this.#live.stop();
+  }
+
+  /** Ends what goes on beside changes. */
+  async close(): Promise<void> {
+    await this.stores.close();
+    this.#rivals?.close();
+  }
+
+  #change<T>(work: () => Promise<T>): Promise<T> {
+    const changed = this.#changing.then(() => {
+      if (!this.#isStopping) return work();
+      throw new StartupError('the server is stopping', 'start it');
+    });
+    this.#changing = changed.catch(() => {});
+    return changed;
+  }
+
+  async #findTarget(path: string, volume: string): Promise<TargetStatus | undefined> {
+    const config = this.#config.targets.find(({ name }) => name === volume);
+    if (config?.backend.type !== 'cas' || config.backend.root !== undefined) return undefined;
+    if (resolve(config.backend.blobStore.path) !== path) return undefined;
+    const { targets } = await this.status();
+    return targets.find(({ name }) => name === volume);
+  }
+
+  /** Works on the target called `name`. @returns what became of it; undefined when there is none */
+  #onTarget(
+    name: string,
+    work: (target: TargetConfig) => Promise<unknown>,
+  ): Promise<TargetStatus | undefined> {
+    return this.#change(async () => {
+      const target = this.#config.targets.find((one) => one.name === name);
+      if (target === undefined) return undefined;
+      try {
+        await work(target);
+      } finally {
+        await this.#watchRivals();
+      }
+      return this.#statusOf(name);
+    });
+  }
+
+  async #statusOf(name: string): Promise<TargetStatus | undefined> {
+    const { targets } = await this.status();
+    return targets.find((target) => target.name === name);
+  }
+
+  /** @throws {StartupError} a drained target is served by another server now */
+  async #refuseRivalOf(target: TargetConfig): Promise<void> {
+    const status = await this.#statusOf(target.name);
+    if (status?.drained) await this.refuseRivals([target]);
+  }
+
+  async #reload(): Promise<Reloaded> {
+    const now = this.#config;
+    const next = await this.#options.loadAgain();
+    const change = planReload(now, next);
+    const { added, changed, removed } = change;
+    await this.#live.refuseMovedStorage(now.targets, change);
+    await this.refuseRivals(added);
+    await this.#live.change(change);
+    this.#config = next;
+    await this.#follow(now, next).catch((error: Error) =>
+      // Whoever hears of an error takes it that nothing has changed.
+      this.#log.error(error, 'the targets are as configured now, but not all else'),
+    );
+    const names = {
+      added: added.map(nameOf),
+      changed: changed.map(nameOf),
+      removed: removed.map(nameOf),
+    };
+    this.#log.info(names, 'reloaded');
+    return names;
+  }
+
+  /** What else a new configuration changes, once it is that of the targets. */
+  async #follow(now: Config, next: Config): Promise<void> {
+    // Otherwise the operator's choice stays.
+    if (next.server.logLevel !== now.server.logLevel) await this.setLogLevel(next.server.logLevel);
+    await this.#watchRivals();
+  }
+
+  /** Others may serve what is drained here. */
+  async #watchRivals(): Promise<void> {
+    const { targets } = await this.status();
+    const served = targets.filter(({ drained }) => !drained);
+    this.#rivals?.close();
+    this.#rivals = new RivalWatch(namesOf(served), this.#config.server.interfaces, this.#log);
+  }
+}
+
+function namesOf(targets: readonly (TargetConfig | TargetStatus)[]): ReadonlyMap<number, string> {
+  return new Map(targets.map((target) => [addressOf(target), target.name]));
+}
+
+function nameOf({ name }: TargetConfig): string {
+  return name;
+}

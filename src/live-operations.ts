@@ -167,8 +167,7 @@ export class LiveOperations {
     const config = this.#config.targets.find(({ name }) => name === volume);
     if (config?.backend.type !== 'cas' || config.backend.root !== undefined) return undefined;
     if (resolve(config.backend.blobStore.path) !== path) return undefined;
-    const { targets } = await this.status();
-    return targets.find(({ name }) => name === volume);
+    return this.#statusOf(volume);
   }
 
   /** Works on the target called `name`. @returns what became of it; undefined when there is none */
@@ -189,8 +188,13 @@ export class LiveOperations {
   }
 
   async #statusOf(name: string): Promise<TargetStatus | undefined> {
-    const { targets } = await this.status();
+    const targets = await this.#targets();
     return targets.find((target) => target.name === name);
+  }
+
+  /** Does not ask stores, as {@link status} does: one that hangs must not delay a change. */
+  async #targets(): Promise<readonly TargetStatus[]> {
+    return mergeStatus(await Promise.all(this.#parts.map((part) => part.status()))).targets;
   }
 
   /** @throws {StartupError} a drained target is served by another server now */
@@ -230,8 +234,7 @@ export class LiveOperations {
 
   /** Others may serve what is drained here. */
   async #watchRivals(): Promise<void> {
-    const { targets } = await this.status();
-    const served = targets.filter(({ drained }) => !drained);
+    const served = (await this.#targets()).filter(({ drained }) => !drained);
     this.#rivals?.close();
     this.#rivals = new RivalWatch(namesOf(served), this.#config.server.interfaces, this.#log);
   }

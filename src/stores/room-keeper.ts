@@ -8,6 +8,8 @@ import type { JobBoard } from './job-board.ts';
 
 /** How long a write waits for a collection. */
 const WAIT_MS_MAX = 60_000;
+/** How long whoever asks for the status waits for a file system. */
+const ANSWER_MS_MAX = 1000;
 
 export interface RoomKeeperOptions {
   /** Of the store. */
@@ -100,7 +102,16 @@ export class RoomKeeper {
   }
 }
 
-/** @returns what the server may still take of a filesystem; null when it does not tell */
-export function measureFree({ path, options }: CasStore): Promise<number | null> {
+/** Questions without an answer yet: storage that hangs is asked once. */
+const asked = new WeakMap<CasStore, Promise<number | null>>();
+
+/** @returns what the server may still take of a filesystem; null when it does not tell, or hangs */
+export function measureFree(store: CasStore): Promise<number | null> {
+  const question = asked.get(store) ?? askFree(store).finally(() => asked.delete(store));
+  asked.set(store, question);
+  return Promise.race([question, delay(ANSWER_MS_MAX, null, { ref: false })]);
+}
+
+function askFree({ path, options }: CasStore): Promise<number | null> {
   return options.files.freeBytes(path).catch(() => null);
 }

@@ -2,6 +2,7 @@ import { syncBuiltinESMExports } from 'node:module';
 import timers from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import type { FileLayer } from '../../src/backends/cas/file-layer.ts';
 import { BLOCK_SIZE } from '../../src/backends/cas/format.ts';
 import { openStorePaths, shareCasStore } from '../../src/backends/cas/index.ts';
 import { REMOTE_DEFAULTS } from '../../src/backends/cas/remote/remote-options.ts';
@@ -46,6 +47,36 @@ describe('the status of a store that is kept in blobs', () => {
     await expect
       .poll(status, WAIT)
       .toEqual({ lagBytes: 0, lagSeconds: 0, unreachable: null, localDamage: null });
+    await stores.close();
+    await release();
+  });
+});
+
+describe('the status of a store whose file system hangs', () => {
+  it('is told all the same, without the room there, which is asked for once', async () => {
+    const files: FileLayer = new SimFs();
+    const { release } = await shareCasStore('/served', { ...TINY, files });
+    const stores = new ServedStores({
+      findTarget: async () => undefined,
+      whilePaused: (_target, work) => work(),
+      log: pino({ enabled: false }),
+    });
+    let end = (_bytes: number): void => {};
+    // What the store itself asks for, of its directory of segments, is not meant.
+    const { freeBytes } = files;
+    const asked = vi.fn(() => {
+      return new Promise<number>((resolve) => {
+        end = resolve;
+      });
+    });
+    files.freeBytes = (path) => (path === '/served' ? asked() : freeBytes.call(files, path));
+    const statuses = Promise.all([stores.status(), stores.status()]);
+    const told = [expect.objectContaining({ path: '/served', freeBytes: null })];
+    expect(await statuses).toEqual([told, told]);
+    expect(asked).toHaveBeenCalledOnce();
+    end(1);
+    files.freeBytes = freeBytes;
+    await expect.poll(async () => (await stores.status())[0]?.freeBytes).toBeGreaterThan(1);
     await stores.close();
     await release();
   });

@@ -235,8 +235,8 @@ export class LiveOperations {
   /** Others may serve what is drained here. */
   async #watchRivals(): Promise<void> {
     const served = (await this.#targets()).filter(({ drained }) => !drained);
-    this.#rivals?.close();
-    this.#rivals = new RivalWatch(namesOf(served), this.#config.server.interfaces, this.#log);
+    this.#rivals ??= new RivalWatch(this.#config.server.interfaces, this.#log);
+    this.#rivals.targets = namesOf(served);
   }
 }
 

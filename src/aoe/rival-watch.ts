@@ -7,7 +7,7 @@
  */
 import type { Logger } from 'pino';
 import { StartupError } from '../core/startup-error.ts';
-import { formatMacAddress } from '../net/ethernet.ts';
+import { formatMacAddress, type MacAddress } from '../net/ethernet.ts';
 import { readInterfaceState } from '../net/interface-state.ts';
 import { discoverTargets, type FoundTarget } from './initiator/discover.ts';
 import { Initiator } from './initiator/initiator.ts';
@@ -27,10 +27,12 @@ export async function refuseRivals(
   targets: TargetNames,
   interfaces: readonly string[],
 ): Promise<void> {
+  if (targets.size === 0) return;
   await Promise.all(
     interfaces.map(async (name) => {
       // An interface that cannot be used now is not served now either.
-      const [rival] = await findRivals(targets, name).catch(() => []);
+      const found = await findTargets(name).catch(() => []);
+      const rival = found.find(({ address }) => targets.has(address));
       if (rival === undefined) return;
       throw new StartupError(
         `${targets.get(rival.address)} is already served on ${name}, by ${formatMacAddress(rival.mac)}`,
@@ -41,18 +43,13 @@ export async function refuseRivals(
 }
 
 export class RivalWatch {
-  readonly #targets: TargetNames;
+  /** Those that are served now: a change of them lets no look be left out. */
+  targets: TargetNames = new Map();
   readonly #log: Logger;
   readonly #timer: NodeJS.Timeout;
 
   /** @param intervalMs from one look to the next */
-  constructor(
-    targets: TargetNames,
-    interfaces: readonly string[],
-    log: Logger,
-    intervalMs = LOOK_INTERVAL_MS,
-  ) {
-    this.#targets = targets;
+  constructor(interfaces: readonly string[], log: Logger, intervalMs = LOOK_INTERVAL_MS) {
     this.#log = log;
     this.#timer = setInterval(() => void this.#look(interfaces), intervalMs);
     this.#timer.unref();
@@ -65,24 +62,27 @@ export class RivalWatch {
   async #look(interfaces: readonly string[]): Promise<void> {
     const ours = new Set(interfaces.map((name) => readInterfaceState(name)?.mac));
     for (const name of interfaces) {
+      const { targets } = this;
       // An interface that is down right now is looked at again the next time.
-      const rivals = await findRivals(this.#targets, name).catch(() => []);
-      for (const rival of rivals) {
-        if (!ours.has(formatMacAddress(rival.mac))) this.#report(name, rival);
+      const found = await findTargets(name).catch(() => []);
+      for (const { address, mac } of found) {
+        const target = targets.get(address);
+        // One that has come or gone meanwhile may have changed places with the other server's.
+        if (target === undefined || !this.targets.has(address)) continue;
+        if (!ours.has(formatMacAddress(mac))) this.#report(target, name, mac);
       }
     }
   }
 
-  #report(name: string, { address, mac }: FoundTarget): void {
+  #report(target: string, name: string, mac: MacAddress): void {
     this.#log.error(
-      { target: this.#targets.get(address), interface: name, mac: formatMacAddress(mac) },
+      { target, interface: name, mac: formatMacAddress(mac) },
       'another server answers for this target: initiators that use both DESTROY ITS DATA',
     );
   }
 }
 
-async function findRivals(targets: TargetNames, name: string): Promise<FoundTarget[]> {
+async function findTargets(name: string): Promise<FoundTarget[]> {
   await using initiator = Initiator.open({ interface: name });
-  const found = await discoverTargets(initiator);
-  return found.filter(({ address }) => targets.has(address));
+  return await discoverTargets(initiator);
 }

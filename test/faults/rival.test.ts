@@ -58,7 +58,8 @@ describeWith([...TOOLS, 'vblade'], 'another server with an address of ours', () 
     client = await FrameClient.connect({ namespace: network, interfaceName: 'aoe0', fence });
     const lines: Record<string, unknown>[] = [];
     const log = pino({ base: null }, { write: (line) => lines.push(JSON.parse(line)) });
-    const watch = new RivalWatch(NAMES, [client.interfaceName], log, LOOK_MS);
+    const watch = new RivalWatch([client.interfaceName], log, LOOK_MS);
+    watch.targets = NAMES;
     try {
       await startVblade(network, 'aoe0', 2);
       await sleep(1000);

@@ -3,10 +3,12 @@
  * MAC address, removed and made again. A link is never changed, only closed and opened anew; it
  * stays open while its interface has no carrier.
  *
- * Invariant: a link is open exactly while its interface was up when last looked at, and was
+ * Invariants: a link is open exactly while its interface was up when last looked at, and was
  * opened for the interface as it was then. One that could not be opened is tried again and again.
+ * An interface has one link, under however many of its names it is to be served.
  */
 import type { Logger } from 'pino';
+import { StartupError } from '../core/startup-error.ts';
 import { type InterfaceWatch, native } from '../native.ts';
 import { type InterfaceState, readInterfaceState } from './interface-state.ts';
 import type { Link } from './link.ts';
@@ -131,12 +133,23 @@ export class LinkSupervisor<L extends Link> {
     supervised.state = state;
     supervised.failure = undefined;
     try {
+      this.#refuseOtherName(supervised.name, state);
       supervised.link = this.#options.open(supervised.name);
     } catch (error) {
       supervised.failure = error as Error;
       return;
     }
     this.#options.use(supervised.link);
+  }
+
+  /** @throws {StartupError} each request would be executed, and answered, once for each name */
+  #refuseOtherName(name: string, state: InterfaceState | undefined): void {
+    const other = this.#supervised.find((one) => one.link && one.state?.index === state?.index);
+    if (other === undefined) return;
+    throw new StartupError(
+      `${name} is another name of ${other.name}, which is served already`,
+      'name each interface once',
+    );
   }
 }
 

@@ -26,6 +26,8 @@ import type { Callable } from './worker-thread.ts';
 
 /** How long a stop waits for a change of targets, such as a store that is being fetched. */
 const CHANGE_MS_MAX = 5000;
+/** How long it counts that no other server was found. */
+const LOOK_MS_MAX = 3000;
 
 export interface LiveOperationsOptions {
   readonly config: Config;
@@ -114,21 +116,17 @@ export class LiveOperations {
   }
 
   resume(name: string): Promise<TargetStatus | undefined> {
-    return this.#onTarget(name, async (target) => {
-      await this.#refuseRivalOf(target);
-      await this.#live.resume([addressOf(target)]);
-    });
+    return this.#onUnrivaled(name, (target) => this.#live.resume([addressOf(target)]));
   }
 
   readd(name: string): Promise<TargetStatus | undefined> {
-    return this.#onTarget(name, async (target) => {
+    return this.#onUnrivaled(name, async (target) => {
       if (target.backend.type === 'memory') {
         throw new StartupError(
           `${name} is a disk in memory: opened anew, it would be empty`,
           'remove the target, and add it again, if that is what you want',
         );
       }
-      await this.#refuseRivalOf(target);
       await this.#live.readd(target);
     });
   }
@@ -197,10 +195,35 @@ export class LiveOperations {
     return mergeStatus(await Promise.all(this.#parts.map((part) => part.status()))).targets;
   }
 
-  /** @throws {StartupError} a drained target is served by another server now */
-  async #refuseRivalOf(target: TargetConfig): Promise<void> {
-    const status = await this.#statusOf(target.name);
-    if (status?.drained) await this.refuseRivals([target]);
+  /**
+   * Works on a target that no other server serves. To look takes a second: many that are resumed at
+   * once do so before it is their turn, lest the last of them stay silent for too long.
+   */
+  async #onUnrivaled(
+    name: string,
+    work: (target: TargetConfig) => Promise<unknown>,
+  ): Promise<TargetStatus | undefined> {
+    const never = Number.NEGATIVE_INFINITY;
+    // What is found may be this server, where another request has resumed the target meanwhile.
+    const lookedMs = await this.#refuseRivalOf(name).catch(() => never);
+    return this.#onTarget(name, async (target) => {
+      // While it waited for its turn another server may have come.
+      if (performance.now() - lookedMs > LOOK_MS_MAX) await this.#refuseRivalOf(name);
+      await work(target);
+    });
+  }
+
+  /**
+   * Looks for another server of a target that is drained.
+   *
+   * @returns when; never for one that is served
+   * @throws {StartupError} there is one
+   */
+  async #refuseRivalOf(name: string): Promise<number> {
+    const status = await this.#statusOf(name);
+    if (!status?.drained) return Number.NEGATIVE_INFINITY;
+    await refuseRivals(namesOf([status]), this.#config.server.interfaces);
+    return performance.now();
   }
 
   async #reload(): Promise<Reloaded> {

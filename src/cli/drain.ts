@@ -1,9 +1,15 @@
 /** Takes targets of a running server out of service for a while, and back. */
 import type { Command } from 'commander';
+import { inLanes } from '../core/lanes.ts';
 import type { ServerStatus, TargetStatus } from '../status.ts';
 import { ask, RefusedError, type ServerOptions, serverCommand } from './control-client.ts';
 import { reportError } from './report-error.ts';
 import { formatRoundSize } from './round-size.ts';
+
+/**
+ * To look for other servers takes a second, of many as of one. Others must find a connection, too.
+ */
+const AT_ONCE = 8;
 
 type Options = ServerOptions & { readonly all?: true };
 
@@ -69,24 +75,39 @@ async function run(
   if (names.length > 0 === (options.all === true)) {
     command.error('error: name targets, or give --all', { exitCode: 2 });
   }
-  const statuses: TargetStatus[] = [];
-  const refusals: RefusedError[] = [];
-  for (const name of options.all ? await allNames(options.config) : names) {
-    const path = `/v1/targets/${encodeURIComponent(name)}/${operation}`;
-    try {
-      const status = (await ask(options.config, 'POST', path)) as TargetStatus;
-      statuses.push(status);
-      if (!options.json) console.log(describe(status));
-    } catch (error) {
-      // One whose storage is gone must not keep the others silent.
-      if (!(error instanceof RefusedError)) throw error;
-      refusals.push(error);
+  const chosen = options.all ? await allNames(options.config) : names;
+  const outcomes: (TargetStatus | RefusedError)[] = [];
+  let toldCount = 0;
+  await inLanes(AT_ONCE, chosen.entries(), async ([index, name]) => {
+    outcomes[index] = await operate(options.config, operation, name);
+    // In the order of the names.
+    for (let next = outcomes[toldCount]; next !== undefined; next = outcomes[++toldCount]) {
+      if (!options.json && !(next instanceof RefusedError)) console.log(describe(next));
     }
+  });
+  const refusals = outcomes.filter((outcome) => outcome instanceof RefusedError);
+  if (options.json) {
+    const statuses = outcomes.filter((outcome) => !(outcome instanceof RefusedError));
+    console.log(JSON.stringify(statuses, null, 2));
   }
-  if (options.json) console.log(JSON.stringify(statuses, null, 2));
   const last = refusals.pop();
   for (const refusal of refusals) reportError(refusal);
   if (last !== undefined) throw last;
+}
+
+/** @returns what became of the target, or why it is refused: that keeps none of the others back */
+async function operate(
+  config: string,
+  operation: Operation,
+  name: string,
+): Promise<TargetStatus | RefusedError> {
+  const path = `/v1/targets/${encodeURIComponent(name)}/${operation}`;
+  try {
+    return (await ask(config, 'POST', path)) as TargetStatus;
+  } catch (error) {
+    if (error instanceof RefusedError) return error;
+    throw error;
+  }
 }
 
 async function allNames(config: string): Promise<string[]> {

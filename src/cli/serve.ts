@@ -5,8 +5,12 @@ import { listTargets, loadConfig } from '../config/load.ts';
 import { requireAnswers } from '../hanging-storage.ts';
 import type { UnrestoredError } from '../live-targets.ts';
 import { createLogger } from '../log.ts';
-import { startServer } from '../server.ts';
+import { type RunningServer, startServer } from '../server.ts';
+import { endsWithin } from '../wait-while.ts';
 import { notifyServiceManager, Watchdog } from './service-manager.ts';
+
+/** How long a stop waits for a start, such as one that fetches a store. */
+const START_MS_MAX = 5000;
 
 /**
  * Serves until SIGTERM or SIGINT, then closes the targets and returns.
@@ -27,7 +31,14 @@ export async function serve(path: string): Promise<void> {
     isReloadDue = true;
   };
   process.on('SIGHUP', () => reload());
-  const server = await startServer(config, log, () => loadAgain(path));
+  const starting = startServer(config, log, () => loadAgain(path));
+  await Promise.race([starting, stopped]);
+  const server = await inTime(starting);
+  if (server === undefined) {
+    // Nothing that was confirmed is in this process alone: stores are not served before all are open.
+    log.warn('stopped while starting');
+    return;
+  }
   reload = () => {
     server.reload().catch((error: Error) => {
       const { message, remedy, isUnrestored } = error as UnrestoredError;
@@ -43,6 +54,11 @@ export async function serve(path: string): Promise<void> {
   notifyServiceManager('STOPPING=1', log);
   await server.close();
   if (failure !== undefined) throw failure;
+}
+
+/** Waits for a start that is to be over, as most soon are. @returns undefined when it takes longer */
+async function inTime(starting: Promise<RunningServer>): Promise<RunningServer | undefined> {
+  return (await endsWithin(START_MS_MAX, starting)) ? starting : undefined;
 }
 
 /** @throws {ConfigError}; @throws {StartupError} the storage of a target hangs */

@@ -30,6 +30,13 @@ try:
 except BlockingIOError: pass
 `;
 
+/** A blob store that takes every connection, and never answers; it goes with its parent. */
+const HANG = `
+require("net").createServer(() => console.error("reached")).listen(9);
+const { ppid } = process;
+setInterval(() => process.ppid === ppid || process.exit(), 100);
+`;
+
 type Server = ChildProcessByStdio<null, null, Readable>;
 
 const started: Server[] = [];
@@ -168,6 +175,26 @@ describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
     server.kill('SIGCONT');
     const [code] = await once(server, 'exit');
     expect([130, 143]).toContain(code);
+  });
+
+  it('ends soon when it is told so while a store is fetched that does not come', async () => {
+    const config = join(directory, 'fetching.toml');
+    const store = 'blob_store = { type = "s3", path = "fetched", bucket = "b", region = "x"';
+    const cas = `size = "1MiB", ${store}, endpoint = "http://127.0.0.1:9" }`;
+    const target = TARGET.replace('"memory"', '"cas"').replace(/memory.*/, `cas = { ${cas} }`);
+    writeFileSync(config, `[server]\ninterface = "lo"\nstate_dir = "fetching"\n${target}`);
+    const env = { ...process.env, AWS_ACCESS_KEY_ID: 'x', AWS_SECRET_ACCESS_KEY: 'x' };
+    const program = `${process.execPath} -e '${HANG}' & exec ${process.execPath} ${PROGRAM} ${config}`;
+    const server = spawn('unshare', ['--net', 'sh', '-c', `ip link set lo up; ${program}`], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env,
+    });
+    started.push(server);
+    await eventually(async () => expect(`${await once(server.stderr, 'data')}`).toMatch('reached'));
+    const startMs = performance.now();
+    server.kill('SIGTERM');
+    expect(await once(server, 'exit')).toEqual([0, null]);
+    expect(performance.now() - startMs).toBeLessThan(9000);
   });
 
   it('goes on after SIGHUP', async () => {

@@ -12,7 +12,7 @@ import { type FileHandle, open, readFile, realpath, rm, stat } from 'node:fs/pro
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
-import { loadConfig, parseConfig } from '../config/load.ts';
+import { loadControlPath, parseConfig } from '../config/load.ts';
 import { formatProblem } from '../config/problem.ts';
 import { type FileRights, replaceFile } from '../core/replace-file.ts';
 import type { Reloaded, ServerStatus } from '../status.ts';
@@ -40,7 +40,7 @@ export interface ConfigText {
  * @throws {ControlError} it is not running; @throws {ConfigError}
  */
 export async function findServer(config: string): Promise<FoundServer> {
-  const socketPath = loadConfig(config).server.controlPath;
+  const socketPath = loadControlPath(config);
   try {
     const status = (await askSocket(socketPath, 'GET', '/v1/status')) as ServerStatus;
     return { socketPath, status };

@@ -2,7 +2,7 @@
 import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { type Argument, Command } from 'commander';
-import { loadConfig } from '../config/load.ts';
+import { loadControlPath } from '../config/load.ts';
 
 const STATUS_OK = 200;
 const TIMEOUT_MS = 30_000;
@@ -79,7 +79,7 @@ export function ask(
   path: string,
   body?: unknown,
 ): Promise<unknown> {
-  return askSocket(loadConfig(config).server.controlPath, method, path, body);
+  return askSocket(loadControlPath(config), method, path, body);
 }
 
 /**

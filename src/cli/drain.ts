@@ -1,8 +1,9 @@
 /** Takes targets of a running server out of service for a while, and back. */
 import type { Command } from 'commander';
+import { loadControlPath } from '../config/load.ts';
 import { inLanes } from '../core/lanes.ts';
 import type { ServerStatus, TargetStatus } from '../status.ts';
-import { ask, RefusedError, type ServerOptions, serverCommand } from './control-client.ts';
+import { askSocket, RefusedError, type ServerOptions, serverCommand } from './control-client.ts';
 import { reportError } from './report-error.ts';
 import { formatRoundSize } from './round-size.ts';
 
@@ -75,11 +76,12 @@ async function run(
   if (names.length > 0 === (options.all === true)) {
     command.error('error: name targets, or give --all', { exitCode: 2 });
   }
-  const chosen = options.all ? await allNames(options.config) : names;
+  const socketPath = loadControlPath(options.config);
+  const chosen = options.all ? await allNames(socketPath) : names;
   const outcomes: (TargetStatus | RefusedError)[] = [];
   let toldCount = 0;
   await inLanes(AT_ONCE, chosen.entries(), async ([index, name]) => {
-    outcomes[index] = await operate(options.config, operation, name);
+    outcomes[index] = await operate(socketPath, operation, name);
     // In the order of the names.
     for (let next = outcomes[toldCount]; next !== undefined; next = outcomes[++toldCount]) {
       if (!options.json && !(next instanceof RefusedError)) console.log(describe(next));
@@ -97,21 +99,21 @@ async function run(
 
 /** @returns what became of the target, or why it is refused: that keeps none of the others back */
 async function operate(
-  config: string,
+  socketPath: string,
   operation: Operation,
   name: string,
 ): Promise<TargetStatus | RefusedError> {
   const path = `/v1/targets/${encodeURIComponent(name)}/${operation}`;
   try {
-    return (await ask(config, 'POST', path)) as TargetStatus;
+    return (await askSocket(socketPath, 'POST', path)) as TargetStatus;
   } catch (error) {
     if (error instanceof RefusedError) return error;
     throw error;
   }
 }
 
-async function allNames(config: string): Promise<string[]> {
-  const { targets } = (await ask(config, 'GET', '/v1/status')) as ServerStatus;
+async function allNames(socketPath: string): Promise<string[]> {
+  const { targets } = (await askSocket(socketPath, 'GET', '/v1/status')) as ServerStatus;
   return targets.map(({ name }) => name);
 }
 

@@ -19,19 +19,19 @@ const START_MS_MAX = 5000;
  * @throws the server's error when it cannot start or cannot go on
  */
 export async function serve(path: string): Promise<void> {
-  const config = loadConfig(path);
-  const log = createLogger(config.server.logLevel);
-  for (const { line, key, message, remedy } of config.warnings) {
-    log.warn({ line, remedy }, `${key} ${message}`);
-  }
-  const stopped = stopSignal(log);
   // Without a handler it would end the server when its terminal closes.
   let isReloadDue = false;
   let reload = () => {
     isReloadDue = true;
   };
   process.on('SIGHUP', () => reload());
-  const starting = startServer(config, log, () => loadAgain(path));
+  const config = await load(path);
+  const log = createLogger(config.server.logLevel);
+  for (const { line, key, message, remedy } of config.warnings) {
+    log.warn({ line, remedy }, `${key} ${message}`);
+  }
+  const stopped = stopSignal(log);
+  const starting = startServer(config, log, () => load(path));
   await Promise.race([starting, stopped]);
   const server = await inTime(starting);
   if (server === undefined) {
@@ -61,8 +61,12 @@ async function inTime(starting: Promise<RunningServer>): Promise<RunningServer |
   return (await endsWithin(START_MS_MAX, starting)) ? starting : undefined;
 }
 
-/** @throws {ConfigError}; @throws {StartupError} the storage of a target hangs */
-async function loadAgain(path: string): Promise<Config> {
+/**
+ * Reads the configuration, once the storage of all targets has answered: to check it looks at that.
+ *
+ * @throws {ConfigError}; @throws {StartupError} storage hangs
+ */
+async function load(path: string): Promise<Config> {
   await requireAnswers(listTargets(path));
   return loadConfig(path);
 }

@@ -72,6 +72,21 @@ export function parseConfig(text: string, path: string, environment: ConfigEnvir
 }
 
 /**
+ * Where the server of a configuration file can be reached. Looks at nothing but the file: a server is
+ * asked most when the storage of a target hangs.
+ *
+ * @throws {ConfigError} the file is wrong, whatever its targets have to do with each other
+ */
+export function loadControlPath(
+  path: string,
+  environment: ConfigEnvironment = process.env,
+): string {
+  const { data } = configSchema.safeParse(parseToml(readText(path), path));
+  if (data === undefined) return loadConfig(path, environment).server.controlPath;
+  return toServerConfig(data.server, dirname(resolve(path)), environment).controlPath;
+}
+
+/**
  * The targets of a configuration file that are right in themselves. Looks at nothing but the file:
  * to check it whole is to look at their storage, which may hang.
  *

@@ -1,4 +1,5 @@
 import { copyFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify, type TomlTable } from 'smol-toml';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { ServerStatus, TargetStatus } from '../../src/status.ts';
@@ -6,11 +7,14 @@ import { MIB, Setup, TOOLS, UNHARMED, type VerifyReport } from '../faults/setup.
 import { ExportedFile, STORAGE_TOOLS } from '../faults/storage.ts';
 import { askControl, askStatus } from '../support/control.ts';
 import { stopChild } from '../support/netns.ts';
+import { PROGRAM } from '../support/server.ts';
 import { describeWith, disposeAll, eventually, tryRun } from '../support/tools.ts';
 
 const DISK_BYTES = 16 * MIB;
 /** One is served by each thread when there are two. */
 const NAMES = ['e1.0', 'e1.1'];
+/** Longer than a FUSE daemon of QEMU lets the kernel remember a file's size. */
+const SIZE_KNOWN_MS = 1500;
 const SHRUNK = /initiators have seen it with 16777216/;
 const SETTINGS: { current: TomlTable } = { current: {} };
 
@@ -235,6 +239,27 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () =>
     expect(await stuck).toMatchObject(UNHARMED);
   });
 
+  it('keeps no command from asking the server', async () => {
+    storage.hang();
+    try {
+      // Until then the kernel knows the file without asking.
+      await sleep(SIZE_KNOWN_MS);
+      const [program, config] = [PROGRAM, setup.join('aoe-server.toml')];
+      for (const [command, ...args] of [['status'], ['mask', 'e1.0'], ['log-level', 'info']]) {
+        const line = [program, command as string, config, ...args];
+        expect(await tryRun(process.execPath, line, { timeoutMs: 5000 })).toMatchObject({
+          status: 0,
+        });
+      }
+      const drain = [program, 'drain', 'e1.1', '--config', config];
+      expect(await tryRun(process.execPath, drain, { timeoutMs: 5000 })).toMatchObject({
+        status: 0,
+      });
+    } finally {
+      storage.goOn();
+    }
+  });
+
   it('keeps no server from stopping while its flush goes on', async () => {
     storage.hang();
     try {
@@ -246,6 +271,23 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () =>
       storage.goOn();
     }
     expect(await setup.server.stop()).toBe(1);
+  });
+
+  it('keeps a server from starting, which says so', async () => {
+    storage.hang();
+    try {
+      await sleep(SIZE_KNOWN_MS);
+      const line = [PROGRAM, setup.join('aoe-server.toml')];
+      const started = setup.serverNetwork.tryRun(process.execPath, line, { timeoutMs: 25_000 });
+      expect(await started).toMatchObject({
+        status: 1,
+        output: expect.stringMatching(
+          /the storage of e1.0 hangs\n {4}see in the log of the kernel/,
+        ),
+      });
+    } finally {
+      storage.goOn();
+    }
   });
 });
 

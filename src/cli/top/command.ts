@@ -1,7 +1,7 @@
 /** Shows what a running server does, again and again. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError } from 'commander';
-import { loadConfig } from '../../config/load.ts';
+import { loadControlPath } from '../../config/load.ts';
 import type { ServerStatus } from '../../status.ts';
 import { askSocket, type ControlOptions, controlCommand } from '../control-client.ts';
 import { type Activity, measureActivity, type Sample } from './activity.ts';
@@ -33,7 +33,7 @@ export function topCommand(): Command {
 }
 
 async function top(config: string, options: TopOptions): Promise<void> {
-  const { controlPath } = loadConfig(config).server;
+  const controlPath = loadControlPath(config);
   const quit = new AbortController();
   // Who reads this has ended, as head(1) does.
   process.stdout.once('error', () => quit.abort());

@@ -73,6 +73,9 @@ export class HttpListener {
       process.umask(usual);
     }
     await once(this.#server, 'listening');
+    // A client that cannot be taken, for a lack of memory or descriptors, sees that itself. Without
+    // this it would end the process.
+    this.#server.on('error', () => {});
   }
 
   /** Stops listening; requests in progress are cut off. A socket that is a file is removed. */

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
-import { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { Server, Socket } from 'node:net';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
@@ -14,6 +14,10 @@ import { BYTES_TYPE, type Bytes, RequestError, type Responder } from '../../src/
 const CHUNK = Buffer.alloc(64 << 10, 'chunk');
 /** What sockets and one write hold. */
 const HELD_BYTES_MAX = 2 << 20;
+
+interface Handle {
+  onconnection(error: number): void;
+}
 
 const directory = mkdtempSync(join(tmpdir(), 'aoe-listener-'));
 const path = join(directory, 'socket');
@@ -48,6 +52,16 @@ afterEach(async () => {
   logged.length = 0;
 });
 afterAll(() => rmSync(directory, { recursive: true }));
+
+it('goes on when there is no memory for a client', async () => {
+  const listened = vi.spyOn(Server.prototype, 'listen');
+  await listen(async () => ({ status: 200, type: 'text/plain', content: 'here' }));
+  const [server] = listened.mock.contexts as (Server & { _handle: Handle })[];
+  // As libuv does when accept(2) fails.
+  server?._handle.onconnection(constants.errno.ENOMEM * -1);
+  expect(await text(await answerTo(ask().end()))).toBe('here');
+  listened.mockRestore();
+});
 
 describe('a stream', () => {
   it('is sent whole', async () => {

@@ -114,7 +114,8 @@ function add(a: Totals, b: Totals, sign = 1): Totals {
 /** A target that was removed and added again counts anew. */
 function subtract(now: Totals, before: Totals): Totals {
   const change = add(now, before, -1);
-  return change.reads < 0 || change.writes < 0 ? now : change;
+  const { reads, writes, latencies } = change;
+  return Math.min(reads, writes, ...latencies) < 0 ? now : change;
 }
 
 function combine(a: readonly number[], b: readonly number[], sign: number): number[] {

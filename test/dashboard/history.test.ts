@@ -45,6 +45,13 @@ describe('History', () => {
     expect(history.latest()).toMatchObject({ reads: 15, writtenBytes: 300, p99Us: 0 });
   });
 
+  it('begins anew with a target that was opened anew, though it has done more since', () => {
+    const history = new History();
+    history.add(status([target('e1.0', { reads: 10, counts: [0, 0, 10] })]), 0);
+    history.add(status([target('e1.0', { reads: 20, counts: [0, 20, 0] })]), 1000);
+    expect(history.latest('e1.0')).toMatchObject({ reads: 20, p50Us: 1.5 });
+  });
+
   it('has no latency when nothing was done', () => {
     const history = new History();
     history.add(status([target('e1.0', { counts: [7] })]), 0);

@@ -37,15 +37,24 @@ export class ServedStores {
 
   /** @returns undefined when there is no such store open */
   find(path: string): ServedStore | undefined {
-    if (this.#closed || !openStorePaths().includes(path)) return undefined;
+    return this.#closed ? undefined : this.#find(path);
+  }
+
+  #find(path: string): ServedStore | undefined {
+    if (!openStorePaths().includes(path)) return undefined;
     const store = this.#stores.get(path) ?? new ServedStore(path, this.#options);
     this.#stores.set(path, store);
     return store;
   }
 
-  /** Collects a store whose writes wait for room. @returns whether there is some now */
+  /**
+   * Collects a store whose writes wait for room, while the server stops as well: initiators send
+   * again what is not answered, and do not what is refused.
+   *
+   * @returns whether there is some now
+   */
   async makeRoom(path: string): Promise<boolean> {
-    return (await this.find(path)?.room.make()) ?? false;
+    return (await this.#find(path)?.room.make()) ?? false;
   }
 
   async status(): Promise<StoreStatus[]> {

@@ -55,6 +55,14 @@ describe('a store whose collections fail', () => {
     return (await jobs()).filter(({ kind }) => kind === 'collect').map(({ state }) => state);
   }
 
+  it('is collected also for writes that wait for room while the server stops', async () => {
+    await stores.close();
+    const made = vi.spyOn(served.room, 'make').mockResolvedValue(true);
+    expect(await stores.makeRoom('/served')).toBe(true);
+    expect(made).toHaveBeenCalledOnce();
+    expect(stores.find('/served')).toBeUndefined();
+  });
+
   it('is not collected again before much was written, and is then', async () => {
     await change(2);
     files.fault = (op) => (op === 'read' ? 'EIO' : undefined);

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import fs, { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
@@ -143,6 +143,44 @@ describe('an image that others have grown', () => {
       (one) => one.mock.invocationCallOrder,
     ) as [number[], number[]];
     expect(flushOrder).toBeLessThan(saveOrder as number);
+  });
+});
+
+describe('an image that a change makes, or makes larger', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+    syncBuiltinESMExports();
+  });
+
+  it('is durable before that is remembered, and halts no other target for it', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0)]);
+    const halted = [vi.spyOn(fs, 'fsyncSync'), vi.spyOn(fs, 'fdatasyncSync')];
+    syncBuiltinESMExports();
+    const done: string[] = [];
+    const { flush } = CommittedDevice.prototype;
+    vi.spyOn(CommittedDevice.prototype, 'flush').mockImplementation(async function (
+      this: CommittedDevice,
+    ) {
+      const status = await flush.call(this);
+      done.push(`flush ${this.sizeBytes}`);
+      return status;
+    });
+    const { save } = StateStore.prototype;
+    vi.spyOn(StateStore.prototype, 'save').mockImplementation(function (
+      this: StateStore,
+      name,
+      saved,
+    ) {
+      done.push(`save ${saved.sizeBytes}`);
+      return save.call(this, name, saved);
+    });
+    const large = { path: 'disk0.img', size: 2 * DISK_BYTES };
+    await server.reload([{ ...imageTarget(0), file: large }]);
+    const durable = done.indexOf(`flush ${2 * DISK_BYTES}`);
+    expect(durable).toBeGreaterThanOrEqual(0);
+    expect(done.indexOf(`save ${2 * DISK_BYTES}`)).toBeGreaterThan(durable);
+    await server.reload([{ ...imageTarget(0), file: large }, imageTarget(1)]);
+    for (const halt of halted) expect(halt).not.toHaveBeenCalled();
   });
 });
 

@@ -4,7 +4,6 @@ import {
   constants,
   existsSync,
   fstatSync,
-  fsyncSync,
   ftruncateSync,
   lstatSync,
   openSync,
@@ -218,12 +217,12 @@ function openImage(image: FileImage, readOnly: boolean): number {
   }
 }
 
+/** Durable with the next flush, for which all other targets need not wait. */
 function resize(fd: number, image: FileImage): void {
   if (image.sizeBytes === undefined) return;
   if (fstatSync(fd).size >= image.sizeBytes) return;
   try {
     ftruncateSync(fd, image.sizeBytes);
-    fsyncSync(fd);
   } catch (cause) {
     throw new StartupError(
       `cannot give ${image.path} its size of ${image.sizeBytes} bytes`,

@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs';
-import { type FileHandle, open, rename, unlink } from 'node:fs/promises';
+import { constants, lstatSync } from 'node:fs';
+import { type FileHandle, open, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CasStore } from '../backends/cas/index.ts';
@@ -21,12 +21,14 @@ import { formatRoundSize } from './round-size.ts';
 
 const AFTER_HELP = `
 Makes a new image; zeroes become holes. Every block is verified. No server may have the store open.
-Until the image is complete it is called IMAGE.partial.
+Until the image is complete it is called IMAGE.partial. An export that was killed leaves that, and the
+next one replaces it.
 
 Example:
   aoe-server export /srv/aoe/blobs e1.0 disk1.img`;
 
 const NO_ROOM = ['ENOSPC', 'EDQUOT', 'EFBIG'];
+const { O_CREAT, O_NOFOLLOW, O_RDWR } = constants;
 
 export function addExportCommand(program: Command): void {
   program
@@ -68,8 +70,10 @@ async function makeImage<T>(
 ): Promise<T> {
   requireAbsent(path);
   const partial = `${path}.partial`;
-  const image = await createImage(partial);
+  const image = await openAlone(partial);
   try {
+    // Of one that was killed.
+    await image.truncate();
     const result = await fillImage(image);
     await image.sync();
     // It was long ago that it was looked for.
@@ -86,17 +90,40 @@ async function makeImage<T>(
 }
 
 function requireAbsent(path: string): void {
-  if (!existsSync(path)) return;
+  // A link that leads nowhere would be replaced as well.
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return;
   throw new StartupError(`${path} exists already`, 'name a file that does not exist');
 }
 
-async function createImage(path: string): Promise<FileHandle> {
+/** Opens a file, new or not, that nobody else makes an image of. */
+async function openAlone(path: string): Promise<FileHandle> {
+  const { native } = await import('../native.ts');
+  const file = await create(path);
   try {
-    return await open(path, 'w', 0o600);
+    if (native.lockFile(file.fd) && (await isAt(path, file))) return file;
+    throw new StartupError(
+      `another export makes ${path}`,
+      'wait for its end, or name another file',
+    );
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function create(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
   } catch (error) {
     const { message } = error as Error;
     throw new StartupError(`cannot create ${path}: ${message}`, 'name a file that can be made');
   }
+}
+
+/** Until it was locked, who had it may have ended: then it is an image by now, or gone. */
+async function isAt(path: string, file: FileHandle): Promise<boolean> {
+  const [own, there] = await Promise.all([file.stat(), stat(path).catch(() => undefined)]);
+  return own.dev === there?.dev && own.ino === there.ino;
 }
 
 function explainNoRoom(path: string, error: NodeJS.ErrnoException): Error {

@@ -1,8 +1,18 @@
-import { type FileHandle, open, readdir, readFile, writeFile } from 'node:fs/promises';
+import { renameSync } from 'node:fs';
+import {
+  type FileHandle,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { openCasStore } from '../../src/backends/cas/index.ts';
 import { createProgram } from '../../src/cli/program.ts';
 import { DeviceClient } from '../../src/core/device-client.ts';
+import { native } from '../../src/native.ts';
 import { TempDirectory } from '../support/tools.ts';
 
 afterEach(() => {
@@ -53,5 +63,61 @@ describe('aoe-server export', () => {
     expect(await readFile(image, 'utf8')).toBe('of somebody else');
     expect((await readdir(directory.path)).sort()).toEqual(['disk.img', 'raw', 'store']);
     await (await openCasStore(store)).close();
+  });
+
+  it('does not replace a link that leads nowhere', async () => {
+    await using directory = await TempDirectory.create();
+    const [store, image] = [directory.join('store'), directory.join('disk.img')];
+    await writeFile(directory.join('raw'), Buffer.alloc(4096, 'x'));
+    await run('import', directory.join('raw'), store, 'e1.0');
+    await symlink('on a disk that is not mounted', image);
+    await expect(run('export', store, 'e1.0', image)).rejects.toThrow('exists already');
+    expect(await readlink(image)).toBe('on a disk that is not mounted');
+  });
+});
+
+describe('an image that is exported', () => {
+  it('is made by one at a time', async () => {
+    await using directory = await TempDirectory.create();
+    const [one, other, image] = ['one', 'other', 'disk.img'].map((name) => directory.join(name));
+    for (const [store, content] of [
+      [one, 'x'],
+      [other, 'y'],
+    ] as const) {
+      await writeFile(directory.join('raw'), Buffer.alloc(3 << 20, content));
+      await run('import', directory.join('raw'), store as string, 'e1.0');
+    }
+    const { read } = DeviceClient.prototype;
+    let second: unknown;
+    vi.spyOn(DeviceClient.prototype, 'read').mockImplementationOnce(async function (
+      this: DeviceClient,
+      ...args
+    ) {
+      second = await run('export', other as string, 'e1.0', image as string).catch(
+        (error: unknown) => error,
+      );
+      return read.apply(this, args);
+    });
+    await run('export', one as string, 'e1.0', image as string);
+    expect(second).toMatchObject({ message: `another export makes ${image}.partial` });
+    expect((await readFile(image as string)).equals(Buffer.alloc(3 << 20, 'x'))).toBe(true);
+    expect((await readdir(directory.path)).sort()).toEqual(['disk.img', 'one', 'other', 'raw']);
+  });
+
+  it('is left alone by who opened it just before it got its name', async () => {
+    await using directory = await TempDirectory.create();
+    const [store, image] = [directory.join('store'), directory.join('disk.img')];
+    await writeFile(directory.join('raw'), Buffer.alloc(4096, 'x'));
+    await run('import', directory.join('raw'), store, 'e1.0');
+    await writeFile(`${image}.partial`, 'an image');
+    const { lockFile } = native;
+    vi.spyOn(native, 'lockFile')
+      .mockImplementationOnce(lockFile)
+      .mockImplementationOnce((fd) => {
+        renameSync(`${image}.partial`, directory.join('made.img'));
+        return lockFile(fd);
+      });
+    await expect(run('export', store, 'e1.0', image)).rejects.toThrow('another export makes');
+    expect(await readFile(directory.join('made.img'), 'utf8')).toBe('an image');
   });
 });

@@ -4,7 +4,9 @@
  */
 import { formatRoundSize } from './round-size.ts';
 
-const BAR_WIDTH = 24;
+const BAR_WIDTH_MAX = 24;
+/** Of a terminal that does not tell. */
+const COLUMNS = 80;
 const REDRAW_MS = 200;
 const PLAIN_LINE_MS = 10_000;
 /** Share of the newest measurement in the rate that is shown. */
@@ -13,12 +15,14 @@ const SMOOTHING = 0.2;
 /** Where progress is shown: a part of `process.stderr`. */
 export interface ProgressOutput {
   readonly isTTY?: boolean;
+  /** Of the terminal. */
+  readonly columns?: number;
   write(text: string): unknown;
 }
 
 export class Progress {
   readonly #title: string;
-  readonly #totalBytes: number;
+  #totalBytes: number;
   readonly #output: ProgressOutput;
   readonly #nowMs: () => number;
   readonly #intervalMs: number;
@@ -44,14 +48,18 @@ export class Progress {
   /** Call as often as you like: it is shown when it is time. */
   update(doneBytes: number): void {
     const elapsedMs = this.#nowMs() - this.#shownMs;
+    // More may turn up than was counted.
+    this.#totalBytes = Math.max(this.#totalBytes, doneBytes);
     if (elapsedMs < this.#intervalMs) return;
     const rate = ((doneBytes - this.#shownBytes) / elapsedMs) * 1000;
     this.#bytesPerSecond =
       this.#bytesPerSecond === 0 ? rate : this.#bytesPerSecond * (1 - SMOOTHING) + rate * SMOOTHING;
     this.#shownMs += elapsedMs;
     this.#shownBytes = doneBytes;
-    const line = `${this.#title} ${this.#bar(doneBytes)}${this.#describe(doneBytes)}`;
-    this.#output.write(this.#output.isTTY ? `\r${line}\x1b[K` : `${line}\n`);
+    const text = this.#describe(doneBytes);
+    this.#output.write(
+      this.#output.isTTY ? `\r${this.#draw(doneBytes, text)}\x1b[K` : `${this.#title} ${text}\n`,
+    );
   }
 
   /** Removes the bar, so that what is printed next stands where it was. */
@@ -59,23 +67,28 @@ export class Progress {
     if (this.#output.isTTY) this.#output.write('\r\x1b[K');
   }
 
-  #bar(doneBytes: number): string {
-    if (!this.#output.isTTY) return '';
-    const filled = Math.round(this.#share(doneBytes) * BAR_WIDTH);
-    return `[${'#'.repeat(filled).padEnd(BAR_WIDTH, '-')}] `;
+  /** One line: a terminal that breaks it would keep all but the last piece of each. */
+  #draw(doneBytes: number, text: string): string {
+    const columns = (this.#output.columns || COLUMNS) - 1;
+    const room = columns - `${this.#title} [] ${text}`.length;
+    const width = Math.min(BAR_WIDTH_MAX, room);
+    if (width <= 0) return `${this.#title} ${text}`.slice(0, columns);
+    const filled = Math.round(this.#share(doneBytes) * width);
+    return `${this.#title} [${'#'.repeat(filled).padEnd(width, '-')}] ${text}`;
   }
 
   #describe(doneBytes: number): string {
     const percent = Math.floor(this.#share(doneBytes) * 100);
     const size = `${formatRoundSize(doneBytes)} of ${formatRoundSize(this.#totalBytes)}`;
     const rate = `${formatRoundSize(this.#bytesPerSecond)}/s`;
+    // The rate fades while nothing moves, and with it what could be told.
+    if (this.#bytesPerSecond < 1) return `${percent}%, ${size}, ${rate}`;
     const leftSeconds = (this.#totalBytes - doneBytes) / this.#bytesPerSecond;
-    const left = Number.isFinite(leftSeconds) ? `, ${formatDuration(leftSeconds)} left` : '';
-    return `${percent}%, ${size}, ${rate}${left}`;
+    return `${percent}%, ${size}, ${rate}, ${formatDuration(leftSeconds)} left`;
   }
 
   #share(doneBytes: number): number {
-    return this.#totalBytes === 0 ? 1 : Math.min(1, doneBytes / this.#totalBytes);
+    return this.#totalBytes === 0 ? 1 : doneBytes / this.#totalBytes;
   }
 }
 

@@ -4,10 +4,11 @@ import { Progress, type ProgressOutput } from '../../src/cli/progress.ts';
 const MIB = 1 << 20;
 
 /** A progress of 100 MiB with a clock that the test moves. */
-function start(isTTY: boolean) {
+function start(isTTY: boolean, columns?: number) {
   const written: string[] = [];
   const clock = { ms: 5000 };
-  const output: ProgressOutput = { isTTY, write: (text) => written.push(text) };
+  const width = columns === undefined ? {} : { columns };
+  const output: ProgressOutput = { isTTY, ...width, write: (text) => written.push(text) };
   const progress = new Progress('importing', 100 * MIB, output, () => clock.ms);
   return { progress, written, clock };
 }
@@ -50,5 +51,39 @@ describe('progress', () => {
     clock.ms += 10_000;
     progress.update(20 * MIB);
     expect(written.at(-1)).toBe('importing 20%, 20MiB of 100MiB, 1.6MiB/s, 50 s left\n');
+  });
+
+  it('fits into one line of a terminal, however narrow', () => {
+    for (const [columns, wanted] of [
+      [200, /^importing \[-{24}\] 1%, .* left$/],
+      [80, /^importing \[-{17}\] 1%, .* left$/],
+      [60, /^importing 1%, .* left$/],
+      [30, /^importing 1%, 1\.1MiB of 100Mi$/],
+    ] as const) {
+      const { progress, written, clock } = start(true, columns);
+      clock.ms += 11_800;
+      progress.update(1.1 * MIB);
+      const line = (written[0] as string).slice('\r'.length, -'\x1b[K'.length);
+      expect(line.length).toBeLessThan(columns);
+      expect(line).toMatch(wanted);
+    }
+  });
+
+  it('counts what turns up later', () => {
+    const { progress, written, clock } = start(false);
+    clock.ms += 10_000;
+    progress.update(110 * MIB);
+    expect(written).toEqual(['importing 100%, 110MiB of 110MiB, 11MiB/s, 0 s left\n']);
+  });
+
+  it('knows no time left after a long halt either', () => {
+    const { progress, written, clock } = start(true, 200);
+    clock.ms += 1000;
+    progress.update(50 * MIB);
+    for (let second = 0; second < 120; second++) {
+      clock.ms += 1000;
+      progress.update(50 * MIB);
+    }
+    expect(written.at(-1)).toContain(' 50%, 50MiB of 100MiB, 0B/s\x1b[K');
   });
 });

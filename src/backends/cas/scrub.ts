@@ -155,11 +155,16 @@ async function findAffected(
   const suspects = new Set(damage.map(({ hash }) => hash));
   const any = suspects.has(undefined);
   for (const root of storedRoots(store)) {
-    const leaves: { firstLba: number; words: Uint32Array }[] = [];
     await walkTree(store.reader, root, pace, {
       enter: () => true,
-      node({ level, firstLba, words }) {
-        if (level === 0) leaves.push({ firstLba, words });
+      async node({ level, firstLba, words }) {
+        if (level > 0) return;
+        for (let child = 0; child < FANOUT; child++) {
+          if (!any && !suspects.has(hexOf(words, child * HASH_WORDS))) continue;
+          await pace.spend(BLOCK_SIZE);
+          if (await store.reader.isIntact(words, child)) continue;
+          affected.push({ name: root.name, lba: firstLba + child, count: 1 });
+        }
       },
       damaged(_error, level, firstLba) {
         const rest = Math.ceil(root.sizeBytes / BLOCK_SIZE) - firstLba;
@@ -167,14 +172,6 @@ async function findAffected(
         affected.push({ name: root.name, lba: firstLba, count });
       },
     });
-    for (const { firstLba, words } of leaves) {
-      for (let child = 0; child < FANOUT; child++) {
-        if (!any && !suspects.has(hexOf(words, child * HASH_WORDS))) continue;
-        await pace.spend(BLOCK_SIZE);
-        if (await store.reader.isIntact(words, child)) continue;
-        affected.push({ name: root.name, lba: firstLba + child, count: 1 });
-      }
-    }
   }
   return affected;
 }

@@ -34,7 +34,8 @@ export interface WalkedNode {
 export interface Visitor {
   /** Called for a child that is not zero before it is read. @returns whether to go down */
   enter(hash: string, words: Uint32Array, index: number): boolean;
-  node(node: WalkedNode): void;
+  /** The walk waits for what it returns. */
+  node(node: WalkedNode): Promise<void> | void;
   /** A node that cannot be read. Throwing ends the walk. */
   damaged(error: DamageError, level: number, firstLba: number): void;
 }
@@ -123,7 +124,7 @@ async function visit(
     visitor.damaged(error, level, firstLba);
     return;
   }
-  visitor.node({ level, firstLba, words });
+  await visitor.node({ level, firstLba, words });
   if (level === 0) return;
   const span = FANOUT ** level;
   for (let next = 0; next < FANOUT; next++) {

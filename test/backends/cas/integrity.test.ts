@@ -1,8 +1,9 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import {
   BLOCK_SIZE,
   ENTRY_SIZE,
+  FANOUT,
   RECORD_HEADER_SIZE,
   type RecordHeader,
   RecordType,
@@ -115,6 +116,28 @@ describe('a damaged content-addressed store', () => {
       { name: 'disk', lba: 29, count: 1 },
       { name: 'before', lba: 29, count: 1 },
     ]);
+    await abandon(store);
+  });
+
+  it('has the blocks of one leaf of a large volume looked at, and then the next leaf read', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files);
+    const client = clientOf(await store.openVolume('disk', 3 * FANOUT * BLOCK_SIZE));
+    for (let leaf = 0; leaf < 3; leaf++) {
+      await client.write(leaf * FANOUT * BLOCK_SIZE, blockOf(2 * leaf + 30));
+    }
+    await store.checkpoint();
+    const path = files.paths().find((name) => {
+      return Buffer.from(files.contentOf(name).buffer).includes(blockOf(30).subarray(0, 64));
+    }) as string;
+    const bytes = Buffer.from(files.contentOf(path).buffer);
+    const at = bytes.indexOf(blockOf(30).subarray(0, 64)) + 9;
+    bytes[at] = (bytes[at] as number) ^ 1;
+    const looked = vi.spyOn(store.reader, 'isIntact');
+    const read = vi.spyOn(store.reader, 'loadNode');
+    expect((await scrub(store)).affected).toEqual([{ name: 'disk', lba: 0, count: 1 }]);
+    const [firstLook] = looked.mock.invocationCallOrder;
+    expect(firstLook).toBeLessThan(read.mock.invocationCallOrder.at(-1) as number);
     await abandon(store);
   });
 

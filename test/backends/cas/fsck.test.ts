@@ -1,4 +1,5 @@
 import {
+  constants,
   cpSync,
   mkdtempSync,
   readdirSync,
@@ -20,10 +21,12 @@ import { segmentName } from '../../../src/backends/cas/segments.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import type { StreamPosition } from '../../../src/backends/cas/stream.ts';
 import type { TreeNode } from '../../../src/backends/cas/tree.ts';
+import { native } from '../../../src/native.ts';
 import { hashOf } from './oracle.ts';
 import { seededRandom } from './sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, makeGarbage, TINY } from './tiny-store.ts';
 
+const { O_RDONLY, O_RDWR, O_WRONLY } = constants;
 const BLOCKS = 2 * FANOUT + 40;
 const SIZE = BLOCKS * BLOCK_SIZE;
 
@@ -279,6 +282,20 @@ describe('an examination of a store', () => {
     });
     await store.close();
     await expect(examine(directory)).rejects.toThrow('there is no store at');
+  });
+
+  it('gets the lock of a store on NFS, which gives an exclusive one to writers only', async () => {
+    const { lockFile } = native;
+    const locking = vi.spyOn(native, 'lockFile').mockImplementation((fd) => {
+      const [, flags] =
+        /^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')) ?? [];
+      const mode = Number.parseInt(flags as string, 8) & (O_RDWR | O_WRONLY);
+      if (mode === O_RDONLY) throw new Error('EBADF: bad file descriptor, flock');
+      return lockFile(fd);
+    });
+    expect((await examine(CLOSED)).findings).toEqual([]);
+    expect(locking).toHaveBeenCalledOnce();
+    locking.mockRestore();
   });
 
   it('finds a flipped bit in every copy of the superblock', async () => {

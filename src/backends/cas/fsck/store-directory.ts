@@ -48,7 +48,7 @@ export class StoreDirectory implements SegmentSource {
       );
     }
     await handle.close();
-    const lock = await openIfThere(join(path, 'lock'));
+    const lock = await openLock(join(path, 'lock'));
     if (lock !== undefined && !native.lockFile(lock.fd)) {
       await lock.close();
       throw new StartupError(
@@ -119,6 +119,11 @@ export class StoreDirectory implements SegmentSource {
 
 function segmentPath(number: number): string {
   return join('segments', `${String(number).padStart(8, '0')}.seg`);
+}
+
+/** NFS gives an exclusive lock to writers only; who may not write reads. */
+async function openLock(path: string): Promise<FileHandle | undefined> {
+  return (await open(path, 'r+').catch(() => undefined)) ?? (await openIfThere(path));
 }
 
 async function openIfThere(path: string): Promise<FileHandle | undefined> {

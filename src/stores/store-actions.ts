@@ -178,12 +178,11 @@ export class StoreActions implements StoreOperations, StoreStreams {
         'see what is damaged: aoe-server cas scrub',
       );
     }
-    return whileNothingIsFreed(store, async () => {
+    return whileNothingIsFreed(store, pace, async () => {
       await store.checkpointWritten(() => pace.isUrgent);
       const roots = [await findRoot(store, before), await findRoot(store, after)] as const;
       const found: JobResults['diff'] = [];
-      for await (const { firstLba, count } of diffRoots(store.reader, ...roots)) {
-        await pace.spend(0);
+      for await (const { firstLba, count } of diffRoots(store.reader, ...roots, pace)) {
         if (found.length === extentsMax) throw tooDifferent(extentsMax);
         found.push({ lba: firstLba * SECTORS_PER_BLOCK, sectors: count * SECTORS_PER_BLOCK });
       }

@@ -1,10 +1,11 @@
 import { Readable } from 'node:stream';
-import { expect, it } from 'vitest';
-import { BLOCK_SIZE } from '../../src/backends/cas/format.ts';
-import { IncomingTransfer } from '../../src/backends/cas/index.ts';
+import { setImmediate as turn } from 'node:timers/promises';
+import { expect, it, vi } from 'vitest';
+import { BLOCK_SIZE, FANOUT } from '../../src/backends/cas/format.ts';
+import { IncomingTransfer, Pace, whileNothingIsFreed } from '../../src/backends/cas/index.ts';
 import { StoreActions } from '../../src/stores/store-actions.ts';
 import { SimFs } from '../backends/cas/sim-fs.ts';
-import { blocksOf, clientOf, openTiny } from '../backends/cas/tiny-store.ts';
+import { abandon, blockOf, blocksOf, clientOf, openTiny } from '../backends/cas/tiny-store.ts';
 
 const BLOCKS = 50;
 const BYTES_PER_SECOND = 500_000;
@@ -44,4 +45,46 @@ it('finds what differs in what was last written, though nobody flushed it', asyn
   const watch = { signal: new AbortController().signal, onProgress: () => {} };
   expect(await new StoreActions(store).run(job, watch)).toEqual([{ lba: 24, sectors: 16 }]);
   await store.close();
+});
+
+it('ends a comparison that is cancelled, though all that differs is one extent', async () => {
+  const store = await openTiny(new SimFs());
+  const content = Buffer.alloc(8 * FANOUT * BLOCK_SIZE, blockOf(1));
+  const volume = await store.openVolume('disk', content.length);
+  await store.changes.snapshot('disk', 'empty');
+  await clientOf(volume).write(0, content);
+  const { reader } = store;
+  const controller = new AbortController();
+  const { loadRoot } = reader;
+  const loading = vi.spyOn(reader, 'loadRoot').mockImplementation((reference) => {
+    controller.abort(new Error('nobody wants it'));
+    return loadRoot.call(reader, reference);
+  });
+  const job = { kind: 'diff', before: 'empty', after: 'disk' } as const;
+  const watch = { signal: controller.signal, onProgress: () => {} };
+  await expect(new StoreActions(store).run(job, watch)).rejects.toThrow('nobody wants it');
+  expect(loading.mock.calls.length).toBeLessThan(3);
+  await abandon(store);
+});
+
+it('does not wait for its turn when it is cancelled, nor lets others have theirs earlier', async () => {
+  const store = await openTiny(new SimFs());
+  let end = () => {};
+  const first = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  const others = [whileNothingIsFreed(store, new Pace(), () => first)];
+  const controller = new AbortController();
+  const watch = { signal: controller.signal, onProgress: () => {} };
+  const cancelled = new StoreActions(store).run({ kind: 'usage' }, watch);
+  const last = vi.fn(async () => {});
+  others.push(whileNothingIsFreed(store, new Pace(), last));
+  controller.abort(new Error('nobody wants it'));
+  await expect(cancelled).rejects.toThrow('nobody wants it');
+  await turn();
+  expect(last).not.toHaveBeenCalled();
+  end();
+  await Promise.all(others);
+  expect(last).toHaveBeenCalledOnce();
+  await abandon(store);
 });

@@ -72,13 +72,21 @@ export function collect(store: CasStore, options: CollectOptions = {}): Promise<
   return whileMarking(store, pace, () => markAndSweep(store, { ...options, pace }));
 }
 
-/** Does something while no collection runs: what stored roots reach stays where it can be read. */
-export function whileNothingIsFreed<T>(store: CasStore, work: () => Promise<T>): Promise<T> {
-  const result = (running.get(store) ?? Promise.resolve()).then(work);
-  running.set(
-    store,
-    result.catch(() => {}),
-  );
+/**
+ * Does something while no collection runs: what stored roots reach stays where it can be read.
+ *
+ * @throws the pace's reason, when it is cancelled before it is its turn
+ */
+export function whileNothingIsFreed<T>(
+  store: CasStore,
+  pace: Pace,
+  work: () => Promise<T>,
+): Promise<T> {
+  const before = running.get(store) ?? Promise.resolve();
+  const result = pace.whenDone(before).then(work);
+  // Who gives up waiting does not make the turn of others come earlier.
+  const ended = Promise.allSettled([before, result]).then(() => {});
+  running.set(store, ended);
   return result;
 }
 
@@ -87,7 +95,7 @@ export function whileNothingIsFreed<T>(store: CasStore, work: () => Promise<T>):
  * until nobody else does.
  */
 export function whileMarking<T>(store: CasStore, pace: Pace, work: () => Promise<T>): Promise<T> {
-  return whileNothingIsFreed(store, async () => {
+  return whileNothingIsFreed(store, pace, async () => {
     await store.indexed;
     await store.engine.markBegin();
     try {

@@ -3,8 +3,9 @@
  * the work grows with the changes and not with the volumes.
  */
 import { type RootEntry, referenceOf } from './catalog.ts';
-import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, NODE_WORDS } from './format.ts';
+import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, NODE_SIZE, NODE_WORDS } from './format.ts';
 import { isZeroHash } from './hash-words.ts';
+import { Pace } from './pace.ts';
 import type { BlockReader } from './reader.ts';
 import { heightOf, REFERENCE_WORDS } from './tree.ts';
 import type { StoredRoot } from './walk.ts';
@@ -33,6 +34,12 @@ interface Subtree {
   readonly reference: Uint32Array;
 }
 
+/** How trees are read. */
+interface Walk {
+  readonly reader: BlockReader;
+  readonly pace: Pace;
+}
+
 /** The words of a node, and the level of its children. */
 interface OpenNode {
   readonly words: Uint32Array;
@@ -45,15 +52,16 @@ const ZEROES: RootEntry = ['0'.repeat(HASH_WORDS * 8), 0, 0];
  * Yields the extents whose content differs, ascending and apart from each other. What one side is
  * too small for counts as zeroes.
  *
- * @throws {DamageError} a node cannot be read
+ * @throws {DamageError} a node cannot be read; @throws the pace's reason, when it is cancelled
  */
 export async function* diffRoots(
   reader: BlockReader,
   before: SizedRoot,
   after: SizedRoot,
+  pace = new Pace(),
 ): AsyncGenerator<BlockExtent> {
   let pending: BlockExtent | undefined;
-  for await (const leaf of changedLeaves(reader, before, after)) {
+  for await (const leaf of changedLeaves(reader, before, after, pace)) {
     for (const child of leaf.changed) {
       const firstLba = leaf.firstLba + child;
       if (pending !== undefined && pending.firstLba + pending.count === firstLba) {
@@ -71,15 +79,16 @@ export async function* diffRoots(
  * Yields the leaves in which blocks differ, ascending.
  *
  * @param before undefined for zeroes
- * @throws {DamageError} a node cannot be read
+ * @throws {DamageError} a node cannot be read; @throws the pace's reason, when it is cancelled
  */
 export function changedLeaves(
   reader: BlockReader,
   before: SizedRoot | undefined,
   after: SizedRoot,
+  pace: Pace,
 ): AsyncGenerator<ChangedLeaf> {
   const left = subtreeOf(before ?? { ...after, root: ZEROES });
-  return compare(reader, left, subtreeOf(after), 0);
+  return compare({ reader, pace }, left, subtreeOf(after), 0);
 }
 
 /** Yields the extents of a tree that are not zero. @throws {DamageError} a node cannot be read */
@@ -93,22 +102,22 @@ function subtreeOf({ root, sizeBytes }: SizedRoot): Subtree {
 }
 
 async function* compare(
-  reader: BlockReader,
+  walk: Walk,
   left: Subtree,
   right: Subtree,
   firstLba: number,
 ): AsyncGenerator<ChangedLeaf> {
   if (isSame(left.reference, 0, left.level, right.reference, 0, right.level)) return;
   const level = Math.max(left.level, right.level);
-  const a = await openNode(reader, left, level);
-  const b = await openNode(reader, right, level);
+  const a = await openNode(walk, left, level);
+  const b = await openNode(walk, right, level);
   const span = FANOUT ** level;
   const changed: number[] = [];
   for (let child = 0; child < FANOUT; child++) {
     const index = child * HASH_WORDS;
     if (isSame(a.words, index, a.childLevel, b.words, index, b.childLevel)) continue;
     if (level === 0) changed.push(child);
-    else yield* compare(reader, childOf(a, child), childOf(b, child), firstLba + child * span);
+    else yield* compare(walk, childOf(a, child), childOf(b, child), firstLba + child * span);
   }
   if (level === 0) yield { firstLba, reference: right.reference, words: b.words, changed };
 }
@@ -130,11 +139,12 @@ function isSame(
 
 /** The node at `level`; a lower one is the first child of what would be there. */
 async function openNode(
-  reader: BlockReader,
+  { reader, pace }: Walk,
   { level: ownLevel, reference }: Subtree,
   level: number,
 ): Promise<OpenNode> {
   if (ownLevel === level) {
+    if (!isZeroHash(reference, 0)) await pace.spend(NODE_SIZE);
     const words = (await reader.loadRoot(reference)) ?? new Uint32Array(NODE_WORDS);
     return { words, childLevel: level - 1 };
   }

@@ -31,7 +31,7 @@ export function gatherHashes(
   pace = new Pace(),
   countMax = Number.MAX_SAFE_INTEGER,
 ): Promise<HashSet> {
-  return whileNothingIsFreed(store, async () => {
+  return whileNothingIsFreed(store, pace, async () => {
     await store.whenSnapshotsStored();
     const hashes = new HashSet();
     for (const root of storedRoots(store)) {

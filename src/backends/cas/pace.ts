@@ -69,4 +69,15 @@ export class Pace {
     }
     this.#turnMs = performance.now();
   }
+
+  /** Waits for what somebody else does. @throws the reason, when it is cancelled */
+  async whenDone(work: Promise<unknown>): Promise<void> {
+    this.throwIfCancelled();
+    const over = new AbortController();
+    const cancelled = new Promise<void>((resolve) => {
+      this.#signal?.addEventListener('abort', () => resolve(), { signal: over.signal });
+    });
+    await Promise.race([work, cancelled]).finally(() => over.abort());
+    this.throwIfCancelled();
+  }
 }

@@ -103,7 +103,7 @@ export async function scrub(store: CasStore, options: ScrubOptions = {}): Promis
   const suspects = [...damage, ...(blobs?.suspects ?? [])];
   const affected =
     suspects.length > 0
-      ? await whileNothingIsFreed(store, () => findAffected(store, suspects, pace))
+      ? await whileNothingIsFreed(store, pace, () => findAffected(store, suspects, pace))
       : [];
   return { doneBytes, superblockCopies, damage, blobs, affected };
 }

@@ -2,7 +2,7 @@
 
 import { StartupError } from '../../core/startup-error.ts';
 import { type ChangedLeaf, changedLeaves } from './diff.ts';
-import { BLOCK_SIZE, HASH_WORDS, NODE_SIZE } from './format.ts';
+import { BLOCK_SIZE, HASH_WORDS } from './format.ts';
 import type { HashSet } from './hash-set.ts';
 import { HashTable } from './hash-table.ts';
 import { isZeroHash } from './hash-words.ts';
@@ -17,7 +17,7 @@ import {
   type TransferHeader,
   type TransferPiece,
 } from './transfer-stream.ts';
-import { findRootNow, type StoredRoot } from './walk.ts';
+import { findRootNow } from './walk.ts';
 
 /** Blocks of a stream that are remembered, and not sent again; they take up to 100 bytes each. */
 const SENT_COUNT_MAX = 4 << 20;
@@ -63,7 +63,7 @@ export async function* sendSnapshot(
   // Before anything is waited for: they might be deleted meanwhile.
   const release = store.hold(base === undefined ? [root] : [root, base]);
   try {
-    const leaves = () => pacedLeaves(store.reader, base, root, pace);
+    const leaves = () => changedLeaves(store.reader, base, root, pace);
     let changedBytes = 0;
     for await (const { changed } of leaves()) changedBytes += changed.length * BLOCK_SIZE;
     const header: TransferHeader = {
@@ -94,18 +94,6 @@ function refuseOutdated({ path, readOnly }: CasStore, name: string): void {
     `the store ${path} is damaged, so what it would send of ${name} may be out of date`,
     'send a snapshot, or save what can be read of the volume: aoe-server export',
   );
-}
-
-async function* pacedLeaves(
-  reader: BlockReader,
-  base: StoredRoot | undefined,
-  root: StoredRoot,
-  pace: Pace,
-): AsyncGenerator<ChangedLeaf> {
-  for await (const leaf of changedLeaves(reader, base, root)) {
-    await pace.spend(NODE_SIZE);
-    yield leaf;
-  }
 }
 
 /** What a piece is made of, one after the other. */

@@ -44,7 +44,7 @@ const FIRST_OWNER = 2;
 
 /** @throws {DamageError} a node cannot be read */
 export function measureUsage(store: CasStore, pace = new Pace()): Promise<RootUsage[]> {
-  return whileNothingIsFreed(store, () => measure(store, pace));
+  return whileNothingIsFreed(store, pace, () => measure(store, pace));
 }
 
 async function measure(store: CasStore, pace: Pace): Promise<RootUsage[]> {

@@ -3,6 +3,7 @@ import {
   type BlobsReport,
   type CasStore,
   collect,
+  DamageError,
   diffRoots,
   encodeHaveList,
   findRoot,
@@ -113,7 +114,7 @@ export class StoreActions implements StoreOperations, StoreStreams {
   }
 
   async run<Kind extends JobKind>(job: JobOf<Kind>, watch: JobWatch): Promise<JobResults[Kind]> {
-    return (await this.#run(job, watch)) as JobResults[Kind];
+    return (await explaining(this.#store, this.#run(job, watch))) as JobResults[Kind];
   }
 
   send(
@@ -128,7 +129,8 @@ export class StoreActions implements StoreOperations, StoreStreams {
 
   async hashes(signal: AbortSignal): Promise<Iterable<Uint8Array>> {
     const { hashCountMax } = this.#options;
-    return encodeHaveList(await gatherHashes(this.#store, this.#pace(signal), hashCountMax));
+    const gathering = gatherHashes(this.#store, this.#pace(signal), hashCountMax);
+    return encodeHaveList(await explaining(this.#store, gathering));
   }
 
   async receive(name: string, transfer: Transfer, signal: AbortSignal): Promise<Received> {
@@ -188,6 +190,20 @@ export class StoreActions implements StoreOperations, StoreStreams {
       }
       return found;
     });
+  }
+}
+
+/** Says whose damage it is, and what helps. */
+async function explaining<T>({ path }: CasStore, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof DamageError)) throw error;
+    throw new StartupError(
+      `the store ${path} is damaged: there is ${error.message}`,
+      'see what is lost: aoe-server cas scrub',
+      { cause: error },
+    );
   }
 }
 

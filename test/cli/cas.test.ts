@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -257,5 +257,11 @@ describe('aoe-server cas', () => {
       lost,
     });
     expect(cas('scrub', STORE).stdout).toMatch(/^snapshot +monday +328 +8$/m);
+    // An image is whole or not there: what helps is named accordingly.
+    const image = join(directory, 'rest.img');
+    expect(run('export', STORE, 'monday', image).status).toBe(1);
+    expect(existsSync(image)).toBe(false);
+    const { stderr } = cas('send', STORE, 'monday');
+    expect(stderr).toMatch(/monday is damaged: .*\n.* a target serves the rest\n$/);
   });
 });

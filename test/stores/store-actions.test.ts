@@ -2,7 +2,12 @@ import { Readable } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect, it, vi } from 'vitest';
 import { BLOCK_SIZE, FANOUT } from '../../src/backends/cas/format.ts';
-import { IncomingTransfer, Pace, whileNothingIsFreed } from '../../src/backends/cas/index.ts';
+import {
+  DamageError,
+  IncomingTransfer,
+  Pace,
+  whileNothingIsFreed,
+} from '../../src/backends/cas/index.ts';
 import { StoreActions } from '../../src/stores/store-actions.ts';
 import { SimFs } from '../backends/cas/sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from '../backends/cas/tiny-store.ts';
@@ -86,5 +91,24 @@ it('does not wait for its turn when it is cancelled, nor lets others have theirs
   end();
   await Promise.all(others);
   expect(last).toHaveBeenCalledOnce();
+  await abandon(store);
+});
+
+it('says what helps when it meets damage', async () => {
+  const store = await openTiny(new SimFs());
+  await clientOf(await store.openVolume('disk', BLOCKS * BLOCK_SIZE)).write(0, blockOf(1));
+  await store.checkpointWritten();
+  vi.spyOn(store.reader, 'loadNode').mockRejectedValue(new DamageError('a hash'));
+  const { signal } = new AbortController();
+  const actions = new StoreActions(store);
+  for (const work of [
+    actions.run({ kind: 'usage' }, { signal, onProgress: () => {} }),
+    actions.hashes(signal),
+  ]) {
+    await expect(work).rejects.toMatchObject({
+      message: 'the store /store is damaged: there is no intact copy of a hash',
+      remedy: expect.stringContaining('cas scrub'),
+    });
+  }
   await abandon(store);
 });

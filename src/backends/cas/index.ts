@@ -17,6 +17,7 @@ export { HashSet } from './hash-set.ts';
 export { encodeHaveList, gatherHashes, readHaveList } from './have-list.ts';
 export { openCasStore } from './open.ts';
 export { BACKGROUND_BYTES_PER_SECOND, Pace } from './pace.ts';
+export { DamageError } from './reader.ts';
 export { type Received, receiverOptions, receiveSnapshot } from './receive.ts';
 export { openBlobs } from './remote/open-blobs.ts';
 export { openOwnBlobs } from './remote/owner-file.ts';

@@ -1,11 +1,13 @@
 /** Makes a snapshot of a stream that another store has sent. */
 
+import { BlockError } from '../../core/block-error.ts';
 import { DeviceClient } from '../../core/device-client.ts';
 import { StartupError } from '../../core/startup-error.ts';
 import { BLOCK_SIZE, FANOUT, HASH_WORDS, NODE_WORDS } from './format.ts';
 import { isZeroHash } from './hash-words.ts';
 import { Pace } from './pace.ts';
 import { type BlockReader, DamageError } from './reader.ts';
+import { isNoSpace } from './spares.ts';
 import type { CasStore } from './store.ts';
 import type { StoreOptions } from './store-options.ts';
 import { TransferError } from './transfer-bytes.ts';
@@ -41,7 +43,7 @@ export function receiverOptions({ needsHeld }: TransferHeader): Partial<StoreOpt
  * that was sent; whatever happens before leaves nothing.
  *
  * @throws {StartupError} the name is taken, or the store does not have the base, or something that
- *   the stream refers to
+ *   the stream refers to, or room
  * @throws {TransferError} the stream is cut off or damaged
  */
 export async function receiveSnapshot(
@@ -74,10 +76,25 @@ export async function receiveSnapshot(
     }
     await store.changes.snapshot(partial, name, header.volume);
     return { header, foundBytes: builder.foundBytes };
+  } catch (error) {
+    throw isFull(error) ? noRoom(store.path, name, error) : error;
   } finally {
     const isLeft = store.failure === undefined && store.findVolume(partial) !== undefined;
     if (isLeft) await store.changes.deleteVolume(partial);
   }
+}
+
+function isFull(error: unknown): error is Error {
+  return isNoSpace(error) || (error instanceof BlockError && error.code === 'noSpace');
+}
+
+function noRoom(storePath: string, name: string, cause: Error): StartupError {
+  return new StartupError(
+    `the store ${storePath} has no room for ${name}`,
+    'free room on its file system, or in the store: what has arrived of it goes with ' +
+      `aoe-server cas collect ${storePath}`,
+    { cause },
+  );
 }
 
 async function cloneBase(

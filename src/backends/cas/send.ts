@@ -80,7 +80,7 @@ export async function* sendSnapshot(
     if (!(error instanceof DamageError)) throw error;
     throw new StartupError(
       `${name} is damaged: there is ${error.message}`,
-      'see what is lost: aoe-server cas scrub; save the rest: aoe-server export',
+      'see what is lost: aoe-server cas scrub; a target serves the rest',
       { cause: error },
     );
   } finally {

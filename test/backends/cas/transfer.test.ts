@@ -95,6 +95,18 @@ describe('a transfer between stores', () => {
     await abandon(target);
   });
 
+  it('says what helps when there is no room, and leaves the store as it was', async () => {
+    const source = await makeSource();
+    const target = await openTiny(new SimFs(), { capacityBytes: 6 * (64 << 10) });
+    await expect(receive(target, 'a', await send(source, 'a'))).rejects.toMatchObject({
+      message: 'the store /store has no room for a',
+      remedy: expect.stringContaining('aoe-server cas collect /store'),
+    });
+    expect(contentOf(target)).toEqual([]);
+    await abandon(source);
+    await abandon(target);
+  });
+
   it('leaves a store as it was when a stream is cut off or changed anywhere', async () => {
     const source = await makeSource();
     const target = await openTiny(new SimFs());

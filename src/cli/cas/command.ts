@@ -44,7 +44,9 @@ goes on with a snapshot that is deleted meanwhile.`;
 
 const AFTER_RECEIVE = `
 The snapshot appears when all of it has arrived and its root hash is the one that was sent. Changes
-need a store with the same base, under whatever name. Makes a new store when there is none.`;
+need a store with the same base, under whatever name. Makes a new store when there is none.
+
+A receive that was killed leaves NAME.receiving, a volume, which the next one of that name replaces.`;
 
 const AFTER_JOB = `
 In a running server this goes on beside its clients, at 64 MiB a second if nothing else is said, and

@@ -7,6 +7,7 @@ import { whileNothingIsFreed } from './collect.ts';
 import {
   BLOCK_SIZE,
   ENTRY_WORDS,
+  EntryKind,
   EntryWord,
   entryWords,
   FANOUT,
@@ -37,7 +38,7 @@ export interface ScrubReport {
   readonly damage: readonly SegmentDamage[];
   /** undefined when that was not asked for. */
   readonly blobs: BlobsReport | undefined;
-  /** Blocks of volumes and snapshots that cannot be read. */
+  /** Blocks of volumes and snapshots that cannot be read, ascending and apart for each. */
   readonly affected: readonly AffectedBlocks[];
 }
 
@@ -45,8 +46,14 @@ export interface SegmentDamage {
   readonly segment: number;
   /** Of the record, in bytes. */
   readonly offset: number;
-  /** The damaged frame's hash; undefined when the record itself is damaged. */
+  /** The first damaged frame's hash; undefined when the record itself is damaged. */
   readonly hash: string | undefined;
+}
+
+interface Found {
+  readonly damage: SegmentDamage[];
+  /** Hashes of frames that may be damaged; undefined: any may be. */
+  readonly suspects: (string | undefined)[];
 }
 
 export interface AffectedBlocks {
@@ -79,9 +86,10 @@ export async function scrub(store: CasStore, options: ScrubOptions = {}): Promis
   const ends = new Map(segments.map((segment) => [segment, settledBytes(store, segment)]));
   const totalBytes = [...ends.values()].reduce((sum, end) => sum + end, 0);
   const damage: SegmentDamage[] = [];
+  const suspects = new Set<string | undefined>();
   let doneBytes = 0;
   for (const [segment, end] of ends) {
-    const found: SegmentDamage[] = [];
+    const found: Found = { damage: [], suspects: [] };
     try {
       for await (const length of scrubSegment(store, segment, end, found, isLeftOut)) {
         doneBytes += length;
@@ -92,7 +100,9 @@ export async function scrub(store: CasStore, options: ScrubOptions = {}): Promis
       if (!store.isFreed(segment)) throw error;
     }
     // A collection has moved what counted of it: the file, and the blobs, may be another one's.
-    if (!store.isFreed(segment)) damage.push(...found);
+    if (store.isFreed(segment)) continue;
+    damage.push(...found.damage);
+    for (const hash of found.suspects) suspects.add(hash);
   }
   const blobs =
     remote && journal !== undefined
@@ -100,9 +110,9 @@ export async function scrub(store: CasStore, options: ScrubOptions = {}): Promis
           onProgress?.('scrubbing the blob store', done, total),
         )
       : undefined;
-  const suspects = [...damage, ...(blobs?.suspects ?? [])];
+  for (const { hash } of blobs?.suspects ?? []) suspects.add(hash);
   const affected =
-    suspects.length > 0
+    suspects.size > 0
       ? await whileNothingIsFreed(store, pace, () => findAffected(store, suspects, pace))
       : [];
   return { doneBytes, superblockCopies, damage, blobs, affected };
@@ -113,7 +123,7 @@ async function* scrubSegment(
   store: CasStore,
   segment: Segment,
   end: number,
-  damage: SegmentDamage[],
+  { damage, suspects }: Found,
   isLeftOut: (segment: Segment, header: RecordHeader) => Promise<boolean>,
 ): AsyncGenerator<number> {
   const parts = { engine: store.engine, store: store.storeId };
@@ -121,6 +131,7 @@ async function* scrubSegment(
   for await (const found of recordsOf(parts, segment, end, false)) {
     if (typeof found === 'number') {
       damage.push({ segment: segment.number, offset: found, hash: undefined });
+      suspects.push(undefined);
       return;
     }
     const { header } = found;
@@ -136,23 +147,45 @@ async function* scrubSegment(
     }
     if (result !== VALID) {
       const again = await readRecord(parts, segment, header.offset, false);
-      const words = entryWords(again?.bytes ?? found.bytes, header.entryCount);
-      const hash = result >= 0 ? hexOf(words, result * ENTRY_WORDS + EntryWord.hash) : undefined;
+      const [hash, ...behind] = hashesFrom(again?.bytes ?? found.bytes, header, result);
       damage.push({ segment: segment.number, offset: header.offset, hash });
+      suspects.push(hash, ...behind);
     }
     yield header.length;
   }
 }
 
+/**
+ * The hashes of frames of a record, from the first damaged one on: what has damaged that may have
+ * damaged those behind it.
+ *
+ * @param entry the number of that one; none for the record itself
+ */
+function hashesFrom(bytes: Uint8Array, { entryCount }: RecordHeader, entry: number): string[] {
+  const hashes: string[] = [];
+  if (entry < 0) return hashes;
+  const words = entryWords(bytes, entryCount);
+  for (let at = entry * ENTRY_WORDS; at < entryCount * ENTRY_WORDS; at += ENTRY_WORDS) {
+    const kind = words[at + EntryWord.kind];
+    if (kind !== EntryKind.block && kind !== EntryKind.node) continue;
+    hashes.push(hexOf(words, at + EntryWord.hash));
+  }
+  return hashes;
+}
+
 /** Finds the blocks of volumes and snapshots that cannot be read. Only called after damage. */
 async function findAffected(
   store: CasStore,
-  damage: readonly SegmentDamage[],
+  suspects: ReadonlySet<string | undefined>,
   pace: Pace,
 ): Promise<AffectedBlocks[]> {
-  const affected: AffectedBlocks[] = [];
+  const affected: { -readonly [Key in keyof AffectedBlocks]: AffectedBlocks[Key] }[] = [];
+  const add = (name: string, lba: number, count: number) => {
+    const last = affected.at(-1);
+    if (last?.name === name && last.lba + last.count === lba) last.count += count;
+    else affected.push({ name, lba, count });
+  };
   // A record whose entries cannot be read may have held anything: every block is tried.
-  const suspects = new Set(damage.map(({ hash }) => hash));
   const any = suspects.has(undefined);
   for (const root of storedRoots(store)) {
     await walkTree(store.reader, root, pace, {
@@ -163,13 +196,13 @@ async function findAffected(
           if (!any && !suspects.has(hexOf(words, child * HASH_WORDS))) continue;
           await pace.spend(BLOCK_SIZE);
           if (await store.reader.isIntact(words, child)) continue;
-          affected.push({ name: root.name, lba: firstLba + child, count: 1 });
+          add(root.name, firstLba + child, 1);
         }
       },
       damaged(_error, level, firstLba) {
         const rest = Math.ceil(root.sizeBytes / BLOCK_SIZE) - firstLba;
         const count = Math.min(rest, FANOUT ** (level + 1));
-        affected.push({ name: root.name, lba: firstLba, count });
+        add(root.name, firstLba, count);
       },
     });
   }

@@ -141,6 +141,28 @@ describe('a damaged content-addressed store', () => {
     await abandon(store);
   });
 
+  it('tells all blocks that damage of one record affects, as extents', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files);
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    await client.write(0, blocksOf(30, 4, 2));
+    await store.checkpointWritten();
+    for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {
+      const bytes = Buffer.from(files.contentOf(path).buffer);
+      for (const seed of [30, 32, 36]) {
+        const at = bytes.indexOf(blockOf(seed).subarray(0, 64));
+        if (at !== -1) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
+      }
+    }
+    const report = await scrub(store);
+    expect(report.damage).toHaveLength(1);
+    expect(report.affected).toEqual([
+      { name: 'disk', lba: 0, count: 2 },
+      { name: 'disk', lba: 3, count: 1 },
+    ]);
+    await abandon(store);
+  });
+
   it('opens for reading only when a confirmed record of the log is damaged', async () => {
     const files = new SimFs();
     const store = await openTiny(files, { checkpointBytes: 1 << 30 });

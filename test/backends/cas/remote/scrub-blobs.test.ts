@@ -209,7 +209,10 @@ describe('a scrub of blobs that hold what is not on the disk', () => {
     const { blobs: report, affected } = await scrub(store, { remote: true });
     expect(report?.damage).toEqual([{ name, isMissing: state === 'missing', isReplaced: false }]);
     expect([...new Set(affected.map((entry) => entry.name))].sort()).toEqual(['kept', 'v']);
-    const lost = new Set(affected.filter((entry) => entry.name === 'v').map(({ lba }) => lba));
+    const lost = new Set<number>();
+    for (const { lba, count } of affected.filter((entry) => entry.name === 'v')) {
+      for (let block = 0; block < count; block++) lost.add(lba + block);
+    }
     expect(lost.size).toBeGreaterThan(0);
     const volume = store.findVolume('v') as Volume;
     for (let lba = 0; lba < COUNT; lba++) {

@@ -233,7 +233,13 @@ export class LiveOperations {
     const { added, changed, removed } = change;
     await this.#live.refuseMovedStorage(now.targets, change);
     await this.refuseRivals(added);
-    await this.#live.change(change);
+    try {
+      await this.#live.change(change);
+    } catch (error) {
+      // Some may have stayed drained.
+      await this.#watchRivals();
+      throw error;
+    }
     this.#config = next;
     await this.#follow(now, next).catch((error: Error) =>
       // Whoever hears of an error takes it that nothing has changed.
@@ -257,6 +263,7 @@ export class LiveOperations {
 
   /** Others may serve what is drained here. */
   async #watchRivals(): Promise<void> {
+    if (this.#isStopping) return;
     const served = (await this.#targets()).filter(({ drained }) => !drained);
     this.#rivals ??= new RivalWatch(this.#config.server.interfaces, this.#log);
     this.#rivals.targets = namesOf(served);

@@ -79,7 +79,7 @@ export class TargetStorage {
     }
     try {
       await requireAnswers([config]);
-      if (this.#isStopped) throw new StartupError('the server is stopping', 'start it again');
+      this.#requireRunning();
       const opened = await openTarget(config, {
         ...this.#options.services,
         flushIndex,
@@ -89,6 +89,9 @@ export class TargetStorage {
         log: this.#log.child({ target: config.name }),
         announce: (grown) => this.#options.announce(grown),
       });
+      if (this.#isStopped) await within(CLOSE_MS_MAX, opened.target.close(), config.name);
+      // All others are being closed: nobody would close this one.
+      this.#requireRunning();
       // Initiators that have it mounted do not know that it was replaced.
       opened.target.lastAccessUs = replaced?.target.lastAccessUs ?? 0;
       return { ...opened, flushIndex, closing: undefined };
@@ -157,6 +160,10 @@ export class TargetStorage {
       }),
     );
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
+  }
+
+  #requireRunning(): void {
+    if (this.#isStopped) throw new StartupError('the server is stopping', 'start it again');
   }
 
   /**

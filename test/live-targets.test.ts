@@ -9,6 +9,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AoeTarget } from '../src/aoe/aoe-target.ts';
 import { StateStore } from '../src/aoe/state-store.ts';
 import { withOpenStore } from '../src/backends/cas/index.ts';
+import { openCasStore } from '../src/backends/cas/open.ts';
+import { CasStore } from '../src/backends/cas/store.ts';
 import { seldomTasks } from '../src/backends/file-tasks.ts';
 import { CommittedDevice } from '../src/core/committed-device.ts';
 import { LiveTargets } from '../src/live-targets.ts';
@@ -503,6 +505,30 @@ describe('a target whose storage hangs when it is closed', () => {
 });
 
 describe('targets of a server that stops', () => {
+  it('are closed when they are opened while all others are', async () => {
+    await using server = await LiveServer.start(directory, [casTarget(0)]);
+    await server.drain('e1.0');
+    const { openVolume } = CasStore.prototype;
+    let closed: Promise<void> | undefined;
+    vi.spyOn(CasStore.prototype, 'openVolume').mockImplementation(async function (
+      this: CasStore,
+      ...args
+    ) {
+      const device = await openVolume.apply(this, args);
+      closed = server.targets.closeAll();
+      return device;
+    });
+    try {
+      await expect(server.readd('e1.0')).rejects.toThrow(STOPPING);
+    } finally {
+      vi.restoreAllMocks();
+    }
+    await closed;
+    // Whoever wants the store can have it.
+    const store = await openCasStore(at('store'));
+    await store.close();
+  });
+
   it('begin no work for which they were drained, and are drained no more', async () => {
     const done: string[] = [];
     const calls: Partial<TargetCalls> = {

@@ -35,13 +35,17 @@ export class Histogram {
     this.#sum += whole;
   }
 
+  /** Loops, not iterators: the status of a thousand targets has thousands of these. */
   distribution(): Distribution {
-    const count = this.#buckets.reduce((total, one) => total + one, 0);
     const counts = new Array<number>(VALUE_BITS + 1).fill(0);
-    this.#buckets.forEach((inBucket, bucket) => {
+    let count = 0;
+    for (let bucket = 0; bucket < BUCKET_COUNT; bucket++) {
+      const inBucket = this.#buckets[bucket] as number;
+      if (inBucket === 0) continue;
       const bits = 32 - Math.clz32(highestOf(bucket));
       counts[bits] = (counts[bits] as number) + inBucket;
-    });
+      count += inBucket;
+    }
     return {
       count,
       sum: this.#sum,
@@ -55,11 +59,11 @@ export class Histogram {
   /** The highest value of the bucket in which the `rank`-th value from below is; 0 if none is. */
   #quantile(rank: number): number {
     let below = 0;
-    const bucket = this.#buckets.findIndex((inBucket) => {
-      below += inBucket;
-      return below > 0 && below >= rank;
-    });
-    return bucket < 0 ? 0 : highestOf(bucket);
+    for (let bucket = 0; bucket < BUCKET_COUNT; bucket++) {
+      below += this.#buckets[bucket] as number;
+      if (below > 0 && below >= rank) return highestOf(bucket);
+    }
+    return 0;
   }
 }
 

@@ -7,7 +7,7 @@ import { AoeTarget } from './aoe/aoe-target.ts';
 import { AtaDisk, type DiskIdentity } from './aoe/ata/ata-disk.ts';
 import type { SavedTarget, StateStore } from './aoe/state-store.ts';
 import type { FileIo } from './backends/file-io.ts';
-import { openBackend, removeMade, tryBackend } from './backends/index.ts';
+import { openBackend, tryBackend } from './backends/index.ts';
 import { sizeOf } from './config/compare.ts';
 import type { ServerConfig, TargetConfig } from './config/config.ts';
 import { type BlockDevice, BlockOp } from './core/block-device.ts';
@@ -51,8 +51,6 @@ export interface OpenedTarget {
   readonly target: AoeTarget;
   /** Is its size not the one that is remembered? */
   readonly isGrown: boolean;
-  /** Was its disk missing, and an empty one made? */
-  readonly isMade: boolean;
   /**
    * Makes all writes durable. None that was acknowledged waits for it once the target has failed.
    *
@@ -77,7 +75,6 @@ export async function openTarget(
   const { seenBytes, log } = services;
   if (seenBytes !== undefined) tryTarget(config, seenBytes);
   const saved = await services.state.load(config.name);
-  let isMade = false;
   const storage = await openBackend(config.backend, {
     io: services.io,
     name: config.name,
@@ -86,15 +83,13 @@ export async function openTarget(
     makeRoom: services.makeRoom,
     onMissing: (what) => {
       if (seenBytes !== undefined) throw replacedByNothing(what);
-      isMade = true;
       if (saved !== undefined) log.warn(`${what}: an empty one is made of a disk initiators know`);
     },
     onTrouble: (problem, error) => log.error(error, problem),
   });
   try {
-    return { ...(await buildTarget(config, services, storage, saved)), isMade };
+    return await buildTarget(config, services, storage, saved);
   } catch (error) {
-    if (isMade) removeMade(config.backend);
     await storage.close();
     throw error;
   }
@@ -119,7 +114,7 @@ async function buildTarget(
   services: TargetServices,
   storage: BlockDevice,
   saved: SavedTarget | undefined,
-): Promise<Omit<OpenedTarget, 'isMade'>> {
+): Promise<OpenedTarget> {
   const { state, server, log } = services;
   requireNotShrunk(config, storage.sizeBytes, services.seenBytes ?? saved?.sizeBytes ?? 0);
   if (storage.sizeBytes % PAGE_BYTES !== 0) {

@@ -13,7 +13,7 @@ import type { Logger } from 'pino';
 import { addressOf, type Share, takes } from './aoe/share.ts';
 import type { ListChange } from './aoe/target-state.ts';
 import type { TargetTable } from './aoe/target-table.ts';
-import { removeMade, storePathOf, whenStoreClosed } from './backends/index.ts';
+import { storePathOf, whenStoreClosed } from './backends/index.ts';
 import type { TargetConfig } from './config/config.ts';
 import { inLanes } from './core/lanes.ts';
 import { requireAnswers } from './hanging-storage.ts';
@@ -100,15 +100,10 @@ export class ServedTargets {
     }
   }
 
-  /** Closes prepared targets, and removes images that were made for them. */
+  /** Closes prepared targets. */
   async discard(): Promise<void> {
     const prepared = this.#prepared.splice(0);
-    const closed = await Promise.allSettled(
-      prepared.map((opened) => {
-        if (opened.isMade) removeMade(opened.config.backend);
-        return this.#storage.close(opened);
-      }),
-    );
+    const closed = await Promise.allSettled(prepared.map((opened) => this.#storage.close(opened)));
     for (const result of closed) {
       if (result.status === 'rejected') this.#log.error(result.reason, 'cannot close a new target');
     }

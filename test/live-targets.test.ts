@@ -1,5 +1,5 @@
 import fs, { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import timers from 'node:timers/promises';
@@ -250,35 +250,6 @@ describe('an image in whose place another one is put', () => {
     await expect(LiveServer.start(directory, targets)).rejects.toThrow('EIO');
     flushed.mockRestore();
     synced.mockRestore();
-  });
-});
-
-describe('an image that is made for a change which is refused', () => {
-  const missing = { ...imageTarget(3), file: { path: 'absent/x.img', size: DISK_BYTES } };
-
-  it('does not stay, so that a smaller one can be made after that', async () => {
-    await using server = await LiveServer.start(directory, [imageTarget(0)]);
-    const large = { ...imageTarget(1), file: { path: 'disk1.img', size: 2 * DISK_BYTES } };
-    await expect(server.reload([imageTarget(0), large, missing])).rejects.toThrow('absent/x.img');
-    expect(existsSync(at('disk1.img'))).toBe(false);
-    await server.reload([imageTarget(0), imageTarget(1)]);
-    expect(server.status()[1]).toEqual(['e1.1', DISK_BYTES, 'served']);
-  });
-
-  it('stays when it was there before, or somebody has written to it since', async () => {
-    await using server = await LiveServer.start(directory, [imageTarget(0)]);
-    await writeFile(at('disk1.img'), '');
-    const { load } = StateStore.prototype;
-    const loaded = vi.spyOn(StateStore.prototype, 'load');
-    loaded.mockImplementation(async function (this: StateStore, name) {
-      if (name === 'e1.3') await writeFile(at('disk2.img'), 'a copy');
-      return load.call(this, name);
-    });
-    const targets = [imageTarget(0), imageTarget(1), imageTarget(2)];
-    await expect(server.reload([...targets, missing])).rejects.toThrow('absent/x.img');
-    loaded.mockRestore();
-    expect((await stat(at('disk1.img'))).size).toBe(DISK_BYTES);
-    expect(await readFile(at('disk2.img'), 'utf8')).toBe('a copy');
   });
 });
 

@@ -7,7 +7,6 @@ import {
   ftruncateSync,
   lstatSync,
   openSync,
-  unlinkSync,
 } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { dirname } from 'node:path';
@@ -78,20 +77,6 @@ export function tryFileImage(image: FileImage, readOnly: boolean): number {
     return Math.min(available, image.lengthBytes ?? available);
   } finally {
     closeSync(fd);
-  }
-}
-
-/**
- * Removes an image that was made for a target which is not served after all: images are never cut,
- * so the next one there would have its size. Call it while the image is locked, lest another server
- * takes it up. One that somebody has put there since has content, and stays.
- */
-export function removeUnusedImage({ path }: Pick<FileImage, 'path'>): void {
-  try {
-    const found = lstatSync(path);
-    if (found.isFile() && found.blocks === 0) unlinkSync(path);
-  } catch {
-    // It stays, as after a crash.
   }
 }
 

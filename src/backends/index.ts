@@ -20,7 +20,7 @@ import {
   type StoreOptions,
 } from './cas/index.ts';
 import { openHostDevice, tryHostDevice } from './device.ts';
-import { openFileDevice, removeUnusedImage, tryFileImage } from './file.ts';
+import { openFileDevice, tryFileImage } from './file.ts';
 import type { FileIo } from './file-io.ts';
 import { openMemoryDevice } from './memory.ts';
 
@@ -72,14 +72,6 @@ export async function openBackend(
     case 'cas':
       return openCasBackend(backend, options);
   }
-}
-
-/**
- * Removes what {@link openBackend} has made for a target that is not served after all, and has open
- * still. A volume stays: it can be deleted when it is in the way.
- */
-export function removeMade(backend: BackendConfig): void {
-  if (backend.type === 'file') removeUnusedImage(backend);
 }
 
 /**

@@ -104,9 +104,11 @@ export class TargetStorage {
   /** Makes image and size durable that initiators will see: first what a power cut could undo. */
   async remember(opened: StoredTarget): Promise<void> {
     await this.#keepImage(opened);
-    if (!opened.isGrown) return;
-    await this.#flush(opened);
-    await opened.target.remember();
+    if (opened.isGrown) {
+      await this.#flush(opened);
+      await opened.target.remember();
+    }
+    this.#requireRunning();
   }
 
   /**

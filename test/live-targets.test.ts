@@ -500,6 +500,24 @@ describe('targets of a server that stops', () => {
     await store.close();
   });
 
+  it('are not served when all others were closed while they were made durable', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0)]);
+    await server.drain('e1.0');
+    const flushDirectory = seldomTasks.flushDirectory.bind(seldomTasks);
+    let closed: Promise<void> | undefined;
+    vi.spyOn(seldomTasks, 'flushDirectory').mockImplementation((path) => {
+      closed ??= server.targets.closeAll();
+      return flushDirectory(path);
+    });
+    try {
+      await expect(server.readd('e1.0')).rejects.toThrow(STOPPING);
+    } finally {
+      vi.restoreAllMocks();
+    }
+    await closed;
+    expect([...server.table]).toEqual([]);
+  });
+
   it('begin no work for which they were drained, and are drained no more', async () => {
     const done: string[] = [];
     const calls: Partial<TargetCalls> = {

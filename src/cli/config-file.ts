@@ -110,10 +110,11 @@ async function replaceText(path: string, from: string, to: string, rights: FileR
 async function lock(path: string): Promise<AsyncDisposable> {
   // Loaded on demand: the other commands work where the native addon does not.
   const { native } = await import('../native.ts');
-  const { O_RDONLY, O_CREAT, O_NOFOLLOW } = constants;
+  // NFS locks for writers only what is open for writing.
+  const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
   const end = performance.now() + LOCK_MS_MAX;
   for (;;) {
-    const file = await open(path, O_RDONLY | O_CREAT | O_NOFOLLOW, 0o600).catch((cause) =>
+    const file = await open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600).catch((cause) =>
       cannotChange(path, cause),
     );
     if (native.lockFile(file.fd) && (await isAt(path, file))) {

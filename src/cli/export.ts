@@ -158,7 +158,7 @@ async function fill(
     await image.truncate(sizeBytes);
     await inLanes(
       LANE_COUNT,
-      dataChunks(store, name, sizeBytes),
+      dataChunks(store, name, sizeBytes, signal),
       async ({ offset, length }) => {
         const chunk = await client.read(offset, length);
         for (const { start, end } of dataRuns(chunk)) {
@@ -181,14 +181,16 @@ async function* dataChunks(
   store: CasStore,
   name: string,
   sizeBytes: number,
+  signal: AbortSignal,
 ): AsyncGenerator<Chunk> {
-  const { dataExtents, findRoot } = await import('../backends/cas/index.ts');
+  const { dataExtents, findRoot, Pace } = await import('../backends/cas/index.ts');
   if (store.readOnly) {
     yield* chunksOf(0, sizeBytes);
     return;
   }
   const root = await findRoot(store, name);
-  for await (const { firstLba, count } of dataExtents(store.reader, root)) {
+  const extents = dataExtents(store.reader, root, new Pace({ signal }));
+  for await (const { firstLba, count } of extents) {
     const offset = firstLba * BLOCK_BYTES;
     // The last block may be a part of one.
     yield* chunksOf(offset, Math.min(count * BLOCK_BYTES, sizeBytes - offset));

@@ -32,6 +32,7 @@ export class RoomKeeper {
   #generation = 0;
   /** Writes wait for this. */
   #making: Promise<boolean> | undefined;
+  #closed = false;
 
   constructor(options: RoomKeeperOptions) {
     this.#options = options;
@@ -77,6 +78,11 @@ export class RoomKeeper {
     return Promise.race([this.#making, delay(WAIT_MS_MAX, false, { ref: false })]);
   }
 
+  /** Makes no more room. */
+  close(): void {
+    this.#closed = true;
+  }
+
   async #collectAtOnce(): Promise<boolean> {
     const { path, board, collect, onScrubCancelled } = this.#options;
     for (const id of board.unfinished('scrub')) {
@@ -88,8 +94,14 @@ export class RoomKeeper {
       if (await this.#hasFreed(id)) return true;
     }
     const used = await withOpenStore(path, async (store) => store.stats().usedBytes);
-    const id = collect(this.#policy.enoughBytes(used?.result ?? 0));
-    if (id !== undefined && (await this.#hasFreed(id))) return true;
+    const enoughBytes = this.#policy.enoughBytes(used?.result ?? 0);
+    // A server that stops cancels what goes on, but initiators still get answers: try once more.
+    for (let attempt = 0; attempt < 2 && !this.#closed; attempt++) {
+      const id = collect(enoughBytes);
+      if (id === undefined) break;
+      if (await this.#hasFreed(id)) return true;
+      if (board.find(id)?.state !== 'cancelled') break;
+    }
     this.#policy.wasVain(performance.now());
     return false;
   }

@@ -178,9 +178,16 @@ export class ServedStore {
     return told?.result;
   }
 
-  async close(): Promise<void> {
+  /** Cancels what goes on, and waits for its end. For writes that wait room is still made. */
+  async cancelAll(): Promise<void> {
     await Promise.all([this.#board.close(), this.streams.close()]);
     await Promise.allSettled(this.#work);
+  }
+
+  /** The same, when no write waits any more. */
+  async close(): Promise<void> {
+    this.room.close();
+    await this.cancelAll();
   }
 
   async #runJob(store: CasStore, request: JobRequest, watch: JobWatch) {

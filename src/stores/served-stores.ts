@@ -69,7 +69,7 @@ export class ServedStores {
     for (const timer of this.#timers) clearTimeout(timer);
     await Promise.all(
       Array.from(this.#stores.values(), (store) =>
-        within(CLOSE_MS_MAX, store.close(), store.path).catch(() =>
+        within(CLOSE_MS_MAX, store.cancelAll(), store.path).catch(() =>
           this.#options.log.warn({ store: store.path }, 'work on a store goes on'),
         ),
       ),
@@ -78,6 +78,8 @@ export class ServedStores {
 
   /** Waits for stores that work has kept open longer than targets: what they lack is stored then. */
   async whenClosed(): Promise<void> {
+    // For room for writes, and there are no more of these.
+    for (const store of this.#stores.values()) void store.close();
     if (await endsWithin(LATE_MS_MAX, whenUnusedStoresClosed())) return;
     this.#options.log.error('a store is left as it is: work on it does not end');
   }

@@ -11,13 +11,13 @@ import { RoomKeeper } from '../../src/stores/room-keeper.ts';
 import type { ServedStore } from '../../src/stores/served-store.ts';
 import { ServedStores } from '../../src/stores/served-stores.ts';
 import { SimFs } from '../backends/cas/sim-fs.ts';
-import { blockOf, clientOf, TINY } from '../backends/cas/tiny-store.ts';
+import { blockOf, clientOf, makeGarbage, TINY } from '../backends/cas/tiny-store.ts';
 
 const GIB = 1 << 30;
 /** What a survey finds, as far as it counts here. */
 const WASTEFUL = { liveBytes: 0, garbageBytes: 2 * GIB } as StoreReport;
 
-describe('a store whose collections fail', () => {
+describe('a store that is served', () => {
   let files: SimFs;
   let store: CasStore;
   let stores: ServedStores;
@@ -35,6 +35,7 @@ describe('a store whose collections fail', () => {
     served = stores.find('/served') as ServedStore;
   });
   afterEach(async () => {
+    vi.restoreAllMocks();
     await stores.close();
     await release();
   });
@@ -55,12 +56,48 @@ describe('a store whose collections fail', () => {
     return (await jobs()).filter(({ kind }) => kind === 'collect').map(({ state }) => state);
   }
 
-  it('is collected also for writes that wait for room while the server stops', async () => {
-    await stores.close();
-    const made = vi.spyOn(served.room, 'make').mockResolvedValue(true);
+  it('is collected for writes that wait for room though the server stops meanwhile', async () => {
+    const client = clientOf(await store.openVolume('v', 64 * BLOCK_SIZE));
+    await makeGarbage(client, 64, 6);
+    await store.checkpoint();
+    const { start } = JobBoard.prototype;
+    let closed: Promise<void> | undefined;
+    vi.spyOn(JobBoard.prototype, 'start').mockImplementationOnce(function (
+      this: JobBoard,
+      ...args
+    ) {
+      const status = start.apply(this, args);
+      closed = stores.close();
+      return status;
+    });
     expect(await stores.makeRoom('/served')).toBe(true);
-    expect(made).toHaveBeenCalledOnce();
+    expect(closed).toBeDefined();
+    await closed;
+    // Also when they begin to wait only then.
+    await makeGarbage(client, 64, 6);
+    await store.checkpoint();
+    expect(await stores.makeRoom('/served')).toBe(true);
     expect(stores.find('/served')).toBeUndefined();
+  });
+
+  it('is collected no more when nothing is served any more', async () => {
+    const { start } = JobBoard.prototype;
+    const started = vi.spyOn(JobBoard.prototype, 'start').mockImplementationOnce(function (
+      this: JobBoard,
+      request,
+    ) {
+      const untilCancelled = (signal: AbortSignal) =>
+        new Promise<never>((_, reject) => {
+          signal.addEventListener('abort', () => reject(signal.reason));
+        });
+      return start.call(this, request, ({ signal }) => untilCancelled(signal));
+    });
+    await stores.close();
+    const made = stores.makeRoom('/served');
+    await vi.waitUntil(() => started.mock.calls.length > 0);
+    await stores.whenClosed();
+    expect(await made).toBe(false);
+    expect(started).toHaveBeenCalledOnce();
   });
 
   it('is not collected again before much was written, and is then', async () => {

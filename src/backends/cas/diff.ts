@@ -91,9 +91,13 @@ export function changedLeaves(
   return compare({ reader, pace }, left, subtreeOf(after), 0);
 }
 
-/** Yields the extents of a tree that are not zero. @throws {DamageError} a node cannot be read */
-export function dataExtents(reader: BlockReader, of: SizedRoot): AsyncGenerator<BlockExtent> {
-  return diffRoots(reader, { ...of, root: ZEROES }, of);
+/** Yields the extents of a tree that are not zero. @throws what {@link diffRoots} throws */
+export function dataExtents(
+  reader: BlockReader,
+  of: SizedRoot,
+  pace?: Pace,
+): AsyncGenerator<BlockExtent> {
+  return diffRoots(reader, { ...of, root: ZEROES }, of, pace);
 }
 
 function subtreeOf({ root, sizeBytes }: SizedRoot): Subtree {

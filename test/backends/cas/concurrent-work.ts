@@ -95,7 +95,6 @@ export class ConcurrentWork implements Delays {
       await this.#verify(store);
     }
     await store.close();
-    await this.#examine();
   }
 
   async #open(): Promise<CasStore> {
@@ -178,8 +177,8 @@ export class ConcurrentWork implements Delays {
     if (this.problems.length > 0) throw new Error('it tells of problems');
   }
 
-  /** Lets the independent examination look at what is on the disk. */
-  async #examine(): Promise<void> {
+  /** Lets the independent examination look at what is on the disk. @throws it finds something */
+  async examine(): Promise<void> {
     const directory = await mkdtemp(join(tmpdir(), 'aoe-concurrent-'));
     try {
       for (const path of this.#files.paths()) {

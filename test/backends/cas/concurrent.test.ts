@@ -18,10 +18,10 @@ describe.each([
       for (; Date.now() < endMs; seed++) {
         const work = new ConcurrentWork(seed, endMs, isRemote);
         const run = whileSlow(work, () => work.run());
-        await unlessStuck(work.outstanding, run).catch((cause) => {
-          throw new Error([`AOE_CAS_CONCURRENT_SEED=${seed}`, ...work.problems].join('\n'), {
-            cause,
-          });
+        const examined = unlessStuck(work.outstanding, run).then(() => work.examine());
+        await examined.catch((cause) => {
+          const seedAndProblems = [`AOE_CAS_CONCURRENT_SEED=${seed}`, ...work.problems];
+          throw new Error(seedAndProblems.join('\n'), { cause });
         });
         requests += work.requestCount;
         made += work.madeCount;
@@ -29,7 +29,7 @@ describe.each([
       console.log(
         `seeds ${FIRST_SEED} to ${seed - 1}: ${requests} requests, ${made} snapshots and others`,
       );
-      expect(made).toBeGreaterThan(20);
+      expect(made).toBeGreaterThan(0);
     },
     BUDGET_MS + 60_000,
   );

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type BlockExtent, dataExtents, diffRoots } from '../../../src/backends/cas/diff.ts';
 import { BLOCK_SIZE, FANOUT } from '../../../src/backends/cas/format.ts';
+import { Pace } from '../../../src/backends/cas/pace.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { findRoot } from '../../../src/backends/cas/walk.ts';
 import { SimFs, seededRandom } from './sim-fs.ts';
@@ -57,6 +58,9 @@ describe('the difference of two roots', () => {
     }
     const data = await gather(dataExtents(store.reader, await findRoot(store, 's4')));
     expect(data).toEqual(extentsOf(model.map((seed) => seed !== 0)));
+    const pace = new Pace({ signal: AbortSignal.abort(new Error('enough')) });
+    const cancelled = gather(dataExtents(store.reader, await findRoot(store, 's4'), pace));
+    await expect(cancelled).rejects.toThrow('enough');
     await abandon(store);
   });
 

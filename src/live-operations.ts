@@ -61,7 +61,7 @@ export class LiveOperations {
     this.stores = new ServedStores({
       findTarget: (path, volume) => this.#findTarget(path, volume),
       whilePaused: (target, work) =>
-        this.#change(() => this.#live.whileDrained(addressOf(target), work)),
+        this.#changeServed(() => this.#live.whileDrained(addressOf(target), work)),
       log,
     });
   }
@@ -161,6 +161,17 @@ export class LiveOperations {
     return changed;
   }
 
+  /** A change that may leave other targets served than before, also when it fails. */
+  #changeServed<T>(work: () => Promise<T>): Promise<T> {
+    return this.#change(async () => {
+      try {
+        return await work();
+      } finally {
+        await this.#watchRivals();
+      }
+    });
+  }
+
   async #findTarget(path: string, volume: string): Promise<TargetStatus | undefined> {
     const config = this.#config.targets.find(({ name }) => name === volume);
     if (config?.backend.type !== 'cas' || config.backend.root !== undefined) return undefined;
@@ -173,14 +184,10 @@ export class LiveOperations {
     name: string,
     work: (target: TargetConfig) => Promise<unknown>,
   ): Promise<TargetStatus | undefined> {
-    return this.#change(async () => {
+    return this.#changeServed(async () => {
       const target = this.#config.targets.find((one) => one.name === name);
       if (target === undefined) return undefined;
-      try {
-        await work(target);
-      } finally {
-        await this.#watchRivals();
-      }
+      await work(target);
       return this.#statusOf(name);
     });
   }

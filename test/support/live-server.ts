@@ -44,7 +44,7 @@ export class LiveServer implements AsyncDisposable {
   private constructor(directory: string, targets: TomlTable[], state: StateStore) {
     this.#directory = directory;
     this.#state = state;
-    this.#config = this.#read(targets);
+    this.#config = this.read(targets);
     // Requests without data name the first memory, which a server has from the start.
     this.#io.registerMemory(new ArrayBuffer(1));
     this.log = [];
@@ -60,7 +60,7 @@ export class LiveServer implements AsyncDisposable {
   }
 
   async reload(targets: TomlTable[]): Promise<void> {
-    const next = this.#read(targets);
+    const next = this.read(targets);
     const change = planReload(this.#config, next);
     await this.live.refuseMovedStorage(this.#config.targets, change);
     await this.live.change(change);
@@ -92,15 +92,16 @@ export class LiveServer implements AsyncDisposable {
     await this.#state.close();
   }
 
+  /** A configuration of the server with other targets. */
+  read(target: TomlTable[]): Config {
+    const text = stringify({ server: { interfaces: ['aoe0'], state_dir: 'state' }, target });
+    return parseConfig(text, join(this.#directory, 'aoe-server.toml'), {});
+  }
+
   #find(name: string): TargetConfig {
     const target = this.#config.targets.find((one) => one.name === name);
     if (target === undefined) throw new Error(`no target ${name}`);
     return target;
-  }
-
-  #read(target: TomlTable[]): Config {
-    const text = stringify({ server: { interfaces: ['aoe0'], state_dir: 'state' }, target });
-    return parseConfig(text, join(this.#directory, 'aoe-server.toml'), {});
   }
 }
 

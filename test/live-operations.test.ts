@@ -1,0 +1,189 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import type { TomlTable } from 'smol-toml';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { RivalWatch, refuseRivals } from '../src/aoe/rival-watch.ts';
+import { StartupError } from '../src/core/startup-error.ts';
+import { LiveOperations } from '../src/live-operations.ts';
+import type { PartStatus } from '../src/status.ts';
+import type { Callable } from '../src/worker-thread.ts';
+import { LiveServer } from './support/live-server.ts';
+
+const DISK_BYTES = 1 << 20;
+const RIVAL = new StartupError('e1.0 is already served on aoe0', 'stop that server');
+const FAILURE = new StartupError('the disk is gone', 'find it');
+const IMAGE = { path: 'disk.img', size: DISK_BYTES };
+const TARGETS: TomlTable[] = [
+  { shelf: 1, slot: 0, backend: 'file', file: IMAGE },
+  { shelf: 1, slot: 1, backend: 'memory', memory: { size: DISK_BYTES } },
+];
+const CAS = { size: DISK_BYTES, blob_store: { type: 'file', path: 'store' } };
+
+vi.mock('../src/aoe/rival-watch.ts', () => ({ refuseRivals: vi.fn(), RivalWatch: vi.fn() }));
+
+let directory: string;
+let server: LiveServer;
+let operations: LiveOperations;
+/** What a reload finds in the configuration file. */
+let file: TomlTable[] | Promise<TomlTable[]>;
+
+async function open(targets: TomlTable[]): Promise<void> {
+  server = await LiveServer.start(directory, targets);
+  file = targets;
+  const part: Partial<Callable> = {
+    targets: server.targets,
+    status: async () => ({ targets: server.targets.status() }) as PartStatus,
+  };
+  operations = new LiveOperations({
+    config: server.read(targets),
+    parts: [part as Callable],
+    log: pino({ enabled: false }),
+    loadAgain: async () => server.read(await file),
+  });
+}
+
+async function start(targets: TomlTable[]): Promise<void> {
+  await open(targets);
+  await operations.start([]);
+}
+
+function states(): string[] {
+  return server
+    .status()
+    .map(([name, , state]) => `${name} ${state}`)
+    .sort();
+}
+
+/** Names of the targets whose rivals are looked out for. */
+function watched(): string[] {
+  return vi.mocked(RivalWatch).mock.instances.flatMap(({ targets }) => [...targets.values()]);
+}
+
+/** Lets a change go on, so that others wait for their turn, until what is returned is called. */
+function holdTurn(): () => void {
+  let end = () => {};
+  file = new Promise((resolve) => {
+    end = () => resolve(TARGETS);
+  });
+  operations.reload().catch(() => {});
+  return end;
+}
+
+beforeEach(async () => {
+  directory = await mkdtemp('/dev/shm/aoe-operations-');
+  vi.mocked(RivalWatch).mockImplementation(function (this: RivalWatch) {
+    this.targets = new Map();
+    this.close = () => {};
+  } as never);
+  vi.mocked(refuseRivals).mockResolvedValue();
+});
+afterEach(async () => {
+  vi.mocked(refuseRivals).mockReset();
+  vi.mocked(RivalWatch).mockReset();
+  vi.restoreAllMocks();
+  await operations.stop();
+  await operations.close();
+  await server[Symbol.asyncDispose]();
+  await rm(directory, { recursive: true });
+});
+
+describe('a target that another server serves while it is drained', () => {
+  beforeEach(async () => {
+    await start(TARGETS);
+    await operations.drain('e1.0');
+    vi.mocked(refuseRivals).mockClear();
+  });
+
+  it.each(['resume', 'readd'] as const)('stays so when it is to %s', async (operation) => {
+    vi.mocked(refuseRivals).mockRejectedValue(RIVAL);
+    await expect(operations[operation]('e1.0')).rejects.toThrow(RIVAL);
+    expect(refuseRivals).toHaveBeenCalledWith(new Map([[0x100, 'e1.0']]), ['aoe0']);
+    expect(states()).toEqual(['e1.0 drained', 'e1.1 served']);
+    vi.mocked(refuseRivals).mockResolvedValue();
+    expect(await operations[operation]('e1.0')).toMatchObject({ drained: false });
+  });
+
+  it('stays so when that server has come while it waited for its turn', async () => {
+    const { now } = performance;
+    const end = holdTurn();
+    const resumed = operations.resume('e1.0').catch((error: unknown) => error);
+    await expect.poll(() => vi.mocked(refuseRivals).mock.calls.length).toBe(1);
+    vi.mocked(refuseRivals).mockRejectedValue(RIVAL);
+    vi.spyOn(performance, 'now').mockImplementation(() => now.call(performance) + 3001);
+    end();
+    expect(await resumed).toBe(RIVAL);
+    expect(states()).toEqual(['e1.0 drained', 'e1.1 served']);
+  });
+});
+
+describe('targets that are resumed together', () => {
+  it('are looked for at once, and not again when it is soon their turn', async () => {
+    await start(TARGETS);
+    for (const name of ['e1.0', 'e1.1']) await operations.drain(name);
+    vi.mocked(refuseRivals).mockClear();
+    const end = holdTurn();
+    const resumed = Promise.all(['e1.0', 'e1.1'].map((name) => operations.resume(name)));
+    await expect.poll(() => vi.mocked(refuseRivals).mock.calls.length).toBe(2);
+    end();
+    await resumed;
+    // A reload looks for what it adds: nothing.
+    const looks = vi.mocked(refuseRivals).mock.calls.filter(([targets]) => targets.size > 0);
+    expect(looks).toHaveLength(2);
+    expect(states()).toEqual(['e1.0 served', 'e1.1 served']);
+  });
+});
+
+describe('a target that is served', () => {
+  it('is opened anew without a look: its own server would be found', async () => {
+    await start(TARGETS);
+    vi.mocked(refuseRivals).mockRejectedValue(RIVAL);
+    expect(await operations.readd('e1.0')).toMatchObject({ drained: false });
+  });
+});
+
+describe('rivals', () => {
+  it('are looked out for of the targets that are served', async () => {
+    await start(TARGETS);
+    expect(watched()).toEqual(['e1.0', 'e1.1']);
+    await operations.drain('e1.0');
+    expect(watched()).toEqual(['e1.1']);
+    await operations.resume('e1.0');
+    expect(watched().sort()).toEqual(['e1.0', 'e1.1']);
+    file = TARGETS.slice(1);
+    await operations.reload();
+    expect(watched()).toEqual(['e1.1']);
+  });
+
+  it('are not of one that a reload has left drained when it failed', async () => {
+    await start(TARGETS);
+    vi.spyOn(server.targets, 'remember').mockRejectedValueOnce(FAILURE);
+    vi.spyOn(server.targets, 'resume').mockRejectedValueOnce(FAILURE);
+    file = TARGETS.map((target) => ({ ...target, write_cache: target['slot'] === 0 }));
+    await expect(operations.reload()).rejects.toThrow(/not undone: e1.0 as it was/);
+    expect(states()).toEqual(['e1.0 drained', 'e1.1 served']);
+    expect(watched()).toEqual(['e1.1']);
+  });
+
+  it('are not of one that could not be resumed after it was rolled back', async () => {
+    await start([{ shelf: 1, slot: 0, backend: 'cas', cas: CAS }, ...TARGETS.slice(1)]);
+    const store = operations.store(join(directory, 'store'));
+    await store?.snapshot('e1.0', 'monday');
+    vi.spyOn(server.targets, 'resume').mockRejectedValueOnce(FAILURE);
+    const { signal } = new AbortController();
+    await expect(store?.rollback('e1.0', 'monday', false, signal)).rejects.toThrow(FAILURE);
+    expect(states()).toEqual(['e1.0 drained', 'e1.1 served']);
+    expect(watched()).toEqual(['e1.1']);
+  });
+
+  it('are not looked out for by a server that stops before it has begun to', async () => {
+    await open(TARGETS);
+    let stopped: Promise<void> | undefined;
+    vi.spyOn(server.targets, 'serve').mockImplementationOnce(async () => {
+      stopped = operations.stop();
+    });
+    await operations.start([]);
+    await stopped;
+    expect(RivalWatch).not.toHaveBeenCalled();
+  });
+});

@@ -17,6 +17,9 @@ type Options = ServerOptions & { readonly all?: true };
 /** What is done to a target, by its name in the path of the control socket. */
 type Operation = 'drain' | 'resume' | 'readd';
 
+/** What became of a target, or why it is refused. */
+type Outcome = TargetStatus | RefusedError;
+
 /** Lets targets be silent, with all their writes durable. */
 export function drainCommand(): Command {
   const examples = [
@@ -78,31 +81,34 @@ async function run(
   }
   const socketPath = loadControlPath(options.config);
   const chosen = options.all ? await allNames(socketPath) : names;
-  const outcomes: (TargetStatus | RefusedError)[] = [];
+  const outcomes: Outcome[] = [];
+  const problems: Error[] = [];
   let toldCount = 0;
+  const tell = (outcome: Outcome) => {
+    if (!options.json && isDone(outcome)) console.log(describe(outcome));
+  };
   await inLanes(AT_ONCE, chosen.entries(), async ([index, name]) => {
     outcomes[index] = await operate(socketPath, operation, name);
     // In the order of the names.
     for (let next = outcomes[toldCount]; next !== undefined; next = outcomes[++toldCount]) {
-      if (!options.json && !(next instanceof RefusedError)) console.log(describe(next));
+      tell(next);
     }
-  });
-  const refusals = outcomes.filter((outcome) => outcome instanceof RefusedError);
-  if (options.json) {
-    const statuses = outcomes.filter((outcome) => !(outcome instanceof RefusedError));
-    console.log(JSON.stringify(statuses, null, 2));
-  }
-  const last = refusals.pop();
-  for (const refusal of refusals) reportError(refusal);
+  }).catch((error: Error) => problems.push(error));
+  // When the server goes away some have no outcome, but others after them.
+  outcomes.slice(toldCount).forEach(tell);
+  if (options.json) console.log(JSON.stringify(outcomes.filter(isDone), null, 2));
+  problems.unshift(...outcomes.filter((outcome) => outcome instanceof RefusedError));
+  const last = problems.pop();
+  for (const problem of problems) reportError(problem);
   if (last !== undefined) throw last;
 }
 
-/** @returns what became of the target, or why it is refused: that keeps none of the others back */
-async function operate(
-  socketPath: string,
-  operation: Operation,
-  name: string,
-): Promise<TargetStatus | RefusedError> {
+function isDone(outcome: Outcome): outcome is TargetStatus {
+  return !(outcome instanceof RefusedError);
+}
+
+/** A refusal keeps none of the others back. @throws {ControlError} the server cannot be reached */
+async function operate(socketPath: string, operation: Operation, name: string): Promise<Outcome> {
   const path = `/v1/targets/${encodeURIComponent(name)}/${operation}`;
   try {
     return (await askSocket(socketPath, 'POST', path)) as TargetStatus;

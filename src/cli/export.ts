@@ -100,7 +100,8 @@ async function openAlone(path: string): Promise<FileHandle> {
   const { native } = await import('../native.ts');
   const file = await create(path);
   try {
-    if (native.lockFile(file.fd) && (await isAt(path, file))) return file;
+    const isLocked = await lock(file, path, native.lockFile);
+    if (isLocked && (await isAt(path, file))) return file;
     throw new StartupError(
       `another export makes ${path}`,
       'wait for its end, or name another file',
@@ -108,6 +109,25 @@ async function openAlone(path: string): Promise<FileHandle> {
   } catch (error) {
     await file.close();
     throw error;
+  }
+}
+
+/** @returns whether nobody else has it; @throws {StartupError} its file system cannot tell */
+async function lock(
+  file: FileHandle,
+  path: string,
+  lockFile: (fd: number) => boolean,
+): Promise<boolean> {
+  try {
+    return lockFile(file.fd);
+  } catch (cause) {
+    // One that is empty was made here, or is missed by nobody.
+    if ((await file.stat()).size === 0) await unlink(path);
+    throw new StartupError(
+      `cannot lock ${path}: ${(cause as Error).message}`,
+      'name a file on a file system that can lock files, as local ones do, and copy it then',
+      { cause },
+    );
   }
 }
 

@@ -1,4 +1,4 @@
-import { renameSync } from 'node:fs';
+import { readlinkSync, renameSync } from 'node:fs';
 import {
   type FileHandle,
   open,
@@ -44,6 +44,27 @@ describe('aoe-server export', () => {
       remedy: expect.stringContaining('free some'),
     });
     expect((await readdir(directory.path)).sort()).toEqual(['raw', 'store']);
+  });
+
+  it('says what helps where files cannot be locked, and leaves nothing that it made', async () => {
+    await using directory = await TempDirectory.create();
+    const [store, image] = [directory.join('store'), directory.join('disk.img')];
+    await writeFile(directory.join('raw'), Buffer.alloc(4096, 'x'));
+    await run('import', directory.join('raw'), store, 'e1.0');
+    const { lockFile } = native;
+    vi.spyOn(native, 'lockFile').mockImplementation((fd) => {
+      if (readlinkSync(`/proc/self/fd/${fd}`).startsWith(store)) return lockFile(fd);
+      throw new Error('flock: No locks available');
+    });
+    for (const left of [undefined, 'of a killed one, or of one that goes on']) {
+      if (left !== undefined) await writeFile(`${image}.partial`, left);
+      await expect(run('export', store, 'e1.0', image)).rejects.toMatchObject({
+        message: `cannot lock ${image}.partial: flock: No locks available`,
+        remedy: expect.stringContaining('that can lock files'),
+      });
+      const partial = await readFile(`${image}.partial`, 'utf8').catch(() => undefined);
+      expect(partial).toBe(left);
+    }
   });
 
   it('does not replace a file that is made meanwhile', async () => {

@@ -14,7 +14,7 @@ export function hangs(name: string): StartupError {
   return new StartupError(
     `the storage of ${name} hangs`,
     'see in the log of the kernel what is wrong with it; to go on without it, take its target out ' +
-      'of the configuration file with an editor, and reload',
+      'of the configuration file with an editor, and start the server, or reload if it runs',
   );
 }
 

@@ -56,9 +56,10 @@ afterAll(() => rmSync(directory, { recursive: true }));
 it('goes on when there is no memory for a client', async () => {
   const listened = vi.spyOn(Server.prototype, 'listen');
   await listen(async () => ({ status: 200, type: 'text/plain', content: 'here' }));
-  const [server] = listened.mock.contexts as (Server & { _handle: Handle })[];
+  expect(listened).toHaveBeenCalledOnce();
+  const [server] = listened.mock.contexts as [Server & { _handle: Handle }];
   // As libuv does when accept(2) fails.
-  server?._handle.onconnection(constants.errno.ENOMEM * -1);
+  server._handle.onconnection(constants.errno.ENOMEM * -1);
   expect(await text(await answerTo(ask().end()))).toBe('here');
   listened.mockRestore();
 });

@@ -245,19 +245,19 @@ describeWith([...TOOLS, ...STORAGE_TOOLS], 'a target whose storage hangs', () =>
       // Until then the kernel knows the file without asking.
       await sleep(SIZE_KNOWN_MS);
       const [program, config] = [PROGRAM, setup.join('aoe-server.toml')];
-      for (const [command, ...args] of [['status'], ['mask', 'e1.0'], ['log-level', 'info']]) {
-        const line = [program, command as string, config, ...args];
-        expect(await tryRun(process.execPath, line, { timeoutMs: 5000 })).toMatchObject({
-          status: 0,
-        });
+      for (const line of [
+        ['status', config],
+        ['mask', config, 'e1.0'],
+        ['log-level', config, 'info'],
+        ['drain', 'e1.1', '--config', config],
+      ]) {
+        // One that looks at the storage waits for as long as that hangs.
+        expect(await tryRun(process.execPath, [program, ...line])).toMatchObject({ status: 0 });
       }
-      const drain = [program, 'drain', 'e1.1', '--config', config];
-      expect(await tryRun(process.execPath, drain, { timeoutMs: 5000 })).toMatchObject({
-        status: 0,
-      });
     } finally {
       storage.goOn();
     }
+    expect(JSON.parse(await ask('targets/e1.1/resume'))).toMatchObject({ drained: false });
   });
 
   it('keeps no server from stopping while its flush goes on', async () => {

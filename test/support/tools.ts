@@ -32,7 +32,13 @@ export function tryRun(
   { input = '', timeoutMs = 30_000 }: CommandOptions = {},
 ): Promise<CommandResult> {
   return new Promise((resolve) => {
-    const options = { timeout: timeoutMs, maxBuffer: OUTPUT_SIZE_MAX, env: environment() };
+    const options = {
+      timeout: timeoutMs,
+      // One that hangs in the kernel hears of no other.
+      killSignal: 'SIGKILL',
+      maxBuffer: OUTPUT_SIZE_MAX,
+      env: environment(),
+    } as const;
     const child = execFile(command, args, options, (error, stdout, stderr) => {
       const status = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
       resolve({ status, stdout, output: stdout + stderr });

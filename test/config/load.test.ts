@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { listTargets, loadConfig, parseConfig } from '../../src/config/load.ts';
+import { listTargets, loadConfig, loadControlPath, parseConfig } from '../../src/config/load.ts';
 import { ConfigError } from '../../src/config/problem.ts';
 import { SERVER, TARGET } from './samples.ts';
 
@@ -336,6 +336,37 @@ function catchError(action: () => unknown): unknown {
   }
   return undefined;
 }
+
+describe('loadControlPath', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'aoe-control-'));
+  const path = join(directory, 'aoe.toml');
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  it('is what the server uses, whether the targets can be served together or not', () => {
+    writeFileSync(
+      path,
+      `${SERVER}state_dir = "state"
+${TARGET}${TARGET}`,
+    );
+    expect(loadControlPath(path, {})).toBe(join(directory, 'state', 'control.sock'));
+    writeFileSync(
+      path,
+      `${SERVER}control = "here.sock"
+${TARGET}`,
+    );
+    expect(loadControlPath(path, {})).toBe(loadConfig(path, {}).server.controlPath);
+    expect(loadControlPath(path)).toBe(join(directory, 'here.sock'));
+  });
+
+  it('is that of no file that is wrong', () => {
+    writeFileSync(
+      path,
+      `${SERVER}${TARGET}interfaces = 7
+`,
+    );
+    expect(() => loadControlPath(path, {})).toThrow(ConfigError);
+  });
+});
 
 describe('listTargets', () => {
   const directory = mkdtempSync(join(tmpdir(), 'aoe-list-'));

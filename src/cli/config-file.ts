@@ -8,7 +8,7 @@
  *   what they may read. One that is killed leaves this file, and no lock.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, open, readFile, realpath, rm, stat } from 'node:fs/promises';
+import { open, readFile, realpath, rm, stat } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
@@ -17,6 +17,7 @@ import { formatProblem } from '../config/problem.ts';
 import { type FileRights, replaceFile } from '../core/replace-file.ts';
 import type { Reloaded, ServerStatus } from '../status.ts';
 import { askSocket, ControlError, RefusedError } from './control-client.ts';
+import { leadsTo } from './leads-to.ts';
 
 const LOCK_SUFFIX = '.aoe-server.lock';
 const LOCK_MS_MAX = 10_000;
@@ -117,7 +118,7 @@ async function lock(path: string): Promise<AsyncDisposable> {
     const file = await open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600).catch((cause) =>
       cannotChange(path, cause),
     );
-    if (native.lockFile(file.fd) && (await isAt(path, file))) {
+    if (native.lockFile(file.fd) && (await leadsTo(path, file))) {
       return {
         async [Symbol.asyncDispose]() {
           await rm(path, { force: true });
@@ -139,11 +140,4 @@ function cannotChange(path: string, cause: Error): never {
     'see that there is room, and let this user write the file and its directory, or be root',
     { cause },
   );
-}
-
-/** Is it still there? Whoever had the lock before has removed the file. */
-async function isAt(path: string, file: FileHandle): Promise<boolean> {
-  const { dev, ino } = await file.stat();
-  const found = await stat(path).catch(() => undefined);
-  return found?.dev === dev && found.ino === ino;
 }

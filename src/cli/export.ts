@@ -1,5 +1,5 @@
 import { constants, lstatSync } from 'node:fs';
-import { type FileHandle, open, rename, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, open, rename, unlink } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CasStore } from '../backends/cas/index.ts';
@@ -16,6 +16,7 @@ import {
   LANE_COUNT,
   openClient,
 } from './cas/chunks.ts';
+import { leadsTo } from './leads-to.ts';
 import { Progress } from './progress.ts';
 import { formatRoundSize } from './round-size.ts';
 
@@ -101,7 +102,7 @@ async function openAlone(path: string): Promise<FileHandle> {
   const file = await create(path);
   try {
     const isLocked = await lock(file, path, native.lockFile);
-    if (isLocked && (await isAt(path, file))) return file;
+    if (isLocked && (await leadsTo(path, file))) return file;
     throw new StartupError(
       `another export makes ${path}`,
       'wait for its end, or name another file',
@@ -138,12 +139,6 @@ async function create(path: string): Promise<FileHandle> {
     const { message } = error as Error;
     throw new StartupError(`cannot create ${path}: ${message}`, 'name a file that can be made');
   }
-}
-
-/** Until it was locked, who had it may have ended: then it is an image by now, or gone. */
-async function isAt(path: string, file: FileHandle): Promise<boolean> {
-  const [own, there] = await Promise.all([file.stat(), stat(path).catch(() => undefined)]);
-  return own.dev === there?.dev && own.ino === there.ino;
 }
 
 function explainNoRoom(path: string, error: NodeJS.ErrnoException): Error {

@@ -104,11 +104,7 @@ describe('a damaged content-addressed store', () => {
 
   it('tells which blocks of which volume and snapshot damage affects', async () => {
     const files = await makeDisk();
-    for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {
-      const bytes = Buffer.from(files.contentOf(path).buffer);
-      const at = bytes.indexOf(blockOf(30).subarray(0, 64));
-      if (at !== -1) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
-    }
+    damageBlocks(files, [30]);
     const store = await openTiny(new SimFs(currentState(files)));
     const report = await scrub(store);
     expect(report.damage).toHaveLength(1);
@@ -127,12 +123,7 @@ describe('a damaged content-addressed store', () => {
       await client.write(leaf * FANOUT * BLOCK_SIZE, blockOf(2 * leaf + 30));
     }
     await store.checkpoint();
-    const path = files.paths().find((name) => {
-      return Buffer.from(files.contentOf(name).buffer).includes(blockOf(30).subarray(0, 64));
-    }) as string;
-    const bytes = Buffer.from(files.contentOf(path).buffer);
-    const at = bytes.indexOf(blockOf(30).subarray(0, 64)) + 9;
-    bytes[at] = (bytes[at] as number) ^ 1;
+    damageBlocks(files, [30]);
     const looked = vi.spyOn(store.reader, 'isIntact');
     const read = vi.spyOn(store.reader, 'loadNode');
     expect((await scrub(store)).affected).toEqual([{ name: 'disk', lba: 0, count: 1 }]);
@@ -147,13 +138,7 @@ describe('a damaged content-addressed store', () => {
     const client = clientOf(await store.openVolume('disk', SIZE));
     await client.write(0, blocksOf(30, 4, 2));
     await store.checkpointWritten();
-    for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {
-      const bytes = Buffer.from(files.contentOf(path).buffer);
-      for (const seed of [30, 32, 36]) {
-        const at = bytes.indexOf(blockOf(seed).subarray(0, 64));
-        if (at !== -1) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
-      }
-    }
+    damageBlocks(files, [30, 32, 36]);
     const report = await scrub(store);
     expect(report.damage).toHaveLength(1);
     expect(report.affected).toEqual([
@@ -603,3 +588,14 @@ describe('a content-addressed store whose disk fails', () => {
     }
   });
 });
+
+/** Changes a bit of the blocks of these seeds wherever they are stored uncompressed. */
+function damageBlocks(files: SimFs, seeds: readonly number[]): void {
+  for (const path of files.paths().filter((name) => name.endsWith('.seg'))) {
+    const bytes = Buffer.from(files.contentOf(path).buffer);
+    for (const seed of seeds) {
+      const at = bytes.indexOf(blockOf(seed).subarray(0, 64));
+      if (at !== -1) bytes[at + 9] = (bytes[at + 9] as number) ^ 1;
+    }
+  }
+}

@@ -32,8 +32,9 @@ describe('aoe-server(8)', () => {
       const text = below(programText, `.SS "${escapeText(path.replace('aoe-server ', ''))}"`);
       const flat = text.replaceAll('\n', ' ');
       expect(flat).toContain(escapeText(command.description().slice(1)));
-      for (const { flags, description } of command.options) {
+      for (const { flags, description, mandatory } of command.options) {
         expect(text).toContain(`.TP\n\\fB${escapeText(flags)}\\fR\n`);
+        expect(flat.includes(` [\\fB${escapeText(flags)}\\fR]`)).toBe(!mandatory);
         expect(flat).toContain(escapeText(description.slice(1)));
       }
       for (const argument of command.registeredArguments) {

@@ -89,7 +89,9 @@ export function programPage(program: Command, release: Release): string {
 function describeCommand(command: Command): string[] {
   const args = command.registeredArguments;
   const words = args.map((argument) => italic(writeArgument(argument)));
-  const options = command.options.map((option) => `[${bold(option.flags)}]`);
+  const options = command.options.map(({ flags, mandatory }) =>
+    mandatory ? bold(flags) : `[${bold(flags)}]`,
+  );
   return [
     subsection(pathOf(command).replace(/^\S+ /, '')),
     [bold(pathOf(command)), ...words, ...options].join(' '),

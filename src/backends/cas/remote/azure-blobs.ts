@@ -74,7 +74,8 @@ function containerOf(
   }
   throw new StartupError(
     'there are no credentials for Azure Blob Storage',
-    'set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY',
+    'set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with AZURE_STORAGE_KEY or ' +
+      'AZURE_STORAGE_SAS_TOKEN',
   );
 }
 

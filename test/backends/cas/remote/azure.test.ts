@@ -106,6 +106,10 @@ describe('Azure, on Azurite', () => {
   });
 
   it('asks for credentials when the environment has none', async () => {
-    await expect(openAzureBlobs({ ...service, prefix: '' }, {})).rejects.toThrow('no credentials');
+    const opening = openAzureBlobs({ ...service, prefix: '' }, {});
+    await expect(opening).rejects.toMatchObject({
+      message: expect.stringContaining('no credentials'),
+      remedy: expect.stringMatching(/_CONNECTION_STRING, .*_ACCOUNT .*_KEY or .*_SAS_TOKEN/),
+    });
   });
 });

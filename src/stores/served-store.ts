@@ -77,12 +77,12 @@ export class ServedStore {
   }
 
   snapshot(volume: string, name: string): Promise<StoreSnapshot> {
-    this.#note({ volume, name }, 'a snapshot is taken');
+    this.#note({ volume, name }, 'a snapshot is to be taken');
     return this.#act((actions) => actions.snapshot(volume, name));
   }
 
   clone(source: string, name: string): Promise<StoreVolume> {
-    this.#note({ source, name }, 'a clone is made');
+    this.#note({ source, name }, 'a clone is to be made');
     return this.#act((actions) => actions.clone(source, name));
   }
 
@@ -113,7 +113,7 @@ export class ServedStore {
       return this.#act((actions) => actions.rollback(volume, source, false));
     }
     const use = refuseUse(target, force);
-    this.#note({ volume, source, use }, 'a volume is rolled back');
+    this.#note({ volume, source, use }, 'a volume is to be rolled back');
     return this.#options.whilePaused(target, async () => {
       // It may have waited long. By now whoever gave it up may have mounted the disk again.
       signal.throwIfAborted();
@@ -125,7 +125,7 @@ export class ServedStore {
   }
 
   delete(name: string): Promise<Deleted> {
-    this.#note({ name }, 'a volume or snapshot is deleted');
+    this.#note({ name }, 'a volume or snapshot is to be deleted');
     return this.#act((actions) => actions.delete(name));
   }
 

@@ -175,7 +175,9 @@ export const storeStatusSchema = z
   .strictObject({
     path: z.string(),
     damaged: z.boolean().describe('For reading only, because it was found damaged when opened.'),
-    failed: z.boolean().describe('Nothing can be written until the server is restarted.'),
+    failed: z
+      .boolean()
+      .describe('Nothing can be written until it is opened anew, by readd or a restart.'),
     volumes: z.number(),
     snapshots: z.number(),
     usedBytes: bytes('Records.'),

@@ -7,7 +7,7 @@ import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { ataReply, ataRequest, dataOf, expectFrames, sectors } from '../protocol/frames.ts';
 import { Served } from '../protocol/served.ts';
-import { askStatus } from '../support/control.ts';
+import { askControl, askStatus } from '../support/control.ts';
 import { describeWith, disposeAll, run } from '../support/tools.ts';
 import {
   expectAtOnce,
@@ -234,10 +234,17 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
       await mendFunction(name);
       await expectFailure(100);
       expect((await load('-w', 0)).failed).toBe(0);
-      const { stores } = await askStatus(setup.join('state/control.sock'));
-      expect(stores).toMatchObject([{ failed: true }]);
+      const socket = setup.join('state/control.sock');
+      expect(await askStatus(socket)).toMatchObject({ stores: [{ failed: true }] });
       expect(setup.server.logText()).toMatch(/the store has failed/);
+      await askControl(socket, 'POST', '/v1/targets/e1.0/readd');
+      expect(await load('-c')).toMatchObject(UNHARMED);
+      expect(await load()).toMatchObject(UNHARMED);
+      expect(await askStatus(socket)).toMatchObject({ stores: [{ failed: false }] });
+      await breakFunction(name, EIO);
+      await expectFailure(100);
       await setup.server.stop();
+      await mendFunction(name);
       await startFaulty({ backend: 'cas', cas });
       expect(await load('-c')).toMatchObject(UNHARMED);
       expect(await load()).toMatchObject(UNHARMED);

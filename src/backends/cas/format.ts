@@ -59,7 +59,7 @@ export interface RecordHeader {
   readonly sequence: number;
   /** How often the store had been opened when this was written. */
   readonly epoch: number;
-  /** The highest sequence of the log known to be durable when this was written. */
+  /** Records of the stream below this sequence were durable when this was written. */
   readonly durableSequence: number;
   readonly entryCount: number;
   /** Of the whole record, in bytes. */

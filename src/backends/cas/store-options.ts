@@ -27,7 +27,7 @@ export interface StoreOptions {
   readonly checkpointNodes: number;
   /** Time after which a checkpoint is made when something was written; 0 for never. */
   readonly checkpointMs: number;
-  /** Empty segments to keep ready for writes; two more are kept for checkpoints. */
+  /** Empty segments to keep ready for writes; others are kept for checkpoints and collections. */
   readonly spareCount: number;
   /** Blocks in a record of the log. */
   readonly batchBlocks: number;

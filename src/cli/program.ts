@@ -32,7 +32,7 @@ Examples:
 
 Exit codes:
   ${ExitCode.ok}         success; for a server, stopped by a signal
-  ${ExitCode.failure}         starting or serving failed
+  ${ExitCode.failure}         starting, serving or a command failed
   ${ExitCode.usage}         wrong usage
   ${ExitCode.config}         wrong configuration
   ${ExitCode.inconsistent}, ${ExitCode.lost}      see aoe-server cas fsck --help

@@ -64,7 +64,7 @@ function addCommand(): Command {
     .option('--path <path>', 'the image, device, or directory of the store')
     .option(
       '--size <size>',
-      'the size of the disk, such as 10G; of an image that is there, its own',
+      'the size of the disk, such as 10G; without it that of the image that is there',
     )
     .option(
       '--set <key=value...>',

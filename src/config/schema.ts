@@ -52,7 +52,9 @@ const server = table(
     ).optional(),
     log_level: oneOf(LOG_LEVELS, {
       example: '"debug"',
-      description: 'The least severe kind of message that is logged.',
+      description:
+        'The least severe kind of message that is logged, to standard error: lines to read on a ' +
+        'terminal, and JSON, one object a line, anywhere else.',
     }).default('info'),
     state_dir: path({
       example: '"/var/lib/aoe-server"',

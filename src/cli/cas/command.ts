@@ -33,6 +33,7 @@ snapshots that both had were deleted. It lists the hashes, of 32 bytes, of the b
 that volumes and snapshots hold; of nothing when there is no store yet. The list may be old or of
 another store: what is missing then is noticed and named, and nothing is made.
 
+To a backup on another machine:
   ssh backup aoe-server cas have /srv/aoe/blobs |
     aoe-server cas send /srv/aoe/blobs tuesday --have - |
     ssh backup aoe-server cas receive /srv/aoe/blobs tuesday`;
@@ -71,8 +72,9 @@ every part that counts are fetched and verified, too, and blobs that are missing
 what the service charges for reading that much is paid each time. Nothing is changed there, and
 nobody's claim is touched.
 
-A crash may leave a torn record at the end of the log, which is no inconsistency, and copies of the
-superblock that differ, which is one that affects nothing: the next start puts them right.
+A crash may leave a torn record at the end of the log, or copies of the superblock of two generations,
+of which a note tells: neither is an inconsistency. A torn copy is one, which affects nothing. The next
+start puts all this right.
 
 Exit codes:
   ${ExitCode.ok}  consistent

@@ -17,6 +17,9 @@ interface TopOptions extends ControlOptions {
 type Outcome = Activity | Error;
 
 const INTERVAL_SECONDS_MAX = 3600;
+const AFTER_HELP = `
+RESENT counts resends of writes that were not executed, because these, or newer ones, already were;
+FAILED requests that failed because of the storage; both by second.`;
 const KEYS = 'Keys: q quits, s sorts by the next column.';
 
 export function topCommand(): Command {
@@ -29,6 +32,7 @@ export function topCommand(): Command {
     .description('show what each target of a running server does now')
     .option('--interval <seconds>', 'how long each interval is', parseInterval, 1)
     .option('--count <number>', 'how many intervals to show', parseCount)
+    .addHelpText('after', AFTER_HELP)
     .action(top);
 }
 

@@ -9,7 +9,8 @@ export async function loadClient<T>(name: string, load: () => Promise<T>): Promi
     if ((error as NodeJS.ErrnoException).code !== 'ERR_MODULE_NOT_FOUND') throw error;
     throw new StartupError(
       `the package ${name} is needed for this blob store and is not installed`,
-      `install it beside aoe-server: npm install ${name}`,
+      `install it where aoe-server is: npm install --global ${name}` +
+        ' (for the Debian package with --prefix /usr), and start anew',
       { cause: error },
     );
   }

@@ -24,7 +24,7 @@ States:
   up, DOWN   an interface receives and sends, or is taken up once it is there again
   ok         a target or store is served
   drained    a target is kept silent until it is resumed
-  FAILED     writing has failed: nothing more is written until the target is opened anew (readd)
+  FAILED     writing has failed: nothing more is written until it is opened anew (readd)
   DAMAGED    a store has damage: it is for reading only, or its blob service is not kept up; cas
              scrub tells where
   BEHIND     the blob service of a store does not answer and has not the latest

@@ -51,7 +51,11 @@ export const deletedSchema = z.strictObject({
   kind: z.enum(['volume', 'snapshot']),
 });
 
-const rateSchema = z.number().positive().optional().describe('The most to read in a second.');
+const rateSchema = z
+  .number()
+  .positive()
+  .optional()
+  .describe('The most to read and write in a second, in bytes.');
 export const jobRequestSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('stats') }),
   z.strictObject({ kind: z.literal('usage') }),

@@ -1,8 +1,8 @@
 /**
  * Examines a store from the outside, as its format is described: superblock, catalog, segments,
  * log and trees; and what a blob store has of it, when that is asked for. Shares nothing with the
- * code that serves a store but the numbers of the format, the hash function and the way to a blob
- * store, and changes nothing.
+ * code that serves a store but the numbers of the format, the hash function, a table for hashes and
+ * the way to a blob store, and changes nothing.
  */
 import type { ReadableBlobs } from './blob-parts.ts';
 import { type BlobsReport, StoredCopy } from './blobs.ts';

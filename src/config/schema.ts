@@ -28,7 +28,7 @@ export const BACKEND_TYPES = ['file', 'device', 'memory', 'cas'] as const;
 /** The protocol's limit for a config string (AoEr11 §3.2), in bytes. */
 const CONFIG_STRING_SIZE_MAX = 1024;
 
-/** Above the 512 frames that any known initiator keeps in flight to one target. */
+/** More than a target takes up would be dropped. */
 const BUFFER_COUNT_MAX = Limits.requestsPerTarget;
 
 const server = table(

@@ -90,7 +90,7 @@ function noticesOf({ targets, stores, links }: ServerStatus): Notice[] {
       .filter((store) => store.failed)
       .map(({ path }) => ({
         subject: `${path} has failed:`,
-        text: 'nothing can be written to this store until the server is restarted.',
+        text: 'nothing can be written to this store until it is opened anew, by readd or a restart.',
       })),
     ...damaged.map(({ path }) => ({
       subject: `${path} is damaged:`,

@@ -143,8 +143,9 @@ const blobStore = table(
       example: '"100GiB"',
       description:
         'How much of what is in the blob store may stay on this machine as well; what is read ' +
-        'again comes back. Segments that are being written, the log since the last checkpoint ' +
-        'and a few hundredths for the heads of records and the maps come on top.',
+        'again comes back. Segments that are being written, the log since the last checkpoint, ' +
+        'the maps and the heads of records come on top: a few hundredths, but half of what was ' +
+        'written as single blocks.',
       unset: 'all of the store stays on this machine',
     }).optional(),
     lag_max: size(MEBIBYTE, LAG_MIN, {

@@ -24,7 +24,9 @@ function column(text: string, index: number): string[] {
 }
 
 function section(text: string, title: string): string {
-  return text.split(`\n## ${title}\n`)[1]?.split('\n## ')[0] ?? '';
+  const [, rest] = text.split(`\n## ${title}\n`);
+  if (rest === undefined) throw new Error(`there is no section ${title}`);
+  return rest.split('\n## ')[0] ?? '';
 }
 
 it('docs/CONTROL.md tells of every route, and of no other', () => {
@@ -60,7 +62,7 @@ it.each(commands.map((command) => pathOf(command)).filter((path) => !path.endsWi
   },
 );
 
-/** What docs/RELIABILITY.md names: a file of tests, and the beginning of a title in it. */
+/** What docs/RELIABILITY.md names: a file of tests, and a part of a title in it. */
 function* namedTests(): Generator<[file: string, title: string]> {
   const text = read('docs/RELIABILITY.md');
   const seen = section(text, 'What went wrong in other servers, and what initiators insist on');

@@ -13,14 +13,7 @@
  * - What cannot be read ends the collection, or keeps the segment. In place of a damaged frame an
  *   intact copy is moved, which the index finds ever after: hints lead to the damaged one.
  */
-import {
-  ENTRIES_MAX,
-  ENTRY_SIZE,
-  FANOUT,
-  NODE_SIZE,
-  RECORD_HEADER_SIZE,
-  recordSizeMax,
-} from './format.ts';
+import { ENTRIES_MAX, FANOUT, HEAD_BYTES_MAX, NODE_SIZE, recordSizeMax } from './format.ts';
 import { Pace } from './pace.ts';
 import { bytesRead, RecordMemory, recordsOf } from './records.ts';
 import type { Segment } from './segments.ts';
@@ -28,8 +21,6 @@ import { isNoSpace } from './spares.ts';
 import type { CasStore } from './store.ts';
 import { storedRoots, walkTree } from './walk.ts';
 
-/** What an index entry is made of, of a record. */
-const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
 /** Memory for what was moved and is not in the index yet: about a GiB of blocks. */
 const HEADS_MAX = 1024;
 /** Given back at once when writes may be waiting for room; each time takes two checkpoints. */
@@ -153,6 +144,7 @@ async function sweep(
   };
   const onMoved = async (record: Uint8Array, length: number) => {
     report.movedBytes += length;
+    // Index entries are made of that.
     heads.push(record.slice(0, Math.min(length, HEAD_BYTES_MAX)));
     if (heads.length >= HEADS_MAX) await giveBack();
   };

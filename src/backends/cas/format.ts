@@ -22,6 +22,8 @@ export const RECORD_HEADER_SIZE = 128;
 export const ENTRY_SIZE = 64;
 export const ENTRY_WORDS = ENTRY_SIZE / 4;
 export const ENTRIES_MAX = 256;
+/** The most that the head of a record without inline data takes. */
+export const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
 export const SEGMENT_BYTES_MAX = 64 << 20;
 const RECORD_MAGIC = 0x52434f41;
 
@@ -50,6 +52,8 @@ export const EntryWord = {
 
 /** Numbers of {@link CasEngine.hash}. */
 export const HashDomain = { block: 0, node: 1, record: 2 } as const;
+/** What {@link CasEngine.check} and {@link CasEngine.verify} return for a record that is right. */
+export const VALID = -1;
 
 /** What a record's header says; `offset` in bytes. */
 export interface RecordHeader {
@@ -113,6 +117,11 @@ export function inlineRecordSize(data: Uint8Array): number {
 export function inlineText(record: Uint8Array, { inlineLength }: RecordHeader): string {
   const data = record.subarray(RECORD_HEADER_SIZE, RECORD_HEADER_SIZE + inlineLength);
   return new TextDecoder().decode(data);
+}
+
+/** Bytes of a record's head: header, entries and inline data, which its checksum covers. */
+export function headLength({ entryCount, inlineLength }: RecordHeader): number {
+  return RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
 }
 
 /** Reads a header without judging it, but for the magic and the store. */

@@ -1,18 +1,16 @@
 /** Reads records of segments and checks them. */
 import type { CasEngine } from '../../native.ts';
 import {
-  ENTRIES_MAX,
-  ENTRY_SIZE,
+  HEAD_BYTES_MAX,
+  headLength,
   RECORD_ALIGNMENT,
-  RECORD_HEADER_SIZE,
   type RecordHeader,
   readRecordHeader,
   SEGMENT_BYTES_MAX,
+  VALID,
 } from './format.ts';
 import type { Segment } from './segments.ts';
 
-const VALID = -1;
-const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
 /** Read at once when whole records are wanted, one after the other. */
 export const AHEAD_BYTES = 8 << 20;
 /** Read at once when heads are wanted that lie close to each other, or far apart. */
@@ -171,16 +169,16 @@ export class RecordScanner {
     const header = readRecordHeader(head, this.#parts.store);
     if (header === undefined || !isAt(header, this.#segment, offset)) return undefined;
     const { length, inlineLength } = header;
-    const described = describedBytes(header);
-    if (described > length || length % RECORD_ALIGNMENT !== 0) return undefined;
+    const headBytes = headLength(header);
+    if (headBytes > length || length % RECORD_ALIGNMENT !== 0) return undefined;
     if (length > SEGMENT_BYTES_MAX) return undefined;
-    if (inlineLength === 0 && described > HEAD_BYTES_MAX) return undefined;
+    if (inlineLength === 0 && headBytes > HEAD_BYTES_MAX) return undefined;
     return header;
   }
 
   #wantedOf(header: RecordHeader): number {
     const isWhole = this.#frames || header.inlineLength > 0;
-    return isWhole ? header.length : describedBytes(header);
+    return isWhole ? header.length : headLength(header);
   }
 
   #check(header: RecordHeader, bytes: Uint8Array): FoundRecord | undefined {
@@ -217,9 +215,4 @@ export class RecordScanner {
     this.#chunkLength = 0;
     this.#chunkLength = await this.#segment.file.read(this.#chunk, offset);
   }
-}
-
-/** What the checksum of a record covers. */
-function describedBytes({ entryCount, inlineLength }: RecordHeader): number {
-  return RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
 }

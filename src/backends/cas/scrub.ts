@@ -14,6 +14,7 @@ import {
   HASH_WORDS,
   hexOf,
   type RecordHeader,
+  VALID,
 } from './format.ts';
 import { Pace } from './pace.ts';
 import { RecordMemory, readRecord, recordsOf } from './records.ts';
@@ -62,8 +63,6 @@ export interface AffectedBlocks {
   readonly lba: number;
   readonly count: number;
 }
-
-const VALID = -1;
 
 /**
  * Verifies everything that is stored now. Clients and collections go on meanwhile.

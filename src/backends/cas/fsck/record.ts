@@ -39,9 +39,6 @@ export interface ReadRecord {
   readonly inlineText: string;
 }
 
-/** Header, entries and inline data of a record without a catalog need no more bytes than this. */
-export const HEAD_BYTES_MAX = RECORD_HEADER_SIZE + ENTRIES_MAX * ENTRY_SIZE;
-
 /** What is wrong with a record of which only the beginning was read. */
 export const CUT_OFF = 'is cut off';
 

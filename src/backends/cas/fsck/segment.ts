@@ -1,17 +1,16 @@
 /** Examines segments: that records follow each other, and everything that each one holds. */
-import { EntryKind, RECORD_ALIGNMENT, RECORD_HEADER_SIZE, RecordType } from '../format.ts';
+import {
+  EntryKind,
+  HEAD_BYTES_MAX,
+  RECORD_ALIGNMENT,
+  RECORD_HEADER_SIZE,
+  RecordType,
+} from '../format.ts';
 import type { Findings } from './findings.ts';
 import { decodeFrame, rawSizeOf } from './frame.ts';
 import { hashOf } from './hash.ts';
 import { contentOf, type FrameTaker, type Inventory } from './inventory.ts';
-import {
-  CUT_OFF,
-  frameExtent,
-  HEAD_BYTES_MAX,
-  parseRecord,
-  type ReadEntry,
-  type ReadRecord,
-} from './record.ts';
+import { CUT_OFF, frameExtent, parseRecord, type ReadEntry, type ReadRecord } from './record.ts';
 import type { SegmentSource, StoreDirectory } from './store-directory.ts';
 import type { ReadCatalog, SuperblockCopy } from './superblock.ts';
 

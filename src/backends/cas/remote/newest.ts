@@ -2,13 +2,11 @@
 import { StartupError } from '../../../core/startup-error.ts';
 import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
-import { isLogType } from '../format.ts';
+import { isLogType, VALID } from '../format.ts';
 import { readRecord } from '../records.ts';
 import type { LoadParts } from '../store-files.ts';
 import { type Image, partName } from './journal.ts';
 import { recordsIn } from './part.ts';
-
-const VALID = -1;
 
 /** A place in the log. */
 interface Place {

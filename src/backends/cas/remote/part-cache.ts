@@ -14,13 +14,7 @@
 import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
 import type { Catalog } from '../catalog.ts';
-import {
-  alignUp,
-  ENTRY_SIZE,
-  RECORD_ALIGNMENT,
-  RECORD_HEADER_SIZE,
-  type RecordHeader,
-} from '../format.ts';
+import { alignUp, headLength, RECORD_ALIGNMENT, type RecordHeader, VALID } from '../format.ts';
 import type { FrameSource } from '../reader.ts';
 import { readRecord } from '../records.ts';
 import type { Segment, Segments } from '../segments.ts';
@@ -33,7 +27,6 @@ import { PartFetcher } from './part-fetcher.ts';
 const STRETCH_SHIFT = 20;
 const PLACE_SHIFT = STRETCH_SHIFT - 4 + 9;
 const STRETCHES_MAX = 2 ** (32 - PLACE_SHIFT);
-const VALID = -1;
 
 export interface PartCacheParts {
   readonly journal: Journal;
@@ -277,9 +270,9 @@ export class PartCache implements FrameSource {
 }
 
 /** The pages of a record that hold frames only. */
-function framePages({ offset, length, entryCount, inlineLength }: RecordHeader): [number, number] {
-  const headBytes = RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
-  return [offset + alignUp(headBytes, RECORD_ALIGNMENT), offset + length];
+function framePages(header: RecordHeader): [number, number] {
+  const { offset, length } = header;
+  return [offset + alignUp(headLength(header), RECORD_ALIGNMENT), offset + length];
 }
 
 /**

@@ -9,10 +9,11 @@
 import type { CasEngine } from '../../../native.ts';
 import {
   alignUp,
-  ENTRY_SIZE,
+  headLength,
   RECORD_HEADER_SIZE,
   type RecordHeader,
   readRecordHeader,
+  VALID,
 } from '../format.ts';
 import type { Segment } from '../segments.ts';
 import type { Part } from './journal-entry.ts';
@@ -20,7 +21,6 @@ import type { Part } from './journal-entry.ts';
 /** A part is cut before it is larger: it is what a read fetches that misses on this disk. */
 const PART_BYTES_MAX = 4 << 20;
 const HEAD_ALIGNMENT = 64;
-const VALID = -1;
 
 export interface MadePart {
   readonly part: Part;
@@ -173,8 +173,4 @@ export function* headsIn(bytes: Uint8Array, store: Uint8Array): Generator<FoundH
     yield { head, offset: header.offset, length: header.length };
     at += alignUp(length, HEAD_ALIGNMENT);
   }
-}
-
-function headLength({ entryCount, inlineLength }: RecordHeader): number {
-  return RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE + inlineLength;
 }

@@ -9,6 +9,7 @@ import type { CasEngine } from '../../../native.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { type Catalog, decodeCatalog } from '../catalog.ts';
 import { type FileLayer, type StoreFile, withFile } from '../file-layer.ts';
+import { VALID } from '../format.ts';
 import { segmentName } from '../segments.ts';
 import { SUPERBLOCK_NAME, type Superblock, writeSuperblock } from '../superblock.ts';
 import { type Image, partName } from './journal.ts';
@@ -17,7 +18,6 @@ import { type FoundHead, headsIn } from './part.ts';
 import { settledSegments } from './part-cache.ts';
 
 const DOWNLOADS_MAX = 4;
-const VALID = -1;
 
 export interface RestoreParts {
   readonly files: FileLayer;

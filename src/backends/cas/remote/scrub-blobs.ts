@@ -6,7 +6,7 @@
  * Where that is not whole either, all of it that is needed may be lost.
  */
 import { BlobMissingError, BlobUnreachableError } from '../blob-store.ts';
-import { ENTRY_WORDS, EntryKind, EntryWord, entryWords, hexOf } from '../format.ts';
+import { ENTRY_WORDS, EntryKind, EntryWord, entryWords, hexOf, VALID } from '../format.ts';
 import type { Pace } from '../pace.ts';
 import { RecordMemory, recordsOf } from '../records.ts';
 import type { SegmentDamage } from '../scrub.ts';
@@ -17,7 +17,6 @@ import { isNamed } from './obsolete-blobs.ts';
 import { type Stretch, verifyPart } from './part.ts';
 import { PersistentBlobs } from './persistent-blobs.ts';
 
-const VALID = -1;
 /** Frames to remember; beyond that any may be lost. */
 const SUSPECTS_MAX = 1 << 20;
 

@@ -227,7 +227,7 @@ async function measure(store: CasStore, segment: Segment, pace: Pace): Promise<n
   const flags = new Uint8Array(ENTRIES_MAX);
   let liveBytes = 0;
   const parts = { engine: store.engine, store: store.storeId };
-  for await (const found of recordsOf(parts, segment, segment.usedBytes, false)) {
+  for await (const found of recordsOf(parts, segment, segment.usedBytes)) {
     // What cannot be read counts as live: the segment stays.
     if (typeof found === 'number') return segment.usedBytes;
     if (found.header.entryCount > 0) liveBytes += await store.engine.marked(found.bytes, flags);
@@ -255,7 +255,7 @@ async function empty(
   const flags = new Uint8Array(ENTRIES_MAX);
   const memory = new RecordMemory();
   const parts = { engine, store: store.storeId };
-  for await (const found of recordsOf(parts, segment, segment.usedBytes, false)) {
+  for await (const found of recordsOf(parts, segment, segment.usedBytes)) {
     if (typeof found === 'number') return false;
     const { header, bytes } = found;
     if (header.entryCount === 0 || (await engine.marked(bytes, flags)) === 0) continue;

@@ -11,8 +11,6 @@ import {
 } from './format.ts';
 import type { Segment } from './segments.ts';
 
-/** Read at once when whole records are wanted, one after the other. */
-export const AHEAD_BYTES = 8 << 20;
 /** Read at once when heads are wanted that lie close to each other, or far apart. */
 const NEAR_AHEAD_BYTES = 1 << 20;
 const FAR_AHEAD_BYTES = 32 << 10;
@@ -30,34 +28,30 @@ export interface FoundRecord {
 }
 
 /**
- * Reads the record at `offset`.
+ * Reads the record at `offset`, but for its frames.
  *
- * @param frames verify each frame, too
  * @returns undefined when there is none, or none that is whole
  */
 export function readRecord(
   parts: RecordParts,
   segment: Segment,
   offset: number,
-  frames: boolean,
-  memory?: RecordMemory,
 ): Promise<FoundRecord | undefined> {
-  return new RecordScanner(parts, segment, frames, memory).read(offset, RECORD_ALIGNMENT);
+  return new RecordScanner(parts, segment, false).read(offset, RECORD_ALIGNMENT);
 }
 
 /**
- * The records of a segment from byte `start` on; the offset of the first one that is damaged ends it. The bytes of a
- * record are valid until the next one is asked for.
+ * The records of a segment from byte `start` on, but for their frames; the offset of the first one
+ * that is damaged ends it. The bytes of a record are valid until the next one is asked for.
  */
 export async function* recordsOf(
   parts: RecordParts,
   segment: Segment,
   end: number,
-  frames: boolean,
   start = 0,
 ): AsyncGenerator<FoundRecord | number> {
-  const scanner = new RecordScanner(parts, segment, frames);
-  let aheadBytes = frames ? AHEAD_BYTES : aheadOfHeads();
+  const scanner = new RecordScanner(parts, segment, false);
+  let aheadBytes = aheadOfHeads();
   for (let offset = start; offset < end; ) {
     const found = await scanner.read(offset, Math.min(aheadBytes, end - offset));
     if (found === undefined) {
@@ -66,7 +60,7 @@ export async function* recordsOf(
     }
     yield found;
     const { length } = found.header;
-    if (!frames) aheadBytes = aheadOfHeads(length);
+    aheadBytes = aheadOfHeads(length);
     offset += length;
   }
 }

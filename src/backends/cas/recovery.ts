@@ -23,7 +23,6 @@ import {
   readRecordHeader,
 } from './format.ts';
 import {
-  AHEAD_BYTES,
   aheadOfHeads,
   type FoundRecord,
   isAt,
@@ -39,6 +38,8 @@ import type { StreamPosition } from './stream.ts';
 import type { Volume } from './volume.ts';
 import type { LoggedSnapshot } from './volume-table.ts';
 
+/** Read at once of the log, and of what is behind its end. */
+const AHEAD_BYTES = 8 << 20;
 const SCAN_BYTES = 1 << 20;
 
 export interface RecoveryParts extends RecordParts {
@@ -133,7 +134,8 @@ async function readFirsts(
 ): Promise<{ readonly segment: Segment; readonly header: RecordHeader }[]> {
   const firsts = [];
   for (const segment of candidates) {
-    const found = await readRecord(parts, segment, 0, true, memory).catch((error) => {
+    const scanner = new RecordScanner(parts, segment, true, memory);
+    const found = await scanner.read(0, RECORD_ALIGNMENT).catch((error) => {
       unreadable.set(segment.number, 0);
       return unlessUnreadable(error);
     });
@@ -184,7 +186,7 @@ async function* headersIn(
     for (let at = 0; at + RECORD_ALIGNMENT <= length; at += RECORD_ALIGNMENT) {
       const header = readRecordHeader(chunk.subarray(at, at + RECORD_ALIGNMENT), parts.store);
       if (header === undefined || !isAt(header, segment, offset + at)) continue;
-      const found = await readRecord(parts, segment, offset + at, false).catch(unlessUnreadable);
+      const found = await readRecord(parts, segment, offset + at).catch(unlessUnreadable);
       if (found !== undefined) yield found.header;
     }
   }

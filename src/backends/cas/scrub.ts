@@ -127,7 +127,7 @@ async function* scrubSegment(
 ): AsyncGenerator<number> {
   const parts = { engine: store.engine, store: store.storeId };
   const memory = new RecordMemory();
-  for await (const found of recordsOf(parts, segment, end, false)) {
+  for await (const found of recordsOf(parts, segment, end)) {
     if (typeof found === 'number') {
       damage.push({ segment: segment.number, offset: found, hash: undefined });
       suspects.push(undefined);
@@ -145,7 +145,7 @@ async function* scrubSegment(
       result = (await frames?.restored(segment.number, header.offset, verify)) ?? result;
     }
     if (result !== VALID) {
-      const again = await readRecord(parts, segment, header.offset, false);
+      const again = await readRecord(parts, segment, header.offset);
       const [hash, ...behind] = hashesFrom(again?.bytes ?? found.bytes, header, result);
       damage.push({ segment: segment.number, offset: header.offset, hash });
       suspects.push(hash, ...behind);

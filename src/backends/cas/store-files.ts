@@ -135,7 +135,7 @@ async function readCatalog(
     segments.table.get(superblock.segment) ??
     (await segments.adopt(superblock.segment, 'node', superblock.offset));
   const { store } = superblock;
-  const found = await readRecord({ engine, store }, segment, superblock.offset, false);
+  const found = await readRecord({ engine, store }, segment, superblock.offset);
   return found && decodeCatalog(found.bytes, store);
 }
 

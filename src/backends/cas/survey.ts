@@ -130,7 +130,7 @@ async function measureSegment(store: CasStore, segment: Segment, pace: Pace) {
   let [liveBytes, blockBytes] = [0, 0];
   // It is empty, and recycled as soon as nobody else reads it.
   if (segment.condemnedIn > 0) return { sizes: { usedBytes, liveBytes }, blockBytes };
-  for await (const found of recordsOf(parts, segment, usedBytes, false)) {
+  for await (const found of recordsOf(parts, segment, usedBytes)) {
     if (typeof found === 'number') break;
     await pace.spend(bytesRead(found));
     const { entryCount } = found.header;

@@ -45,7 +45,7 @@ async function findEnd(
     if (number >= local.nextNumber) return { segment: number, offset: 0 };
     if (segment?.stream !== 'data' || end <= segment.usedBytes) continue;
     // Nodes and moved frames that no checkpoint needs any more were looked at as if they were log.
-    const first = await readRecord({ engine, store }, segment, 0, false);
+    const first = await readRecord({ engine, store }, segment, 0);
     const isLog = first === undefined || isLogType(first.header.type);
     if (isLog) return { segment: number, offset: segment.usedBytes };
   }

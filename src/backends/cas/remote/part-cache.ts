@@ -259,7 +259,7 @@ export class PartCache implements FrameSource {
     const { superblock } = journal.image;
     if (segment === undefined || superblock === undefined) return;
     for (let offset = from; offset < to; ) {
-      const found = await readRecord({ engine, store: superblock.store }, segment, offset, false);
+      const found = await readRecord({ engine, store: superblock.store }, segment, offset);
       // A head that is damaged hides what follows it; a read that misses it will have it repaired.
       if (found === undefined) return;
       const [start, end] = framePages(found.header);

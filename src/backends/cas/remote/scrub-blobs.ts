@@ -139,7 +139,7 @@ async function framesLost(
   const segment = segments.table.get(number);
   if (segment === undefined) return lost;
   const memory = new RecordMemory();
-  for await (const found of recordsOf({ engine, store: storeId }, segment, to, false, from)) {
+  for await (const found of recordsOf({ engine, store: storeId }, segment, to, from)) {
     if (typeof found === 'number')
       return [...lost, { segment: number, offset: found, hash: undefined }];
     const { offset, entryCount } = found.header;

@@ -226,8 +226,7 @@ async function markRoots(store: CasStore, pace: Pace): Promise<void> {
 async function measure(store: CasStore, segment: Segment, pace: Pace): Promise<number> {
   const flags = new Uint8Array(ENTRIES_MAX);
   let liveBytes = 0;
-  const parts = { engine: store.engine, store: store.storeId };
-  for await (const found of recordsOf(parts, segment, segment.usedBytes)) {
+  for await (const found of recordsOf(store.recordParts, segment, segment.usedBytes)) {
     // What cannot be read counts as live: the segment stays.
     if (typeof found === 'number') return segment.usedBytes;
     if (found.header.entryCount > 0) liveBytes += await store.engine.marked(found.bytes, flags);
@@ -254,8 +253,7 @@ async function empty(
   const { engine, moved, reader, segments } = store;
   const flags = new Uint8Array(ENTRIES_MAX);
   const memory = new RecordMemory();
-  const parts = { engine, store: store.storeId };
-  for await (const found of recordsOf(parts, segment, segment.usedBytes)) {
+  for await (const found of recordsOf(store.recordParts, segment, segment.usedBytes)) {
     if (typeof found === 'number') return false;
     const { header, bytes } = found;
     if (header.entryCount === 0 || (await engine.marked(bytes, flags)) === 0) continue;

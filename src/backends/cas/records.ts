@@ -1,8 +1,13 @@
 /** Reads records of segments and checks them. */
 import type { CasEngine } from '../../native.ts';
 import {
+  ENTRY_WORDS,
+  EntryKind,
+  EntryWord,
+  entryWords,
   HEAD_BYTES_MAX,
   headLength,
+  hexOf,
   RECORD_ALIGNMENT,
   type RecordHeader,
   readRecordHeader,
@@ -78,6 +83,18 @@ export function unlessUnreadable(error: unknown): undefined {
 /** What was read of the disk for a record of which no frames were asked for. */
 export function bytesRead({ header }: FoundRecord): number {
   return Math.min(header.length, FAR_AHEAD_BYTES);
+}
+
+/** The hashes of the frames of a record, of its entries from `first` on. */
+export function frameHashes({ header, bytes }: FoundRecord, first = 0): string[] {
+  const hashes: string[] = [];
+  const words = entryWords(bytes, header.entryCount);
+  for (let at = first * ENTRY_WORDS; at < words.length; at += ENTRY_WORDS) {
+    const kind = words[at + EntryWord.kind];
+    if (kind !== EntryKind.block && kind !== EntryKind.node) continue;
+    hashes.push(hexOf(words, at + EntryWord.hash));
+  }
+  return hashes;
 }
 
 /** Does a header say that its record stands at this place? */

@@ -4,20 +4,9 @@
  */
 import { noBlobStore } from './blob-store.ts';
 import { whileNothingIsFreed } from './collect.ts';
-import {
-  BLOCK_SIZE,
-  ENTRY_WORDS,
-  EntryKind,
-  EntryWord,
-  entryWords,
-  FANOUT,
-  HASH_WORDS,
-  hexOf,
-  type RecordHeader,
-  VALID,
-} from './format.ts';
+import { BLOCK_SIZE, FANOUT, HASH_WORDS, hexOf, type RecordHeader, VALID } from './format.ts';
 import { Pace } from './pace.ts';
-import { RecordMemory, readRecord, recordsOf } from './records.ts';
+import { frameHashes, RecordMemory, readRecord, recordsOf } from './records.ts';
 import { type BlobsReport, scrubBlobs } from './remote/scrub-blobs.ts';
 import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
@@ -125,9 +114,8 @@ async function* scrubSegment(
   { damage, suspects }: Found,
   isLeftOut: (segment: Segment, header: RecordHeader) => Promise<boolean>,
 ): AsyncGenerator<number> {
-  const parts = { engine: store.engine, store: store.storeId };
   const memory = new RecordMemory();
-  for await (const found of recordsOf(parts, segment, end)) {
+  for await (const found of recordsOf(store.recordParts, segment, end)) {
     if (typeof found === 'number') {
       damage.push({ segment: segment.number, offset: found, hash: undefined });
       suspects.push(undefined);
@@ -145,31 +133,14 @@ async function* scrubSegment(
       result = (await frames?.restored(segment.number, header.offset, verify)) ?? result;
     }
     if (result !== VALID) {
-      const again = await readRecord(parts, segment, header.offset);
-      const [hash, ...behind] = hashesFrom(again?.bytes ?? found.bytes, header, result);
+      const again = await readRecord(store.recordParts, segment, header.offset);
+      // What has damaged a frame may have damaged those behind it; below 0 it is the record itself.
+      const [hash, ...behind] = result < 0 ? [] : frameHashes(again ?? found, result);
       damage.push({ segment: segment.number, offset: header.offset, hash });
       suspects.push(hash, ...behind);
     }
     yield header.length;
   }
-}
-
-/**
- * The hashes of frames of a record, from the first damaged one on: what has damaged that may have
- * damaged those behind it.
- *
- * @param entry the number of that one; none for the record itself
- */
-function hashesFrom(bytes: Uint8Array, { entryCount }: RecordHeader, entry: number): string[] {
-  const hashes: string[] = [];
-  if (entry < 0) return hashes;
-  const words = entryWords(bytes, entryCount);
-  for (let at = entry * ENTRY_WORDS; at < entryCount * ENTRY_WORDS; at += ENTRY_WORDS) {
-    const kind = words[at + EntryWord.kind];
-    if (kind !== EntryKind.block && kind !== EntryKind.node) continue;
-    hashes.push(hexOf(words, at + EntryWord.hash));
-  }
-  return hashes;
 }
 
 /** Finds the blocks of volumes and snapshots that cannot be read. Only called after damage. */

@@ -17,6 +17,7 @@ import type { Checkpointer } from './checkpoint.ts';
 import type { CheckpointSchedule } from './checkpoint-schedule.ts';
 import type { OpenDevices } from './open-devices.ts';
 import type { BlockReader } from './reader.ts';
+import type { RecordParts } from './records.ts';
 import type { Journal } from './remote/journal.ts';
 import type { PartCache } from './remote/part-cache.ts';
 import type { Replica } from './remote/replica.ts';
@@ -139,8 +140,9 @@ export class CasStore {
     return this.#checkpointer.logStart;
   }
 
-  get storeId(): Uint8Array {
-    return this.#checkpointer.superblock.store;
+  /** What its records are read with. */
+  get recordParts(): RecordParts {
+    return { engine: this.engine, store: this.#checkpointer.superblock.store };
   }
 
   /** See {@link Checkpointer.takeDamagedCopies}. */

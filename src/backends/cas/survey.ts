@@ -125,12 +125,11 @@ class BlockCounter {
 /** Adds up what is marked in a segment. */
 async function measureSegment(store: CasStore, segment: Segment, pace: Pace) {
   const flags = new Uint8Array(ENTRIES_MAX);
-  const parts = { engine: store.engine, store: store.storeId };
   const usedBytes = settledBytes(store, segment);
   let [liveBytes, blockBytes] = [0, 0];
   // It is empty, and recycled as soon as nobody else reads it.
   if (segment.condemnedIn > 0) return { sizes: { usedBytes, liveBytes }, blockBytes };
-  for await (const found of recordsOf(parts, segment, usedBytes)) {
+  for await (const found of recordsOf(store.recordParts, segment, usedBytes)) {
     if (typeof found === 'number') break;
     await pace.spend(bytesRead(found));
     const { entryCount } = found.header;

@@ -6,7 +6,6 @@
  *
  * The heads, a fiftieth of the rest, are what must be known of a segment whose frames stay away.
  */
-import type { CasEngine } from '../../../native.ts';
 import {
   alignUp,
   headLength,
@@ -15,6 +14,7 @@ import {
   readRecordHeader,
   VALID,
 } from '../format.ts';
+import type { RecordParts } from '../records.ts';
 import type { Segment } from '../segments.ts';
 import type { Part } from './journal-entry.ts';
 
@@ -54,7 +54,7 @@ export class LocalDamageError extends Error {
  * @throws {LocalDamageError} the first record is damaged, or they cannot be read
  */
 export async function makePart(
-  { engine, store }: { readonly engine: CasEngine; readonly store: Uint8Array },
+  { engine, store }: RecordParts,
   { number, file }: Segment,
   from: number,
   end: number,
@@ -126,7 +126,7 @@ export interface Stretch {
  *   undefined for nothing
  */
 export async function verifyPart(
-  { engine, store }: { readonly engine: CasEngine; readonly store: Uint8Array },
+  { engine, store }: RecordParts,
   segment: number,
   [from, to, , headBytes]: Part,
   blob: Uint8Array,

@@ -6,9 +6,9 @@
  * Where that is not whole either, all of it that is needed may be lost.
  */
 import { BlobMissingError, BlobUnreachableError } from '../blob-store.ts';
-import { ENTRY_WORDS, EntryKind, EntryWord, entryWords, hexOf, VALID } from '../format.ts';
+import { VALID } from '../format.ts';
 import type { Pace } from '../pace.ts';
-import { RecordMemory, recordsOf } from '../records.ts';
+import { frameHashes, RecordMemory, recordsOf } from '../records.ts';
 import type { SegmentDamage } from '../scrub.ts';
 import type { CasStore } from '../store.ts';
 import { type Journal, partName } from './journal.ts';
@@ -62,7 +62,7 @@ export async function scrubBlobs(
     const wrong =
       bytes === undefined
         ? [{ from, to }]
-        : await verifyPart({ engine: store.engine, store: store.storeId }, segment, part, bytes);
+        : await verifyPart(store.recordParts, segment, part, bytes);
     doneBytes += bytes?.length ?? 0;
     onProgress(doneBytes, totalBytes);
     await pace.spend(sizeOf(part));
@@ -135,21 +135,15 @@ async function framesLost(
   { from, to }: Stretch,
 ): Promise<SegmentDamage[]> {
   const lost: SegmentDamage[] = [];
-  const { engine, storeId, segments } = store;
-  const segment = segments.table.get(number);
+  const segment = store.segments.table.get(number);
   if (segment === undefined) return lost;
   const memory = new RecordMemory();
-  for await (const found of recordsOf({ engine, store: storeId }, segment, to, from)) {
+  for await (const found of recordsOf(store.recordParts, segment, to, from)) {
     if (typeof found === 'number')
       return [...lost, { segment: number, offset: found, hash: undefined }];
-    const { offset, entryCount } = found.header;
-    const words = entryWords(found.bytes, entryCount);
-    if ((await engine.verify(await memory.read(segment, found.header))) === VALID) continue;
-    for (let at = 0; at < entryCount * ENTRY_WORDS; at += ENTRY_WORDS) {
-      const kind = words[at + EntryWord.kind];
-      if (kind !== EntryKind.block && kind !== EntryKind.node) continue;
-      lost.push({ segment: number, offset, hash: hexOf(words, at + EntryWord.hash) });
-    }
+    const { offset } = found.header;
+    if ((await store.engine.verify(await memory.read(segment, found.header))) === VALID) continue;
+    for (const hash of frameHashes(found)) lost.push({ segment: number, offset, hash });
   }
   return lost;
 }

@@ -234,7 +234,7 @@ describe('a part', () => {
     await client.write(0, blocksOf(2, 6, 2));
     await client.flush();
     const { image } = store.journal as Journal;
-    const parts = { engine: store.engine, store: store.storeId };
+    const parts = store.recordParts;
     for (const [segment, stored] of image.segments) {
       // Nodes are compressed: there are several ways to write the same one.
       if (store.segments.table.get(segment)?.stream !== 'data') continue;

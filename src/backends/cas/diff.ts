@@ -3,11 +3,11 @@
  * the work grows with the changes and not with the volumes.
  */
 import { type RootEntry, referenceOf } from './catalog.ts';
-import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, NODE_SIZE, NODE_WORDS } from './format.ts';
-import { isZeroHash } from './hash-words.ts';
+import { FANOUT, HASH_WORDS, HINT_WORD, NODE_SIZE, NODE_WORDS } from './format.ts';
+import { isZeroHash, parentOf } from './hash-words.ts';
 import { Pace } from './pace.ts';
 import type { BlockReader } from './reader.ts';
-import { heightOf, REFERENCE_WORDS } from './tree.ts';
+import { REFERENCE_WORDS, rootLevel } from './tree.ts';
 import type { StoredRoot } from './walk.ts';
 
 /** A run of blocks. */
@@ -101,8 +101,7 @@ export function dataExtents(
 }
 
 function subtreeOf({ root, sizeBytes }: SizedRoot): Subtree {
-  const level = heightOf(Math.ceil(sizeBytes / BLOCK_SIZE)) - 1;
-  return { level, reference: referenceOf(root) };
+  return { level: rootLevel(sizeBytes), reference: referenceOf(root) };
 }
 
 async function* compare(
@@ -152,10 +151,7 @@ async function openNode(
     const words = (await reader.loadRoot(reference)) ?? new Uint32Array(NODE_WORDS);
     return { words, childLevel: level - 1 };
   }
-  const words = new Uint32Array(NODE_WORDS);
-  words.set(reference.subarray(0, HASH_WORDS));
-  words.set(reference.subarray(HASH_WORDS), HINT_WORD);
-  return { words, childLevel: ownLevel };
+  return { words: parentOf(reference), childLevel: ownLevel };
 }
 
 function childOf({ words, childLevel }: OpenNode, child: number): Subtree {

@@ -1,5 +1,5 @@
 /** Hashes among the words of nodes and records. */
-import { HASH_WORDS } from './format.ts';
+import { HASH_WORDS, HINT_WORD, NODE_WORDS } from './format.ts';
 
 /**
  * Copies words into a node, but for those that it has: two may find out the hashes of a frozen tree
@@ -16,6 +16,14 @@ export function updateWords(
     const value = source[from + word] as number;
     if (words[at + word] !== value) words[at + word] = value;
   }
+}
+
+/** The words of a node that has what `reference` leads to, by hash and hint, as its first child only. */
+export function parentOf(reference: Uint32Array): Uint32Array {
+  const words = new Uint32Array(NODE_WORDS);
+  words.set(reference.subarray(0, HASH_WORDS));
+  words.set(reference.subarray(HASH_WORDS), HINT_WORD);
+  return words;
 }
 
 export function isZeroHash(words: Uint32Array, index: number): boolean {

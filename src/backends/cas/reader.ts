@@ -17,7 +17,7 @@ import {
   NODE_WORDS,
   type RecordHeader,
 } from './format.ts';
-import { isZeroHash } from './hash-words.ts';
+import { isZeroHash, parentOf } from './hash-words.ts';
 import type { Segment } from './segments.ts';
 import type { Volume } from './volume.ts';
 
@@ -176,10 +176,7 @@ export class BlockReader {
    */
   async loadRoot(reference: Uint32Array): Promise<Uint32Array | undefined> {
     if (isZeroHash(reference, 0)) return undefined;
-    const parent = new Uint32Array(NODE_WORDS);
-    parent.set(reference.subarray(0, HASH_WORDS), 0);
-    parent.set(reference.subarray(HASH_WORDS), HINT_WORD);
-    return this.loadNode(parent, 0);
+    return this.loadNode(parentOf(reference), 0);
   }
 
   /** @throws {DamageError} */

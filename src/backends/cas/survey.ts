@@ -13,18 +13,16 @@ import {
   entryWords,
   FANOUT,
   HASH_WORDS,
-  HINT_WORD,
   hexOf,
   NODE_SIZE,
-  NODE_WORDS,
   storedSize,
 } from './format.ts';
-import { isZeroHash } from './hash-words.ts';
+import { isZeroHash, parentOf } from './hash-words.ts';
 import { Pace } from './pace.ts';
 import { bytesRead, recordsOf } from './records.ts';
 import type { Segment, StreamName } from './segments.ts';
 import type { CasStore } from './store.ts';
-import { heightOf } from './tree.ts';
+import { rootLevel } from './tree.ts';
 import { type StoredRoot, settledBytes, storedRoots } from './walk.ts';
 
 export interface StoreSurvey {
@@ -95,13 +93,10 @@ class BlockCounter {
   }
 
   async #countRoot({ root, sizeBytes }: StoredRoot): Promise<number> {
-    const reference = referenceOf(root);
-    if (isZeroHash(reference, 0)) return 0;
-    const parent = new Uint32Array(NODE_WORDS);
-    parent.set(reference.subarray(0, HASH_WORDS));
-    parent.set(reference.subarray(HASH_WORDS), HINT_WORD);
+    const parent = parentOf(referenceOf(root));
+    if (isZeroHash(parent, 0)) return 0;
     this.#store.engine.mark(parent, 1);
-    return this.#count(parent, 0, heightOf(Math.ceil(sizeBytes / BLOCK_SIZE)) - 1);
+    return this.#count(parent, 0, rootLevel(sizeBytes));
   }
 
   async #count(parent: Uint32Array, child: number, level: number): Promise<number> {

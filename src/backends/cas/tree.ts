@@ -14,7 +14,7 @@
  * - A clean node may be dropped from memory: its `reference`, or else its parent's words, tell
  *   where it is. A parent that was copied before the node was written learns it on that occasion.
  */
-import { FANOUT, HASH_WORDS, HINT_WORD, NODE_WORDS } from './format.ts';
+import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, NODE_WORDS } from './format.ts';
 import { isZeroHash, updateWords } from './hash-words.ts';
 
 /** Eight words of hash, then the two words of the hint. */
@@ -84,12 +84,12 @@ export class Tree {
   #keptCount = 0;
 
   /**
-   * @param blockCount decides the height
+   * @param sizeBytes of the disk, which decides the height
    * @param root the words of the stored root, undefined for an empty volume
    */
-  constructor(blockCount: number, root: Uint32Array | undefined, load: LoadNode) {
+  constructor(sizeBytes: number, root: Uint32Array | undefined, load: LoadNode) {
     this.#load = load;
-    const level = heightOf(blockCount) - 1;
+    const level = rootLevel(sizeBytes);
     this.#root = new TreeNode(level, SHARED, root ?? new Uint32Array(NODE_WORDS), false);
   }
 
@@ -104,9 +104,9 @@ export class Tree {
     return this.#root;
   }
 
-  /** Adds levels until the tree has room for `blockCount` blocks. */
-  grow(blockCount: number): void {
-    const level = heightOf(blockCount) - 1;
+  /** Adds levels until the tree has room for a disk of this size. */
+  grow(sizeBytes: number): void {
+    const level = rootLevel(sizeBytes);
     while (this.#root.level < level) {
       const old = this.#root;
       this.#root = new TreeNode(old.level + 1, this.#epoch, new Uint32Array(NODE_WORDS), true);
@@ -278,11 +278,11 @@ export class Tree {
   }
 }
 
-/** Levels of the tree over so many blocks; at least one. */
-export function heightOf(blockCount: number): number {
-  let height = 1;
-  for (let span = FANOUT; span < blockCount; span *= FANOUT) height++;
-  return height;
+/** The level of the root of the tree over a disk of this size. */
+export function rootLevel(sizeBytes: number): number {
+  let level = 0;
+  for (let span = FANOUT * BLOCK_SIZE; span < sizeBytes; span *= FANOUT) level++;
+  return level;
 }
 
 function copyOf(node: TreeNode, epoch: number): TreeNode {

@@ -4,20 +4,12 @@
  */
 import { referenceOf } from './catalog.ts';
 import { whileNothingIsFreed } from './collect.ts';
-import {
-  BLOCK_SIZE,
-  FANOUT,
-  HASH_WORDS,
-  HINT_WORD,
-  NODE_SIZE,
-  NODE_WORDS,
-  storedSize,
-} from './format.ts';
+import { BLOCK_SIZE, FANOUT, HASH_WORDS, HINT_WORD, NODE_SIZE, storedSize } from './format.ts';
 import { HashTable } from './hash-table.ts';
-import { isZeroHash } from './hash-words.ts';
+import { isZeroHash, parentOf } from './hash-words.ts';
 import { Pace } from './pace.ts';
 import type { CasStore } from './store.ts';
-import { heightOf } from './tree.ts';
+import { rootLevel } from './tree.ts';
 import { type StoredRoot, storedRoots } from './walk.ts';
 
 export interface RootUsage {
@@ -86,12 +78,9 @@ class Meter {
   }
 
   async add({ root, sizeBytes }: StoredRoot, number: number): Promise<Content> {
-    const reference = referenceOf(root);
-    if (isZeroHash(reference, 0)) return { blockCount: 0, storedBytes: 0 };
-    const parent = new Uint32Array(NODE_WORDS);
-    parent.set(reference.subarray(0, HASH_WORDS));
-    parent.set(reference.subarray(HASH_WORDS), HINT_WORD);
-    return this.#visit(parent, 0, heightOf(Math.ceil(sizeBytes / BLOCK_SIZE)) - 1, number);
+    const parent = parentOf(referenceOf(root));
+    if (isZeroHash(parent, 0)) return { blockCount: 0, storedBytes: 0 };
+    return this.#visit(parent, 0, rootLevel(sizeBytes), number);
   }
 
   async #visit(

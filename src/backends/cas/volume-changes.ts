@@ -164,7 +164,7 @@ export class VolumeChanges {
       if (!force) volumes.requireUnused(name);
       for (const slot of cache.within(volume, 0, Infinity)) cache.drop(slot);
       volume.tree = content.tree;
-      volume.tree.grow(volume.blockCount);
+      volume.tree.grow(volume.sizeBytes);
       volume.reference = content.reference;
       volume.referenceBytes = content.referenceBytes;
       volume.changeCount++;

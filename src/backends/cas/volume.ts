@@ -39,7 +39,7 @@ export class Volume {
     this.referenceBytes = identity.sizeBytes;
     this.#sizeBytes = identity.sizeBytes;
     this.servedBytes = identity.sizeBytes;
-    this.tree = new Tree(this.blockCount, root, load);
+    this.tree = new Tree(identity.sizeBytes, root, load);
   }
 
   get sizeBytes(): number {
@@ -53,6 +53,6 @@ export class Volume {
   /** Makes it larger; the new blocks are zero. */
   grow(sizeBytes: number): void {
     this.#sizeBytes = sizeBytes;
-    this.tree.grow(this.blockCount);
+    this.tree.grow(sizeBytes);
   }
 }

@@ -2,21 +2,13 @@
 
 import { StartupError } from '../../core/startup-error.ts';
 import { type RootEntry, referenceOf, rootEntry } from './catalog.ts';
-import {
-  BLOCK_SIZE,
-  FANOUT,
-  HASH_WORDS,
-  HINT_WORD,
-  hexOf,
-  NODE_SIZE,
-  NODE_WORDS,
-} from './format.ts';
-import { isZeroHash } from './hash-words.ts';
+import { FANOUT, HASH_WORDS, hexOf, NODE_SIZE } from './format.ts';
+import { isZeroHash, parentOf } from './hash-words.ts';
 import type { Pace } from './pace.ts';
 import { type BlockReader, DamageError } from './reader.ts';
 import type { Segment } from './segments.ts';
 import type { CasStore } from './store.ts';
-import { heightOf } from './tree.ts';
+import { rootLevel } from './tree.ts';
 
 export interface StoredRoot {
   readonly name: string;
@@ -89,12 +81,8 @@ export async function walkTree(
   pace: Pace,
   visitor: Visitor,
 ): Promise<void> {
-  const reference = referenceOf(root);
-  const parent = new Uint32Array(NODE_WORDS);
-  parent.set(reference.subarray(0, HASH_WORDS));
-  parent.set(reference.subarray(HASH_WORDS), HINT_WORD);
-  const level = heightOf(Math.ceil(sizeBytes / BLOCK_SIZE)) - 1;
-  await visit({ reader, pace, visitor }, parent, 0, level, 0);
+  const parent = parentOf(referenceOf(root));
+  await visit({ reader, pace, visitor }, parent, 0, rootLevel(sizeBytes), 0);
 }
 
 interface Walk {

@@ -169,15 +169,13 @@ export class Tree {
 
   /** Makes blocks zero; whole subtrees at once. */
   async clear(first: number, count: number): Promise<void> {
-    let lba = first;
-    while (lba < first + count) {
-      const span = this.#clearableSpan(lba, first + count - lba);
-      if (span > 1) this.#dropSubtree(lba, span);
-      else if (!this.set(lba, undefined, 0)) {
-        await this.fetch(lba);
-        this.set(lba, undefined, 0);
-      }
-      lba += span;
+    const end = first + count;
+    for (let lba = first; lba < end; ) {
+      let level = this.#root.level;
+      while (lba % FANOUT ** level !== 0 || lba + FANOUT ** level > end) level--;
+      const isClear = level > 0 ? this.#drop(lba, level) : this.set(lba, undefined, 0);
+      if (isClear) lba += FANOUT ** level;
+      else await this.fetch(lba);
     }
   }
 
@@ -237,44 +235,26 @@ export class Tree {
     return node;
   }
 
-  /** How many blocks from here on can be cleared by dropping one child of a node in memory. */
-  #clearableSpan(lba: number, count: number): number {
-    let node: TreeNode | undefined = this.#root;
-    for (let level = node.level; level > 0; level--) {
-      const span = FANOUT ** level;
-      if (lba % span === 0 && count >= span) return span;
-      const child = childOf(lba, level);
-      const next: TreeNode | undefined = node.children[child];
-      if (next === undefined) {
-        // Nothing below: skip to the end of the empty child.
-        return node.hasStored(child) ? 1 : Math.min(count, span - (lba % span));
-      }
+  /**
+   * Drops the child that covers a block at `level`.
+   *
+   * @returns false when what is above it must be fetched first
+   */
+  #drop(lba: number, level: number): boolean {
+    let node = this.#root;
+    while (node.level > level) {
+      const above = childOf(lba, node.level);
+      const next = node.children[above];
+      if (next === undefined) return !node.hasStored(above);
       node = next;
     }
-    return 1;
-  }
-
-  #dropSubtree(lba: number, span: number): void {
-    const level = Math.round(Math.log(span) / Math.log(FANOUT));
-    if (FANOUT ** level !== span || lba % span !== 0) return;
-    if (!this.#pathExists(lba, level)) return;
-    const node = this.#changeable(lba, level);
     const child = childOf(lba, level);
+    if (node.children[child] === undefined && !node.hasStored(child)) return true;
+    node = this.#changeable(lba, level);
     node.children[child] = undefined;
     node.words.fill(0, child * HASH_WORDS, (child + 1) * HASH_WORDS);
     node.words.fill(0, HINT_WORD + child * 2, HINT_WORD + child * 2 + 2);
-  }
-
-  /** Is there anything at or below the child that covers `lba` at `level`? */
-  #pathExists(lba: number, level: number): boolean {
-    let node = this.#root;
-    while (node.level > level) {
-      const next = node.children[childOf(lba, node.level)];
-      if (next === undefined) return false;
-      node = next;
-    }
-    const child = childOf(lba, level);
-    return node.children[child] !== undefined || node.hasStored(child);
+    return true;
   }
 }
 

@@ -5,12 +5,10 @@
 import {
   HASH_WORDS,
   hexOf,
-  inlineRecordSize,
   inlineText,
   RecordType,
   readRecordHeader,
   wordsOfHex,
-  writeInlineData,
 } from './format.ts';
 import type { StreamName } from './segments.ts';
 import type { StreamPosition } from './stream.ts';
@@ -59,22 +57,6 @@ export interface Catalog {
 /** What the record of a catalog says. */
 export function catalogText(catalog: Catalog): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(catalog));
-}
-
-/**
- * Makes the record of a catalog. `prepare` fills in its header, `seal` adds the checksum; both
- * change the record that they are given.
- */
-export function encodeCatalog(
-  text: Uint8Array,
-  prepare: (record: Uint8Array) => void,
-  seal: (record: Uint8Array) => void,
-): Uint8Array {
-  const record = new Uint8Array(inlineRecordSize(text));
-  prepare(record);
-  writeInlineData(record, text);
-  seal(record);
-  return record;
 }
 
 /** Reads a checked record. @returns undefined when it is none of a catalog */

@@ -5,15 +5,9 @@
  * next is written. A crash in between leaves the checkpoint before, with its log, untouched.
  */
 import type { CasEngine } from '../../native.ts';
-import {
-  type Catalog,
-  catalogText,
-  encodeCatalog,
-  rootEntry,
-  type SnapshotEntry,
-} from './catalog.ts';
+import { type Catalog, catalogText, rootEntry, type SnapshotEntry } from './catalog.ts';
 import type { StoreFile } from './file-layer.ts';
-import { FANOUT, inlineRecordSize, RecordType } from './format.ts';
+import { FANOUT, inlineRecordSize, RecordType, writeInlineData } from './format.ts';
 import { NodeWriter } from './node-writer.ts';
 import { BACKGROUND_BYTES_PER_SECOND, Pace } from './pace.ts';
 import type { Segment, Segments } from './segments.ts';
@@ -215,16 +209,15 @@ export class Checkpointer {
       text = catalogText(catalog);
       if (!nodes.fits(inlineRecordSize(text))) throw noSpace();
     }
-    const record = encodeCatalog(
-      text,
-      (bytes) => nodes.prepare(bytes, RecordType.catalog),
-      (bytes) => engine.seal(bytes),
-    );
-    const { segment, offset } = await nodes.write(record, record.length, true);
+    const record = new Uint8Array(inlineRecordSize(text));
+    nodes.prepare(record, RecordType.catalog);
+    const length = writeInlineData(record, text);
+    engine.seal(record);
+    const { segment, offset } = await nodes.write(record, length, true);
     const generation = this.#superblock.generation + 1;
-    const next = { ...this.#superblock, generation, segment: segment.number, offset };
-    await writeSuperblock(superblockFile, engine, { ...next, length: record.length });
-    this.#superblock = { ...next, length: record.length };
+    const next = { ...this.#superblock, generation, segment: segment.number, offset, length };
+    await writeSuperblock(superblockFile, engine, next);
+    this.#superblock = next;
     this.#logStart = frozen.log;
     volumes.stored(frozen.snapshots, storedEntries(frozen.snapshots));
     this.#parts.onDurable(this.#superblock, catalog);

@@ -16,6 +16,7 @@
  * An orphan is a kept, sealed or writing slot that was overwritten or trimmed meanwhile, or a dirty one
  * that was trimmed: it is not found any more, and it becomes free instead of clean.
  */
+import { SECTOR_SIZE } from '../../core/block-device.ts';
 import { native } from '../../native.ts';
 import { BLOCK_SIZE } from './format.ts';
 import type { Volume } from './volume.ts';
@@ -38,6 +39,11 @@ const SPREAD = 0x9e3779b1;
 
 /** All eight sectors of a block are known. */
 export const MASK_FULL = 0xff;
+
+/** A bit for each sector from byte `start` of a block on. */
+export function sectorMask(start: number, length: number): number {
+  return ((1 << (length / SECTOR_SIZE)) - 1) << (start / SECTOR_SIZE);
+}
 
 export class BlockCache {
   readonly slab: Buffer;

@@ -5,7 +5,7 @@
 import type { BlockCapabilities, BlockDevice, BlockRequest } from '../../core/block-device.ts';
 import { BlockOp, SECTOR_SIZE } from '../../core/block-device.ts';
 import { BlockStatus } from '../../core/block-error.ts';
-import { type BlockCache, MASK_FULL, SlotState } from './block-cache.ts';
+import { type BlockCache, MASK_FULL, SlotState, sectorMask } from './block-cache.ts';
 import { BLOCK_SIZE } from './format.ts';
 import { HeldRequests, type HeldRequestsParts } from './held-requests.ts';
 import { type BlockReader, DamageError } from './reader.ts';
@@ -258,9 +258,4 @@ export class CasDevice implements BlockDevice {
     block.copy(cache.slab, slot * BLOCK_SIZE);
     cache.mask[slot] = MASK_FULL;
   }
-}
-
-/** A bit for each sector from byte `start` of a block on. */
-function sectorMask(start: number, length: number): number {
-  return ((1 << (length / SECTOR_SIZE)) - 1) << (start / SECTOR_SIZE);
 }

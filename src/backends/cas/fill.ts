@@ -1,5 +1,6 @@
 /** Completes dirty blocks before they are logged: their place in the map, sectors that they lack. */
-import { type BlockCache, MASK_FULL } from './block-cache.ts';
+import { SECTOR_SIZE } from '../../core/block-device.ts';
+import { type BlockCache, MASK_FULL, sectorMask } from './block-cache.ts';
 import { BLOCK_SIZE } from './format.ts';
 import { type Patience, ROOM_WAIT_MS_MAX } from './patience.ts';
 import { type BlockReader, DamageError } from './reader.ts';
@@ -66,10 +67,9 @@ export async function fill(
 /** Puts the sectors of `base` where the slot has none. */
 function mergeSectors(cache: BlockCache, slot: number, base: Uint8Array): void {
   const mask = cache.mask[slot] as number;
-  for (let sector = 0; sector < 8; sector++) {
-    if ((mask & (1 << sector)) !== 0) continue;
-    const start = sector * 512;
-    cache.slab.set(base.subarray(start, start + 512), slot * BLOCK_SIZE + start);
+  for (let start = 0; start < BLOCK_SIZE; start += SECTOR_SIZE) {
+    if ((mask & sectorMask(start, SECTOR_SIZE)) !== 0) continue;
+    cache.slab.set(base.subarray(start, start + SECTOR_SIZE), slot * BLOCK_SIZE + start);
   }
   cache.mask[slot] = MASK_FULL;
 }

@@ -10,6 +10,7 @@ import type { CasEngine } from '../../native.ts';
 import {
   BLOCK_SIZE,
   EntryKind,
+  FANOUT,
   frameOffset,
   HASH_WORDS,
   HINT_WORD,
@@ -75,7 +76,7 @@ export class BlockReader {
   readNow(volume: Volume, lba: number, out: Uint8Array, outOffset: number): boolean {
     const leaf = volume.tree.peek(lba);
     if (leaf === undefined) return false;
-    const child = lba % 128;
+    const child = lba % FANOUT;
     if (leaf === null || !leaf.hasStored(child)) {
       out.fill(0, outOffset, outOffset + BLOCK_SIZE);
       return true;
@@ -111,25 +112,16 @@ export class BlockReader {
 
   /** @throws {DamageError} */
   async read(volume: Volume, lba: number, out: Uint8Array, outOffset: number): Promise<void> {
-    try {
-      await this.#readOnce(volume, lba, out, outOffset);
-    } catch (error) {
-      if (!(error instanceof DamageError)) throw error;
-      // Its other sectors may have been written, and its former place collected, meanwhile. Or the
-      // same is being stored anew.
-      await this.whenWritten();
-      await this.#readOnce(volume, lba, out, outOffset);
-    }
-  }
-
-  async #readOnce(volume: Volume, lba: number, out: Uint8Array, outOffset: number): Promise<void> {
-    const leaf = await volume.tree.fetch(lba);
-    const child = lba % 128;
-    if (leaf === null || !leaf.hasStored(child)) {
-      out.fill(0, outOffset, outOffset + BLOCK_SIZE);
-      return;
-    }
-    await this.#fetch(EntryKind.block, leaf.words, child, out, outOffset);
+    // Its other sectors may have been written, and its former place collected, meanwhile.
+    await this.#againWhenWritten(async () => {
+      const leaf = await volume.tree.fetch(lba);
+      const child = lba % FANOUT;
+      if (leaf?.hasStored(child)) {
+        await this.#fetch(EntryKind.block, leaf.words, child, out, outOffset);
+      } else {
+        out.fill(0, outOffset, outOffset + BLOCK_SIZE);
+      }
+    });
   }
 
   /** Reads a block that `words` of a leaf point to. @throws {DamageError} */
@@ -139,13 +131,17 @@ export class BlockReader {
     out: Uint8Array,
     outOffset: number,
   ): Promise<void> {
+    await this.#againWhenWritten(() => this.#fetch(EntryKind.block, words, child, out, outOffset));
+  }
+
+  /** Reads once more what is damaged: the same may be being stored anew. */
+  async #againWhenWritten(read: () => Promise<void>): Promise<void> {
     try {
-      await this.#fetch(EntryKind.block, words, child, out, outOffset);
+      await read();
     } catch (error) {
       if (!(error instanceof DamageError)) throw error;
-      // The same may be being stored anew.
       await this.whenWritten();
-      await this.#fetch(EntryKind.block, words, child, out, outOffset);
+      await read();
     }
   }
 

@@ -14,6 +14,7 @@
  *   intact copy is moved, which the index finds ever after: hints lead to the damaged one.
  */
 import { ENTRIES_MAX, FANOUT, HEAD_BYTES_MAX, NODE_SIZE, recordSizeMax } from './format.ts';
+import { HashSet } from './hash-set.ts';
 import { Pace } from './pace.ts';
 import { bytesRead, RecordMemory, recordsOf } from './records.ts';
 import type { Segment } from './segments.ts';
@@ -204,20 +205,16 @@ function settledSegments(store: CasStore): Segment[] {
 
 async function markRoots(store: CasStore, pace: Pace): Promise<void> {
   const { engine, reader } = store;
-  const visited = new Set<string>();
+  const visited = new HashSet();
   for (const root of [...storedRoots(store), ...store.heldRoots]) {
     await walkTree(reader, root, pace, {
-      enter(hash, words, index) {
-        if (visited.has(hash)) return false;
-        visited.add(hash);
+      enter(words, index) {
+        if (!visited.add(words, index)) return false;
         engine.mark(words.subarray(index), 1);
         return true;
       },
       node({ words }) {
         engine.mark(words, FANOUT);
-      },
-      damaged(error) {
-        throw error;
       },
     });
   }

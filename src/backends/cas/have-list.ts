@@ -36,16 +36,13 @@ export function gatherHashes(
     const hashes = new HashSet();
     for (const root of storedRoots(store)) {
       await walkTree(store.reader, root, pace, {
-        enter: (_hash, words, index) => hashes.add(words, index),
+        enter: (words, index) => hashes.add(words, index),
         node: ({ level, words }) => {
           if (hashes.count > countMax) throw tooLong(countMax);
           if (level > 0) return;
           for (let index = 0; index < FANOUT * HASH_WORDS; index += HASH_WORDS) {
             if (!isZeroHash(words, index)) hashes.add(words, index);
           }
-        },
-        damaged: (error) => {
-          throw error;
         },
       });
     }

@@ -169,7 +169,7 @@ async function findAffected(
           add(root.name, firstLba + child, 1);
         }
       },
-      damaged(_error, level, firstLba) {
+      damaged(level, firstLba) {
         const rest = Math.ceil(root.sizeBytes / BLOCK_SIZE) - firstLba;
         const count = Math.min(rest, FANOUT ** (level + 1));
         add(root.name, firstLba, count);

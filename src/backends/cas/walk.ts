@@ -2,7 +2,7 @@
 
 import { StartupError } from '../../core/startup-error.ts';
 import { type RootEntry, referenceOf, rootEntry } from './catalog.ts';
-import { FANOUT, HASH_WORDS, hexOf, NODE_SIZE } from './format.ts';
+import { FANOUT, HASH_WORDS, NODE_SIZE } from './format.ts';
 import { isZeroHash, parentOf } from './hash-words.ts';
 import type { Pace } from './pace.ts';
 import { type BlockReader, DamageError } from './reader.ts';
@@ -25,11 +25,11 @@ export interface WalkedNode {
 
 export interface Visitor {
   /** Called for a child that is not zero before it is read. @returns whether to go down */
-  enter(hash: string, words: Uint32Array, index: number): boolean;
+  enter(words: Uint32Array, index: number): boolean;
   /** The walk waits for what it returns. */
   node(node: WalkedNode): Promise<void> | void;
-  /** A node that cannot be read. Throwing ends the walk. */
-  damaged(error: DamageError, level: number, firstLba: number): void;
+  /** A node that cannot be read; without this it ends the walk. */
+  damaged?(level: number, firstLba: number): void;
 }
 
 /** The roots that must stay: of volumes, as the last checkpoint wrote them, and of snapshots. */
@@ -72,6 +72,7 @@ export function settledBytes({ log, nodes, moved }: CasStore, segment: Segment):
 /**
  * Visits the nodes of one tree, parents first.
  *
+ * @throws {DamageError} a node cannot be read, and the visitor is not told
  * @throws {BlobUnreachableError}
  * @throws the pace's reason, when it is cancelled
  */
@@ -101,15 +102,15 @@ async function visit(
   const { reader, pace, visitor } = walk;
   const index = child * HASH_WORDS;
   if (isZeroHash(parent, index)) return;
-  if (!visitor.enter(hexOf(parent, index), parent, index)) return;
+  if (!visitor.enter(parent, index)) return;
   await pace.spend(NODE_SIZE);
   let words: Uint32Array;
   try {
     words = await reader.loadNode(parent, child);
   } catch (error) {
     // A blob store that does not answer may pass.
-    if (!(error instanceof DamageError)) throw error;
-    visitor.damaged(error, level, firstLba);
+    if (!(error instanceof DamageError) || visitor.damaged === undefined) throw error;
+    visitor.damaged(level, firstLba);
     return;
   }
   await visitor.node({ level, firstLba, words });

@@ -196,10 +196,7 @@ function settledSegments(store: CasStore): Segment[] {
   const logStart = store.logStart;
   return [...segments.table.values()].filter(
     ({ number, stream, condemnedIn }) =>
-      condemnedIn === 0 &&
-      !current.has(number) &&
-      (stream !== 'data' || number < logStart.segment) &&
-      number < segments.nextNumber,
+      condemnedIn === 0 && !current.has(number) && (stream !== 'data' || number < logStart.segment),
   );
 }
 

@@ -15,6 +15,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { CasEngine } from '../../native.ts';
 import type { StoreFile } from './file-layer.ts';
 import { getUint53, HashDomain, SUPERBLOCK_VERSIONS, setUint53, viewOf } from './format.ts';
+import { unlessUnreadable } from './records.ts';
 
 export interface Superblock {
   /** The store's UUID. */
@@ -57,11 +58,9 @@ export async function readSuperblocks(
   const copies: Copy[] = [];
   const failures: unknown[] = [];
   for (const number of NUMBERS) {
-    const copy = await readCopy(file, engine, number).catch((error: NodeJS.ErrnoException) => {
-      // A power cut may leave a sector that cannot be read until it is written.
-      if (error.code !== 'EIO') throw error;
+    const copy = await readCopy(file, engine, number).catch((error) => {
       failures.push(error);
-      return undefined;
+      return unlessUnreadable(error);
     });
     copies.push(copy);
   }

@@ -7,7 +7,7 @@ import type { DeviceCounters } from '../core/counted-device.ts';
 import type { Distribution } from '../core/histogram.ts';
 import type { LinkCounters } from '../net/link.ts';
 import type { LinkStatus, ServerStatus, TargetStatus } from '../status.ts';
-import type { StoreStatus } from '../stores/contract.ts';
+import { JOB_KINDS, type StoreStatus } from '../stores/contract.ts';
 
 type Labels = Readonly<Record<string, string>>;
 export type Sample<Value> = readonly [labels: Labels, value: Value];
@@ -54,7 +54,6 @@ const FIGURES: Split<NonNullable<StoreStatus['measured']>['figures']> = {
   live: 'liveBytes',
   garbage: 'garbageBytes',
 };
-const JOB_KINDS = ['collect', 'scrub', 'stats', 'usage', 'diff'] as const;
 const MOVED: Split<DeviceCounters> = { read: 'readBytes', write: 'writtenBytes' };
 
 /** Values that go up and down. */

@@ -51,6 +51,7 @@ export const deletedSchema = z.strictObject({
   kind: z.enum(['volume', 'snapshot']),
 });
 
+export const JOB_KINDS = ['stats', 'usage', 'diff', 'collect', 'scrub'] as const;
 const rateSchema = z
   .number()
   .positive()
@@ -83,7 +84,7 @@ const figuresSchema = z.strictObject({
   liveBytes: bytes('What is needed: blocks, tree nodes, and their entries.'),
   garbageBytes: bytes('Records, less what is needed of them.'),
 });
-export const statsSchema = figuresSchema.extend({
+const statsSchema = figuresSchema.extend({
   volumes: z.number(),
   snapshots: z.number(),
   physicalBytes: bytes('Segment files, spares included.'),
@@ -102,7 +103,7 @@ export const statsSchema = figuresSchema.extend({
     }),
   ),
 });
-export const usageSchema = z.array(
+const usageSchema = z.array(
   z.strictObject({
     name: z.string(),
     kind: z.enum(['volume', 'snapshot']),
@@ -116,15 +117,15 @@ const sectorsSchema = z.strictObject({
   lba: z.number().describe('In sectors of 512 bytes.'),
   sectors: z.number(),
 });
-export const differencesSchema = z.array(sectorsSchema).describe('Extents, ascending.');
-export const collectedSchema = z.strictObject({
+const differencesSchema = z.array(sectorsSchema).describe('Extents, ascending.');
+const collectedSchema = z.strictObject({
   examinedBytes: z.number(),
   liveBytes: z.number(),
   movedBytes: z.number(),
   freedSegments: z.number(),
   freedBytes: z.number(),
 });
-export const scrubbedSchema = z.strictObject({
+const scrubbedSchema = z.strictObject({
   verifiedBytes: z.number(),
   problems: z.array(z.string()).describe('Damage that was found when the store was opened.'),
   superblockCopies: z
@@ -158,7 +159,7 @@ export const scrubbedSchema = z.strictObject({
 export const jobStatusSchema = z
   .strictObject({
     id: z.number(),
-    kind: z.enum(['stats', 'usage', 'diff', 'collect', 'scrub']),
+    kind: z.enum(JOB_KINDS),
     state: z.enum(['waiting', 'running', 'done', 'failed', 'cancelled']),
     phase: z.string().nullable().describe('What it does now; null when it does not tell.'),
     doneBytes: bytes('Of this phase.'),

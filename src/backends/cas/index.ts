@@ -11,8 +11,8 @@ import type { CasStore } from './store.ts';
 import type { StoreOptions } from './store-options.ts';
 import { SUPERBLOCK_NAME } from './superblock.ts';
 
-export { type CollectReport, collect, whileNothingIsFreed } from './collect.ts';
-export { type BlockExtent, dataExtents, diffRoots } from './diff.ts';
+export { collect, whileNothingIsFreed } from './collect.ts';
+export { dataExtents, diffRoots } from './diff.ts';
 export { HashSet } from './hash-set.ts';
 export { encodeHaveList, gatherHashes, readHaveList } from './have-list.ts';
 export { openCasStore } from './open.ts';
@@ -23,7 +23,7 @@ export { openBlobs } from './remote/open-blobs.ts';
 export { openOwnBlobs } from './remote/owner-file.ts';
 export { REMOTE_DEFAULTS } from './remote/remote-options.ts';
 export type { BlobsReport } from './remote/scrub-blobs.ts';
-export { type ScrubReport, scrub } from './scrub.ts';
+export { scrub } from './scrub.ts';
 export { sendSnapshot } from './send.ts';
 export {
   openStorePaths,
@@ -35,11 +35,11 @@ export {
 } from './shared-store.ts';
 export type { CasStore } from './store.ts';
 export { type StoreHolder, StoreInUseError } from './store-in-use.ts';
-export type { StoreOptions, StoreStats } from './store-options.ts';
-export { type StoreSurvey, surveyStore } from './survey.ts';
+export type { StoreOptions } from './store-options.ts';
+export { surveyStore } from './survey.ts';
 export { TransferError } from './transfer-bytes.ts';
 export { encodeTransfer, IncomingTransfer, pieceBytes, type Transfer } from './transfer-stream.ts';
-export { measureUsage, type RootUsage } from './usage.ts';
+export { measureUsage } from './usage.ts';
 export { findRoot, type StoredRoot, storedRoots } from './walk.ts';
 
 /**

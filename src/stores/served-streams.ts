@@ -12,6 +12,7 @@ import {
 import { StartupError } from '../core/startup-error.ts';
 import type { ReceivedSnapshot } from './contract.ts';
 import { StoreActions, type StoreActionsOptions } from './store-actions.ts';
+import type { SendRequest } from './streams.ts';
 
 /** Blocks of each stream that are remembered; they take up to 100 bytes each. */
 const SENT_COUNT_MAX = 1 << 20;
@@ -26,11 +27,8 @@ export interface ServedStreamsOptions extends StoreActionsOptions {
   readonly log: Logger;
 }
 
-/** What the receiver of a snapshot has. */
-export interface SendRequest {
-  /** The snapshot whose changes are sent. */
-  readonly from?: string | undefined;
-  /** A list of hashes. */
+interface ListedRequest extends Pick<SendRequest, 'from'> {
+  /** What the receiver has, as a list of hashes. */
   readonly list?: Bytes | undefined;
 }
 
@@ -51,8 +49,11 @@ export class ServedStreams {
   }
 
   /** Yields the stream of a snapshot, or of a volume as it is now. */
-  async *send(name: string, request: SendRequest, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-    const { from, list } = request;
+  async *send(
+    name: string,
+    { from, list }: ListedRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
     const held = list && (await intact(readHaveList(list, HASH_COUNT_MAX)));
     this.#log.info({ name, from }, 'a snapshot is being sent');
     yield* this.#visit(signal, (actions, either) => actions.send(name, { from, held }, either));

@@ -31,8 +31,7 @@ export interface Trim {
 export class Batch {
   /** See `IngestRow` in native/cas/engine.h. */
   readonly rows: Int32Array;
-  /** Items of the batch. */
-  readonly #slots: Int32Array;
+  readonly #items: Int32Array;
   readonly #cache: BlockCache;
   readonly #trims = new Map<number, Trim>();
   #trimSerial = 0;
@@ -44,7 +43,7 @@ export class Batch {
   constructor(cache: BlockCache, countMax: number) {
     this.#cache = cache;
     this.rows = new Int32Array(countMax * ROW_LENGTH);
-    this.#slots = new Int32Array(countMax);
+    this.#items = new Int32Array(countMax);
   }
 
   get count(): number {
@@ -53,7 +52,7 @@ export class Batch {
 
   /** A copy of the items. */
   items(): Int32Array {
-    return this.#slots.slice(0, this.#count);
+    return this.#items.slice(0, this.#count);
   }
 
   /** @returns the item that stands for a trim */
@@ -81,7 +80,7 @@ export class Batch {
         const lba = cache.lba[item] as number;
         this.#setRow(row, EntryKind.block, volume, lba, item * BLOCK_SIZE, 1);
       }
-      this.#slots[count++] = item;
+      this.#items[count++] = item;
     }
     this.#count = count;
   }
@@ -109,7 +108,7 @@ export class Batch {
     const count = this.#count;
     const words = entryWords(record, count);
     for (let i = 0; i < count; i++) {
-      const item = this.#slots[i] as number;
+      const item = this.#items[i] as number;
       const at = i * ENTRY_WORDS;
       if (item < 0) {
         const trim = this.#trims.get(item) as Trim;

@@ -158,9 +158,9 @@ async function loadFrom(
     }
     const known = segments.table.get(entry.number);
     const segment = known ?? (await segments.adopt(entry.number, entry.stream, entry.usedBytes));
-    Object.assign(segment, { usedBytes: entry.usedBytes, sealed: entry.sealed });
-    segment.condemnedIn = entry.condemnedIn;
-    if (entry.condemnedIn > 0) engine.condemn(entry.number);
+    const { usedBytes, sealed, condemnedIn } = entry;
+    Object.assign(segment, { usedBytes, sealed, condemnedIn });
+    if (condemnedIn > 0) engine.condemn(entry.number);
   }
   // Hints may be out of date, so replay may need the index; most often it does not.
   const indexSegments = once(indexAll(parts, superblock.store));

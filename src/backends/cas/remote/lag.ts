@@ -51,15 +51,21 @@ export class Lag {
     return true;
   }
 
-  /** What there is by now is going to be stored. @returns a function to call when it is */
-  storing(): () => void {
+  /**
+   * What there is by now is going to be stored.
+   *
+   * @param unsyncedBytes the newest of it, which cannot be stored yet
+   * @returns a function to call when it is
+   */
+  storing(unsyncedBytes: number): () => void {
     const { lagBytesMax, onLag } = this.#options;
-    const storedBytes = this.#bytes;
-    const startMs = performance.now();
+    const storedBytes = this.#bytes - unsyncedBytes;
+    // More than is new: some of it has been there all the time.
+    const sinceMs = unsyncedBytes > this.#newBytes ? this.#sinceMs : performance.now();
     this.#newBytes = 0;
     return () => {
       this.#bytes -= storedBytes;
-      this.#sinceMs = this.#bytes > 0 ? startMs : undefined;
+      this.#sinceMs = this.#bytes > 0 ? sinceMs : undefined;
       if (!this.#isHoldingUp || this.#bytes > lagBytesMax) return;
       this.#isHoldingUp = false;
       onLag(false);

@@ -261,8 +261,10 @@ export class Replica {
     const { journal, log, segments } = this.#parts;
     if (this.#checkpoint === undefined) return;
     const { superblock } = this.#checkpoint;
-    const { sequence } = log.durable;
-    const stored = this.#lag.storing();
+    const { segment: last, durableSequence: sequence } = log;
+    // Whatever is in a segment before the last one is durable.
+    const unsyncedBytes = last === undefined ? 0 : last.usedBytes - log.durableBytesOf(last);
+    const stored = this.#lag.storing(unsyncedBytes);
     const ends = this.#plan(this.#checkpoint);
     this.#pinned = ends;
     try {

@@ -260,6 +260,31 @@ describe('a store that is kept in blobs', () => {
     await store.close();
   });
 
+  it('counts what is logged and cannot be stored yet, as it is not durable', async () => {
+    const blobs = new TraceBlobs();
+    const lags: boolean[] = [];
+    const onLag = (isWaiting: boolean) => lags.push(isWaiting);
+    const options = { checkpointBytes: 1 << 20 };
+    const remote = { delayMs: 1, lagBytesMax: 4 * BLOCK_SIZE, onLag };
+    const store = await openRemote(new SimFs(), blobs, remote, options);
+    const client = await openVolume(store);
+    const state = () => store.replica?.state;
+    await expect.poll(state, WAIT).toMatchObject({ lagBytes: 0 });
+    await client.write(0, blocksOf(2, 8, 2));
+    // Rounds go by meanwhile.
+    await delay(100);
+    expect(state()?.lagBytes).toBeGreaterThanOrEqual(8 * BLOCK_SIZE);
+    expect(state()?.lagMs).toBeGreaterThanOrEqual(95);
+    blobs.fail = () => 'before';
+    const flushing = client.flush();
+    await expect.poll(() => lags, WAIT).toEqual([true]);
+    blobs.fail = () => undefined;
+    await flushing;
+    await expect.poll(state, WAIT).toMatchObject({ lagBytes: 0, lagMs: 0 });
+    await store.close();
+    expect(lags).toEqual([true, false]);
+  });
+
   it('counts what a server before has left on the disk only', async () => {
     const blobs = new TraceBlobs();
     const files = new SimFs();

@@ -1,17 +1,14 @@
 /** Opens a store: files, engine, recovery, first checkpoint. */
 import { join } from 'node:path';
 import { explainFailure } from '../../core/startup-error.ts';
-import { type CasEngine, native } from '../../native.ts';
+import { native } from '../../native.ts';
 import { hostFiles } from './file-layer.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE, recordSizeMax } from './format.ts';
 import { BlockReader } from './reader.ts';
 import { blobStoreFailure, type Claim, claimRemote } from './remote/claim.ts';
-import type { Journal } from './remote/journal.ts';
 import { requireNewest } from './remote/newest.ts';
 import { requireNoOwner } from './remote/owner-file.ts';
 import { PartCache } from './remote/part-cache.ts';
-import { PersistentBlobs } from './remote/persistent-blobs.ts';
-import type { RemoteOptions } from './remote/remote-options.ts';
 import { Segments } from './segments.ts';
 import { CasStore } from './store.ts';
 import { type Loaded, loadStore } from './store-files.ts';
@@ -80,22 +77,27 @@ async function open(path: string, options: StoreOptions): Promise<CasStore> {
   };
   try {
     const { remote } = options;
-    if (remote === undefined) await requireNoOwner({ files, path });
-    claim = remote && (await claimRemote({ files, engine, path, options: remote }));
-    const journal = claim?.journal;
-    partCache = journal && remote && openCache(journal, remote, engine, segments);
-    reader.frames = partCache;
-    const isReplica = remote !== undefined;
+    if (remote === undefined) {
+      await requireNoOwner({ files, path });
+    } else {
+      claim = await claimRemote({ files, engine, path, options: remote });
+      const { journal, blobs } = claim;
+      const { cacheBytes, onTrouble } = remote;
+      partCache = new PartCache({ journal, blobs, engine, segments, cacheBytes, onTrouble });
+      reader.frames = partCache;
+    }
+    const isReplica = claim !== undefined;
     const loadParts = { files, engine, segments, reader, path, isReplica };
     loaded = await loadStore(loadParts);
-    if (journal && remote) {
-      const blobs = new PersistentBlobs(remote.blobs);
+    if (claim !== undefined) {
+      const { journal, blobs } = claim;
       const lost = await requireNewest(loadParts, journal.image, blobs).catch((error) => {
         throw blobStoreFailure(path, error);
       });
       loaded = { ...loaded, problems: [...loaded.problems, ...lost] };
     }
     partCache?.checkpointed(loaded.catalog);
+    const journal = claim?.journal;
     const parts = { path, options, engine, segments, reader, journal, partCache, closeFiles };
     store = new CasStore(parts, loaded);
     await start(store, loaded);
@@ -132,14 +134,4 @@ async function start(store: CasStore, loaded: Loaded): Promise<void> {
   for (const number of leftovers) await segments.recycle(number);
   await segments.recycleUnused();
   void segments.spares.replenish();
-}
-
-function openCache(
-  journal: Journal,
-  { blobs, cacheBytes, onTrouble }: RemoteOptions,
-  engine: CasEngine,
-  segments: Segments,
-): PartCache {
-  const persistent = new PersistentBlobs(blobs);
-  return new PartCache({ journal, blobs: persistent, engine, segments, cacheBytes, onTrouble });
 }

@@ -32,6 +32,8 @@ export interface ClaimParts {
 
 export interface Claim {
   readonly journal: Journal;
+  /** Those of the store, asked again when they do not answer. */
+  readonly blobs: BlobStore;
   /** Puts everything back as it was: the store could not be opened. */
   release(): Promise<void>;
 }
@@ -112,7 +114,7 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {
       const headsOnly = options.cacheBytes !== Number.POSITIVE_INFINITY;
       await restore({ ...parts, blobs, image, superblock: missing, headsOnly });
     }
-    return { journal, release };
+    return { journal, blobs, release };
   } catch (error) {
     await release().catch(() => {});
     throw error;

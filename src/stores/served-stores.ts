@@ -3,7 +3,6 @@
  * and closed at last, though it may hang.
  */
 import { openStorePaths, whenUnusedStoresClosed } from '../backends/cas/index.ts';
-import { within } from '../hanging-storage.ts';
 import { endsWithin } from '../wait-while.ts';
 import type { StoreStatus } from './contract.ts';
 import { ServedStore, type ServedStoreOptions } from './served-store.ts';
@@ -67,13 +66,7 @@ export class ServedStores {
   async close(): Promise<void> {
     this.#closed = true;
     for (const timer of this.#timers) clearTimeout(timer);
-    await Promise.all(
-      Array.from(this.#stores.values(), (store) =>
-        within(CLOSE_MS_MAX, store.cancelAll(), store.path).catch(() =>
-          this.#options.log.warn({ store: store.path }, 'work on a store goes on'),
-        ),
-      ),
-    );
+    await Promise.all(Array.from(this.#stores.values(), (store) => this.#cancelAll(store)));
   }
 
   /** Waits for stores that work has kept open longer than targets: what they lack is stored then. */
@@ -82,6 +75,11 @@ export class ServedStores {
     for (const store of this.#stores.values()) void store.close();
     if (await endsWithin(LATE_MS_MAX, whenUnusedStoresClosed())) return;
     this.#options.log.error('a store is left as it is: work on it does not end');
+  }
+
+  async #cancelAll(store: ServedStore): Promise<void> {
+    if (await endsWithin(CLOSE_MS_MAX, store.cancelAll())) return;
+    this.#options.log.warn({ store: store.path }, 'work on a store goes on');
   }
 
   #forEach(care: (store: ServedStore) => Promise<void>): void {

@@ -52,10 +52,11 @@ export async function openCasStore(
 async function open(path: string, options: StoreOptions): Promise<CasStore> {
   const { files, segmentBytes } = options;
   const directory = join(path, 'segments');
+  // It may throw, and what follows would have the lock to give back.
+  const engine = new native.CasEngine(options.indexBytesMax);
   await files.makeDirectory(directory);
   const unlock = await files.lock(join(path, 'lock'), holderNote(path, options.controlPath));
   if (typeof unlock === 'string') throw new StoreInUseError(path, readHolder(unlock));
-  const engine = new native.CasEngine(options.indexBytesMax);
   const segments = new Segments(files, engine, directory, {
     segmentBytes,
     countMax: Math.floor(options.capacityBytes / segmentBytes),

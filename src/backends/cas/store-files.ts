@@ -151,17 +151,7 @@ async function loadFrom(
   if (catalog.segmentBytes !== segments.segmentBytes) {
     throw unreadable(parts.path, `its segments have ${catalog.segmentBytes} bytes`);
   }
-  for (const entry of catalog.segments) {
-    if (!numbers.includes(entry.number)) {
-      problems.push(`segment ${entry.number} is missing`);
-      continue;
-    }
-    const known = segments.table.get(entry.number);
-    const segment = known ?? (await segments.adopt(entry.number, entry.stream, entry.usedBytes));
-    const { usedBytes, sealed, condemnedIn } = entry;
-    Object.assign(segment, { usedBytes, sealed, condemnedIn });
-    if (condemnedIn > 0) engine.condemn(entry.number);
-  }
+  await adoptListed(parts, catalog, numbers, problems);
   // Hints may be out of date, so replay may need the index; most often it does not.
   const indexSegments = once(indexAll(parts, superblock.store));
   reader.whenIndexed = indexSegments;
@@ -172,16 +162,7 @@ async function loadFrom(
     candidates.push(await segments.adopt(number, 'data', 0));
   }
   segments.nextNumber = Math.max(segments.nextNumber, catalog.nextSegment);
-  const volumes = new Map<number, Volume>();
-  for (const entry of catalog.volumes) {
-    try {
-      volumes.set(entry.id, await loadVolume(reader, entry, entry.root));
-    } catch (error) {
-      // That may pass.
-      if (error instanceof BlobUnreachableError) throw error;
-      problems.push(`the map of ${entry.name} is damaged: ${(error as Error).message}`);
-    }
-  }
+  const volumes = await loadVolumes(reader, catalog, problems);
   const snapshots: LoggedSnapshot[] = [];
   const { store, epoch } = superblock;
   const { nextVolume } = catalog;
@@ -207,6 +188,44 @@ async function loadFrom(
     unused: spent.filter((number) => number >= catalog.nextSegment),
     problems: [...problems, ...losses],
   };
+}
+
+/** Takes up the segments that the catalog lists. @param problems receives what is missing */
+async function adoptListed(
+  { segments, engine }: LoadParts,
+  catalog: Catalog,
+  numbers: readonly number[],
+  problems: string[],
+): Promise<void> {
+  for (const { number, stream, usedBytes, sealed, condemnedIn } of catalog.segments) {
+    if (!numbers.includes(number)) {
+      problems.push(`segment ${number} is missing`);
+      continue;
+    }
+    const known = segments.table.get(number);
+    const segment = known ?? (await segments.adopt(number, stream, usedBytes));
+    Object.assign(segment, { usedBytes, sealed, condemnedIn });
+    if (condemnedIn > 0) engine.condemn(number);
+  }
+}
+
+/** @param problems receives which maps are damaged */
+async function loadVolumes(
+  reader: BlockReader,
+  catalog: Catalog,
+  problems: string[],
+): Promise<Map<number, Volume>> {
+  const volumes = new Map<number, Volume>();
+  for (const entry of catalog.volumes) {
+    try {
+      volumes.set(entry.id, await loadVolume(reader, entry, entry.root));
+    } catch (error) {
+      // That may pass.
+      if (error instanceof BlobUnreachableError) throw error;
+      problems.push(`the map of ${entry.name} is damaged: ${(error as Error).message}`);
+    }
+  }
+  return volumes;
 }
 
 function afterCatalog({ segment, offset, length }: Superblock, catalog: Catalog): StreamPosition {

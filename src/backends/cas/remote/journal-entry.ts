@@ -17,6 +17,16 @@ export type Part = readonly [
   nonce?: string,
 ];
 
+/** The part that holds a byte of its segment. */
+export function partAt(parts: readonly Part[] | undefined, offset: number): Part | undefined {
+  return parts?.find(([from, to]) => from <= offset && offset < to);
+}
+
+/** Up to which byte parts hold their segment. */
+export function endOfParts(parts: readonly Part[] | undefined): number {
+  return parts?.at(-1)?.[1] ?? 0;
+}
+
 /** Who may write to the store. */
 export interface Owner {
   /** Of its claim: random, and kept in the local directory. */

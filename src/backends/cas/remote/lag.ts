@@ -4,6 +4,7 @@
  */
 import type { Segments } from '../segments.ts';
 import type { Image } from './journal.ts';
+import { endOfParts } from './journal-entry.ts';
 import type { RemoteOptions } from './remote-options.ts';
 
 export class Lag {
@@ -82,7 +83,7 @@ export function unstoredBytes({ superblock, segments: stored }: Image, segments:
   let bytes = 0;
   for (const { number, stream, usedBytes, condemnedIn } of segments.table.values()) {
     if (stream !== 'data' || condemnedIn > 0) continue;
-    bytes += Math.max(0, usedBytes - (stored.get(number)?.at(-1)?.[1] ?? 0));
+    bytes += Math.max(0, usedBytes - endOfParts(stored.get(number)));
   }
   return bytes;
 }

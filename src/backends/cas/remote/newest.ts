@@ -6,6 +6,7 @@ import { isLogType, VALID } from '../format.ts';
 import { readRecord } from '../records.ts';
 import type { LoadParts } from '../store-files.ts';
 import { type Image, partName } from './journal.ts';
+import { endOfParts, partAt } from './journal-entry.ts';
 import { recordsIn } from './part.ts';
 
 /** A place in the log. */
@@ -41,9 +42,8 @@ async function findEnd(
   const { store } = superblock;
   for (const [number, parts] of [...segments].sort(([one], [other]) => one - other)) {
     const segment = local.table.get(number);
-    const end = parts.at(-1)?.[1] ?? 0;
     if (number >= local.nextNumber) return { segment: number, offset: 0 };
-    if (segment?.stream !== 'data' || end <= segment.usedBytes) continue;
+    if (segment?.stream !== 'data' || endOfParts(parts) <= segment.usedBytes) continue;
     // Nodes and moved frames that no checkpoint needs any more were looked at as if they were log.
     const first = await readRecord({ engine, store }, segment, 0);
     const isLog = first === undefined || isLogType(first.header.type);
@@ -59,7 +59,7 @@ async function hasRecord(
   blobs: BlobStore,
   { segment, offset }: Place,
 ): Promise<boolean> {
-  const part = segments.get(segment)?.find(([from, to]) => from <= offset && offset < to);
+  const part = partAt(segments.get(segment), offset);
   if (part === undefined) return true;
   const [from, to] = part;
   const bytes = await blobs.getRange(partName(segment, part), offset - from, to - offset);

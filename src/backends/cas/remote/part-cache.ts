@@ -19,7 +19,7 @@ import type { FrameSource } from '../reader.ts';
 import { readRecord } from '../records.ts';
 import type { Segment, Segments } from '../segments.ts';
 import { type Journal, partName } from './journal.ts';
-import type { Part } from './journal-entry.ts';
+import { endOfParts, type Part, partAt } from './journal-entry.ts';
 import { recordsIn } from './part.ts';
 import { PartFetcher } from './part-fetcher.ts';
 
@@ -155,8 +155,7 @@ export class PartCache implements FrameSource {
   }
 
   #find(segment: number, offset: number): StoredPart | undefined {
-    const parts = this.#parts.journal.image.segments.get(segment);
-    const part = parts?.find(([from, to]) => from <= offset && offset < to);
+    const part = partAt(this.#parts.journal.image.segments.get(segment), offset);
     return part && { name: partName(segment, part), segment, part };
   }
 
@@ -221,7 +220,8 @@ export class PartCache implements FrameSource {
       if (!this.#settled.has(number)) this.#enrolled.delete(number);
     for (const [number, usedBytes] of this.#settled) {
       const stored = this.#parts.journal.image.segments.get(number);
-      if (stored?.at(-1)?.[1] !== usedBytes || this.#enrolled.get(number) === stored) continue;
+      if (stored === undefined || endOfParts(stored) !== usedBytes) continue;
+      if (this.#enrolled.get(number) === stored) continue;
       this.#enrolled.set(number, stored);
       await this.holding(number, async () => {
         for (const part of stored) {
@@ -247,7 +247,7 @@ export class PartCache implements FrameSource {
   #mayGo({ name, segment, part }: Resident): boolean {
     const { journal, segments } = this.#parts;
     const usedBytes = this.#settled.get(segment);
-    const isComplete = journal.image.segments.get(segment)?.at(-1)?.[1] === usedBytes;
+    const isComplete = endOfParts(journal.image.segments.get(segment)) === usedBytes;
     const isStored = this.#find(segment, part[0])?.name === name;
     return isComplete && isStored && segments.table.has(segment);
   }

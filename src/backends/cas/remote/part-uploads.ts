@@ -9,7 +9,7 @@ import type { CasEngine } from '../../../native.ts';
 import { BlobExistsError, type BlobStore } from '../blob-store.ts';
 import type { Segment } from '../segments.ts';
 import { type Journal, partName } from './journal.ts';
-import { FencedError, newNonce, type Owner, type Part } from './journal-entry.ts';
+import { endOfParts, FencedError, newNonce, type Owner, type Part } from './journal-entry.ts';
 import { isNamed } from './obsolete-blobs.ts';
 import { LocalDamageError, type MadePart, makePart } from './part.ts';
 import type { PartCache } from './part-cache.ts';
@@ -47,7 +47,7 @@ export class PartUploads {
   async store(segment: Segment, end: number, store: Uint8Array): Promise<void> {
     const before = this.#stored.get(segment.number) ?? [];
     const parts = [...before];
-    let from = parts.at(-1)?.[1] ?? 0;
+    let from = endOfParts(parts);
     if (from >= end) return;
     for (let last = parts.at(-1); last !== undefined; last = parts.at(-1)) {
       const isSmall = last[1] - last[0] <= end - from && end - last[0] <= MERGED_BYTES_MAX;

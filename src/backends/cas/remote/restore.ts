@@ -13,7 +13,7 @@ import { VALID } from '../format.ts';
 import { segmentName } from '../segments.ts';
 import { SUPERBLOCK_NAME, type Superblock, writeSuperblock } from '../superblock.ts';
 import { type Image, partName } from './journal.ts';
-import type { Part } from './journal-entry.ts';
+import { endOfParts, type Part, partAt } from './journal-entry.ts';
 import { type FoundHead, headsIn } from './part.ts';
 import { settledSegments } from './part-cache.ts';
 
@@ -34,7 +34,7 @@ export async function restore(parts: RestoreParts): Promise<void> {
   const { files, engine, path, image, superblock } = parts;
   const settled = parts.headsOnly ? settledSegments(await getCatalog(parts)) : new Map();
   await inLanes(DOWNLOADS_MAX, image.segments.entries(), async ([number, stored]) => {
-    const isEnough = stored.at(-1)?.[1] === settled.get(number);
+    const isEnough = endOfParts(stored) === settled.get(number);
     await restoreSegment(parts, number, stored, isEnough ? putHeads : putAll);
   });
   await files.syncDirectory(join(path, 'segments'));
@@ -46,7 +46,7 @@ export async function restore(parts: RestoreParts): Promise<void> {
 
 async function getCatalog({ blobs, engine, image, superblock }: RestoreParts): Promise<Catalog> {
   const { segment, offset, length, store } = superblock;
-  const part = image.segments.get(segment)?.find(([from, to]) => from <= offset && offset < to);
+  const part = partAt(image.segments.get(segment), offset);
   if (part === undefined) throw new Error('the catalog is in no part');
   const record = await getRange(blobs, partName(segment, part), offset - part[0], length);
   const catalog = engine.check(record, false) === VALID && decodeCatalog(record, store);

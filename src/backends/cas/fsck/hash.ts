@@ -3,6 +3,8 @@ import { native } from '../../../native.ts';
 import { HashDomain } from '../format.ts';
 
 export const HASH_SIZE = 32;
+/** Of a record. */
+export const CHECKSUM_START = 96;
 const HASHED_SIZE = 4096;
 const engine = new native.CasEngine(0);
 
@@ -21,5 +23,5 @@ export function hashOf(domain: keyof typeof HashDomain, bytes: Buffer): Buffer {
 export function checksumOf(described: Buffer): Buffer {
   const copy = Buffer.from(described);
   engine.seal(copy);
-  return copy.subarray(96, 96 + HASH_SIZE);
+  return copy.subarray(CHECKSUM_START, CHECKSUM_START + HASH_SIZE);
 }

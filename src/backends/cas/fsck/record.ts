@@ -6,10 +6,9 @@ import {
   RECORD_HEADER_SIZE,
   RECORD_VERSION,
 } from '../format.ts';
-import { checksumOf } from './hash.ts';
+import { CHECKSUM_START, checksumOf } from './hash.ts';
 
 const MAGIC = 0x52434f41;
-const CHECKSUM_START = 96;
 
 /** Where a record stands, and in which store. */
 export interface RecordPlace {

@@ -1,7 +1,7 @@
 /** Examines the superblock and the catalogs that it names. */
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
-import { RecordType, SUPERBLOCK_VERSIONS } from '../format.ts';
+import { RECORD_ALIGNMENT, RecordType, SUPERBLOCK_VERSIONS } from '../format.ts';
 import type { Findings } from './findings.ts';
 import { HASH_SIZE, hashOf } from './hash.ts';
 import { parseRecord } from './record.ts';
@@ -21,7 +21,7 @@ const count = z.number().int().min(0);
 const position = z.object({ segment: count, offset: count, sequence: count });
 const root = z.tuple([z.string().regex(/^[0-9a-f]{64}$/), count, count]);
 const catalogSchema = z.object({
-  segmentBytes: count.min(COPY_SIZE),
+  segmentBytes: count.min(RECORD_ALIGNMENT),
   nextSegment: count,
   nextVolume: count,
   streams: z.object({ data: position, node: position, moved: position }),

@@ -16,6 +16,7 @@ const HASTE_SHARE = 0.5;
 export class CheckpointSchedule {
   readonly #options: CheckpointScheduleOptions;
   readonly #checkpoint: (isUrgent: () => boolean) => Promise<void>;
+  /** Log since the last checkpoint began. */
   #logBytes = 0;
   #timer: NodeJS.Timeout | undefined;
   #isRunning = false;
@@ -33,11 +34,6 @@ export class CheckpointSchedule {
   ) {
     this.#options = options;
     this.#checkpoint = checkpoint;
-  }
-
-  /** Log since the last checkpoint began. */
-  get logBytes(): number {
-    return this.#logBytes;
   }
 
   /**

@@ -64,7 +64,7 @@ export interface StoreStats {
   /** Blocks and nodes that are known to the dedup index, and what it takes in memory. */
   readonly indexCount: number;
   readonly indexBytes: number;
-  /** Log since the last checkpoint. */
+  /** Log since the last checkpoint: what a restart would replay. */
   readonly logBytes: number;
   readonly generation: number;
 }

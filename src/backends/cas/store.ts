@@ -236,9 +236,14 @@ export class CasStore {
   }
 
   stats(): StoreStats {
-    const { segments, engine } = this;
+    const { segments, engine, logStart } = this;
     let usedBytes = 0;
-    for (const segment of segments.table.values()) usedBytes += segment.usedBytes;
+    let logBytes = -logStart.offset;
+    for (const segment of segments.table.values()) {
+      usedBytes += segment.usedBytes;
+      const isLog = segment.stream === 'data' && segment.number >= logStart.segment;
+      if (isLog) logBytes += segment.usedBytes;
+    }
     return {
       usedBytes,
       physicalBytes: segments.spares.fileCount * segments.segmentBytes,
@@ -246,7 +251,8 @@ export class CasStore {
       spareCount: segments.spares.count,
       indexCount: engine.indexCount(),
       indexBytes: engine.indexBytes(),
-      logBytes: this.#schedule.logBytes,
+      // Of a damaged store its first segment may be missing.
+      logBytes: Math.max(0, logBytes),
       generation: this.generation,
     };
   }

@@ -1,13 +1,14 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   CheckpointSchedule,
   type CheckpointScheduleOptions,
 } from '../../../src/backends/cas/checkpoint-schedule.ts';
 import { BLOCK_SIZE, FANOUT, NODE_SIZE } from '../../../src/backends/cas/format.ts';
 import { BACKGROUND_BYTES_PER_SECOND, Pace } from '../../../src/backends/cas/pace.ts';
+import { noSpace } from '../../../src/backends/cas/spares.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { SimFs } from './sim-fs.ts';
-import { abandon, blockOf, clientOf, openTiny } from './tiny-store.ts';
+import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
 
 const NODES = 24_000;
 const LEAF_BYTES = FANOUT * BLOCK_SIZE;
@@ -49,6 +50,23 @@ describe('a checkpoint', () => {
     expect(hurried.generation).toBe(before + 2);
     expect(bothMs).toBeLessThan(0.8 * tookMs);
     await hurried.close();
+  });
+
+  it('that fails leaves all the log to be told of that a restart would replay', async () => {
+    const store = await openTiny(new SimFs(), { checkpointBytes: 1 << 30 });
+    const client = clientOf(await store.openVolume('disk', LEAF_BYTES));
+    await client.write(0, blocksOf(2, 32, 2));
+    await client.flush();
+    const { logBytes } = store.stats();
+    expect(logBytes).toBeGreaterThan(32 * BLOCK_SIZE);
+    vi.spyOn(store.nodes, 'fits').mockReturnValue(false);
+    vi.spyOn(store.nodes, 'advance').mockRejectedValue(noSpace());
+    await expect(store.checkpoint()).rejects.toMatchObject({ code: 'ENOSPC' });
+    expect(store.stats().logBytes).toBe(logBytes);
+    vi.restoreAllMocks();
+    await store.checkpoint();
+    expect(store.stats().logBytes).toBe(0);
+    await store.close();
   });
 
   it('writes nothing more once a crash has ended its store', async () => {

@@ -14,6 +14,10 @@ namespace aoe {
 
 namespace {
 
+// Interfaces are asked for by it. It is kept: without a descriptor for one an interface that is there
+// would pass for one that has gone.
+const UniqueFd asking_fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+
 // By what takes any name: an ioctl has modules looked for, of the name of an interface that is not there.
 bool IsMissing(int fd, const std::string& name) {
   const int result = setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name.data(),
@@ -24,10 +28,10 @@ bool IsMissing(int fd, const std::string& name) {
 // Not from sysfs, which knows an interface by one name only, and may be that of another namespace.
 Napi::Value ReadInterfaceNow(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  const UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const int fd = asking_fd.get();
   const std::string name = info[0].As<Napi::String>();
   NetworkInterface interface;
-  if (IsMissing(fd.get(), name) || ReadInterface(fd.get(), name, &interface)) return env.Undefined();
+  if (IsMissing(fd, name) || ReadInterface(fd, name, &interface)) return env.Undefined();
   auto result = Napi::Object::New(env);
   result.Set("index", Napi::Number::New(env, interface.index));
   result.Set("mtu", Napi::Number::New(env, interface.mtu));
@@ -70,14 +74,13 @@ InterfaceWatch::~InterfaceWatch() { Stop(); }
 
 // Reads and drops all messages; the callback calls it before it looks at the interfaces, so that
 // a change after the look calls it again.
-Napi::Value InterfaceWatch::Drain(const Napi::CallbackInfo& info) {
+void InterfaceWatch::Drain(const Napi::CallbackInfo&) {
   std::array<char, 8192> message;
   while (watch_ != nullptr) {
     const ssize_t size = recv(fd_.get(), message.data(), message.size(), 0);
     // ENOBUFS says that messages were lost, which is no worse than having read them.
     if (size < 0 && errno != EINTR && errno != ENOBUFS) break;
   }
-  return info.Env().Undefined();
 }
 
 void InterfaceWatch::Close(const Napi::CallbackInfo&) { Stop(); }

@@ -1,6 +1,7 @@
 // Tells JavaScript that something about the network interfaces has changed.
 //
 //   new InterfaceWatch(onChange)   onChange() after any link message of the kernel
+//   .drain()                       forgets the messages so far; call it before looking
 //   .close()                       idempotent
 //
 //   readInterface(name)            {index, mtu, mac, up, connected} of an interface, by any of its
@@ -25,7 +26,7 @@ class InterfaceWatch final : public Napi::ObjectWrap<InterfaceWatch> {
   ~InterfaceWatch() override;
 
  private:
-  Napi::Value Drain(const Napi::CallbackInfo& info);
+  void Drain(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
   void Stop();
 

@@ -59,6 +59,13 @@ describe('the addon', () => {
   });
 });
 
+describeWith(['prlimit'], 'an interface, where no descriptor is to be had,', () => {
+  it('is not taken for one that has gone', async () => {
+    const args = ['--nofile=64', process.execPath, PROGRAM, 'lookWithoutDescriptor', 'lo'];
+    expect(await tryRun('prlimit', args)).toMatchObject({ status: 0 });
+  });
+});
+
 describeWith(['prlimit', 'setpriv'], 'file I/O without a thread to be had', () => {
   let directory: TempDirectory;
 

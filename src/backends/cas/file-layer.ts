@@ -111,8 +111,12 @@ export function hostFiles(): FileLayer {
 
 async function lock(path: string, note: string): Promise<(() => Promise<void>) | string> {
   const handle = await open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600);
-  if (!native.lockFile(handle.fd)) {
-    return await handle.readFile('utf8').finally(() => handle.close());
+  let isLocked = false;
+  try {
+    isLocked = native.lockFile(handle.fd);
+    if (!isLocked) return await handle.readFile('utf8');
+  } finally {
+    if (!isLocked) await handle.close();
   }
   // A full disk is no reason not to open the store.
   await handle.truncate().catch(() => {});

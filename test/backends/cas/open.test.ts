@@ -1,5 +1,8 @@
+import { readdirSync } from 'node:fs';
 import { expect, it, vi } from 'vitest';
+import { hostFiles } from '../../../src/backends/cas/file-layer.ts';
 import { native } from '../../../src/native.ts';
+import { disposeAll, TempDirectory } from '../../support/tools.ts';
 import { SimFs } from './sim-fs.ts';
 import { openTiny } from './tiny-store.ts';
 
@@ -29,4 +32,19 @@ it('does not keep the lock of a store for which the system has no descriptor lef
   expect(files.isLocked).toBe(true);
   await store.close();
   expect(files.isLocked).toBe(false);
+});
+
+it('closes the lock of a store where the file system has no locks', async () => {
+  const directory = await TempDirectory.create();
+  const files = hostFiles();
+  const isOpen = () => readdirSync('/proc/self/fd').length;
+  const before = isOpen();
+  const lockFile = vi.spyOn(native, 'lockFile').mockImplementation(() => {
+    throw Object.assign(new Error('flock: no locks available'), { code: 'ENOLCK' });
+  });
+  const locking = files.lock(directory.join('lock'), '');
+  await expect(locking).rejects.toMatchObject({ code: 'ENOLCK' });
+  lockFile.mockRestore();
+  expect(isOpen()).toBe(before);
+  await disposeAll(directory);
 });

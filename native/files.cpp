@@ -21,16 +21,11 @@ namespace {
 
 int FdOf(const Napi::CallbackInfo& info) { return info[0].As<Napi::Number>(); }
 
-Napi::Value Fail(Napi::Env env, const char* syscall) {
-  ThrowSystemError(env, {errno, syscall});
-  return env.Undefined();
-}
-
 Napi::Value AllocateSlab(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const auto size = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return Fail(env, "mmap");
+  if (memory == MAP_FAILED) return Fail(env, {errno, "mmap"});
   return Napi::ArrayBuffer::New(env, memory, size);
 }
 
@@ -47,7 +42,7 @@ void PreferLargePages(const Napi::CallbackInfo& info) {
 Napi::Value CreateMemoryFile(const Napi::CallbackInfo& info) {
   const std::string name = info[0].As<Napi::String>();
   const int fd = memfd_create(name.c_str(), MFD_CLOEXEC);
-  if (fd < 0) return Fail(info.Env(), "memfd_create");
+  if (fd < 0) return Fail(info.Env(), {errno, "memfd_create"});
   return Napi::Number::New(info.Env(), fd);
 }
 
@@ -58,50 +53,48 @@ Napi::Value LiesInMemory(const Napi::CallbackInfo& info) {
 Napi::Value KnownFileSize(const Napi::CallbackInfo& info) {
   FileLook look;
   const int error = LookAt(FdOf(info), Freshness::kKnown, &look);
-  if (error != 0) {
-    ThrowSystemError(info.Env(), {error, "statx"});
-    return info.Env().Undefined();
-  }
+  if (error != 0) return Fail(info.Env(), {error, "statx"});
   return Napi::Number::New(info.Env(), static_cast<double>(look.size_bytes));
 }
 
 Napi::Value LockFile(const Napi::CallbackInfo& info) {
   if (flock(FdOf(info), LOCK_EX | LOCK_NB) == 0) return Napi::Boolean::New(info.Env(), true);
   if (errno == EWOULDBLOCK) return Napi::Boolean::New(info.Env(), false);
-  return Fail(info.Env(), "flock");
+  return Fail(info.Env(), {errno, "flock"});
 }
 
 Napi::Value BlockDeviceSize(const Napi::CallbackInfo& info) {
   uint64_t size = 0;
-  if (ioctl(FdOf(info), BLKGETSIZE64, &size) < 0) return Fail(info.Env(), "ioctl(BLKGETSIZE64)");
+  if (ioctl(FdOf(info), BLKGETSIZE64, &size) < 0) {
+    return Fail(info.Env(), {errno, "ioctl(BLKGETSIZE64)"});
+  }
   return Napi::Number::New(info.Env(), static_cast<double>(size));
 }
 
 Napi::Value LogicalBlockSize(const Napi::CallbackInfo& info) {
   struct stat stats {};
-  if (fstat(FdOf(info), &stats) < 0) return Fail(info.Env(), "fstat");
+  if (fstat(FdOf(info), &stats) < 0) return Fail(info.Env(), {errno, "fstat"});
   if (!S_ISBLK(stats.st_mode)) {
     struct statx extended {};
     if (statx(FdOf(info), "", AT_EMPTY_PATH, STATX_DIOALIGN, &extended) < 0) {
-      return Fail(info.Env(), "statx");
+      return Fail(info.Env(), {errno, "statx"});
     }
     if ((extended.stx_mask & STATX_DIOALIGN) == 0) return Napi::Number::New(info.Env(), 512);
     const uint32_t alignment = std::max(extended.stx_dio_offset_align, extended.stx_dio_mem_align);
     return Napi::Number::New(info.Env(), alignment);
   }
   int size = 0;
-  if (ioctl(FdOf(info), BLKSSZGET, &size) < 0) return Fail(info.Env(), "ioctl(BLKSSZGET)");
+  if (ioctl(FdOf(info), BLKSSZGET, &size) < 0) return Fail(info.Env(), {errno, "ioctl(BLKSSZGET)"});
   return Napi::Number::New(info.Env(), size);
 }
 
 Napi::Value CanPunchHole(const Napi::CallbackInfo& info) {
   struct stat stats {};
-  if (fstat(FdOf(info), &stats) < 0) return Fail(info.Env(), "fstat");
+  if (fstat(FdOf(info), &stats) < 0) return Fail(info.Env(), {errno, "fstat"});
   // Beyond the end there is nothing to lose, so trying is safe.
   constexpr off_t kBlock = 4096;
   const off_t beyond = (stats.st_size / kBlock + 1) * kBlock;
-  const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-  return Napi::Boolean::New(info.Env(), fallocate(FdOf(info), mode, beyond, kBlock) == 0);
+  return Napi::Boolean::New(info.Env(), PunchHole(FdOf(info), beyond, kBlock) == 0);
 }
 
 }  // namespace

@@ -44,11 +44,6 @@ std::map<std::string, ImageLock> images;
 std::map<int32_t, Part> parts;  // by lock
 int32_t last_lock = 0;
 
-Napi::Value Fail(Napi::Env env, const char* syscall) {
-  ThrowSystemError(env, {errno, syscall});
-  return env.Undefined();
-}
-
 bool Collide(const Part& a, const Part& b) {
   return a.image == b.image && (a.writes || b.writes) && a.start < b.end && b.start < a.end;
 }
@@ -81,7 +76,7 @@ Napi::Value LockImage(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const int fd = info[0].As<Napi::Number>();
   struct stat stats {};
-  if (fstat(fd, &stats) < 0) return Fail(env, "fstat");
+  if (fstat(fd, &stats) < 0) return Fail(env, {errno, "fstat"});
   Part part{
       .image = std::to_string(stats.st_dev) + ":" + std::to_string(stats.st_ino),
       .start = info[1].As<Napi::Number>(),
@@ -96,10 +91,10 @@ Napi::Value LockImage(const Napi::CallbackInfo& info) {
   const bool is_held = held != images.end();
   if (!is_held || (part.writes && !held->second.is_exclusive)) {
     ImageLock own{.fd = UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 0))};
-    if (!own.fd.is_open()) return Fail(env, "fcntl(F_DUPFD_CLOEXEC)");
+    if (!own.fd.is_open()) return Fail(env, {errno, "fcntl(F_DUPFD_CLOEXEC)"});
     if (!(is_held ? TakeOver(held->second, own) : LockFile(own))) {
       if (errno == EWOULDBLOCK) return Napi::Number::New(env, kHeldElsewhere);
-      return Fail(env, "flock");
+      return Fail(env, {errno, "flock"});
     }
     images.insert_or_assign(part.image, std::move(own));
   }

@@ -86,12 +86,11 @@ SystemError PacketRing::MapRing(const Options& options) {
   // link header, so a slot must hold some bytes more than the frame itself.
   constexpr uint32_t kRoomBeforeFrame = TPACKET_ALIGN(TPACKET2_HDRLEN) + 16;
   slot_size_ = static_cast<uint32_t>(TPACKET_ALIGN(kRoomBeforeFrame + options.frame_size_max));
-  block_size_ = kBlockSize;
-  slots_per_block_ = block_size_ / slot_size_;
-  const uint32_t block_count = std::max(1U, options.ring_size / block_size_);
+  slots_per_block_ = kBlockSize / slot_size_;
+  const uint32_t block_count = std::max(1U, options.ring_size / kBlockSize);
   slot_count_ = slots_per_block_ * block_count;
   tpacket_req request{
-      .tp_block_size = block_size_,
+      .tp_block_size = kBlockSize,
       .tp_block_nr = block_count,
       .tp_frame_size = slot_size_,
       .tp_frame_nr = slot_count_,
@@ -100,7 +99,7 @@ SystemError PacketRing::MapRing(const Options& options) {
   if (setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof request) < 0) {
     return {errno, "setsockopt(PACKET_RX_RING)"};
   }
-  const size_t size = static_cast<size_t>(block_size_) * block_count;
+  const size_t size = size_t{kBlockSize} * block_count;
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
   if (memory == MAP_FAILED) return {errno, "mmap(PACKET_RX_RING)"};
   memory_ = static_cast<std::byte*>(memory);
@@ -137,7 +136,7 @@ SystemError PacketRing::Bind(int fd, uint16_t protocol) {
 tpacket2_hdr* PacketRing::Slot(uint32_t index) const {
   const size_t block = index / slots_per_block_;
   const size_t within = index % slots_per_block_;
-  return reinterpret_cast<tpacket2_hdr*>(memory_ + block * block_size_ + within * slot_size_);
+  return reinterpret_cast<tpacket2_hdr*>(memory_ + block * kBlockSize + within * slot_size_);
 }
 
 bool PacketRing::is_loopback() const { return interface_.type == ARPHRD_LOOPBACK; }

@@ -105,7 +105,6 @@ class PacketRing {
   size_t memory_size_ = 0;
   uint32_t slot_size_ = 0;
   uint32_t slots_per_block_ = 0;
-  uint32_t block_size_ = 0;
   uint32_t slot_count_ = 0;
   uint32_t head_ = 0;
   uint32_t tail_ = 0;

@@ -28,6 +28,8 @@ class PollWatch {
  private:
   PollWatch(Napi::Env env, Napi::Function callback);
 
+  void Close();
+  void DeleteIfFree();
   static void OnReadable(uv_poll_t* handle, int status, int events);
   static void OnClosed(uv_handle_t* handle);
   static void OnCleanup(napi_async_cleanup_hook_handle hook, void* self);
@@ -36,9 +38,6 @@ class PollWatch {
   Napi::FunctionReference callback_;
   Napi::AsyncContext context_;
   napi_async_cleanup_hook_handle cleanup_ = nullptr;
-  void Close();
-  void DeleteIfFree();
-
   uv_poll_t handle_{};
   bool closing_ = false;
   bool closed_ = false;

@@ -1,5 +1,6 @@
 #include "system_error.h"
 
+#include <napi.h>
 #include <uv.h>
 
 #include <cstring>
@@ -14,6 +15,11 @@ void ThrowSystemError(Napi::Env env, SystemError failure) {
   error.Set("errno", Napi::Number::New(env, failure.error));
   error.Set("syscall", Napi::String::New(env, failure.syscall));
   error.ThrowAsJavaScriptException();
+}
+
+Napi::Value Fail(Napi::Env env, SystemError failure) {
+  ThrowSystemError(env, failure);
+  return env.Undefined();
 }
 
 }  // namespace aoe

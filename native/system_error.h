@@ -1,7 +1,11 @@
 // A failed system call on its way to JavaScript.
 #pragma once
 
-#include <napi.h>
+// Not <napi.h>: what is plain C++ fails, too.
+namespace Napi {
+class Env;
+class Value;
+}  // namespace Napi
 
 namespace aoe {
 
@@ -15,5 +19,8 @@ struct SystemError {
 
 // Throws into JavaScript an Error with `code` ("EPERM"), `errno` (positive) and `syscall`.
 void ThrowSystemError(Napi::Env env, SystemError failure);
+
+// The same for whoever returns a value: undefined.
+Napi::Value Fail(Napi::Env env, SystemError failure);
 
 }  // namespace aoe

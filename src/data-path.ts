@@ -20,6 +20,7 @@ import type { LogLevel } from './config/schema.ts';
 import { Limits } from './core/limits.ts';
 import type { Memory } from './core/memory.ts';
 import { RequestPool, slabBytes } from './core/request-pool.ts';
+import { inSlices } from './core/slices.ts';
 import { StartupError } from './core/startup-error.ts';
 import { type DropCounts, DropWatch } from './drop-watch.ts';
 import { setLogLevel } from './log.ts';
@@ -28,7 +29,7 @@ import { formatMacAddress } from './net/ethernet.ts';
 import { LinkSupervisor } from './net/link-supervisor.ts';
 import { PacketLink } from './net/packet-link.ts';
 import { ServedTargets } from './served-targets.ts';
-import type { LinkStatus, PartStatus } from './status.ts';
+import type { LinkStatus, PartStatus, TargetStatus } from './status.ts';
 import { waitWhile } from './wait-while.ts';
 
 export interface DataPathOptions {
@@ -109,12 +110,14 @@ export class DataPath {
   }
 
   async status(): Promise<PartStatus> {
+    const targets: TargetStatus[] = [];
+    for await (const slice of inSlices(this.targets.status())) targets.push(...slice);
     return {
       inFlight: this.#pool.inFlight,
       inFlightMax: this.#pool.capacity,
       frames: { ...this.#aoe.counters },
       links: this.#options.server.interfaces.map((name) => this.#linkStatus(name)),
-      targets: this.targets.status(),
+      targets,
     };
   }
 

@@ -191,10 +191,11 @@ export class ServedTargets {
     return target !== undefined;
   }
 
-  status(): TargetStatus[] {
-    return Array.from(this.#opened.values(), (opened) => {
-      return opened.status(this.#table.find(opened.target.address) === undefined);
-    });
+  /** Those that there are now, one after the other. */
+  *status(): Generator<TargetStatus> {
+    for (const opened of [...this.#opened.values()]) {
+      yield opened.status(this.#table.find(opened.target.address) === undefined);
+    }
   }
 
   /**

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import timers from 'node:timers/promises';
 import { pino } from 'pino';
-import { stringify } from 'smol-toml';
+import { stringify, type TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AoeTarget } from '../src/aoe/aoe-target.ts';
 import { addressOf } from '../src/aoe/share.ts';
@@ -30,30 +30,29 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
+it('tells the status of targets one after the other, with turns of the event loop in between', async () => {
+  const memory = { backend: 'memory', memory: { size: SIZE } };
+  const { path, state } = await open([
+    { shelf: 1, slot: 0, ...memory },
+    { shelf: 1, slot: 1, ...memory },
+  ]);
+  skipTime();
+  let turnCount = 0;
+  setImmediate(() => turnCount++);
+  const { targets } = await path.status();
+  expect(targets.map(({ name }) => name)).toEqual(['e1.0', 'e1.1']);
+  expect(turnCount).toBe(1);
+  await path.close();
+  await state.close();
+});
+
 describe('a data path of which the storage of one target hangs', () => {
   it('closes all others when it stops', async () => {
     const cas = { size: SIZE, blob_store: { type: 'file', path: 'store' } };
-    const text = stringify({
-      server: { interfaces: ['aoe0'], state_dir: 'state' },
-      target: [
-        { shelf: 1, slot: 0, backend: 'file', file: { path: 'disk.img', size: SIZE } },
-        { shelf: 1, slot: 1, backend: 'cas', write_cache: true, cas },
-      ],
-    });
-    const { server, targets } = parseConfig(text, join(directory, 'aoe-server.toml'), {});
-    const state = await StateStore.open(server.stateDir, native.lockFile);
-    const path = new DataPath({
-      server,
-      targets,
-      share: { index: 0, count: 1 },
-      state,
-      log: pino({ enabled: false }),
-      makeRoom: async () => false,
-      onFailed: () => {},
-    });
-    await path.targets.open(targets);
-    await path.targets.remember();
-    await path.targets.serve([]);
+    const { path, state, targets } = await open([
+      { shelf: 1, slot: 0, backend: 'file', file: { path: 'disk.img', size: SIZE } },
+      { shelf: 1, slot: 1, backend: 'cas', write_cache: true, cas },
+    ]);
     skipTime();
     vi.spyOn(CommittedDevice.prototype, 'flush').mockReturnValue(
       new Promise<BlockStatus>(() => {}),
@@ -70,6 +69,29 @@ describe('a data path of which the storage of one target hangs', () => {
     await state.close();
   });
 });
+
+/** Opens a data path that serves `tables`, and no link. */
+async function open(tables: readonly TomlTable[]) {
+  const text = stringify({
+    server: { interfaces: ['aoe0'], state_dir: 'state' },
+    target: tables,
+  });
+  const { server, targets } = parseConfig(text, join(directory, 'aoe-server.toml'), {});
+  const state = await StateStore.open(server.stateDir, native.lockFile);
+  const path = new DataPath({
+    server,
+    targets,
+    share: { index: 0, count: 1 },
+    state,
+    log: pino({ enabled: false }),
+    makeRoom: async () => false,
+    onFailed: () => {},
+  });
+  await path.targets.open(targets);
+  await path.targets.remember();
+  await path.targets.serve([]);
+  return { path, state, targets };
+}
 
 /** Lets the time pass at once that a flush, and what is in flight, have. */
 function skipTime(): void {

@@ -33,7 +33,7 @@ async function open(targets: TomlTable[]): Promise<void> {
   file = targets;
   const part: Partial<Callable> = {
     targets: server.targets,
-    status: async () => ({ targets: server.targets.status() }) as PartStatus,
+    status: async () => ({ targets: [...server.targets.status()] }) as PartStatus,
   };
   operations = new LiveOperations({
     config: server.read(targets),

@@ -312,7 +312,7 @@ describe('a drained target', () => {
 
 describe('a config string', () => {
   const withString = (config_string: string) => [{ ...imageTarget(0), config_string }];
-  const stringOf = ({ targets }: LiveServer) => targets.status()[0]?.configString;
+  const stringOf = ({ targets }: LiveServer) => [...targets.status()][0]?.configString;
 
   it('is that of the configuration, also a later one, until an initiator has set another', async () => {
     const first = await LiveServer.start(directory, withString('one'));

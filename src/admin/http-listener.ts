@@ -18,7 +18,7 @@ import type { ListenAddress } from '../net/listen-address.ts';
 import { BYTES_TYPE, type Bytes, type Reply, RequestError, type Responder } from './request.ts';
 
 const CONNECTIONS_MAX = 16;
-/** Streams take long: others must find a connection. */
+/** Snapshots take long: others must find a connection. */
 const STREAMS_MAX = 4;
 const HEADER_BYTES_MAX = 8 << 10;
 /** Nothing that is sent here is long: a list of 255 addresses takes 5 KiB. */
@@ -99,9 +99,11 @@ export class HttpListener {
         await this.#tell(response, { ...reply, content: reply.content }, sent);
         return;
       }
-      this.#enter(response);
+      const isLong = reply.type === BYTES_TYPE;
+      if (isLong) this.#enter(response);
+      const idleMs = isLong ? STREAM_IDLE_MS_MAX : IDLE_MS_MAX;
       const head = () => response.writeHead(reply.status, this.#headersOf(reply));
-      await stream(reply.content, response, head, signal);
+      await stream(reply.content, response, head, idleMs, signal);
     } catch (error) {
       const isTold = error instanceof RequestError && !response.headersSent;
       const isOurs = !isTold && !request.errored && !signal.aborted;
@@ -169,11 +171,17 @@ export class HttpListener {
   }
 }
 
-/** Sends bytes as fast as they are taken. @param head sends what comes before them */
+/**
+ * Sends bytes as fast as they are taken.
+ *
+ * @param head sends what comes before them
+ * @param idleMs how long a client may take nothing
+ */
 async function stream(
   bytes: Bytes,
   response: ServerResponse,
   head: () => unknown,
+  idleMs: number,
   signal: AbortSignal,
 ): Promise<void> {
   const chunks = bytes[Symbol.asyncIterator]();
@@ -181,7 +189,7 @@ async function stream(
     // Preparing them takes as long as it takes.
     response.socket?.setTimeout(0);
     let next = await chunks.next();
-    response.socket?.setTimeout(STREAM_IDLE_MS_MAX);
+    response.socket?.setTimeout(idleMs);
     head();
     for (; !next.done; next = await chunks.next()) {
       signal.throwIfAborted();

@@ -9,13 +9,13 @@ import type { LinkCounters } from '../net/link.ts';
 import type { LinkStatus, ServerStatus, TargetStatus } from '../status.ts';
 import { JOB_KINDS, type StoreStatus } from '../stores/contract.ts';
 
-type Labels = Readonly<Record<string, string>>;
+export type Labels = Readonly<Record<string, string>>;
 export type Sample<Value> = readonly [labels: Labels, value: Value];
 
 export interface Metric<Value = number> {
   readonly name: string;
   readonly help: string;
-  samples(status: ServerStatus): readonly Sample<Value>[];
+  samples(status: ServerStatus): Iterable<Sample<Value>>;
 }
 
 /** How values of the status are distributed, which must be divided by `scale`. */
@@ -247,7 +247,9 @@ function perTarget<Value = number>(
   return {
     name,
     help,
-    samples: ({ targets }) => targets.flatMap((one) => samples(one, { target: one.name })),
+    *samples({ targets }) {
+      for (const one of targets) yield* samples(one, { target: one.name });
+    },
   };
 }
 
@@ -259,7 +261,9 @@ function perStore(
   return {
     name,
     help,
-    samples: ({ stores }) => stores.flatMap((one) => samples(one, { store: one.path })),
+    *samples({ stores }) {
+      for (const one of stores) yield* samples(one, { store: one.path });
+    },
   };
 }
 
@@ -271,7 +275,9 @@ function perLink(
   return {
     name,
     help,
-    samples: ({ links }) => links.flatMap((one) => samples(one, { interface: one.interface })),
+    *samples({ links }) {
+      for (const one of links) yield* samples(one, { interface: one.interface });
+    },
   };
 }
 

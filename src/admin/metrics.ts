@@ -1,73 +1,79 @@
 /**
  * The status as Prometheus text. A scrape makes every value anew from the status, so nothing is
- * counted twice and nothing is kept.
+ * counted twice and nothing is kept. Of a thousand targets there are ten megabytes to tell: they are
+ * written as they are sent, and the thread that does it serves others meanwhile.
  */
-import { Counter, Gauge, type Histogram, Registry } from 'prom-client';
 import type { Distribution } from '../core/histogram.ts';
+import { inSlices } from '../core/slices.ts';
 import type { ServerStatus } from '../status.ts';
 import {
   COUNTERS,
   DISTRIBUTIONS,
   type DistributionMetric,
   GAUGES,
+  type Labels,
   type Metric,
   type Sample,
 } from './metric-table.ts';
 
-export const METRICS_TYPE = Registry.PROMETHEUS_CONTENT_TYPE;
+export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
-/** Writes `status` in the text format of Prometheus. */
-export function renderMetrics(status: ServerStatus): Promise<string> {
-  const registry = new Registry();
-  // Without a sample a gauge or counter would tell 0, of nothing.
-  const isTold = (metric: Metric) => metric.samples(status).length > 0;
-  for (const metric of GAUGES.filter(isTold)) {
-    const gauge = new Gauge(describe(metric, status, registry));
-    for (const [labels, value] of metric.samples(status)) gauge.set(labels, value);
-  }
-  for (const metric of COUNTERS.filter(isTold)) {
-    const counter = new Counter(describe(metric, status, registry));
-    for (const [labels, value] of metric.samples(status)) counter.inc(labels, value);
-  }
+const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '"': '\\"', '\n': '\\n' };
+
+/** Writes `status` in the text format of Prometheus, piece by piece. */
+export async function* renderMetrics(status: ServerStatus): AsyncGenerator<Uint8Array> {
+  for await (const texts of inSlices(writeAll(status))) yield Buffer.from(texts.join(''));
+}
+
+function* writeAll(status: ServerStatus): Generator<string> {
+  for (const metric of GAUGES) yield* writeFamily(metric, 'gauge', status, writeNumber);
+  for (const metric of COUNTERS) yield* writeFamily(metric, 'counter', status, writeNumber);
   for (const metric of DISTRIBUTIONS) {
-    registry.registerMetric(showDistributions(metric, status));
+    yield* writeFamily(metric, 'histogram', status, writeDistribution);
   }
-  return registry.metrics();
 }
 
-/** A histogram as the registry wants it: one that it only reads need not observe anything. */
-function showDistributions(metric: DistributionMetric, status: ServerStatus): Histogram {
-  const { name, help, samples } = metric;
-  const values = samples(status).flatMap((sample) => distributionValues(metric, sample));
-  const get = async () => ({ name, help, type: 'histogram', values, aggregator: 'sum' });
-  return { name, get } as unknown as Histogram;
+/** Writes all that is told by one name, which must stand together. */
+function* writeFamily<Value, Kind extends Metric<Value>>(
+  metric: Kind,
+  type: string,
+  status: ServerStatus,
+  write: (metric: Kind, sample: Sample<Value>) => string,
+): Generator<string> {
+  yield `# HELP ${metric.name} ${metric.help}\n# TYPE ${metric.name} ${type}\n`;
+  for (const sample of metric.samples(status)) yield write(metric, sample);
 }
 
-function distributionValues(
+function writeNumber({ name }: Metric, [labels, value]: Sample<number>): string {
+  const written = writeLabels(labels);
+  return `${name}${written === '' ? '' : `{${written}}`} ${value}\n`;
+}
+
+function writeDistribution(
   { name, scale, bits: [least, most] }: DistributionMetric,
   [labels, { count, sum, counts }]: Sample<Distribution>,
-) {
-  const bucket = (le: number | string, value: number) => ({
-    metricName: `${name}_bucket`,
-    labels: { ...labels, le },
-    value,
-  });
-  const buckets = [];
+): string {
+  const written = writeLabels(labels);
+  const lines: string[] = [];
   let below = 0;
   for (let bit = 0; bit <= most; bit++) {
     below += counts[bit] ?? 0;
     // Values are whole: those below a power of two are at most one less.
-    if (bit >= least) buckets.push(bucket((2 ** bit - 1) / scale, below));
+    const le = (2 ** bit - 1) / scale;
+    if (bit >= least) lines.push(`${name}_bucket{${written},le="${le}"} ${below}\n`);
   }
-  return [
-    ...buckets,
-    bucket('+Inf', count),
-    { metricName: `${name}_sum`, labels, value: sum / scale },
-    { metricName: `${name}_count`, labels, value: count },
-  ];
+  lines.push(
+    `${name}_bucket{${written},le="+Inf"} ${count}\n`,
+    `${name}_sum{${written}} ${sum / scale}\n`,
+    `${name}_count{${written}} ${count}\n`,
+  );
+  return lines.join('');
 }
 
-function describe({ name, help, samples }: Metric, status: ServerStatus, registry: Registry) {
-  const [first] = samples(status);
-  return { name, help, labelNames: Object.keys(first?.[0] ?? {}), registers: [registry] };
+function writeLabels(labels: Labels): string {
+  return Object.entries(labels)
+    .map(
+      ([name, value]) => `${name}="${value.replace(/[\\"\n]/g, (found) => ESCAPES[found] ?? '')}"`,
+    )
+    .join();
 }

@@ -137,7 +137,7 @@ export class Routes {
     const answer = await route.run(this.#operations, { named, query, body, signal });
     if (route.answer === BYTES) return { status: 200, type: BYTES_TYPE, content: answer as Bytes };
     return route.answer === undefined
-      ? { status: 200, type: METRICS_TYPE, content: answer as string }
+      ? { status: 200, type: METRICS_TYPE, content: answer as Bytes }
       : { status: 200, type: JSON_TYPE, content: `${JSON.stringify(answer)}\n` };
   }
 }

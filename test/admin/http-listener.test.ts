@@ -37,6 +37,10 @@ function listenFor(make: (signal: AbortSignal) => Bytes): Promise<void> {
   });
 }
 
+async function* forever(): AsyncGenerator<Uint8Array> {
+  for (;;) yield CHUNK;
+}
+
 function ask(method = 'GET', type?: string): ClientRequest {
   const headers = type === undefined ? {} : { 'content-type': type };
   return request({ socketPath: path, method, headers }).on('error', () => {});
@@ -112,6 +116,18 @@ describe('a stream', () => {
     response.destroy();
     await expect.poll(() => hasEnded).toBe(true);
     expect(logged).toEqual([]);
+  });
+
+  it('is one of few, unless it is text', async () => {
+    let type = BYTES_TYPE;
+    await listen(async () => ({ status: 200, type, content: forever() }));
+    const streams = [ask().end(), ask().end(), ask().end(), ask().end()];
+    await Promise.all(streams.map(answerTo));
+    expect((await answerTo(ask().end())).statusCode).toBe(503);
+    type = 'text/plain';
+    const told = ask().end();
+    expect((await answerTo(told)).statusCode).toBe(200);
+    for (const stream of [...streams, told]) stream.destroy();
   });
 
   it('ends with a reader that goes while it is prepared', async () => {

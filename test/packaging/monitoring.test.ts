@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { renderMetrics } from '../../src/admin/metrics.ts';
 import { PROGRAM } from '../cli/run.ts';
@@ -84,7 +85,7 @@ async function remoteSeries(socket: string): Promise<Series> {
   const status = await askStatus(socket);
   const blobStore = { lagBytes: 1, lagSeconds: 1, unreachable: null, localDamage: null };
   const stores = status.stores.map((store) => ({ ...store, blobStore }));
-  return parseMetrics(await renderMetrics({ ...status, stores }));
+  return parseMetrics(await text(renderMetrics({ ...status, stores })));
 }
 
 function plain(query: string): string {

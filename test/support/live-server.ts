@@ -81,7 +81,7 @@ export class LiveServer implements AsyncDisposable {
 
   /** Each target's size, and whether it is silent. */
   status(): [name: string, sizeBytes: number, state: 'served' | 'drained'][] {
-    return this.targets.status().map(({ name, sizeBytes, drained }) => {
+    return Array.from(this.targets.status(), ({ name, sizeBytes, drained }) => {
       return [name, sizeBytes, drained ? 'drained' : 'served'];
     });
   }

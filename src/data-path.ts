@@ -180,7 +180,7 @@ export class DataPath {
     this.#io.abandon();
     // All the others can be closed, and so made durable, nevertheless.
     await this.targets.closeAll().catch((error: Error) => this.#log.error(error, 'while stopping'));
-    throw new Error('storage hangs: requests in flight were abandoned');
+    throw new Error('requests in flight were abandoned, unanswered');
   }
 
   #countDrops(): DropCounts {

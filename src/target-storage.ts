@@ -10,7 +10,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { AoeTarget } from './aoe/aoe-target.ts';
-import { keepImageName } from './backends/index.ts';
+import { keepImageName, storePathOf } from './backends/index.ts';
 import type { TargetConfig } from './config/config.ts';
 import { Limits } from './core/limits.ts';
 import { StartupError } from './core/startup-error.ts';
@@ -49,6 +49,8 @@ export class TargetStorage {
   readonly #flushes = new Map<Promise<void>, StoredTarget>();
   /** Addresses of targets that were retired while their storage hung, until it is closed. */
   readonly #unclosed = new Set<number>();
+  /** Stores in which room is being made for writes that wait, by path; one for each that asks. */
+  readonly #scarce: string[] = [];
   #isStopped = false;
 
   constructor(options: TargetStorageOptions) {
@@ -82,6 +84,7 @@ export class TargetStorage {
       this.#requireRunning();
       const opened = await openTarget(config, {
         ...this.#options.services,
+        makeRoom: (path) => this.#makeRoom(path),
         flushIndex,
         seenBytes: replaced?.target.device.sizeBytes,
         // Who switched it off counts on that, and does not know that the target was replaced.
@@ -114,11 +117,11 @@ export class TargetStorage {
   /**
    * Ends the requests in flight of a target that gets no more, and makes its writes durable.
    *
-   * @throws {StartupError} its storage hangs, or fails
+   * @throws {StartupError} its storage hangs, or makes room, or fails
    */
   async endRequests(opened: StoredTarget): Promise<void> {
     const { target } = opened;
-    if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
+    if (!(await waitWhile(() => target.inFlight > 0))) throw this.#unended(opened);
     await this.#flush(opened);
   }
 
@@ -131,7 +134,7 @@ export class TargetStorage {
   async retire(opened: StoredTarget): Promise<void> {
     const { target } = opened;
     try {
-      if (!(await waitWhile(() => target.inFlight > 0))) throw hangs(target.name);
+      if (!(await waitWhile(() => target.inFlight > 0))) throw this.#unended(opened);
       await this.close(opened);
     } catch (error) {
       // It is gone for initiators all the same; there is no way back.
@@ -157,11 +160,30 @@ export class TargetStorage {
     const closed = await Promise.allSettled(
       opened.map(async (one) => {
         const { target } = one;
-        if (target.inFlight > 0 || flushing.has(one)) throw hangs(target.name);
+        if (target.inFlight > 0 || flushing.has(one)) throw this.#unended(one);
         await within(CLOSE_MS_MAX, target.close(), target.name);
       }),
     );
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
+  }
+
+  async #makeRoom(path: string): Promise<boolean> {
+    this.#scarce.push(path);
+    try {
+      return await this.#options.services.makeRoom(path);
+    } finally {
+      this.#scarce.splice(this.#scarce.indexOf(path), 1);
+    }
+  }
+
+  /** Why requests of a target do not end. */
+  #unended({ config }: StoredTarget): StartupError {
+    const path = storePathOf(config.backend);
+    if (path === undefined || !this.#scarce.includes(path)) return hangs(config.name);
+    return new StartupError(
+      `writes to ${config.name} wait for room in its store, which is being collected`,
+      'wait for that, or give its file system more room',
+    );
   }
 
   #requireRunning(): void {

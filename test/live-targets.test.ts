@@ -411,6 +411,27 @@ describe('a store that is opened anew', () => {
   });
 });
 
+it('does not say that storage hangs when writes wait for room that is being made', async () => {
+  await using server = await LiveServer.start(directory, [casTarget(0)]);
+  const [full] = [...server.table] as [AoeTarget];
+  full.inFlight = 1;
+  let giveUp = () => {};
+  server.roomMade = new Promise((resolve) => {
+    giveUp = () => resolve(false);
+  });
+  await withOpenStore(at('store'), async ({ options }) => {
+    const made = options.makeRoom();
+    await expect(server.targets.closeAll()).rejects.toMatchObject({
+      message: 'writes to e1.0 wait for room in its store, which is being collected',
+      remedy: expect.stringMatching('^wait for that'),
+    });
+    giveUp();
+    await made;
+  });
+  await expect(server.targets.closeAll()).rejects.toThrow('the storage of e1.0 hangs');
+  full.inFlight = 0;
+});
+
 describe('a target whose storage hangs when it is closed', () => {
   const sleep = timers.setTimeout;
   let end = () => {};

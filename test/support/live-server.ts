@@ -21,6 +21,8 @@ export class LiveServer implements AsyncDisposable {
   readonly live: LiveTargets;
   /** Those that get requests. */
   readonly table = new TargetTable();
+  /** What writes wait for that find no room in a store. */
+  roomMade = Promise.resolve(false);
   readonly #io = new FileIo(Limits.requestCount + Limits.targetCount);
   readonly #directory: string;
   readonly #state: StateStore;
@@ -52,7 +54,10 @@ export class LiveServer implements AsyncDisposable {
     this.targets = new ServedTargets({
       table: this.table,
       share: { index: 0, count: 1 },
-      services: { io: this.#io, state, server: this.#config.server, makeRoom: async () => false },
+      services: {
+        ...{ io: this.#io, state, server: this.#config.server },
+        makeRoom: () => this.roomMade,
+      },
       log,
       announce: () => {},
     });

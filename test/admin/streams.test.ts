@@ -265,7 +265,7 @@ describeWith(TOOLS, 'a store that is served', () => {
       [whole.subarray(0, 9 * MIB), 'broken', /ends too early/],
       [damaged, 'broken', /not what was sent/],
       [Buffer.alloc(9 * MIB), 'broken', /no stream of a store/],
-      [whole, 'e1.0', /a volume or snapshot e1.0 already/],
+      [whole, 'e1.0', /there is a volume e1.0 already/],
       [whole, 'a b', /A name has/],
     ] as const) {
       const url = `/streams/${encodeURIComponent(name)}`;

@@ -52,9 +52,7 @@ export async function receiveSnapshot(
   transfer: Transfer,
   pace = new Pace(),
 ): Promise<Received> {
-  if (storedRoots(store).some((root) => root.name === name)) {
-    throw new StartupError(`there is a volume or snapshot ${name} already`, 'take another name');
-  }
+  store.changes.requireFree(name);
   const { header } = transfer;
   const partial = `${name}.receiving`;
   // Of a receiver that was killed.

@@ -159,13 +159,17 @@ export class IncomingTransfer implements Transfer {
     }
   }
 
-  /** Ends after the last piece. @throws {TransferError} also when the stream ends before */
+  /**
+   * Ends with the stream.
+   *
+   * @throws {TransferError} also when it ends before the last piece, or goes on behind it
+   */
   async *pieces(): AsyncGenerator<TransferPiece> {
     for (;;) {
       const head = await this.#reader.take(PIECE_HEAD_SIZE);
       const [kind, count] = [head.readUInt32LE(0), head.readUInt32LE(4)];
       const firstLba = Number(head.readBigUInt64LE(8));
-      if (kind === PieceKind.end) return;
+      if (kind === PieceKind.end) return this.#reader.takeEnd();
       const shape = this.#shapeOf(kind, count, firstLba);
       const payload = await this.#reader.take(count * shape.itemBytes);
       yield { kind: kind as ContentKind, firstLba, count, payload };

@@ -58,6 +58,11 @@ export class VolumeChanges {
     await this.#last;
   }
 
+  /** @throws {StartupError} the name is taken */
+  requireFree(name: string): void {
+    this.#parts.volumes.requireFree(name);
+  }
+
   /**
    * Records the state of a volume under a name.
    *
@@ -117,8 +122,7 @@ export class VolumeChanges {
   async #snapshot(volumeName: string, name: string, origin: string): Promise<SnapshotEntry> {
     const { volumes, writer, engine, onSnapshot } = this.#parts;
     const volume = volumes.require(volumeName);
-    volumes.requireNoSnapshot(name);
-    volumes.requireNoVolume(name);
+    volumes.requireFree(name);
     const { id, sizeBytes } = volume;
     const entry = { name, volume: origin, sizeBytes, createdMs: Date.now() };
     const note = encodeSnapshotNote({ id, ...entry });
@@ -138,8 +142,7 @@ export class VolumeChanges {
 
   async #clone(nameOrRoot: string, name: string): Promise<Volume> {
     const { volumes, reader } = this.#parts;
-    volumes.requireNoVolume(name);
-    volumes.requireNoSnapshot(name);
+    volumes.requireFree(name);
     const source = await this.#findSource(nameOrRoot);
     return this.#holding(source, async ({ sizeBytes, root }) => {
       const volume = await loadVolume(reader, { id: volumes.nextId++, name, sizeBytes }, root);

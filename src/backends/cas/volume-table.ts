@@ -130,8 +130,9 @@ export class VolumeTable {
     );
   }
 
-  /** @throws {StartupError} there is one */
-  requireNoVolume(name: string): void {
+  /** @throws {StartupError} there is one, or a volume of this name */
+  requireFree(name: string): void {
+    this.requireNoSnapshot(name);
     if (this.find(name) === undefined) return;
     throw new StartupError(`there is a volume ${name} already`, 'take another name');
   }

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { referenceOf } from '../../../src/backends/cas/catalog.ts';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE, FANOUT } from '../../../src/backends/cas/format.ts';
@@ -88,9 +88,26 @@ describe('a transfer between stores', () => {
     const target = await openTiny(new SimFs());
     const changes = await send(source, 'b', { baseName: 'a' });
     await expect(receive(target, 'b', changes)).rejects.toThrow('does not have the snapshot');
-    await expect(receive(source, 'a', changes)).rejects.toThrow('a volume or snapshot a already');
+    await expect(receive(source, 'a', changes)).rejects.toThrow('there is a snapshot a already');
     await expect(send(source, 'a', { baseName: 'c' })).rejects.toThrow('c is larger than a');
     expect(contentOf(target)).toEqual([]);
+    await abandon(source);
+    await abandon(target);
+  });
+
+  it('refuses a name before anything is sent that only a snapshot in the log has', async () => {
+    const source = await makeSource();
+    const transfer = await IncomingTransfer.open(deliver(await send(source, 'a')));
+    const pieces = vi.spyOn(transfer, 'pieces');
+    const target = await openTiny(new SimFs());
+    const client = clientOf(await target.openVolume('disk', SIZE));
+    await client.write(0, blockOf(1));
+    await target.changes.snapshot('disk', 'late');
+    expect(target.snapshots).toEqual([]);
+    await expect(receiveSnapshot(target, 'late', transfer)).rejects.toThrow(
+      'there is a snapshot late already',
+    );
+    expect(pieces).not.toHaveBeenCalled();
     await abandon(source);
     await abandon(target);
   });
@@ -119,6 +136,10 @@ describe('a transfer between stores', () => {
       await expect(receive(target, 'b', stream.subarray(0, at))).rejects.toThrow();
       expect(contentOf(target)).toEqual(before);
     }
+    // As of two streams, of which one would be lost.
+    const longer = Buffer.concat([stream, Buffer.from([0])]);
+    await expect(receive(target, 'b', longer)).rejects.toThrow('the stream is damaged');
+    expect(contentOf(target)).toEqual(before);
     const headEnd = 16 + stream.readUInt32LE(8);
     for (let round = 0; round < 90; round++) {
       const changed = Buffer.from(stream);

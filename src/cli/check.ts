@@ -64,7 +64,8 @@ function describePlace(backend: BackendConfig): string {
 function describeSize(backend: BackendConfig): string {
   try {
     const sizeBytes = measure(backend);
-    return sizeBytes === undefined ? 'stored' : formatSize(sizeBytes);
+    if (sizeBytes === undefined) return 'stored';
+    return sizeBytes < 0 ? 'too short' : formatSize(sizeBytes);
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'missing' : 'unknown';
   }
@@ -76,7 +77,11 @@ function measureImage(path: string, sizeBytes: number | undefined): number {
   return Math.max(sizeBytes, statSync(path, { throwIfNoEntry: false })?.size ?? 0);
 }
 
-/** The size of the target in bytes; undefined when only its store knows. @throws when the storage is needed to tell and is not there */
+/**
+ * @returns the size of the target in bytes, below 0 where an image ends before its offset; undefined
+ *   when only its store knows
+ * @throws when the storage is needed to tell and is not there
+ */
 function measure(backend: BackendConfig): number | undefined {
   switch (backend.type) {
     case 'file': {

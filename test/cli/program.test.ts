@@ -191,6 +191,13 @@ describe('aoe-server check', () => {
     expect(run('check', path).stdout).toContain('e1.0    file     12KiB');
   });
 
+  it('says so when an image ends before its target begins', () => {
+    writeFileSync(join(directory, 'short.img'), Buffer.alloc(4096));
+    const target = '[[target]]\nshelf = 1\nslot = 0\nbackend = "file"\n';
+    const path = configFile(`${SERVER}${target}file = { path = "short.img", offset = "16KiB" }\n`);
+    expect(run('check', path).stdout).toContain('e1.0    file     too short  read-write');
+  });
+
   it('warns on standard error and succeeds', () => {
     const path = configFile(`${SERVER}${TARGET.replace('shelf = 1', 'shelf = 4095')}`);
     const { status, stdout, stderr } = run('check', path);

@@ -110,7 +110,7 @@ async function replaceText(path: string, from: string, to: string, rights: FileR
 
 async function lock(path: string): Promise<AsyncDisposable> {
   // Loaded on demand: the other commands work where the native addon does not.
-  const { native } = await import('../native.ts');
+  const { lockFile } = await import('../lock-file.ts');
   // NFS locks for writers only what is open for writing.
   const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants;
   const end = performance.now() + LOCK_MS_MAX;
@@ -118,7 +118,8 @@ async function lock(path: string): Promise<AsyncDisposable> {
     const file = await open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600).catch((cause) =>
       cannotChange(path, cause),
     );
-    if (native.lockFile(file.fd) && (await leadsTo(path, file))) {
+    const isLocked = await lockFile(file).catch((cause) => cannotLock(path, cause));
+    if (isLocked && (await leadsTo(path, file))) {
       return {
         async [Symbol.asyncDispose]() {
           await rm(path, { force: true });
@@ -132,6 +133,14 @@ async function lock(path: string): Promise<AsyncDisposable> {
     }
     await sleep(LOCK_POLL_MS);
   }
+}
+
+function cannotLock(path: string, cause: Error): never {
+  throw new ControlError(
+    `cannot lock ${path}: ${cause.message}`,
+    'keep the file on a file system that can lock files, as local ones do',
+    { cause },
+  );
 }
 
 function cannotChange(path: string, cause: Error): never {

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
-import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdirSync, readdirSync } from 'node:fs';
+import { mkdir, open, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type ConfigText, changeConfig, type FoundServer } from '../../src/cli/config-file.ts';
@@ -18,6 +18,7 @@ memory = { size = "1M" }
 const RELOADED = { added: [], changed: [], removed: [] };
 
 afterEach(() => {
+  vi.restoreAllMocks();
   vi.useRealTimers();
 });
 
@@ -39,6 +40,13 @@ async function findServer(
   return { socketPath, status, [Symbol.asyncDispose]: async () => void server.close() };
 }
 
+/** Paths of what this process has open. */
+function openFiles(): Promise<string[]> {
+  return Promise.all(
+    readdirSync('/proc/self/fd').map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
+  );
+}
+
 const change = ({ text }: ConfigText) => `${text}# changed\n`;
 
 describe('a change of the configuration file', () => {
@@ -55,6 +63,21 @@ describe('a change of the configuration file', () => {
       await rm(configPath + inTheWay, { recursive: true });
       expect(await readFile(configPath, 'utf8')).toBe(TEXT);
     }
+  });
+
+  it('whose lock the file system cannot give is none, and leaves no file open', async () => {
+    await using directory = await TempDirectory.create();
+    await using found = await findServer(directory, () => RELOADED);
+    vi.spyOn(native, 'lockFile').mockImplementation(() => {
+      throw new Error('ENOLCK: no locks available, flock');
+    });
+    await expect(changeConfig(found, change)).rejects.toMatchObject({
+      message: expect.stringMatching(/^cannot lock .*aoe-server.toml.*: ENOLCK/),
+      remedy: expect.stringContaining('file system that can lock files'),
+    });
+    const open = await openFiles();
+    expect(open.filter((path) => path.startsWith(directory.path))).toEqual([]);
+    expect(await readFile(found.status.configPath, 'utf8')).toBe(TEXT);
   });
 
   it('that is refused and cannot be undone is told, with why it was refused', async () => {

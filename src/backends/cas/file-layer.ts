@@ -8,6 +8,7 @@
 import { constants } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { makeDirectory } from '../../core/directories.ts';
+import { lockFile } from '../../lock-file.ts';
 import { type FileTasks, native } from '../../native.ts';
 import { resultOf } from '../file-tasks.ts';
 
@@ -111,12 +112,8 @@ export function hostFiles(): FileLayer {
 
 async function lock(path: string, note: string): Promise<(() => Promise<void>) | string> {
   const handle = await open(path, O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600);
-  let isLocked = false;
-  try {
-    isLocked = native.lockFile(handle.fd);
-    if (!isLocked) return await handle.readFile('utf8');
-  } finally {
-    if (!isLocked) await handle.close();
+  if (!(await lockFile(handle))) {
+    return await handle.readFile('utf8').finally(() => handle.close());
   }
   // A full disk is no reason not to open the store.
   await handle.truncate().catch(() => {});

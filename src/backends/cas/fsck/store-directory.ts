@@ -2,7 +2,7 @@
 import { type FileHandle, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StartupError } from '../../../core/startup-error.ts';
-import { native } from '../../../native.ts';
+import { lockFile } from '../../../lock-file.ts';
 
 /** What the file `owner` says. */
 interface Owner {
@@ -49,7 +49,7 @@ export class StoreDirectory implements SegmentSource {
     }
     await handle.close();
     const lock = await openLock(join(path, 'lock'));
-    if (lock !== undefined && !native.lockFile(lock.fd)) {
+    if (lock !== undefined && !(await lockFile(lock))) {
       await lock.close();
       throw new StartupError(
         `the store ${path} is in use by another process`,

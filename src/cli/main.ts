@@ -26,9 +26,13 @@ async function run(): Promise<ExitCode> {
   }
 }
 
-/** A pipe takes 64 KiB at once, and the rest as it is read: the exit would drop it. */
+/**
+ * A pipe takes 64 KiB at once, and the rest as it is read: the exit would drop it. What is lost is
+ * waited for no more.
+ */
 async function whenWritten(): Promise<void> {
-  for (const stream of [process.stdout, process.stderr]) {
+  const { stdout, stderr } = process;
+  for (const stream of loss === undefined ? [stdout, stderr] : [stderr]) {
     if (stream.writableLength > 0) await new Promise((resolve) => stream.write('', resolve));
   }
   // Errors are told a turn later.

@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { blocksOf } from '../backends/cas/tiny-store.ts';
@@ -60,8 +61,8 @@ function generation(): number {
 async function interrupt(signal: NodeJS.Signals, isDue: () => boolean, ...args: string[]) {
   const child = spawn(process.execPath, [PROGRAM, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let stderr = '';
-  child.stderr.on('data', (text) => {
-    stderr += text;
+  child.stderr.on('data', (said) => {
+    stderr += said;
   });
   // Not its exit: what it said may come after that.
   const closed = once(child, 'close');
@@ -148,6 +149,24 @@ describe('import and export', () => {
 
 describe('send and receive', () => {
   const COPY = at('backup');
+
+  it('end by a signal though nobody takes what is sent', async () => {
+    writeFileSync(at('random.img'), randomBytes(8 * MIB));
+    expect(run('import', at('random.img'), at('random'), 'e1.0').status).toBe(0);
+    const child = spawn(process.execPath, [PROGRAM, 'cas', 'send', at('random'), 'e1.0']);
+    const said = text(child.stderr);
+    try {
+      await once(child.stdout, 'readable');
+      // Until its pipe is full.
+      await delay(500);
+      child.kill('SIGTERM');
+      const [code] = await once(child, 'exit', { signal: AbortSignal.timeout(5000) });
+      expect(code).toBe(1);
+      expect(await said).toBe('aoe-server: interrupted by SIGTERM\n');
+    } finally {
+      child.kill('SIGKILL');
+    }
+  });
 
   /** Runs both as in `send ... | receive ...`. */
   function pipe(send: string, receive: string) {

@@ -110,13 +110,20 @@ async function writeAll(
   process.stdout.on('error', () => {});
   for await (const chunk of chunks) {
     signal.throwIfAborted();
-    await writeToOutput(chunk);
+    await writeToOutput(chunk, signal);
   }
 }
 
-function writeToOutput(chunk: Uint8Array): Promise<void> {
+/** Ends when it is taken, or when nobody waits for that any more. */
+function writeToOutput(chunk: Uint8Array, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
+    const giveUp = () => {
+      process.stdout.destroy(signal.reason);
+      reject(signal.reason);
+    };
+    signal.addEventListener('abort', giveUp);
     process.stdout.write(chunk, (error) => {
+      signal.removeEventListener('abort', giveUp);
       if (error) reject(error);
       else resolve();
     });

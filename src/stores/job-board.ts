@@ -82,8 +82,8 @@ export class JobBoard {
     return Array.from(this.#entries.values(), ({ job }) => statusOf(job));
   }
 
-  /** Cancels all jobs and waits for their end. */
-  async close(): Promise<void> {
+  /** Cancels all jobs and waits for their end. Others may begin then: writes may still need room. */
+  async cancelAll(): Promise<void> {
     for (const id of this.#entries.keys()) this.cancel(id);
     await Promise.all(Object.values(this.#lanes));
   }

@@ -64,7 +64,7 @@ export class RoomKeeper {
       return { usedBytes: store.stats().usedBytes, freeBytes };
     });
     const room = looked?.result;
-    if (room === undefined || board.unfinished('collect').length > 0) return;
+    if (room === undefined || this.#closed || board.unfinished('collect').length > 0) return;
     if (this.#policy.isWasteful()) collect(undefined);
     else if (this.#policy.isScarce(room)) collect(this.#policy.enoughBytes(room.usedBytes));
   }

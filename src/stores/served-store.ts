@@ -180,7 +180,7 @@ export class ServedStore {
 
   /** Cancels what goes on, and waits for its end. For writes that wait room is still made. */
   async cancelAll(): Promise<void> {
-    await Promise.all([this.#board.close(), this.streams.close()]);
+    await Promise.all([this.#board.cancelAll(), this.streams.close()]);
     await Promise.allSettled(this.#work);
   }
 

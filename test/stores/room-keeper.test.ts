@@ -100,6 +100,15 @@ describe('a store that is served', () => {
     expect(started).toHaveBeenCalledOnce();
   });
 
+  it('is not collected when it was closed while its room was looked at', async () => {
+    await change(2);
+    served.room.surveyed(WASTEFUL);
+    const kept = served.room.keep();
+    await served.close();
+    await kept;
+    expect(await collections()).toEqual([]);
+  });
+
   it('is not collected again before much was written, and is then', async () => {
     await change(2);
     files.fault = (op) => (op === 'read' ? 'EIO' : undefined);

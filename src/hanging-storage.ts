@@ -1,9 +1,10 @@
 /**
- * Storage that hangs must not hang the server: a thread that can wait looks first whether it can be
- * opened. A disk below what is cached of a file system may hang all the same.
+ * Storage that hangs must not hang the server, nor who checks its configuration: a thread that can
+ * wait looks first whether it can be opened. A disk below what is cached of a file system may hang all the same.
  */
 import { whenAnswered } from './backends/index.ts';
-import type { TargetConfig } from './config/config.ts';
+import type { Config, TargetConfig } from './config/config.ts';
+import { listTargets, parseConfig } from './config/load.ts';
 import { StartupError } from './core/startup-error.ts';
 import { endsWithin } from './wait-while.ts';
 
@@ -21,6 +22,16 @@ export function hangs(name: string): StartupError {
 /** @throws {StartupError} `work` on the storage of `name` takes too long; it goes on nevertheless */
 export async function within(ms: number, work: Promise<void>, name: string): Promise<void> {
   if (!(await endsWithin(ms, work))) throw hangs(name);
+}
+
+/**
+ * Checks the text of a configuration, once the storage of all targets has answered: it looks at that.
+ *
+ * @throws {ConfigError}; @throws {StartupError} storage hangs
+ */
+export async function parseAnswering(text: string, path: string): Promise<Config> {
+  await requireAnswers(listTargets(text, path));
+  return parseConfig(text, path, process.env);
 }
 
 /** @throws {StartupError} the storage of one of them hangs */

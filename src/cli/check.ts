@@ -1,7 +1,7 @@
 import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { BackendConfig, Config, TargetConfig } from '../config/config.ts';
-import { loadConfig } from '../config/load.ts';
+import { readConfig } from '../config/load.ts';
 import { formatProblem } from '../config/problem.ts';
 import { formatSize } from '../config/size.ts';
 import { SECTOR_SIZE } from '../core/block-device.ts';
@@ -10,10 +10,12 @@ import { formatTable } from './table.ts';
 /**
  * Prints what a configuration would serve; its warnings go to standard error.
  *
- * @throws {ConfigError} the configuration is wrong
+ * @throws {ConfigError} the configuration is wrong; @throws {StartupError} storage hangs
  */
-export function check(path: string): void {
-  const config = loadConfig(path);
+export async function check(path: string): Promise<void> {
+  // Loaded on demand: the other commands work where the native addon does not.
+  const { parseAnswering } = await import('../hanging-storage.ts');
+  const config = await parseAnswering(readConfig(path), path);
   for (const warning of config.warnings) {
     console.error(`warning: ${formatProblem(path, warning)}`);
   }

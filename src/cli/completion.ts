@@ -3,7 +3,7 @@
  * command `complete`, which takes what it answers from the commands themselves.
  */
 import { Argument, type Command, type Option } from 'commander';
-import { listTargets } from '../config/load.ts';
+import { listTargets, readConfig } from '../config/load.ts';
 import { COMPLETION_SCRIPTS, type Shell } from './completion-scripts.ts';
 import { listInterfaces } from './network-interfaces.ts';
 
@@ -44,7 +44,7 @@ const SOURCES: Readonly<Record<string, (config: string) => readonly string[]>> =
   have: () => [FILES],
   store: () => [DIRECTORIES],
   interface: () => listInterfaces(),
-  target: (config) => listTargets(config).map(({ name }) => name),
+  target: (config) => listTargets(readConfig(config), config).map(({ name }) => name),
 };
 
 export function addCompletionCommands(program: Command): void {

@@ -12,7 +12,7 @@ import { open, readFile, realpath, rm, stat } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
-import { loadControlPath, parseConfig } from '../config/load.ts';
+import { loadControlPath } from '../config/load.ts';
 import { formatProblem } from '../config/problem.ts';
 import { type FileRights, replaceFile } from '../core/replace-file.ts';
 import type { Reloaded, ServerStatus } from '../status.ts';
@@ -66,12 +66,15 @@ export async function changeConfig(
   edit: (before: ConfigText) => string,
 ): Promise<Reloaded> {
   const { configPath } = status;
+  // Loaded on demand: the other commands work where the native addon does not.
+  const { parseAnswering } = await import('../hanging-storage.ts');
   const path = await realpath(configPath);
   await using _lock = await lock(path + LOCK_SUFFIX);
   const text = await readFile(path, 'utf8');
-  const config = parseConfig(text, configPath, process.env);
+  const config = await parseAnswering(text, configPath);
   const next = edit({ text, config });
-  for (const warning of parseConfig(next, configPath, process.env).warnings) {
+  const { warnings } = await parseAnswering(next, configPath);
+  for (const warning of warnings) {
     console.error(`warning: ${formatProblem(configPath, warning)}`);
   }
   const { mode, uid, gid } = await stat(path);

@@ -1,8 +1,8 @@
 import { constants } from 'node:os';
 import type { Logger } from 'pino';
 import type { Config } from '../config/config.ts';
-import { listTargets, loadConfig } from '../config/load.ts';
-import { requireAnswers } from '../hanging-storage.ts';
+import { readConfig } from '../config/load.ts';
+import { parseAnswering } from '../hanging-storage.ts';
 import type { UnrestoredError } from '../live-targets.ts';
 import { createLogger } from '../log.ts';
 import { type RunningServer, startServer } from '../server.ts';
@@ -15,7 +15,7 @@ const START_MS_MAX = 5000;
 /**
  * Serves until SIGTERM or SIGINT, then closes the targets and returns.
  *
- * @throws {ConfigError} the configuration is wrong
+ * @throws {ConfigError} the configuration is wrong; @throws {StartupError} storage hangs
  * @throws the server's error when it cannot start or cannot go on
  */
 export async function serve(path: string): Promise<void> {
@@ -61,14 +61,8 @@ async function inTime(starting: Promise<RunningServer>): Promise<RunningServer |
   return (await endsWithin(START_MS_MAX, starting)) ? starting : undefined;
 }
 
-/**
- * Reads the configuration, once the storage of all targets has answered: to check it looks at that.
- *
- * @throws {ConfigError}; @throws {StartupError} storage hangs
- */
-async function load(path: string): Promise<Config> {
-  await requireAnswers(listTargets(path));
-  return loadConfig(path);
+function load(path: string): Promise<Config> {
+  return parseAnswering(readConfig(path), path);
 }
 
 /** Resolves on the first stop signal; a second one ends the process at once. */

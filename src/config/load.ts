@@ -30,7 +30,7 @@ const TEXT_LENGTH_MAX = 2 ** 20;
  * @throws {ConfigError} with everything that is wrong, not only the first
  */
 export function loadConfig(path: string, environment: ConfigEnvironment = process.env): Config {
-  return parseConfig(readText(path), path, environment);
+  return parseConfig(readConfig(path), path, environment);
 }
 
 /**
@@ -81,19 +81,19 @@ export function loadControlPath(
   path: string,
   environment: ConfigEnvironment = process.env,
 ): string {
-  const { data } = configSchema.safeParse(parseToml(readText(path), path));
+  const { data } = configSchema.safeParse(parseToml(readConfig(path), path));
   if (data === undefined) return loadConfig(path, environment).server.controlPath;
   return toServerConfig(data.server, dirname(resolve(path)), environment).controlPath;
 }
 
 /**
- * The targets of a configuration file that are right in themselves. Looks at nothing but the file:
- * to check it whole is to look at their storage, which may hang.
+ * The targets of a configuration that are right in themselves. Looks at nothing but the text: to
+ * check it whole is to look at their storage, which may hang.
  *
- * @throws {ConfigError} it cannot be read at all
+ * @throws {ConfigError} it is not TOML
  */
-export function listTargets(path: string): TargetConfig[] {
-  const tables = tablesOf(parseToml(readText(path), path));
+export function listTargets(text: string, path: string): TargetConfig[] {
+  const tables = tablesOf(parseToml(text, path));
   return placeValidTargets(tables, dirname(resolve(path))).map(({ target }) => target);
 }
 
@@ -127,7 +127,8 @@ function parseToml(text: string, path: string): Record<string, unknown> {
   }
 }
 
-function readText(path: string): string {
+/** @throws {ConfigError} the file cannot be read */
+export function readConfig(path: string): string {
   let bytes: Buffer;
   try {
     bytes = readFileSync(path);

@@ -2,7 +2,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { listTargets, loadConfig, loadControlPath, parseConfig } from '../../src/config/load.ts';
+import {
+  listTargets,
+  loadConfig,
+  loadControlPath,
+  parseConfig,
+  readConfig,
+} from '../../src/config/load.ts';
 import { ConfigError } from '../../src/config/problem.ts';
 import { SERVER, TARGET } from './samples.ts';
 
@@ -376,13 +382,13 @@ describe('listTargets', () => {
   it('has the targets that are right in themselves, whatever is wrong besides', () => {
     const wrong = TARGET.replace('shelf = 1', 'shelf = "one"');
     writeFileSync(path, `[server]\ninterfaces = 7\n${TARGET}${wrong}`);
-    expect(listTargets(path).map(({ name }) => name)).toEqual(['e1.0']);
+    expect(listTargets(readConfig(path), path).map(({ name }) => name)).toEqual(['e1.0']);
     writeFileSync(path, 'target = "none"');
-    expect(listTargets(path)).toEqual([]);
+    expect(listTargets(readConfig(path), path)).toEqual([]);
   });
 
   it('has none of a file that is not TOML', () => {
     writeFileSync(path, '[server');
-    expect(() => listTargets(path)).toThrow(ConfigError);
+    expect(() => listTargets(readConfig(path), path)).toThrow(ConfigError);
   });
 });

@@ -298,6 +298,24 @@ describe('AoeServer', () => {
     ]);
   });
 
+  it('takes a trim that is refused, or trims nothing, for no access to the disk', async () => {
+    const { targets } = open();
+    const { target } = targets[0] as (typeof targets)[0];
+    const trim = async (lba: number, sectorCount: number) => {
+      const data = Buffer.alloc(512);
+      data.writeUIntLE(lba, 0, 6);
+      data.writeUInt16LE(sectorCount, 6);
+      const request = { opcode: 0x06, aflags: 0x41, feature: 1, sectorCount: 1, data };
+      await (stage as Stage).deliver([ataRequest(request)], NOW_US());
+      return target.latencies.map((latency) => latency.distribution().count);
+    };
+    expect(await trim(SIZE_BYTES / 512, 1)).toEqual([0, 0, 0, 0]);
+    expect(await trim(0, 0)).toEqual([0, 0, 0, 0]);
+    expect(target.lastAccessUs).toBe(0);
+    expect(await trim(0, 1)).toEqual([0, 0, 0, 1]);
+    expect(target.lastAccessUs).toBeGreaterThan(0);
+  });
+
   it('lets the operator replace one list, whoever holds the target', async () => {
     const saved: SavedTarget[] = [];
     const { targets } = open({ save: async (state) => void saved.push(state) });

@@ -256,8 +256,8 @@ export class AtaDisk implements Completer {
       exchange.drop();
       return;
     }
-    exchange.prepareWrite(0, length, at + Ata.headerSize, this);
-    switch (prepareTrim(exchange, this.#device.sizeBytes / SECTOR_SIZE, this)) {
+    const sizeSectors = this.#device.sizeBytes / SECTOR_SIZE;
+    switch (prepareTrim(exchange, at + Ata.headerSize, length, sizeSectors, this)) {
       case TrimList.outOfRange:
         respond(exchange, AtaOutcome.outOfRange);
         break;

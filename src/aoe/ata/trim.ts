@@ -15,20 +15,23 @@ export type TrimList = (typeof TrimList)[keyof typeof TrimList];
 const ENTRY_BYTES = 8;
 
 /**
- * Turns the exchange, which holds the list as its write data, into the request that trims it: the
- * range from the lowest to the highest sector of its entries, in parts.
+ * Turns the exchange into the request that trims the list of `listBytes` at `listAt` in the receive
+ * ring: the range from the lowest to the highest sector of its entries, in parts.
  *
  * @returns outOfRange when an entry reaches beyond `sizeSectors`, and nothing may be trimmed;
  * empty when there is nothing to trim. The exchange is no request then.
  */
 export function prepareTrim(
   exchange: Exchange,
+  listAt: number,
+  listBytes: number,
   sizeSectors: number,
   completer: Completer,
 ): TrimList {
-  exchange.stashData();
+  const { link, stash, stashOffset } = exchange;
+  link.ring.bytes.copy(stash.bytes, stashOffset, listAt, listAt + listBytes);
   exchange.nextStep = 0;
-  exchange.endStep = exchange.length;
+  exchange.endStep = listBytes;
   let [firstLba, endLba] = [sizeSectors, 0];
   for (let step = 0; step < exchange.endStep; step += ENTRY_BYTES) {
     const sectorCount = entrySectorCount(exchange, step);

@@ -148,6 +148,7 @@ async function buildTarget(
         cacheSwitchedOff = !on;
       },
     },
+    sinceUs,
     health: () => ({
       failed: committed.failed,
       failures: device.counters.failures,

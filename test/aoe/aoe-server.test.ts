@@ -281,6 +281,35 @@ describe('AoeServer', () => {
     expect(Buffer.from(target.state.configString).toString()).toBe('new');
   });
 
+  it('does not switch a write cache on again by an original that was overtaken', async () => {
+    const writeCache = { supported: true, enabled: true };
+    open({ writeCache });
+    const [on, off] = [0x02, 0x82];
+    const change = async (arrivalUs: number, feature: number) =>
+      (await (stage as Stage).deliver([ataRequest({ opcode: 0xef, feature })], arrivalUs)).length;
+    const nowUs = NOW_US();
+    expect(await change(nowUs - 100, off)).toBe(1);
+    expect(await change(nowUs - 200, on)).toBe(0);
+    expect(writeCache.enabled).toBe(false);
+    expect(await change(nowUs - 100, on)).toBe(1);
+    expect(writeCache.enabled).toBe(true);
+  });
+
+  it('takes no change that arrived before it began: another one may have been before it', async () => {
+    const nowUs = NOW_US();
+    const writeCache = { supported: true, enabled: false };
+    open({ sinceUs: nowUs, writeCache });
+    for (const request of [
+      configRequest({ ccmd: 4, text: 'late' }),
+      maskRequest(1, [[1, '02:00:00:00:00:01']]),
+      reserveRequest(1, ['02:00:00:00:00:01']),
+      ataRequest({ opcode: 0xef, feature: 0x02 }),
+    ]) {
+      expect(await (stage as Stage).deliver([request], nowUs - 1)).toEqual([]);
+      expect(await (stage as Stage).deliver([request], nowUs)).toHaveLength(1);
+    }
+  });
+
   it('notes who asks, and how long reads and writes take', async () => {
     const { targets } = open();
     const write = ataRequest({ ...WRITE_EXT, data: sectors(1, 1) });

@@ -50,6 +50,7 @@ export class ServedTarget {
       device,
       identity: { serial: 'S', firmware: 'F', model: 'M' },
       writeCache: { supported: false, enabled: false },
+      sinceUs: 0,
       health: () => ({ failed: false, failures: 0, servedMs: 0 }),
       onGrown: async () => {},
     });

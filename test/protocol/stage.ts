@@ -1,7 +1,7 @@
 import pino from 'pino';
 import { AoeServer } from '../../src/aoe/aoe-server.ts';
 import { AoeTarget, type AoeTargetOptions } from '../../src/aoe/aoe-target.ts';
-import { AtaDisk } from '../../src/aoe/ata/ata-disk.ts';
+import { AtaDisk, type WriteCache } from '../../src/aoe/ata/ata-disk.ts';
 import { Exchange } from '../../src/aoe/exchange.ts';
 import type { SavedTarget } from '../../src/aoe/state-store.ts';
 import { TargetTable } from '../../src/aoe/target-table.ts';
@@ -41,6 +41,10 @@ export interface StageOptions {
   readonly loopback?: boolean;
   /** Initiators that are answered; all when absent. */
   readonly allow?: ReadonlySet<number>;
+  /** Of all targets; none when absent. */
+  readonly writeCache?: WriteCache;
+  /** When the targets began, in microseconds since the epoch; always when absent. */
+  readonly sinceUs?: number;
   /** Takes the place of the state directory. */
   save?(saved: SavedTarget): Promise<void>;
   /** Puts a device of the test's over the memory of a target. */
@@ -71,7 +75,10 @@ export class Stage {
     this.targets = targets.map((each, index) => {
       const raw = openMemoryDevice(this.#io, each.sizeBytes, each.readOnly);
       const covered = options.cover?.(raw) ?? raw;
+      const { writeCache = { supported: false, enabled: false }, sinceUs = 0 } = options;
       const target = makeTarget(each, covered, FLUSH_INDEX + index, {
+        writeCache,
+        sinceUs,
         save: options.save ?? (async () => {}),
         announce: (changed) => this.server.announce(changed),
       });
@@ -111,7 +118,10 @@ function makeTarget(
   options: StageTarget,
   raw: BlockDevice,
   flushIndex: number,
-  events: Pick<AoeTargetOptions, 'save' | 'announce'>,
+  {
+    writeCache,
+    ...more
+  }: Pick<AoeTargetOptions, 'save' | 'announce' | 'sinceUs'> & { readonly writeCache: WriteCache },
 ): AoeTarget {
   const committed = new CommittedDevice(raw, false, flushIndex, () => {});
   const ordered = new OrderedDevice(committed);
@@ -124,7 +134,8 @@ function makeTarget(
     disk: new AtaDisk({
       device,
       identity: { serial: 'SERIAL', firmware: '1', model: 'stage' },
-      writeCache: { supported: false, enabled: false },
+      writeCache,
+      sinceUs: more.sinceUs,
       health: () => ({ failed: false, failures: 0, servedMs: 0 }),
       onGrown: () => target.grown(),
     }),
@@ -136,8 +147,7 @@ function makeTarget(
     allow: new Set(),
     bufferCount: 16,
     maxSectors: undefined,
-    sinceUs: 0,
-    ...events,
+    ...more,
     log: pino({ level: 'silent' }),
   });
   return target;

@@ -5,6 +5,7 @@
  * Commands that are unknown, or whose registers contradict each other, are aborted; a request is
  * never executed in part.
  */
+import { isOvertaken } from '../../core/arrival.ts';
 import { type BlockDevice, BlockOp, type Completer, SECTOR_SIZE } from '../../core/block-device.ts';
 import { BlockStatus } from '../../core/block-error.ts';
 import { Ata, AtaCommand, AtaFlag, readLba28, readLba48, writeAtaResponse } from '../codec/ata.ts';
@@ -44,6 +45,8 @@ export interface AtaDiskOptions {
   readonly device: BlockDevice;
   readonly identity: DiskIdentity;
   readonly writeCache: WriteCache;
+  /** Switches of it that arrived earlier are dropped; microseconds since the epoch. */
+  readonly sinceUs: number;
   health(): SmartHealth;
   /** Remembers that the device has grown, which IDENTIFY has found; rejects if it cannot. */
   onGrown(): Promise<void>;
@@ -56,6 +59,8 @@ export class AtaDisk implements Completer {
   readonly #smart: Smart;
   /** The size that initiators are told. */
   #knownBytes: number;
+  /** When the newest switch of the write cache arrived that was not dropped. */
+  #lastSwitchUs: number;
 
   constructor(options: AtaDiskOptions) {
     this.#device = options.device;
@@ -63,6 +68,7 @@ export class AtaDisk implements Completer {
     this.#options = options;
     this.#smart = new Smart(() => options.health());
     this.#knownBytes = options.device.sizeBytes;
+    this.#lastSwitchUs = options.sinceUs;
   }
 
   /**
@@ -232,15 +238,20 @@ export class AtaDisk implements Completer {
   }
 
   #setFeatures(exchange: Exchange, feature: number): void {
-    if (feature === FEATURE_WRITE_CACHE_OFF) {
-      this.#writeCache.enabled = false;
-      this.#flush(exchange);
-    } else if (feature === FEATURE_WRITE_CACHE_ON && this.#writeCache.supported) {
-      this.#writeCache.enabled = true;
-      respond(exchange, AtaOutcome.success);
-    } else {
+    const on = feature === FEATURE_WRITE_CACHE_ON;
+    if (on ? !this.#writeCache.supported : feature !== FEATURE_WRITE_CACHE_OFF) {
       respond(exchange, AtaOutcome.aborted);
+      return;
     }
+    if (isOvertaken(exchange.arrivalUs, this.#lastSwitchUs)) {
+      // Who has switched it off since counts on that.
+      exchange.drop();
+      return;
+    }
+    this.#lastSwitchUs = exchange.arrivalUs;
+    this.#writeCache.enabled = on;
+    if (on) respond(exchange, AtaOutcome.success);
+    else this.#flush(exchange);
   }
 
   #trim(exchange: Exchange, frame: DataView, at: number, size: number): void {

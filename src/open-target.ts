@@ -155,6 +155,8 @@ async function buildTarget(
       servedMs: performance.now() - openedMs,
     }),
     onGrown: async () => {
+      // No flush of it succeeds any more: a power cut may undo that it has grown.
+      if (committed.failed) throw flushFailed(config);
       await flush(config, committed);
       await target.grown();
     },
@@ -189,10 +191,13 @@ async function buildTarget(
   };
 }
 
-async function flush({ name }: TargetConfig, committed: CommittedDevice): Promise<void> {
+async function flush(config: TargetConfig, committed: CommittedDevice): Promise<void> {
   if (committed.failed || committed.capabilities.readOnly) return;
-  if ((await committed.flush()) === BlockStatus.ok) return;
-  throw new StartupError(
+  if ((await committed.flush()) !== BlockStatus.ok) throw flushFailed(config);
+}
+
+function flushFailed({ name }: TargetConfig): StartupError {
+  return new StartupError(
     `a flush of ${name} failed, so that it cannot take writes any more`,
     'put its storage right, then try again',
   );

@@ -256,8 +256,12 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
     await truncate(join(served.directory, 'disk.img'), 8 * MIB);
     await breakFunction('fdatasync', EIO);
     const identify = ataRequest({ opcode: 0xec, sectorCount: 1 });
-    const [reply] = await served.client.exchange(identify, 1);
-    expect(dataOf(reply as Buffer).readUInt32LE(200) * SECTOR_SIZE).toBe(4 * MIB);
+    // Initiators ask again and again; a flush that works now proves nothing about the first.
+    for (const mend of [false, false, true]) {
+      if (mend) await mendFunction('fdatasync');
+      const replies = (await served.client.exchange(identify)).map(dataOf);
+      expect(replies.map((data) => data.readUInt32LE(200) * SECTOR_SIZE)).toEqual([4 * MIB]);
+    }
   });
 
   it('fails alone, at once, when it is a trim', async () => {

@@ -1,9 +1,10 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { SavedTarget } from '../../src/aoe/state-store.ts';
 import { TargetTable } from '../../src/aoe/target-table.ts';
 import type { BlockDevice, BlockRequest } from '../../src/core/block-device.ts';
 import { DeviceLayer } from '../../src/core/layer.ts';
 import { Limits } from '../../src/core/limits.ts';
+import type { OutgoingFrame } from '../../src/net/link.ts';
 import {
   ataReply,
   ataRequest,
@@ -15,7 +16,7 @@ import {
   reserveRequest,
   sectors,
 } from '../protocol/frames.ts';
-import { EXCHANGE_COUNT, Stage, type StageOptions } from '../protocol/stage.ts';
+import { EXCHANGE_COUNT, Stage, type StageOptions, TARGET_MAC_NUMBER } from '../protocol/stage.ts';
 import { FakeLink } from '../support/fake-link.ts';
 
 const MTU = 1500;
@@ -24,6 +25,13 @@ const SIZE_BYTES = 1 << 16;
 const TARGET = { shelf: 1, slot: 0, sizeBytes: SIZE_BYTES, readOnly: false, configString: '' };
 const INITIATOR = 0x0200_0000_0001;
 const WRITE_EXT = { opcode: 0x34, aflags: 0x41, sectorCount: 1 };
+
+/** Another link than that of the stage. */
+const LINK = {
+  mac: TARGET_MAC_NUMBER + 1,
+  mtu: MTU,
+  registerMemory: (ring: ArrayBuffer) => ({ bytes: Buffer.from(ring), region: 0 }),
+};
 
 const GROWN_BYTES = 2 * SIZE_BYTES;
 
@@ -60,6 +68,16 @@ class StalledDevice extends DeviceLayer {
   }
 }
 
+/** Gives up what is sent. */
+class LosingLink extends FakeLink {
+  lostCount = 0;
+
+  override send(frame: OutgoingFrame): void {
+    this.lostCount++;
+    frame.sent(0);
+  }
+}
+
 /** The sizes, in sectors, that the answers to one IDENTIFY DEVICE give. */
 async function identifySectors(stage: Stage): Promise<number[]> {
   const replies = await stage.deliver([ataRequest({ opcode: 0xec, sectorCount: 1 })], NOW_US());
@@ -91,6 +109,23 @@ describe('AoeServer', () => {
     expect(more).toEqual([]);
   });
 
+  it('announces as many sectors as are configured, and no more than fit in a frame', async () => {
+    for (const [mtu, maxSectors, announced] of [
+      [9000, undefined, 16],
+      [9000, 4, 4],
+      [9000, 17, 17],
+      [9000, 255, 17],
+      [1500, 16, 2],
+      [4200, undefined, 8],
+      [2600, undefined, 5],
+    ] as const) {
+      stage = new Stage([TARGET], mtu, maxSectors === undefined ? {} : { maxSectors });
+      expect(stage.link.sent[0]?.readUInt8(28)).toBe(announced);
+      await stage.close();
+      stage = undefined;
+    }
+  });
+
   it('announces a target when it is told to', async () => {
     const { link, server, targets } = open();
     const [first] = link.sent.splice(0);
@@ -102,10 +137,7 @@ describe('AoeServer', () => {
     const targets = Array.from({ length: 3 * EXCHANGE_COUNT }, (_, slot) => ({ ...TARGET, slot }));
     stage = new Stage(targets, MTU);
     const { server, link } = stage;
-    const mac = link.mac + 1;
-    const registerMemory = (ring: ArrayBuffer) => ({ bytes: Buffer.from(ring), region: 0 });
-    const slab = stage.slab.buffer as ArrayBuffer;
-    const second = new FakeLink({ mac, mtu: MTU, slab, registerMemory });
+    const second = new FakeLink({ ...LINK, slab: stage.slab.buffer as ArrayBuffer });
     const served = server.serve(second);
     for (const { sent } of [link, second]) expect(sent.splice(0)).toHaveLength(targets.length);
     const wildcard = configRequest({ destination: BROADCAST_MAC, shelf: 0xffff, slot: 0xff });
@@ -211,6 +243,17 @@ describe('AoeServer', () => {
     const write = ataRequest({ ...WRITE_EXT, data: sectors(1, 1) });
     expect(await (stage as Stage).deliver([write], NOW_US() - 3_000_000)).toEqual([]);
     expectFrames(await (stage as Stage).deliver([write], NOW_US()), [ataReply(write)]);
+  });
+
+  it('neither executes nor answers a write that was overtaken', async () => {
+    open();
+    const nowUs = NOW_US();
+    const write = (fill: number) => ataRequest({ ...WRITE_EXT, data: sectors(1, fill) });
+    expect(await (stage as Stage).deliver([write(2)], nowUs - 100)).toHaveLength(1);
+    expect(await (stage as Stage).deliver([write(1)], nowUs - 200)).toEqual([]);
+    const read = ataRequest({ opcode: 0x24, aflags: 0x40, sectorCount: 1 });
+    const [reply] = await (stage as Stage).deliver([read], nowUs - 300);
+    expect(dataOf(reply as Buffer)).toEqual(sectors(1, 2));
   });
 
   it('refuses a change that cannot be saved by error 3, and forgets it', async () => {
@@ -325,6 +368,25 @@ describe('AoeServer', () => {
       { mac: INITIATOR, requests: 2 },
       { mac: 0x0200_0000_0009, requests: 1 },
     ]);
+  });
+
+  it('measures no request that leaves the disk alone, nor an answer that does not leave', async () => {
+    const { targets, server, slab } = open();
+    const { latencies } = (targets[0] as (typeof targets)[0]).target;
+    const counts = () => latencies.map((latency) => latency.distribution().count);
+    const write = ataRequest({ ...WRITE_EXT, data: sectors(1, 1) });
+    // All of them are answered from the same place, one after the other.
+    for (const request of [write, configRequest(), ataRequest({ opcode: 0xec, sectorCount: 1 })]) {
+      expect(await (stage as Stage).deliver([request], NOW_US())).toHaveLength(1);
+      expect(counts()).toEqual([0, 1, 0, 0]);
+    }
+    const link = new LosingLink({ ...LINK, slab: slab.buffer as ArrayBuffer });
+    const served = server.serve(link);
+    await link.deliver([write], NOW_US());
+    await vi.waitUntil(() => link.lostCount === 2);
+    expect(counts()).toEqual([0, 1, 0, 0]);
+    link.close();
+    await served;
   });
 
   it('takes a trim that is refused, or trims nothing, for no access to the disk', async () => {

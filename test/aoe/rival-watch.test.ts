@@ -20,11 +20,19 @@ afterEach(() => {
   vi.clearAllMocks();
 });
 
-it('finds a rival of targets that come and go all the time', async () => {
+let watch: RivalWatch;
+/** Targets of which a rival was reported. */
+let found: string[];
+
+function startWatch(): void {
   vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
-  const found: string[] = [];
+  found = [];
   const log = pino({}, { write: (line) => found.push(JSON.parse(line).target) });
-  const watch = new RivalWatch(['lo'], log, MINUTE_MS);
+  watch = new RivalWatch(['lo'], log, MINUTE_MS);
+}
+
+it('finds a rival of targets that come and go all the time', async () => {
+  startWatch();
   for (let second = 0; second < 120; second += 20) {
     watch.targets = new Map(NAMES);
     await vi.advanceTimersByTimeAsync(20_000);
@@ -33,6 +41,20 @@ it('finds a rival of targets that come and go all the time', async () => {
   watch.targets = new Map();
   await vi.advanceTimersByTimeAsync(MINUTE_MS);
   expect(found).toHaveLength(2);
+  watch.close();
+});
+
+it('takes no interface of this server for a rival, nor a target that is drained meanwhile', async () => {
+  startWatch();
+  watch.targets = new Map(NAMES);
+  vi.mocked(discoverTargets).mockResolvedValue([{ ...RIVAL, mac: 0 } as never]);
+  await vi.advanceTimersByTimeAsync(MINUTE_MS);
+  vi.mocked(discoverTargets).mockImplementation(async () => {
+    watch.targets = new Map();
+    return [RIVAL as never];
+  });
+  await vi.advanceTimersByTimeAsync(MINUTE_MS);
+  expect(found).toEqual([]);
   watch.close();
 });
 

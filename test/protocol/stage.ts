@@ -1,7 +1,7 @@
 import pino from 'pino';
 import { AoeServer } from '../../src/aoe/aoe-server.ts';
 import { AoeTarget, type AoeTargetOptions } from '../../src/aoe/aoe-target.ts';
-import { AtaDisk, type WriteCache } from '../../src/aoe/ata/ata-disk.ts';
+import { AtaDisk, type AtaDiskOptions, type WriteCache } from '../../src/aoe/ata/ata-disk.ts';
 import { Exchange } from '../../src/aoe/exchange.ts';
 import type { SavedTarget } from '../../src/aoe/state-store.ts';
 import { TargetTable } from '../../src/aoe/target-table.ts';
@@ -43,6 +43,8 @@ export interface StageOptions {
   readonly allow?: ReadonlySet<number>;
   /** Of all targets; none when absent. */
   readonly writeCache?: WriteCache;
+  /** Most sectors in one frame; chosen from the MTU when absent. */
+  readonly maxSectors?: number;
   /** When the targets began, in microseconds since the epoch; always when absent. */
   readonly sinceUs?: number;
   /** Takes the place of the state directory. */
@@ -76,9 +78,11 @@ export class Stage {
       const raw = openMemoryDevice(this.#io, each.sizeBytes, each.readOnly);
       const covered = options.cover?.(raw) ?? raw;
       const { writeCache = { supported: false, enabled: false }, sinceUs = 0 } = options;
+      const { maxSectors } = options;
       const target = makeTarget(each, covered, FLUSH_INDEX + index, {
         writeCache,
         sinceUs,
+        maxSectors,
         save: options.save ?? (async () => {}),
         announce: (changed) => this.server.announce(changed),
       });
@@ -114,14 +118,14 @@ export class Stage {
   }
 }
 
+type TargetFields = Pick<AoeTargetOptions, 'save' | 'announce' | 'sinceUs' | 'maxSectors'> &
+  Pick<AtaDiskOptions, 'writeCache'>;
+
 function makeTarget(
   options: StageTarget,
   raw: BlockDevice,
   flushIndex: number,
-  {
-    writeCache,
-    ...more
-  }: Pick<AoeTargetOptions, 'save' | 'announce' | 'sinceUs'> & { readonly writeCache: WriteCache },
+  { writeCache, ...more }: TargetFields,
 ): AoeTarget {
   const committed = new CommittedDevice(raw, false, flushIndex, () => {});
   const ordered = new OrderedDevice(committed);
@@ -146,7 +150,6 @@ function makeTarget(
     },
     allow: new Set(),
     bufferCount: 16,
-    maxSectors: undefined,
     ...more,
     log: pino({ level: 'silent' }),
   });

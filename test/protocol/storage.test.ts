@@ -78,6 +78,21 @@ describeWith([...TOOLS, 'gcc', 'mount'], 'storage that is slow or fails', () => 
     expectFrames(await served.client.receive(1), [ataReply(flush)]);
   });
 
+  it('25. rests, and has its write cache switched off, when what it held is durable', async () => {
+    for (const command of [
+      { opcode: 0xe0 },
+      { opcode: 0xe2 },
+      { opcode: 0xe6 },
+      { opcode: 0xef, feature: 0x82 },
+    ]) {
+      const request = ataRequest({ ...command, slot: 4 });
+      await gate.shut();
+      expectFrames(await served.client.exchange(request), []);
+      await gate.open();
+      expectFrames(await served.client.receive(1), [ataReply(request)]);
+    }
+  });
+
   it('23. answers a WRITE with the A flag when it is durable, and not before', async () => {
     const write = ataRequest({ ...WRITE_EXT, aflags: 0x43, lba: 2, data: sectors(1, 1) });
     await gate.shut();
@@ -92,6 +107,10 @@ describeWith([...TOOLS, 'gcc', 'mount'], 'storage that is slow or fails', () => 
     expectFrames(await served.client.exchange(beyond, 1), [ataReply(beyond, UNREADABLE)]);
     const across = ataRequest({ ...READ_EXT, slot: 1, sectorCount: 2, lba: MIB / SECTOR_SIZE - 1 });
     expectFrames(await served.client.exchange(across, 1), [ataReply(across, UNREADABLE)]);
+    // It is looked at in steps: the first ones find nothing.
+    const inVerify = { opcode: 0x42, slot: 1, sectorCount: 200, lba: MIB / SECTOR_SIZE - 199 };
+    const verify = ataRequest(inVerify);
+    expectFrames(await served.client.exchange(verify, 1), [ataReply(verify, UNREADABLE)]);
     const within = ataRequest({ ...READ_EXT, slot: 1 });
     const data = Buffer.alloc(SECTOR_SIZE);
     expectFrames(await served.client.exchange(within, 1), [ataReply(within, { data })]);

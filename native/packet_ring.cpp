@@ -31,7 +31,14 @@ static_assert(sizeof(VirtioHeader) == 10);
 constexpr VirtioHeader kDataFrame{.headers_size = kAtaHeadersSize};
 constexpr VirtioHeader kShortFrame;
 
-SystemError AttachFilter(int fd, std::vector<sock_filter> filter) {
+// What comes in for an interface on top of this one, such as a VLAN, is shown to its sockets, too.
+SystemError AttachFilter(int fd, int interface_index, std::vector<sock_filter> filter) {
+  const std::array<sock_filter, 3> is_ours = {{
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(SKF_AD_OFF + SKF_AD_IFINDEX)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(interface_index), 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+  }};
+  filter.insert(filter.begin(), is_ours.begin(), is_ours.end());
   sock_fprog program{.len = static_cast<uint16_t>(filter.size()), .filter = filter.data()};
   if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) {
     return {errno, "setsockopt(SO_ATTACH_FILTER)"};
@@ -71,7 +78,7 @@ SystemError PacketRing::CheckInterface(const std::string& name) {
 
 SystemError PacketRing::OpenReceiver(const Options& options) {
   const int fd = receive_fd_.get();
-  if (auto failure = AttachFilter(fd, options.filter)) return failure;
+  if (auto failure = AttachFilter(fd, interface_.index, options.filter)) return failure;
   if (auto failure = SetPacketOption(fd, PACKET_VERSION, TPACKET_V2, "setsockopt(PACKET_VERSION)"))
     return failure;
   if (auto failure = SetPacketOption(fd, PACKET_IGNORE_OUTGOING, 1,

@@ -48,7 +48,7 @@ class PacketRing {
     std::string interface;
     uint32_t frame_size_max;  // largest Ethernet frame to receive, without FCS, bytes
     uint32_t ring_size;       // bytes, at least
-    std::vector<sock_filter> filter;  // classic BPF: which frames to receive
+    std::vector<sock_filter> filter;  // classic BPF: which of the interface's own frames to receive
   };
 
   struct Statistics {

@@ -1,5 +1,5 @@
 /** Which frames the kernel passes to a server, and to an initiator. */
-import { Ancillary, PACKET_HOST, PacketFilter } from '../net/packet-filter.ts';
+import { Ancillary, PacketFilter, PacketType } from '../net/packet-filter.ts';
 import {
   Aoe,
   ETHERTYPE_AOE,
@@ -8,8 +8,6 @@ import {
   SLOT_WILDCARD,
 } from './codec/header.ts';
 import type { Share } from './share.ts';
-
-const VLAN_ID_MASK = 0x0fff;
 
 /** Requests for the targets of a share, and for wildcard addresses. */
 export function requestFilter({ index, count }: Share): Uint32Array {
@@ -32,23 +30,22 @@ export function responseFilter(): Uint32Array {
 }
 
 /**
- * AoE frames that are addressed to us or to everybody, and are in no VLAN. Others appear on
- * promiscuous and bridged interfaces. Broadcasts are told by their address: on the loopback
- * interface, which has no broadcast address, the kernel takes them for multicasts.
+ * AoE frames that are addressed to us or to everybody. Others appear on promiscuous and bridged
+ * interfaces; what comes in a VLAN, broadcasts too, the kernel takes for another host's, and
+ * removes its tag. Broadcasts are told by their address: on the loopback interface, which has no
+ * broadcast address, they pass for multicasts.
  */
 function aoeFilter(): PacketFilter {
   return new PacketFilter()
     .loadHalf(Aoe.etherType)
     .require(ETHERTYPE_AOE)
     .loadWord(Ancillary.packetType)
-    .unless(PACKET_HOST, (filter) =>
+    .unless(PacketType.host, (filter) =>
       filter
+        .refuse(PacketType.otherHost)
         .loadWord(Aoe.destination)
         .require(0xffff_ffff)
         .loadHalf(Aoe.destination + 4)
         .require(0xffff),
-    )
-    .loadWord(Ancillary.vlanTag)
-    .and(VLAN_ID_MASK)
-    .require(0);
+    );
 }

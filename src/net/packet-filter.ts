@@ -18,11 +18,11 @@ const Code = {
 
 /** Loads from here on read what the kernel knows about a frame. */
 const ANCILLARY = 0xffff_f000;
-/** Where to load from: bytes from the destination MAC, or one of these. */
-export const Ancillary = { packetType: ANCILLARY + 4, vlanTag: ANCILLARY + 44 } as const;
+/** Where to load from: bytes from the destination MAC, or this. */
+export const Ancillary = { packetType: ANCILLARY + 4 } as const;
 
-/** The kernel's word for frames that are addressed to this host. */
-export const PACKET_HOST = 0;
+/** The kernel's words for whom a frame is addressed to (linux/if_packet.h). */
+export const PacketType = { host: 0, otherHost: 3 } as const;
 
 const ACCEPT_WHOLE_FRAME = 0x40000;
 const REFUSE = 0;
@@ -66,6 +66,12 @@ export class PacketFilter {
   /** Refuses the frame unless the value is `wanted`. */
   require(wanted: number): this {
     this.#program.push([Code.jumpIfEqual, 1, 0, wanted]);
+    return this.#add(Code.return, REFUSE);
+  }
+
+  /** Refuses the frame if the value is `unwanted`. */
+  refuse(unwanted: number): this {
+    this.#program.push([Code.jumpIfEqual, 0, 1, unwanted]);
     return this.#add(Code.return, REFUSE);
   }
 

@@ -133,9 +133,10 @@ describeWith(['ip', 'sysctl'], 'the kernel’s filter', () => {
     expect(await reached(configRequest({ destination: '02:00:00:00:00:77' }))).toEqual([]);
     expect(await reached(configRequest({ destination: '01:00:5e:00:00:01' }))).toEqual([]);
     expect(await reached(configRequest({ destination: 'ff:ff:ff:ff:ff:fe' }))).toEqual([]);
-    const frame = configRequest();
-    const inVlan = [frame.subarray(0, 12), Buffer.from('81000005', 'hex'), frame.subarray(12)];
-    expect(await reached(Buffer.concat(inVlan))).toEqual([]);
+    for (const frame of [configRequest(), configRequest({ destination: BROADCAST_MAC })]) {
+      const inVlan = [frame.subarray(0, 12), Buffer.from('81000005', 'hex'), frame.subarray(12)];
+      expect(await reached(Buffer.concat(inVlan))).toEqual([]);
+    }
   });
 
   it('takes the priority tag of VLAN 0 for none', async () => {

@@ -105,11 +105,22 @@ describeWith(TOOLS, 'addresses and the common header', () => {
     await served.network.run('ip', ['link', 'set', 'aoe0', 'promisc', 'on']);
     expectFrames(await ask(configRequest({ destination: OTHER_MAC })), []);
     expectFrames(await ask(configRequest({ destination: '01:00:5e:00:00:01' })), []);
-    const frame = configRequest();
     const tag = Buffer.from([0x81, 0x00, 0x00, 0x05]);
-    const inVlan = Buffer.concat([frame.subarray(0, 12), tag, frame.subarray(12)]);
-    expectFrames(await ask(inVlan), []);
+    for (const frame of [configRequest(), configRequest({ destination: BROADCAST_MAC })]) {
+      const inVlan = Buffer.concat([frame.subarray(0, 12), tag, frame.subarray(12)]);
+      expectFrames(await ask(inVlan), []);
+    }
     await served.network.run('ip', ['link', 'set', 'aoe0', 'promisc', 'off']);
+  });
+
+  it('6. is silent for what is for an interface on top of ours, though it comes in here', async () => {
+    const above = ['link', 'add', 'link', 'aoe0', 'name', 'above0', 'address', OTHER_MAC];
+    await served.network.run('ip', [...above, 'type', 'macvlan', 'mode', 'bridge']);
+    await served.network.run('ip', ['link', 'set', 'above0', 'up']);
+    expectFrames(await ask(configRequest({ destination: OTHER_MAC })), []);
+    const toAll = configRequest({ destination: BROADCAST_MAC });
+    expectFrames(await ask(toAll), [configReply(toAll)]);
+    await served.network.run('ip', ['link', 'del', 'above0']);
   });
 
   it('7. is silent for a source that is a group, zero or our own', async () => {

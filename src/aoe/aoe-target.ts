@@ -74,6 +74,8 @@ export class AoeTarget implements ExchangeOwner {
   reservationConflicts = 0;
   readonly #options: AoeTargetOptions;
   #state: TargetState;
+  /** The size that is saved with it: the largest that initiators have seen. */
+  #savedBytes: number;
   /** When the newest change arrived that was not dropped. */
   #lastChangeUs: number;
   #saving = 0;
@@ -88,6 +90,7 @@ export class AoeTarget implements ExchangeOwner {
     this.disk = options.disk;
     this.#options = options;
     this.#state = options.state;
+    this.#savedBytes = options.device.sizeBytes;
     this.#lastChangeUs = options.sinceUs;
   }
 
@@ -167,7 +170,7 @@ export class AoeTarget implements ExchangeOwner {
 
   /** Makes size and state durable as they are: initiators will see this size. */
   remember(): Promise<void> {
-    return this.#save(() => this.#state);
+    return this.#save(() => this.#state, this.device.sizeBytes);
   }
 
   /**
@@ -215,11 +218,13 @@ export class AoeTarget implements ExchangeOwner {
   }
 
   /** Saves one state after the other; `choose` sees what the saves before it left. */
-  #save(choose: () => TargetState): Promise<void> {
+  #save(choose: () => TargetState, newBytes?: number): Promise<void> {
     const saved = this.#lastSave.then(async () => {
       const next = choose();
-      await this.#options.save({ ...next, sizeBytes: this.device.sizeBytes });
+      const sizeBytes = newBytes ?? this.#savedBytes;
+      await this.#options.save({ ...next, sizeBytes });
       this.#state = next;
+      this.#savedBytes = sizeBytes;
     });
     this.#saving++;
     this.#lastSave = saved

@@ -473,6 +473,22 @@ describe('AoeServer', () => {
     expect(await identifySectors(stage as Stage)).toEqual([GROWN_BYTES / 512]);
   });
 
+  it('remembers no size with a change that could not be remembered before', async () => {
+    const saved: SavedTarget[] = [];
+    open({
+      save: async (state) => {
+        if (state.sizeBytes > SIZE_BYTES) throw new Error('no room');
+        saved.push(state);
+      },
+      cover: (raw) => new GrowingDevice(raw),
+    });
+    expect(await identifySectors(stage as Stage)).toEqual([SIZE_BYTES / 512]);
+    const claim = configRequest({ ccmd: 3, text: 'mine' });
+    const [reply] = await (stage as Stage).deliver([claim], NOW_US());
+    expect(reply?.readUInt16BE(14)).toBe(0x1800);
+    expect(saved).toMatchObject([{ sizeBytes: SIZE_BYTES }]);
+  });
+
   it('does not tell of a size that could not be remembered', async () => {
     const { link, targets } = open({ save: () => Promise.reject(new Error('no room')) });
     link.sent.length = 0;

@@ -303,6 +303,18 @@ describe('CommittedDevice', () => {
       expect(below.pending).toEqual([]);
     });
 
+    it('lets no write on the way take a flush along', async () => {
+      below.inOrder = true;
+      below.end(submit(WRITE, 0));
+      await settle();
+      const onTheWay = submit(WRITE, 1);
+      below.endNext(FLUSH, BlockStatus.ioError);
+      committed.kick();
+      expect(below.pending).toEqual([onTheWay]);
+      below.end(onTheWay);
+      expect(requester.statusOf(onTheWay)).toBe(BlockStatus.failed);
+    });
+
     it('can still be read', async () => {
       await fail();
       const read = submit(READ);

@@ -132,6 +132,15 @@ describe('OrderedDevice', () => {
       expect(below.pending).toEqual([second]);
     });
 
+    it('knows those that run, in whatever order others end', () => {
+      const [first, second, third] = [write(0), write(1), write(2)];
+      for (const request of [first, third]) below.end(request);
+      const next = write(1);
+      expect(below.pending).toEqual([second]);
+      below.end(second);
+      expect(below.pending).toEqual([next]);
+    });
+
     it('keeps the data of a write that waits, whatever becomes of the receive ring', () => {
       const first = write(0, 1, 0x11);
       const second = write(0, 1, 0x22);

@@ -7,6 +7,7 @@
         "native/blake3/blake3.c",
         "native/blake3/blake3_dispatch.c",
         "native/blake3/blake3_portable.c",
+        "native/cached_stretches.cpp",
         "native/cas/block_hash.cpp",
         "native/cas/cas_engine.cpp",
         "native/cas/dedup_index.cpp",

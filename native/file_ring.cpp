@@ -140,6 +140,7 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
   const uint32_t count = info[0].As<Napi::Number>();
   completion_count_ = 0;
   if (watch_ == nullptr) return Napi::Number::New(info.Env(), 0);
+  const auto now = CachedStretches::Clock::now();
   for (uint32_t i = 0; i < count; i++) {
     const int32_t* row = rows_ + static_cast<size_t>(i) * kRowLength;
     const File& file = files_[static_cast<size_t>(row[1])];
@@ -152,7 +153,7 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
         .length = static_cast<size_t>(row[4]),
         .offset = static_cast<off_t>(offsets_[i]),
     };
-    if (TryNow(operation, file)) {
+    if (TryNow(operation, file, now)) {
       Report(operation);
     } else {
       StartLater(operation, row);
@@ -164,19 +165,36 @@ Napi::Value FileRing::Kick(const Napi::CallbackInfo& info) {
 }
 
 // Does the operation now if that cannot block. Returns false when it must be started instead.
-bool FileRing::TryNow(Operation* operation, const File& file) {
+bool FileRing::TryNow(Operation* operation, const File& file,
+                      CachedStretches::Clock::time_point now) {
   if (file.mode == FileMode::kMemory) {
     // Nothing in memory becomes more durable by a flush.
     if (operation->op != FileOp::kFlush) Execute(operation);
     return true;
   }
   if (file.mode == FileMode::kDirect || file.remote || operation->op != FileOp::kRead) return false;
-  if (!ReadCached(operation->fd, operation->data, operation->length, operation->offset)) return false;
-  operation->done = operation->length;
+  return TryCached(operation, now);
+}
+
+// Reads what the page cache has. Returns false when not all of it is there.
+bool FileRing::TryCached(Operation* operation, CachedStretches::Clock::time_point now) {
+  const int32_t file = operation->file;
+  const int fd = operation->fd;
+  const off_t offset = operation->offset;
+  const size_t length = operation->length;
+  // While something waits for a disk, that may be for one that hangs: nothing is taken for granted.
+  const bool had = waiting_count_ == 0 && stretches_.Had(file, fd, offset, length, now);
+  if (!had && !MayBeCached(fd, length, offset)) return false;
+  if (!TryRead(fd, operation->data, length, offset)) {
+    stretches_.Missed(file, offset);
+    return false;
+  }
+  operation->done = length;
   return true;
 }
 
 void FileRing::StartLater(Operation* operation, const int32_t* row) {
+  waiting_count_++;
   File& file = files_[static_cast<size_t>(operation->file)];
   if (operation->op == FileOp::kWrite) {
     std::byte* stash = regions_[static_cast<size_t>(row[5])] + row[6];
@@ -230,6 +248,7 @@ Napi::Value FileRing::Reap(const Napi::CallbackInfo& info) {
   pool_->TakeDone(&done_);
   for (const Operation* operation : done_) Report(operation);
   done_.clear();
+  waiting_count_ -= completion_count_;
   return Napi::Number::New(info.Env(), completion_count_);
 }
 

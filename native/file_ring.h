@@ -38,6 +38,7 @@
 #include <vector>
 
 #include "addon_state.h"
+#include "cached_stretches.h"
 #include "poll_watch.h"
 #include "system_error.h"
 #include "unique_fd.h"
@@ -86,7 +87,8 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   void Detach();
   void FinishEngines();
   void LeakEngines();
-  bool TryNow(Operation* operation, const File& file);
+  bool TryNow(Operation* operation, const File& file, CachedStretches::Clock::time_point now);
+  bool TryCached(Operation* operation, CachedStretches::Clock::time_point now);
   void StartLater(Operation* operation, const int32_t* row);
   void HandOver(Operation* operation, Outgoing* outgoing);
   void SubmitToThreads();
@@ -104,6 +106,8 @@ class FileRing final : public Napi::ObjectWrap<FileRing>, private ReadySource {
   const double* offsets_ = nullptr;
   int32_t* completions_ = nullptr;
   uint32_t completion_count_ = 0;
+  uint32_t waiting_count_ = 0;  // operations that were started and not reported
+  CachedStretches stretches_;
   UniqueFd event_fd_;
   PollWatch* watch_ = nullptr;
   std::unique_ptr<WorkerPool> pool_;

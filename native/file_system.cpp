@@ -50,16 +50,6 @@ struct Cachestat {
   uint64_t recently_evicted;
 };
 
-// May the page cache have all of a range? True when the kernel does not tell.
-bool MayBeCached(int fd, size_t length, off_t offset) {
-  static const auto page_size = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  CachestatRange range{.offset = static_cast<uint64_t>(offset), .length = length};
-  Cachestat found{};
-  if (syscall(kCachestat, fd, &range, &found, 0U) < 0) return true;
-  const uint64_t pages = (range.offset + length - 1) / page_size - range.offset / page_size + 1;
-  return found.cached == pages;
-}
-
 uint32_t MagicOf(int fd) {
   struct statfs stats {};
   return fstatfs(fd, &stats) < 0 ? kUnknown : static_cast<uint32_t>(stats.f_type);
@@ -71,15 +61,27 @@ bool IsMemoryFile(int fd) { return MagicOf(fd) == TMPFS_MAGIC; }
 
 bool IsRemoteFile(int fd) { return std::ranges::count(kRemoteMagics, MagicOf(fd)) > 0; }
 
+bool MayBeCached(int fd, size_t length, off_t offset) {
+  static const auto page_size = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  CachestatRange range{.offset = static_cast<uint64_t>(offset), .length = length};
+  Cachestat found{};
+  if (syscall(kCachestat, fd, &range, &found, 0U) < 0) return true;
+  const uint64_t pages = (range.offset + length - 1) / page_size - range.offset / page_size + 1;
+  return found.cached == pages;
+}
+
 // RWF_NOWAIT alone starts to read a page that is not there, and waits when the disk's queue is full.
 // Of pages that are there it starts none, and one that is still being read ends the try. What is left:
 // some cached pages are marked for the kernel to read ahead when they are read, which may wait as well;
 // a page may go after it was seen; and the kernel does not tell before Linux 6.5, nor where its call is
 // forbidden, nor of a file that the process could not write.
-bool ReadCached(int fd, void* data, size_t length, off_t offset) {
-  if (!MayBeCached(fd, length, offset)) return false;
+bool TryRead(int fd, void* data, size_t length, off_t offset) {
   const iovec vector{.iov_base = data, .iov_len = length};
   return preadv2(fd, &vector, 1, offset, RWF_NOWAIT) == static_cast<ssize_t>(length);
+}
+
+bool ReadCached(int fd, void* data, size_t length, off_t offset) {
+  return MayBeCached(fd, length, offset) && TryRead(fd, data, length, offset);
 }
 
 int ReadOn(int fd, void* data, size_t length, off_t offset, size_t* done) {

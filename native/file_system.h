@@ -17,8 +17,15 @@ bool IsMemoryFile(int fd);
 // file has changed. RWF_NOWAIT and io_uring do not keep it from that. False when it cannot be told.
 bool IsRemoteFile(int fd);
 
-// Reads `length` bytes from `offset` on, if the page cache has all of them, without waiting for the
-// disk. When it returns false they are to be read by somebody who can wait; `data` is then undefined.
+// May the page cache have all of a range? True when the kernel does not tell.
+bool MayBeCached(int fd, size_t length, off_t offset);
+
+// Reads `length` bytes from `offset` on, if the page cache has all of them. When it returns false they
+// are to be read by somebody who can wait; `data` is then undefined. Whoever has not asked
+// MayBeCached may wait here as well: what is not there begins to be read.
+bool TryRead(int fd, void* data, size_t length, off_t offset);
+
+// Both of these: reads what is cached, without waiting for the disk.
 bool ReadCached(int fd, void* data, size_t length, off_t offset);
 
 // Read or write what is left behind `*done` bytes, by as many calls as it takes. Return 0 or an errno.

@@ -6,6 +6,7 @@ import type { FileDevice } from '../../src/backends/file-device.ts';
 import { FileIo } from '../../src/backends/file-io.ts';
 import type { DeviceClient } from '../../src/core/device-client.ts';
 import { clientOf, pattern, REQUEST_COUNT } from '../conformance/block-device.ts';
+import { run } from '../support/tools.ts';
 
 const MIB = 1 << 20;
 
@@ -60,6 +61,24 @@ for (const [uring, direct] of [
       expect(outcomes.every(({ status }) => status === 'rejected')).toBe(true);
       truncateSync(path, 4 * MIB);
       expect(await client.read(0, 4096)).toEqual(Buffer.alloc(4096));
+    });
+
+    it('reads what has been cached for long, and is cached no more', async () => {
+      const data = pattern(4 * MIB, 1);
+      for (let at = 0; at < data.length; at += MIB) {
+        await client.write(at, data.subarray(at, at + MIB));
+      }
+      await client.flush();
+      const readAll = async () => {
+        for (let at = 0; at < data.length; at += 4096) {
+          const expected = data.subarray(at, at + 4096);
+          if (!expected.equals(await client.read(at, 4096))) throw new Error(`at ${at}`);
+        }
+      };
+      await readAll();
+      await run('dd', [`if=${path}`, 'iflag=nocache', 'count=0']);
+      await readAll();
+      await readAll();
     });
 
     it('carries reads, writes and flushes side by side', async () => {

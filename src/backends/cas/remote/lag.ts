@@ -13,8 +13,9 @@ export class Lag {
   #bytes = 0;
   /** Of that, what nobody has set out to store yet. */
   #newBytes = 0;
-  /** When the oldest of it was written, by the clock of `performance`. */
+  /** When the oldest of all and of what is new was written, by the clock of `performance`. */
   #sinceMs: number | undefined;
+  #newSinceMs: number | undefined;
   #isHoldingUp = false;
 
   /** @param bytes there is already */
@@ -40,7 +41,8 @@ export class Lag {
   grow(length: number): void {
     this.#bytes += length;
     this.#newBytes += length;
-    this.#sinceMs ??= performance.now();
+    this.#newSinceMs ??= performance.now();
+    this.#sinceMs ??= this.#newSinceMs;
   }
 
   /** Asked for each flush: must it wait until there is less? */
@@ -62,11 +64,12 @@ export class Lag {
     const { lagBytesMax, onLag } = this.#options;
     const storedBytes = this.#bytes - unsyncedBytes;
     // More than is new: some of it has been there all the time.
-    const sinceMs = unsyncedBytes > this.#newBytes ? this.#sinceMs : performance.now();
+    const unsyncedSinceMs = unsyncedBytes > this.#newBytes ? this.#sinceMs : this.#newSinceMs;
     this.#newBytes = 0;
+    this.#newSinceMs = undefined;
     return () => {
       this.#bytes -= storedBytes;
-      this.#sinceMs = this.#bytes > 0 ? sinceMs : undefined;
+      this.#sinceMs = unsyncedBytes > 0 ? unsyncedSinceMs : this.#newSinceMs;
       if (!this.#isHoldingUp || this.#bytes > lagBytesMax) return;
       this.#isHoldingUp = false;
       onLag(false);

@@ -3,8 +3,6 @@ import {
   fstatSync,
   mkdtempSync,
   openSync,
-  readdirSync,
-  readlinkSync,
   rmSync,
   statSync,
   utimesSync,
@@ -23,7 +21,14 @@ import { DeviceClient } from '../../src/core/device-client.ts';
 import { native } from '../../src/native.ts';
 import { pattern } from '../conformance/block-device.ts';
 import { createFile, ExportedFile, LoopDevice, STORAGE_TOOLS } from '../faults/storage.ts';
-import { describeWith, disposeAll, run, TempDirectory, waitUntil } from '../support/tools.ts';
+import {
+  describeWith,
+  descriptorsOf,
+  disposeAll,
+  run,
+  TempDirectory,
+  waitUntil,
+} from '../support/tools.ts';
 
 const PAGE = 4096;
 
@@ -100,18 +105,6 @@ describe('FileDevice', () => {
     io.close();
   });
 });
-
-/** Descriptors of this process that `path` was opened by. */
-function descriptorsOf(path: string): number[] {
-  return readdirSync('/proc/self/fd').flatMap((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`) === path ? Number(fd) : [];
-    } catch {
-      // It was that of the directory.
-      return [];
-    }
-  });
-}
 
 function isGone(fd: number): boolean {
   try {

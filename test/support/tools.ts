@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, readdirSync, readlinkSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -123,6 +123,18 @@ export class TempDirectory implements AsyncDisposable {
 /** Disposes of what a test file made, in this order. What was never made is passed over. */
 export async function disposeAll(...things: (AsyncDisposable | undefined)[]): Promise<void> {
   for (const thing of things) await thing?.[Symbol.asyncDispose]();
+}
+
+/** Descriptors of this process that `path` was opened by. */
+export function descriptorsOf(path: string): number[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === path ? Number(fd) : [];
+    } catch {
+      // It was that of the directory.
+      return [];
+    }
+  });
 }
 
 /** System tools live in sbin, which is not on everyone's path. */

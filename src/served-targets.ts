@@ -191,10 +191,11 @@ export class ServedTargets {
     return target !== undefined;
   }
 
-  /** Those that there are now, one after the other. */
+  /** Those that there are now, one after the other, but for those that are gone by their turn. */
   *status(): Generator<TargetStatus> {
-    for (const opened of [...this.#opened.values()]) {
-      yield opened.status(this.#table.find(opened.target.address) === undefined);
+    for (const address of [...this.#opened.keys()]) {
+      const opened = this.#opened.get(address);
+      if (opened !== undefined) yield opened.status(this.#table.find(address) === undefined);
     }
   }
 

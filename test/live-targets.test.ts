@@ -432,6 +432,15 @@ it('does not say that storage hangs when writes wait for room that is being made
   full.inFlight = 0;
 });
 
+it('tells the status of none that has gone while it was told', async () => {
+  const kept = imageTarget(0);
+  await using server = await LiveServer.start(directory, [kept, imageTarget(1), imageTarget(2)]);
+  const status = server.targets.status();
+  expect(status.next().value).toMatchObject({ name: 'e1.0' });
+  await server.reload([kept, { ...imageTarget(2), write_cache: true }]);
+  expect([...status]).toMatchObject([{ name: 'e1.2', writeCache: true }]);
+});
+
 describe('a target whose storage hangs when it is closed', () => {
   const sleep = timers.setTimeout;
   let end = () => {};

@@ -32,6 +32,7 @@ export class RoomKeeper {
   #generation = 0;
   /** Writes wait for this. */
   #making: Promise<boolean> | undefined;
+  #resting = false;
   #closed = false;
 
   constructor(options: RoomKeeperOptions) {
@@ -64,7 +65,7 @@ export class RoomKeeper {
       return { usedBytes: store.stats().usedBytes, freeBytes };
     });
     const room = looked?.result;
-    if (room === undefined || this.#closed || board.unfinished('collect').length > 0) return;
+    if (room === undefined || this.#resting || board.unfinished('collect').length > 0) return;
     if (this.#policy.isWasteful()) collect(undefined);
     else if (this.#policy.isScarce(room)) collect(this.#policy.enoughBytes(room.usedBytes));
   }
@@ -78,7 +79,12 @@ export class RoomKeeper {
     return Promise.race([this.#making, delay(WAIT_MS_MAX, false, { ref: false })]);
   }
 
-  /** Makes no more room. */
+  /** Makes room only for writes that wait. */
+  rest(): void {
+    this.#resting = true;
+  }
+
+  /** Makes no more room for them. */
   close(): void {
     this.#closed = true;
   }

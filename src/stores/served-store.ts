@@ -180,6 +180,7 @@ export class ServedStore {
 
   /** Cancels what goes on, and waits for its end. For writes that wait room is still made. */
   async cancelAll(): Promise<void> {
+    this.room.rest();
     await Promise.all([this.#board.cancelAll(), this.streams.close()]);
     await Promise.allSettled(this.#work);
   }

@@ -100,11 +100,11 @@ describe('a store that is served', () => {
     expect(started).toHaveBeenCalledOnce();
   });
 
-  it('is not collected when it was closed while its room was looked at', async () => {
+  it('is not collected when the server stops while its room is looked at', async () => {
     await change(2);
     served.room.surveyed(WASTEFUL);
     const kept = served.room.keep();
-    await served.close();
+    await stores.close();
     await kept;
     expect(await collections()).toEqual([]);
   });

@@ -1,6 +1,7 @@
 /**
  * Storage that hangs must not hang the server, nor who checks its configuration: a thread that can
- * wait looks first whether it can be opened. A disk below what is cached of a file system may hang all the same.
+ * wait looks first whether it can be opened. A disk below what is cached of a file system may hang
+ * all the same.
  */
 import { whenAnswered } from './backends/index.ts';
 import type { Config, TargetConfig } from './config/config.ts';

@@ -259,7 +259,7 @@ describeWith(TOOLS, 'file I/O of which one operation does not work', () => {
     // Initiators ask again and again; a flush that works now proves nothing about the first.
     for (const mend of [false, false, true]) {
       if (mend) await mendFunction('fdatasync');
-      const replies = (await served.client.exchange(identify)).map(dataOf);
+      const replies = (await served.client.exchange(identify, 1)).map(dataOf);
       expect(replies.map((data) => data.readUInt32LE(200) * SECTOR_SIZE)).toEqual([4 * MIB]);
     }
   });

@@ -460,6 +460,8 @@ describe('AoeServer', () => {
     expect(await identifySectors(stage as Stage)).toEqual([GROWN_BYTES / 512]);
     expect(saved).toEqual([GROWN_BYTES]);
     expect(targets[0]?.target.device.sizeBytes).toBe(GROWN_BYTES);
+    await (stage as Stage).deliver([configRequest({ ccmd: 3, text: 'mine' })], NOW_US());
+    expect(saved).toEqual([GROWN_BYTES, GROWN_BYTES]);
   });
 
   it('reports the old size for as long as the new one cannot be remembered', async () => {

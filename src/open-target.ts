@@ -154,11 +154,11 @@ async function buildTarget(
       failures: device.counters.failures,
       servedMs: performance.now() - openedMs,
     }),
-    onGrown: async () => {
+    onGrown: async (sizeBytes) => {
       // No flush of it succeeds any more: a power cut may undo that it has grown.
       if (committed.failed) throw flushFailed(config);
       await flush(config, committed);
-      await target.grown();
+      await target.grown(sizeBytes);
     },
   });
   const target = new AoeTarget({

@@ -155,11 +155,13 @@ export class AoeTarget implements ExchangeOwner {
     exchange.respond(size);
   }
 
-  /** The device has grown: its size is remembered, and initiators are told. */
-  async grown(): Promise<void> {
-    const { sizeBytes } = this.device;
+  /**
+   * The device has grown to a size that is durable: it is remembered, and initiators are told. The
+   * device may have grown further meanwhile.
+   */
+  async grown(sizeBytes: number): Promise<void> {
     try {
-      await this.remember();
+      await this.#save(() => this.#state, sizeBytes);
     } catch (error) {
       this.#options.log.error(error, 'the new size cannot be saved and is not used');
       throw error;

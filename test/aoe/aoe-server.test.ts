@@ -440,7 +440,7 @@ describe('AoeServer', () => {
       },
     });
     link.sent.length = 0;
-    targets[0]?.target.grown();
+    targets[0]?.target.grown(SIZE_BYTES);
     expect(link.sent).toEqual([]);
     await new Promise((resolve) => setImmediate(resolve));
     expect(saved).toEqual([SIZE_BYTES]);
@@ -491,10 +491,23 @@ describe('AoeServer', () => {
     expect(saved).toMatchObject([{ sizeBytes: SIZE_BYTES }]);
   });
 
+  it('remembers no size to which a device has grown since that one was durable', async () => {
+    const saved: number[] = [];
+    const { targets } = open({
+      save: async ({ sizeBytes }) => void saved.push(sizeBytes),
+      cover: (raw) => new GrowingDevice(raw),
+    });
+    const { target } = targets[0] as (typeof targets)[0];
+    target.device.refresh();
+    expect(target.device.sizeBytes).toBe(GROWN_BYTES);
+    await target.grown(SIZE_BYTES);
+    expect(saved).toEqual([SIZE_BYTES]);
+  });
+
   it('does not tell of a size that could not be remembered', async () => {
     const { link, targets } = open({ save: () => Promise.reject(new Error('no room')) });
     link.sent.length = 0;
-    await expect(targets[0]?.target.grown()).rejects.toThrow('no room');
+    await expect(targets[0]?.target.grown(GROWN_BYTES)).rejects.toThrow('no room');
     await new Promise((resolve) => setImmediate(resolve));
     expect(link.sent).toEqual([]);
   });

@@ -141,7 +141,7 @@ function makeTarget(
       writeCache,
       sinceUs: more.sinceUs,
       health: () => ({ failed: false, failures: 0, servedMs: 0 }),
-      onGrown: () => target.grown(),
+      onGrown: (sizeBytes) => target.grown(sizeBytes),
     }),
     state: {
       configString: new TextEncoder().encode(options.configString),

@@ -48,8 +48,8 @@ export interface AtaDiskOptions {
   /** Switches of it that arrived earlier are dropped; microseconds since the epoch. */
   readonly sinceUs: number;
   health(): SmartHealth;
-  /** Remembers that the device has grown, which IDENTIFY has found; rejects if it cannot. */
-  onGrown(): Promise<void>;
+  /** Remembers the size to which the device has grown, as IDENTIFY found; rejects if it cannot. */
+  onGrown(sizeBytes: number): Promise<void>;
 }
 
 export class AtaDisk implements Completer {
@@ -203,7 +203,7 @@ export class AtaDisk implements Completer {
       return;
     }
     const sizeBytes = this.#device.sizeBytes;
-    this.#options.onGrown().then(
+    this.#options.onGrown(sizeBytes).then(
       () => {
         this.#knownBytes = sizeBytes;
         this.#describe(exchange);

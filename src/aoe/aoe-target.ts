@@ -74,7 +74,7 @@ export class AoeTarget implements ExchangeOwner {
   reservationConflicts = 0;
   readonly #options: AoeTargetOptions;
   #state: TargetState;
-  /** The size that is saved with it: the largest that initiators have seen. */
+  /** The size that is saved with it: the largest that initiators have seen, or will at once. */
   #savedBytes: number;
   /** When the newest change arrived that was not dropped. */
   #lastChangeUs: number;
@@ -170,9 +170,9 @@ export class AoeTarget implements ExchangeOwner {
     this.#options.announce(this);
   }
 
-  /** Makes size and state durable as they are: initiators will see this size. */
+  /** Makes state and size durable: the one with which it was opened, or has grown since. */
   remember(): Promise<void> {
-    return this.#save(() => this.#state, this.device.sizeBytes);
+    return this.#save(() => this.#state);
   }
 
   /**

@@ -34,7 +34,9 @@ const BUFFER_COUNT_MAX = Limits.requestsPerTarget;
 const server = table(
   {
     interface: interfaceName({
-      description: 'The network interface to serve on.',
+      description:
+        'The network interface to serve on. Name a bond or a bridge, and not its parts: those hear ' +
+        'nothing.',
       unset: 'see interfaces',
     }).optional(),
     interfaces: about(

@@ -97,7 +97,7 @@ export class RecordStream {
     await this.#segment?.file.sync();
   }
 
-  /** Bytes left in the current segment for records, the room for a last full one not counted. */
+  /** Bytes left in the current segment; none when there is no segment yet. */
   get roomBytes(): number {
     if (this.#segment === undefined) return 0;
     return this.#segments.segmentBytes - this.#segment.usedBytes;

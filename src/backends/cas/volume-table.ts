@@ -130,7 +130,7 @@ export class VolumeTable {
     );
   }
 
-  /** @throws {StartupError} there is one, or a volume of this name */
+  /** @throws {StartupError} a snapshot or a volume has the name */
   requireFree(name: string): void {
     this.requireNoSnapshot(name);
     if (this.find(name) === undefined) return;

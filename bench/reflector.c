@@ -4,8 +4,8 @@
 //
 // It answers for every shelf and slot. Reads return the same bytes whatever the LBA, writes are
 // received and forgotten. By default frames come by recvmmsg; --ring takes them from a
-// TPACKET_V2 ring, as aoe-server does. Both send by sendmmsg past the queueing discipline, and tell the
-// kernel where headers end, so that data fills whole pages of its own.
+// TPACKET_V2 ring, as aoe-server does. Both send by sendmmsg past the queueing discipline, and have the
+// kernel keep frames in the memory that is fastest for them (see native/packet_ring.cpp).
 //
 // With --image it reads and writes FILE, by one system call a request, and nothing else: no bounds,
 // no order, no durability. That is what is left of a server's time when all of it is in C.
@@ -26,6 +26,7 @@ enum {
   PAGE_SIZE = 4096,
   // Of data in a page: where the kernel copies it to another page fast (see src/core/request-pool.ts).
   DATA_OFFSET = 512,
+  HEADERS_MAX = sizeof(struct frame) + 15 * SECTOR_SIZE,
 };
 
 static int receiver, sender;
@@ -59,9 +60,7 @@ static void prepare_replies(void) {
     if (memory == NULL) fail("aligned_alloc");
     memset(memory, 0, 3 * PAGE_SIZE);
     replies[i] = (struct frame *)(memory + DATA_OFFSET - sizeof(struct frame));
-    struct virtio_net_hdr *header = (struct virtio_net_hdr *)replies[i] - 1;
-    header->hdr_len = sizeof(struct frame);
-    reply_vectors[i].iov_base = header;
+    reply_vectors[i].iov_base = (struct virtio_net_hdr *)replies[i] - 1;
     reply_messages[i].msg_hdr =
         (struct msghdr){.msg_iov = &reply_vectors[i], .msg_iovlen = 1};
   }
@@ -140,7 +139,9 @@ static void answer(const struct frame *request, size_t size) {
   if (request->command == AOE_CONFIG) reply_size = answer_config(reply);
   if (request->command == AOE_ATA) reply_size = answer_ata(request, reply);
   if (reply_size == 0) return;
-  reply_vectors[reply_count].iov_len = sizeof(struct virtio_net_hdr) + reply_size;
+  struct virtio_net_hdr *header = reply_vectors[reply_count].iov_base;
+  header->hdr_len = (uint16_t)(reply_size < HEADERS_MAX ? reply_size : HEADERS_MAX);
+  reply_vectors[reply_count].iov_len = sizeof *header + reply_size;
   if (++reply_count == BATCH) send_replies();
 }
 

@@ -14,22 +14,12 @@ namespace {
 
 constexpr uint16_t kEtherTypeAoe = 0x88a2;
 constexpr uint32_t kBlockSize = 1 << 18;
-constexpr uint16_t kAtaHeadersSize = 36;  // Ethernet, AoE and ATA
 
-// virtio_net_hdr: the system's header of it is not C++.
-struct VirtioHeader {
-  uint8_t flags = 0;
-  uint8_t gso_type = 0;
-  uint16_t headers_size = 0;  // of the frame, in bytes
-  uint16_t gso_size = 0;
-  uint16_t checksum_start = 0;
-  uint16_t checksum_offset = 0;
-};
-static_assert(sizeof(VirtioHeader) == 10);
-
-// It may not be longer than the frame.
-constexpr VirtioHeader kDataFrame{.headers_size = kAtaHeadersSize};
-constexpr VirtioHeader kShortFrame;
+// The kernel keeps headers together and puts the rest into pages. Pages that one processor fills and
+// another one frees come round late, from where no cache has them, and some two thousand at a time,
+// for which all frames wait; small memory is used again at once. So all of a frame that fits there,
+// with what the kernel keeps around it, passes for headers: 15 sectors and what comes before them.
+constexpr int32_t kHeadersMax = 36 + 15 * 512;
 
 // What comes in for an interface on top of this one, such as a VLAN, is shown to its sockets, too.
 SystemError AttachFilter(int fd, int interface_index, std::vector<sock_filter> filter) {
@@ -189,8 +179,8 @@ uint32_t PacketRing::Send(const std::byte* slab, const SentFrame* frames, uint32
     const uint32_t batch = std::min(count - sent, kBatchFrames);
     for (uint32_t i = 0; i < batch; i++) {
       const SentFrame& frame = frames[sent + i];
-      const VirtioHeader* header = frame.size < kAtaHeadersSize ? &kShortFrame : &kDataFrame;
-      vectors_[i] = {iovec{const_cast<VirtioHeader*>(header), sizeof *header},
+      headers_[i].headers_size = static_cast<uint16_t>(std::min(frame.size, kHeadersMax));
+      vectors_[i] = {iovec{&headers_[i], sizeof headers_[i]},
                      iovec{const_cast<std::byte*>(slab + frame.offset),
                            static_cast<size_t>(frame.size)}};
       messages_[i].msg_hdr.msg_iov = &vectors_[i][takes_virtio_ ? 0 : 1];

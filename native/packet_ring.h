@@ -42,6 +42,17 @@ struct SentFrame {
   int32_t size;
 };
 
+// virtio_net_hdr, which the kernel takes before a frame: the system's header of it is not C++.
+struct VirtioHeader {
+  uint8_t flags = 0;
+  uint8_t gso_type = 0;
+  uint16_t headers_size = 0;  // of the frame, in bytes
+  uint16_t gso_size = 0;
+  uint16_t checksum_start = 0;
+  uint16_t checksum_offset = 0;
+};
+static_assert(sizeof(VirtioHeader) == 10);
+
 class PacketRing {
  public:
   struct Options {
@@ -112,6 +123,7 @@ class PacketRing {
   Statistics statistics_;
   bool takes_virtio_ = false;
   std::array<mmsghdr, kBatchFrames> messages_{};
+  std::array<VirtioHeader, kBatchFrames> headers_{};
   std::array<std::array<iovec, 2>, kBatchFrames> vectors_{};
 };
 

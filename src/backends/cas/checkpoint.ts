@@ -63,15 +63,15 @@ export class Checkpointer {
   #last: Promise<void> = Promise.resolve();
   /** How many wait for a checkpoint to end. */
   #waiting = 0;
-  /** Damaged copies of the superblock of which nobody was told. */
-  #untold: readonly number[];
+  /** Copies of the superblock that were found damaged, and have not been told of. */
+  readonly #untold: Set<number>;
 
   /** @param logStart where replay would begin now */
   constructor(parts: CheckpointParts, superblock: Superblock, logStart: StreamPosition) {
     this.#parts = parts;
     this.#superblock = superblock;
     this.#logStart = logStart;
-    this.#untold = parts.damagedCopies;
+    this.#untold = new Set(parts.damagedCopies);
     const batch = Math.min(FANOUT, parts.batchBlocks);
     this.#nodeWriter = new NodeWriter(parts.engine, parts.nodes, batch);
   }
@@ -135,11 +135,9 @@ export class Checkpointer {
 
   /**
    * @returns numbers of the copies of the superblock that are damaged, or were when the store was
-   * opened: it writes them anew, so each is told once
+   * opened or last asked: it writes them anew, so each is told until {@link toldDamagedCopies}
    */
-  async takeDamagedCopies(): Promise<number[]> {
-    const found = new Set(this.#untold);
-    this.#untold = [];
+  async damagedCopies(): Promise<number[]> {
     const { superblockFile, engine, isReplica } = this.#parts;
     // None is being written then.
     const reading = this.#last.then(() => readSuperblocks(superblockFile, engine, isReplica));
@@ -147,8 +145,13 @@ export class Checkpointer {
       () => {},
       () => {},
     );
-    for (const number of (await reading).damaged) found.add(number);
-    return [...found].sort();
+    for (const number of (await reading).damaged) this.#untold.add(number);
+    return [...this.#untold].sort();
+  }
+
+  /** Somebody was told of all that were damaged. */
+  toldDamagedCopies(): void {
+    this.#untold.clear();
   }
 
   async #whileWaiting(work: Promise<void>): Promise<void> {

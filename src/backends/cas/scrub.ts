@@ -68,7 +68,7 @@ export async function scrub(store: CasStore, options: ScrubOptions = {}): Promis
   const isLeftOut = async (segment: Segment, header: RecordHeader) =>
     remote && ((await store.reader.frames?.isAway(segment, header)) ?? false);
   // First, as checkpoints write them anew.
-  const superblockCopies = await store.takeDamagedCopies();
+  const superblockCopies = await store.damagedCopies();
   if (!store.readOnly) await store.checkpoint(() => pace.isUrgent);
   const segments = [...store.segments.table.values()].filter((one) => !store.isFreed(one));
   const ends = new Map(segments.map((segment) => [segment, settledBytes(store, segment)]));
@@ -103,6 +103,7 @@ export async function scrub(store: CasStore, options: ScrubOptions = {}): Promis
     suspects.size > 0
       ? await whileNothingIsFreed(store, pace, () => findAffected(store, suspects, pace))
       : [];
+  store.toldDamagedCopies();
   return { doneBytes, superblockCopies, damage, blobs, affected };
 }
 

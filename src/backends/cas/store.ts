@@ -145,9 +145,14 @@ export class CasStore {
     return { engine: this.engine, store: this.#checkpointer.superblock.store };
   }
 
-  /** See {@link Checkpointer.takeDamagedCopies}. */
-  takeDamagedCopies(): Promise<number[]> {
-    return this.#checkpointer.takeDamagedCopies();
+  /** See {@link Checkpointer.damagedCopies}. */
+  damagedCopies(): Promise<number[]> {
+    return this.#checkpointer.damagedCopies();
+  }
+
+  /** See {@link Checkpointer.toldDamagedCopies}. */
+  toldDamagedCopies(): void {
+    this.#checkpointer.toldDamagedCopies();
   }
 
   findVolume(name: string): Volume | undefined {

@@ -11,6 +11,7 @@ import {
   setUint53,
   viewOf,
 } from '../../../src/backends/cas/format.ts';
+import { Pace } from '../../../src/backends/cas/pace.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
 import { segmentName } from '../../../src/backends/cas/segments.ts';
 import type { DamageReport } from '../../../src/backends/cas/store-options.ts';
@@ -324,6 +325,17 @@ describe('a content-addressed store with a damaged superblock', () => {
     expect((await scrub(store)).superblockCopies).toEqual([1, 2]);
     await store.close();
     expect((await openAndListen(files)).told).toEqual([]);
+  });
+
+  it('is told of by the next scrub when one is cancelled', async () => {
+    const files = await makeDisk();
+    const store = await openTiny(files);
+    damageCopies(files, [1, 2], flip);
+    const pace = new Pace({ signal: AbortSignal.abort() });
+    await expect(scrub(store, { pace })).rejects.toThrow();
+    expect((await scrub(store)).superblockCopies).toEqual([1, 2]);
+    expect((await scrub(store)).superblockCopies).toEqual([]);
+    await store.close();
   });
 
   it('takes a misplaced copy for damaged', async () => {

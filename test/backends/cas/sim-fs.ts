@@ -248,6 +248,7 @@ export class SimFs implements FileLayer {
         note({ op: 'punch', inode: number, at: position, length });
       },
       async dataBytes(position, length) {
+        check('dataBytes');
         const pages = pagesOf(position, length, false);
         return PAGE * pages.filter((page) => !inode.holes.has(page)).length;
       },

@@ -226,12 +226,22 @@ export class PartCache implements FrameSource {
       await this.holding(number, async () => {
         for (const part of stored) {
           const name = partName(number, part);
-          const file = this.#parts.segments.table.get(number)?.file;
-          const bytes = await file?.dataBytes(part[0], part[1] - part[0]);
-          if (bytes && !this.#residents.has(name))
+          const bytes = await this.#bytesHere(number, part);
+          if (bytes > 0 && !this.#residents.has(name))
             this.#enter({ name, segment: number, part }, bytes);
         }
       });
+    }
+  }
+
+  /** What of a part is on this disk: all of it, where that cannot be told. */
+  async #bytesHere(segment: number, [from, to]: Part): Promise<number> {
+    const file = this.#parts.segments.table.get(segment)?.file;
+    try {
+      return (await file?.dataBytes(from, to - from)) ?? 0;
+    } catch (error) {
+      this.#parts.onTrouble(error as Error);
+      return to - from;
     }
   }
 

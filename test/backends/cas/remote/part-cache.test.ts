@@ -119,6 +119,23 @@ describe('a store that keeps some of its parts in blobs only', () => {
     await store.close();
   });
 
+  it('gives up room also where it cannot be asked how much is there', async () => {
+    const files = new SimFs();
+    const onTrouble = vi.fn();
+    const options = { cacheBytes: CACHE_BYTES, durability: 'remote', onTrouble } as const;
+    const store = await openRemote(files, new TraceBlobs(), options);
+    files.fault = (op) => (op === 'dataBytes' ? 'EIO' : undefined);
+    const client = await clientFor(store);
+    await client.write(0, CONTENT);
+    await client.flush();
+    await settle(store);
+    await expect.poll(() => onTrouble.mock.calls.length, WAIT).toBeGreaterThan(0);
+    files.fault = () => undefined;
+    await expect.poll(() => diskBytes(store), WAIT).toBeLessThan(SPARSE_BYTES);
+    await expectContent(store);
+    await store.close();
+  });
+
   it('keeps what is read again and again', async () => {
     const { store, blobs } = await openFull(2 * CACHE_BYTES);
     const volume = volumeOf(store);

@@ -152,10 +152,10 @@ export class ServedStore {
 
   /** Measures the store, when it has changed. */
   async survey(): Promise<void> {
-    const isChanged = await withOpenStore(this.path, async ({ generation, readOnly }) => {
-      return !readOnly && generation !== this.#generation;
+    await withOpenStore(this.path, async ({ generation, readOnly }) => {
+      // At once: a moment later the server may have cancelled all jobs, as it stops.
+      if (!readOnly && generation !== this.#generation) this.startJob({ kind: 'stats' });
     });
-    if (isChanged?.result) this.startJob({ kind: 'stats' });
   }
 
   /** @returns undefined when it is not open any more */

@@ -109,6 +109,14 @@ describe('a store that is served', () => {
     expect(await collections()).toEqual([]);
   });
 
+  it('is not measured on when the server stops as that begins', async () => {
+    await change(2);
+    const surveyed = served.survey();
+    await stores.close();
+    await surveyed;
+    expect((await served.status())?.jobs).toMatchObject([{ kind: 'stats', state: 'cancelled' }]);
+  });
+
   it('is not collected again before much was written, and is then', async () => {
     await change(2);
     files.fault = (op) => (op === 'read' ? 'EIO' : undefined);

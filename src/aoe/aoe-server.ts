@@ -19,7 +19,6 @@ import {
   AoeError,
   aoeAddress,
   aoeVersion,
-  FRAME_SIZE_MIN,
   isWildcard,
   readMac,
   setAoeError,
@@ -244,7 +243,6 @@ export class AoeServer {
       command: AoeCommand.config,
       tag: 0,
     });
-    exchange.clearArgument(FRAME_SIZE_MIN);
     target.describe(exchange);
   }
 }

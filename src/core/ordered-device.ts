@@ -148,7 +148,7 @@ function locate({ order, offset, length }: BlockRequest): void {
   const firstBlock = Math.floor(offset / BUCKET_BYTES);
   const lastBlock = Math.floor((offset + length - 1) / BUCKET_BYTES);
   order.firstBucket = firstBlock & BUCKET_MASK;
-  order.lastBucket = order.firstBucket + Math.min(BUCKET_MASK, lastBlock - firstBlock);
+  order.lastBucket = order.firstBucket + lastBlock - firstBlock;
 }
 
 function conflict(a: BlockRequest, b: BlockRequest): boolean {

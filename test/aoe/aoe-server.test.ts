@@ -127,8 +127,11 @@ describe('AoeServer', () => {
   });
 
   it('announces a target when it is told to', async () => {
-    const { link, server, targets } = open();
+    stage = new Stage([{ ...TARGET, configString: 'odd' }], MTU);
+    const { link, server, slab, targets } = stage;
     const [first] = link.sent.splice(0);
+    // No byte of what was in the slots comes along.
+    slab.fill(0xff);
     for (const { target } of targets) server.announce(target);
     expect(link.sent).toEqual([first]);
   });

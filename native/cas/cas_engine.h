@@ -10,6 +10,7 @@
 //   .read(...)        the same on a thread of its own, as a promise
 //   .locateNow(words, index, out) 1 when found, 0 when not, -1: would block; out: [segment, place]
 //   .locate(...)      the same on a thread of its own, as a promise: 1 or 0
+//   .distrust(segment, place)     the frame there is damaged: no duplicate may rely on it
 //   .check(record, frames)        -1 valid, -2 torn, else the index of the first damaged frame
 //   .verify(record)   check with frames on a thread of its own, as a promise
 //   .seal(record)     writes the checksum

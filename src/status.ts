@@ -105,7 +105,7 @@ export const linkStatusSchema = z
 const framesSchema = z
   .strictObject({
     requests: count('Taken up, whatever became of them.'),
-    malformed: count('Too short for what they say they are.'),
+    malformed: count('Too short for AoE, or for an ATA command.'),
     badSource: count('From an address that no single station has, or from ourselves.'),
     notOurs: count('For an address that is not served here.'),
     denied: count('From an initiator that is not allowed, or not on the MAC mask list.'),

@@ -2,7 +2,7 @@
 export interface FrameCounters {
   /** Requests that were taken up, whatever became of them. */
   requests: number;
-  /** Shorter than its command's argument, or contradicting itself. */
+  /** Shorter than the header of AoE, or of an ATA command. */
   malformed: number;
   /** From an address that no single station has, or from ourselves. */
   badSource: number;

@@ -1,7 +1,7 @@
 /**
  * Keeps links open over everything that happens to their interfaces: down and up, another MTU or
- * MAC address, removed and made again. A link is never changed, only closed and opened anew; it
- * stays open while its interface has no carrier.
+ * MAC address, made part of a bridge, removed and made again. A link is never changed, only closed
+ * and opened anew; it stays open while its interface has no carrier.
  *
  * Invariants: a link is open exactly while its interface was up when last looked at, and was
  * opened for the interface as it was then. One that could not be opened is tried again and again.
@@ -140,6 +140,11 @@ export class LinkSupervisor<L extends Link> {
       return;
     }
     this.#options.use(supervised.link);
+    if (state?.master === undefined) return;
+    this.#options.log.warn(
+      { interface: supervised.name, master: state.master },
+      'interface is part of a bridge or bond, which gets its requests: name that instead',
+    );
   }
 
   /** @throws {StartupError} each request would be executed, and answered, once for each name */
@@ -155,5 +160,11 @@ export class LinkSupervisor<L extends Link> {
 
 /** Can a link that was opened for `b` be used for `a`? */
 function isSame(a: InterfaceState | undefined, b: InterfaceState | undefined): boolean {
-  return a?.index === b?.index && a?.mtu === b?.mtu && a?.mac === b?.mac && a?.up === b?.up;
+  return (
+    a?.index === b?.index &&
+    a?.mtu === b?.mtu &&
+    a?.mac === b?.mac &&
+    a?.up === b?.up &&
+    a?.master === b?.master
+  );
 }

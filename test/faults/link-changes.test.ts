@@ -105,6 +105,18 @@ describeWith(TOOLS, 'a link that changes under load', () => {
     expect(await load()).toMatchObject(UNHARMED);
   });
 
+  it('tells of the bridge that its interface becomes part of, and comes back when it is none', async () => {
+    const parts = () =>
+      setup.server.log.flatMap(({ msg, ...rest }) => (/part of a bridge/.test(msg) ? rest : []));
+    await setup.serverNetwork.run('ip', ['link', 'add', 'br0', 'type', 'bridge']);
+    expect(parts()).toEqual([]);
+    await change(['set', 's0', 'master', 'br0']);
+    expect(parts()).toMatchObject([{ level: 'warn', interface: 's0', master: 'br0' }]);
+    await change(['set', 's0', 'nomaster']);
+    expect(parts()).toHaveLength(1);
+    expect(await load()).toMatchObject(UNHARMED);
+  });
+
   it('may get another address', async () => {
     expect(await load()).toMatchObject(UNHARMED);
     await change(['set', 's0', 'address', NEW_MAC]);

@@ -47,6 +47,9 @@ const AFTER_RECEIVE = `
 The snapshot appears when all of it has arrived and its root hash is the one that was sent. Changes
 need a store with the same base, under whatever name. Makes a new store when there is none.
 
+It waits for the end of its input, as nothing may follow a stream: through nc the sender has to
+tell it (nc -N, or nc -q 0).
+
 A receive that was killed leaves NAME.receiving, a volume, which the next one of that name replaces.`;
 
 const AFTER_JOB = `

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
@@ -50,4 +50,30 @@ describe('what a collection has moved', () => {
     }
     await store.close();
   });
+});
+
+it('a collection keeps what a write finds as a duplicate while its first checkpoint is made', async () => {
+  const files = new SimFs();
+  const store = await openTiny(files, { checkpointBytes: 1 << 30 });
+  const client = await openVolume(store);
+  const lba = BLOCK_COUNT - 1;
+  const garbage = blockOf(5000);
+  await client.write(lba * BLOCK_SIZE, garbage);
+  const seeds = await makeGarbage(client, BLOCK_COUNT, 4);
+  await store.checkpoint();
+  const checkpoint = store.checkpoint.bind(store);
+  const { sequence } = store.log;
+  vi.spyOn(store, 'checkpoint').mockImplementationOnce(async (isUrgent) => {
+    await checkpoint(isUrgent);
+    await client.write(lba * BLOCK_SIZE, garbage);
+    await client.flush();
+  });
+  expect((await collect(store, { liveMax: 1 })).freedSegments).toBeGreaterThan(0);
+  expect(store.log.sequence).toBe(sequence + 1);
+  await store.close();
+
+  const again = await openTiny(files);
+  seeds[lba] = 5000;
+  expect(await readSeeds(again)).toEqual(seeds);
+  await again.close();
 });

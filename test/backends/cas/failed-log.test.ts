@@ -1,7 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { FileLayer, StoreFile } from '../../../src/backends/cas/file-layer.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import type { Volume } from '../../../src/backends/cas/volume.ts';
 import { BlockOp, SECTOR_SIZE } from '../../../src/core/block-device.ts';
 import { BlockStatus } from '../../../src/core/block-error.ts';
 import { Requester } from '../../core/hand-device.ts';
@@ -67,6 +68,26 @@ describe('a store whose log cannot be written any more', () => {
     store.writer.log.fail(new Error('the disk is gone'));
     expect(requester.statusOf(trim)).toBe(BlockStatus.ioError);
     await store.close();
+  });
+
+  it('leaves a trim whose maps are being changed to end when they are', async () => {
+    const store = await openTiny(new SimFs());
+    const device = await store.openVolume('disk', SIZE);
+    const { tree } = store.findVolume('disk') as Volume;
+    let clear = (): void => {};
+    const cleared = new Promise<void>((resolve) => {
+      clear = resolve;
+    });
+    vi.spyOn(tree, 'clear').mockReturnValue(cleared);
+    const requester = new Requester(1);
+    const trim = requester.make(BlockOp.trim, 0, BLOCK_SIZE / SECTOR_SIZE);
+    device.submit(trim);
+    await expect.poll(() => tree.clear).toHaveBeenCalled();
+    store.writer.log.fail(new Error('the disk is gone'));
+    expect(requester.statusOf(trim)).toBeUndefined();
+    clear();
+    await store.close();
+    expect(requester.statusOf(trim)).toBe(BlockStatus.ok);
   });
 
   it(

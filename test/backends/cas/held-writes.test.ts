@@ -115,6 +115,8 @@ it('room is reserved until the maps say what it was reserved for', async () => {
   await trimmed;
   await client.flush();
   expect(store.writer.room.reservedBytes).toBe(0);
+  await store.changes.snapshot('disk', 'now');
+  expect(store.writer.room.reservedBytes).toBe(0);
   await abandon(store);
 });
 

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import {
@@ -335,6 +336,35 @@ describe('a content-addressed store with a damaged superblock', () => {
     await expect(scrub(store, { pace })).rejects.toThrow();
     expect((await scrub(store)).superblockCopies).toEqual([1, 2]);
     expect((await scrub(store)).superblockCopies).toEqual([]);
+    await store.close();
+  });
+
+  it('is not written while scrub reads it', async () => {
+    const files = await makeDisk();
+    const open = files.open.bind(files);
+    let [reads, overlaps] = [0, 0];
+    files.open = async (path, create) => {
+      const file = await open(path, create);
+      if (!path.endsWith('superblock')) return file;
+      return {
+        ...file,
+        async read(...args) {
+          reads++;
+          await delay(5);
+          reads--;
+          return file.read(...args);
+        },
+        async write(...args) {
+          if (reads > 0) overlaps++;
+          await file.write(...args);
+        },
+      };
+    };
+    const store = await openTiny(files);
+    const scrubbing = scrub(store);
+    await store.checkpoint();
+    expect((await scrubbing).superblockCopies).toEqual([]);
+    expect(overlaps).toBe(0);
     await store.close();
   });
 

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { RECORD_ALIGNMENT } from '../../../src/backends/cas/format.ts';
+import { SlotState } from '../../../src/backends/cas/block-cache.ts';
+import { BLOCK_SIZE, RECORD_ALIGNMENT } from '../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { BlockStatus } from '../../../src/core/block-error.ts';
 import { SimFs } from './sim-fs.ts';
@@ -9,10 +10,15 @@ import { abandon, openTiny } from './tiny-store.ts';
 const NO_SLOTS = new Int32Array(0);
 
 /** Hands a record to the writer of a store's log. */
-function write(store: CasStore, ingestedCount: number, mapped: Promise<void>): Promise<void> {
+function write(
+  store: CasStore,
+  ingestedCount: number,
+  mapped: Promise<void>,
+  slots = NO_SLOTS,
+): Promise<void> {
   const { log } = store.writer;
   const buffer = log.takeBuffer() as Uint8Array;
-  return log.write(buffer, RECORD_ALIGNMENT, NO_SLOTS, ingestedCount, () => mapped);
+  return log.write(buffer, RECORD_ALIGNMENT, slots, ingestedCount, () => mapped);
 }
 
 async function turns(): Promise<void> {
@@ -59,5 +65,37 @@ describe('the writer of the log', () => {
     expect(ended).toEqual([BlockStatus.ioError]);
     expect(failures).toEqual(['no such leaf']);
     await abandon(store);
+  });
+
+  it('keeps a block in memory until the last record that has it is written', async () => {
+    const store = await openTiny(new SimFs());
+    const volume = await store.changes.provide('disk', BLOCK_SIZE);
+    await store.log.advance();
+    const { cache } = store;
+    const slot = cache.take(volume, 0, SlotState.writing);
+    cache.sequence[slot] = store.log.sequence + 1;
+    let map = (): void => {};
+    const mapped = new Promise<void>((resolve) => {
+      map = resolve;
+    });
+    const slots = Int32Array.of(slot);
+    await write(store, 1, Promise.resolve(), slots);
+    const last = write(store, 2, mapped, slots);
+    await turns();
+    expect(cache.state[slot]).toBe(SlotState.writing);
+    map();
+    await last;
+    await turns();
+    expect(cache.state[slot]).toBe(SlotState.clean);
+    await abandon(store);
+  });
+
+  it('lets go of who waits for records that will not be written', async () => {
+    const store = await openTiny(new SimFs());
+    await store.log.advance();
+    void write(store, 1, new Promise(() => {}));
+    const waiting = store.writer.log.written();
+    store.writer.log.fail(new Error('another server has the store'));
+    await waiting;
   });
 });

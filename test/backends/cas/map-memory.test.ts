@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { BLOCK_SIZE, FANOUT } from '../../../src/backends/cas/format.ts';
+import { BLOCK_SIZE, FANOUT, HASH_WORDS, NODE_WORDS } from '../../../src/backends/cas/format.ts';
+import { REFERENCE_WORDS, Tree } from '../../../src/backends/cas/tree.ts';
 import { SimFs } from './sim-fs.ts';
 import { blockOf, clientOf, openTiny } from './tiny-store.ts';
 
@@ -28,5 +29,25 @@ describe('the map of a volume', () => {
       }
     }
     await store.close();
+  });
+
+  it('takes a leaf that two wait for into memory once, with what is changed in it then', async () => {
+    const answers: (() => void)[] = [];
+    const load = () =>
+      new Promise<Uint32Array>((resolve) => {
+        answers.push(() => resolve(new Uint32Array(NODE_WORDS)));
+      });
+    // The first leaf is stored, the second one is zero.
+    const root = new Uint32Array(NODE_WORDS).fill(1, 0, HASH_WORDS);
+    const tree = new Tree(2 * LEAF_BYTES, root, load);
+    const content = new Uint32Array(REFERENCE_WORDS).fill(7);
+    expect(tree.set(FANOUT, content, 0)).toBe(true);
+    const [first, second] = [tree.fetch(0), tree.fetch(1)];
+    answers[0]?.();
+    await first;
+    expect(tree.set(0, content, 0)).toBe(true);
+    answers[1]?.();
+    await second;
+    expect(tree.peek(0)?.hasStored(0)).toBe(true);
   });
 });

@@ -1,5 +1,7 @@
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import { DamageError } from '../../../src/backends/cas/reader.ts';
+import type { Volume } from '../../../src/backends/cas/volume.ts';
 import { BlockOp, type BlockRequest, SECTOR_SIZE } from '../../../src/core/block-device.ts';
 import { BlockStatus } from '../../../src/core/block-error.ts';
 import { CommittedDevice } from '../../../src/core/committed-device.ts';
@@ -33,5 +35,16 @@ it('a trim of several ranges ends without another request', async () => {
   const expected = blocksOf(2, BLOCKS, 2);
   for (const block of [2, 9, 15]) expected.fill(0, block * BLOCK_SIZE, (block + 2) * BLOCK_SIZE);
   expect(await client.read(0, BLOCKS * BLOCK_SIZE)).toEqual(expected);
+  await store.close();
+});
+
+it('a trim of what the map is damaged of is refused, and the store goes on', async () => {
+  const store = await openTiny(new SimFs());
+  const client = clientOf(await store.openVolume('disk', BLOCKS * BLOCK_SIZE));
+  const { tree } = store.findVolume('disk') as Volume;
+  vi.spyOn(tree, 'clear').mockRejectedValueOnce(new DamageError('a hash'));
+  await expect(client.trim(0, 2 * BLOCK_SIZE)).rejects.toThrow('ioError');
+  await client.trim(0, 2 * BLOCK_SIZE);
+  await client.flush();
   await store.close();
 });

@@ -52,6 +52,23 @@ describe('a volume that is being made', () => {
     await cloning;
     await store.close();
   });
+
+  it('is not named by the checkpoint after the one with which that failed', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files);
+    let next: Promise<void> | undefined;
+    files.fault = (op, path) => {
+      if (op !== 'write' || !path.endsWith('superblock') || next !== undefined) return undefined;
+      next = store.checkpoint();
+      return 'EIO';
+    };
+    await expect(store.changes.provide('disk', SIZE)).rejects.toThrow('EIO');
+    await next;
+    await abandon(store);
+    const again = await openTiny(cut(files));
+    expect([...again.volumes]).toEqual([]);
+    await again.close();
+  });
 });
 
 /** What a power cut leaves now of what was not synced. */
@@ -260,6 +277,18 @@ describe('a volume that gets the content of another one', () => {
     else await store.changes.rollback('other', 'disk', true);
     const client = clientOf(await store.openVolume('other', SIZE));
     expect((await client.read(0, SIZE)).equals(await source.read(0, SIZE))).toBe(true);
+    expect([...store.heldRoots]).toEqual([]);
+    await store.close();
+  });
+});
+
+describe('a volume that is being deleted', () => {
+  it('stays when it was being opened before', async () => {
+    const store = await openTiny(new SimFs());
+    await (await store.openVolume('disk', SIZE)).close();
+    const opening = store.openVolume('disk', SIZE);
+    await expect(store.changes.deleteVolume('disk')).rejects.toThrow('volume disk is in use');
+    await clientOf(await opening).write(0, BEFORE);
     await store.close();
   });
 });

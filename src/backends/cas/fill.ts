@@ -48,19 +48,18 @@ export async function fill(
   const base = new Uint8Array(BLOCK_SIZE);
   const lba = cache.lba[slot] as number;
   const volume = cache.owner[slot] as Volume;
-  const isSame = () =>
-    cache.isQueued(slot) && cache.lba[slot] === lba && cache.owner[slot] === volume;
   const endMs = performance.now() + ROOM_WAIT_MS_MAX;
   const isLate = () => volume.lostWrite !== undefined || performance.now() > endMs;
   try {
     await patiently(() => volume.tree.fetch(lba), isLate);
     if (cache.mask[slot] === MASK_FULL) return;
     await patiently(() => reader.read(volume, lba, base, 0), isLate);
-    if (isSame()) mergeSectors(cache, slot, base);
+    // It is nobody else's meanwhile: what is given up is free only at its turn.
+    mergeSectors(cache, slot, base);
   } catch (error) {
     if (!(error instanceof DamageError) && !isNoSpace(error)) throw error;
     volume.lostWrite = error;
-    if (isSame()) cache.lose(slot);
+    cache.lose(slot);
   }
 }
 

@@ -1,11 +1,14 @@
 import { describe, expect, it, vi } from 'vitest';
-import { collect } from '../../../src/backends/cas/collect.ts';
-import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import { collect, whileNothingIsFreed } from '../../../src/backends/cas/collect.ts';
+import { BLOCK_SIZE, HASH_WORDS, HINT_WORD } from '../../../src/backends/cas/format.ts';
+import { Pace } from '../../../src/backends/cas/pace.ts';
 import { scrub } from '../../../src/backends/cas/scrub.ts';
+import type { TreeNode } from '../../../src/backends/cas/tree.ts';
+import type { Volume } from '../../../src/backends/cas/volume.ts';
 import { blockNow } from './block-probe.ts';
 import { BLOCK_COUNT, openVolume, readSeeds } from './remote/remote-store.ts';
 import { SimFs } from './sim-fs.ts';
-import { blockOf, clientOf, makeGarbage, openTiny } from './tiny-store.ts';
+import { abandon, blockOf, clientOf, makeGarbage, openTiny } from './tiny-store.ts';
 
 describe('a collection that fails', () => {
   it('gives back what it has emptied by then, and the next one does the rest', async () => {
@@ -50,6 +53,21 @@ describe('what a collection has moved', () => {
     }
     await store.close();
   });
+
+  it('is not taken for the place of what was written while it was looked for', async () => {
+    const store = await openTiny(new SimFs());
+    await makeGarbage(await openVolume(store), BLOCK_COUNT, 6);
+    await store.checkpoint();
+    await collect(store, { liveMax: 1 });
+    const { tree } = store.findVolume('v') as Volume;
+    const { words } = (await tree.fetch(0)) as TreeNode;
+    expect(store.segments.table.has(words[HINT_WORD] as number)).toBe(false);
+    const reading = store.reader.readChild(words, 0, Buffer.alloc(BLOCK_SIZE), 0);
+    words.fill(7, 0, HASH_WORDS).fill(7, HINT_WORD, HINT_WORD + 2);
+    await reading;
+    expect([...words.subarray(HINT_WORD, HINT_WORD + 2)]).toEqual([7, 7]);
+    await abandon(store);
+  });
 });
 
 it('a collection keeps what a write finds as a duplicate while its first checkpoint is made', async () => {
@@ -76,4 +94,26 @@ it('a collection keeps what a write finds as a duplicate while its first checkpo
   seeds[lba] = 5000;
   expect(await readSeeds(again)).toEqual(seeds);
   await again.close();
+});
+
+it('work waits for what runs before it, though who is between gives up', async () => {
+  const store = await openTiny(new SimFs());
+  const done: string[] = [];
+  const aborter = new AbortController();
+  let letGo = () => {};
+  const held = new Promise<void>((resolve) => {
+    letGo = resolve;
+  });
+  const run = (name: string, pace: Pace, until: Promise<void> = Promise.resolve()) =>
+    whileNothingIsFreed(store, pace, () => until.then(() => done.push(name)));
+  const first = run('first', new Pace(), held);
+  const second = run('second', new Pace({ signal: aborter.signal }));
+  const third = run('third', new Pace());
+  aborter.abort(new Error('enough'));
+  await expect(second).rejects.toThrow('enough');
+  await new Promise(setImmediate);
+  letGo();
+  await Promise.all([first, third]);
+  expect(done).toEqual(['first', 'third']);
+  await store.close();
 });

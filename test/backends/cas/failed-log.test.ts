@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
 import type { FileLayer, StoreFile } from '../../../src/backends/cas/file-layer.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import type { CasStore } from '../../../src/backends/cas/store.ts';
 import type { Volume } from '../../../src/backends/cas/volume.ts';
 import { BlockOp, SECTOR_SIZE } from '../../../src/core/block-device.ts';
 import { BlockStatus } from '../../../src/core/block-error.ts';
@@ -53,6 +54,18 @@ class StallingFs extends SimFs {
     this.waitingCount++;
     await this.#end;
   }
+}
+
+/** Closes a store, which waits for what the disk holds up. */
+async function expectOpenUntilResumed(files: StallingFs, store: CasStore): Promise<void> {
+  let isClosed = false;
+  const closing = store.close().then(() => {
+    isClosed = true;
+  });
+  for (let turn = 0; turn < 20; turn++) await nextTurn();
+  expect(isClosed).toBe(false);
+  files.resume();
+  await closing;
 }
 
 /** What does not compress fills a segment with three records; there are five. */
@@ -130,16 +143,24 @@ describe('a store whose log cannot be written any more', () => {
       while (files.waitingCount === 0) await nextTurn();
       store.writer.log.fail(new Error('another server has the store'));
       await expect(flushed).rejects.toThrow('ioError');
-      let isClosed = false;
-      const closing = store.close().then(() => {
-        isClosed = true;
-      });
-      for (let turn = 0; turn < 20; turn++) await nextTurn();
-      expect(isClosed).toBe(false);
-      files.resume();
-      await closing;
+      await expectOpenUntilResumed(files, store);
       // Nor is a segment left open that was taken up meanwhile.
       expect(store.segments.table.size).toBe(0);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'is not closed before a checkpoint under way has ended',
+    async () => {
+      const files = new StallingFs();
+      const store = await openTiny(files);
+      files.stalls = 'write';
+      const checkpoint = store.checkpoint();
+      while (files.waitingCount === 0) await nextTurn();
+      store.writer.log.fail(new Error('another server has the store'));
+      await expectOpenUntilResumed(files, store);
+      await checkpoint;
     },
     TIMEOUT_MS,
   );

@@ -1,7 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { StoreFile } from '../../../src/backends/cas/file-layer.ts';
-import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
+import { BLOCK_SIZE, recordSizeMax } from '../../../src/backends/cas/format.ts';
+import { LogRoom } from '../../../src/backends/cas/log-room.ts';
+import type { Segments } from '../../../src/backends/cas/segments.ts';
+import type { RecordStream } from '../../../src/backends/cas/stream.ts';
 import type { Volume } from '../../../src/backends/cas/volume.ts';
 import { SimFs } from './sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
@@ -94,6 +97,23 @@ it('a write waits on when others take the room that was made for it', async () =
   await Promise.all(taken);
   expect(taken).toHaveLength(8);
   await abandon(store);
+});
+
+it('room is promised as far as no record can leave a segment unused, and spares are kept for it', () => {
+  const blockBytes = recordSizeMax(1, BLOCK_SIZE);
+  const [slackBytes, usableBytes] = [10 * blockBytes, 20 * blockBytes];
+  const spares = { dataCount: 0, count: 3 };
+  const log = { roomBytes: slackBytes + blockBytes - 1 };
+  const segments = { spares, slackBytes, usableBytes };
+  const room = new LogRoom(segments as unknown as Segments, log as RecordStream);
+  expect(room.hasRoomForBlock).toBe(false);
+  log.roomBytes++;
+  expect(room.hasRoomForBlock).toBe(true);
+  spares.dataCount = 2;
+  let count = 0;
+  for (; room.hasRoomForBlock; count++) room.reserveBlock();
+  expect(count).toBe(1 + 2 * 20);
+  expect(room.promisedSpares).toBe(2);
 });
 
 it('room is reserved until the maps say what it was reserved for', async () => {

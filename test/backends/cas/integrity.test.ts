@@ -463,6 +463,7 @@ describe('a content-addressed store without space', () => {
       await client.flush();
     }
     expect(refused).toBeGreaterThan(10);
+    await store.changes.snapshot('disk', 'full');
     expect((await client.read(0, 10 * BLOCK_SIZE)).equals(blocksOf(2, 10, 2))).toBe(true);
     files.fault = () => undefined;
     await client.write(90 * BLOCK_SIZE, blockOf(9000));

@@ -75,4 +75,34 @@ describe('the segments of a store', () => {
     }
     await store.close();
   });
+
+  it('have numbers that none had before, and spares have names of their own, after a start, too', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files);
+    const { number } = await store.segments.activate('moved');
+    await store.segments.recycle(number);
+    await store.close();
+    const again = await openTiny(files);
+    expect(again.segments.nextNumber).toBeGreaterThan(number);
+    const { spares } = again.segments;
+    await spares.replenish(8);
+    expect(files.paths().filter((path) => path.includes('spare-'))).toHaveLength(spares.count);
+    await again.close();
+  });
+
+  it('are counted while they are made of spares', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files);
+    const { segments } = store;
+    await segments.spares.replenish();
+    const { fileCount } = segments.spares;
+    const counts: number[] = [];
+    files.fault = (op) => {
+      if (op === 'rename') counts.push(segments.spares.fileCount);
+      return undefined;
+    };
+    await segments.activate('moved');
+    expect(counts).toEqual([fileCount]);
+    await store.close();
+  });
 });

@@ -10,6 +10,8 @@ import {
   encodeEntry,
   FencedError,
 } from '../../../../src/backends/cas/remote/journal-entry.ts';
+import { describeOwner, isOwner } from '../../../../src/backends/cas/remote/owner-file.ts';
+import { REMOTE_DEFAULTS } from '../../../../src/backends/cas/remote/remote-options.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { SimFs } from '../sim-fs.ts';
 import { abandon, blockOf, openTiny } from '../tiny-store.ts';
@@ -70,6 +72,56 @@ function lastEntry({ blobs }: TraceBlobs): [string, Uint8Array] {
   const name = names.at(-1) as string;
   return [name, blobs.get(name) as Uint8Array];
 }
+
+it('who has claimed a store knows all of its claims that may still arrive', () => {
+  const options = { ...REMOTE_DEFAULTS, blobs: new TraceBlobs() };
+  const first = describeOwner(undefined, undefined, options);
+  const claims = [first];
+  // None of the others has arrived.
+  for (let count = 0; count < 3; count++) {
+    claims.push(describeOwner(claims.at(-1), first, options));
+  }
+  const last = claims.at(-1);
+  expect(claims.map((claim) => isOwner(last, claim))).toEqual([true, true, true, true]);
+  const other = describeOwner(undefined, undefined, options);
+  expect(isOwner(last, other)).toBe(false);
+  expect(isOwner(describeOwner(last, other, options), first)).toBe(false);
+});
+
+describe.each(MODES)('a journal %s', (_, knowsConditions) => {
+  /** One of which the next entry says everything, so that those before it go. */
+  async function openFull(blobs: TraceBlobs): Promise<Journal> {
+    const journal = await Journal.read(blobs);
+    await journal.claim({ id: 'an id', host: 'a host' });
+    while (journal.entries.size < 64) await journal.append({});
+    return journal;
+  }
+
+  it('is read though its owner removes entries meanwhile', async () => {
+    const blobs = newBlobs(knowsConditions);
+    const journal = await openFull(blobs);
+    blobs.beforeRead = async () => {
+      blobs.beforeRead = async () => {};
+      await journal.append({});
+    };
+    expect((await Journal.read(blobs)).entries).toEqual(journal.entries);
+    expect(journal.entries.size).toBe(1);
+  });
+
+  it('goes on though entries cannot be removed, and removes them later', async () => {
+    const blobs = newBlobs(knowsConditions);
+    const journal = await openFull(blobs);
+    blobs.fail = ({ op }) => (op === 'delete' ? 'before' : undefined);
+    await journal.append({});
+    expect(journal.entries.size).toBe(1);
+    blobs.fail = () => undefined;
+    while (journal.entries.size < 64) await journal.append({});
+    await journal.append({});
+    // The mark of a claim without conditions stays.
+    const left = [...blobs.blobs.keys()].filter((name) => !name.includes('-0000000000000000-'));
+    expect(left).toEqual([...journal.entries.keys()]);
+  });
+});
 
 describe.each(MODES)('two servers and one blob store %s', (_, knowsConditions) => {
   it('refuses the second while the first has it', async () => {

@@ -71,6 +71,37 @@ describe('a power cut in the middle of a collection', () => {
   });
 });
 
+describe('what is garbage, and is written again while a collection moves the rest', () => {
+  it('is no duplicate of what is about to be freed', async () => {
+    const files = new SimFs();
+    const { store, client } = await openDisk(files, 2 ** 30);
+    await makeGarbage(client, BLOCKS, 4);
+    await store.checkpoint();
+    // What the first round wrote, and the second one wrote over.
+    const content = blocksOf(1004, BLOCKS - 2, 2);
+    let [isMoving, isWritten] = [false, false];
+    const writeAgain = async () => {
+      if (!isMoving || isWritten) return;
+      isWritten = true;
+      await client.write(BLOCKS * BLOCK_SIZE, content);
+      await client.flush();
+    };
+    await collect(store, {
+      liveMax: 1,
+      pace: new PaceWith(writeAgain),
+      onProgress: (phase) => {
+        isMoving = phase === 'moving';
+      },
+    });
+    expect(isWritten).toBe(true);
+    await store.close();
+    const again = await openDisk(files, 2 ** 30);
+    const found = await again.client.read(BLOCKS * BLOCK_SIZE, content.length);
+    expect(found.equals(content)).toBe(true);
+    await again.store.close();
+  });
+});
+
 describe('a collection whose checkpoint fails', () => {
   it('lets go of nothing that it has moved', async () => {
     const files = new SimFs();

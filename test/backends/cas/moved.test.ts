@@ -24,13 +24,18 @@ import { abandon, blockOf, clientOf, makeGarbage, openTiny } from './tiny-store.
 /** Longer than a checkpoint of a tiny store takes. */
 const HELD_MS = 20;
 
-/** A disk that holds writes up. */
+/** A disk that holds reads and writes up. */
 class SlowFs extends SimFs {
+  beforeRead: (path: string) => Promise<void> = async () => {};
   beforeWrite: (path: string) => Promise<void> = async () => {};
 
   override async open(path: string, create: boolean): Promise<StoreFile> {
     const file = await super.open(path, create);
-    const { write } = file;
+    const { read, write } = file;
+    file.read = async (...args) => {
+      await this.beforeRead(path);
+      return read(...args);
+    };
     file.write = async (...args) => {
       await this.beforeWrite(path);
       await write(...args);
@@ -197,5 +202,35 @@ describe('what a collection has moved', () => {
     expect((await reading).equals(blockOf(seeds[lba] as number))).toBe(true);
     await flushed;
     await store.close();
+  });
+
+  it('is found, and the store closed, when all is in the index', async () => {
+    const files = new SlowFs();
+    const store = await openTiny(files, { checkpointBytes: 1 << 30 });
+    const seeds = await makeGarbage(await openVolume(store), BLOCK_COUNT, 4);
+    await store.checkpoint();
+    await collect(store, { liveMax: 1 });
+    const { table } = store.segments;
+    const moved = [...table.values()].filter(({ stream }) => stream === 'moved');
+    const paths = moved.map(({ number }) => `/store/segments/${segmentName(number)}`);
+    await store.close();
+
+    const failures: Error[] = [];
+    const onFailed = (error: Error) => failures.push(error);
+    /** The disk answers late what is read for the index. */
+    const open = async () => {
+      const late = delay(HELD_MS);
+      files.beforeRead = async (path) => {
+        if (paths.includes(path)) await late;
+      };
+      return openTiny(files, { onFailed });
+    };
+    const again = await open();
+    const block = await (await openVolume(again)).read(0, BLOCK_SIZE);
+    expect(block.equals(blockOf(seeds[0] as number))).toBe(true);
+    await again.close();
+    await (await open()).close();
+    await delay(HELD_MS);
+    expect(failures).toEqual([]);
   });
 });

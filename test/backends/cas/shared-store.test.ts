@@ -41,6 +41,15 @@ describe('a store that is shared', () => {
     await second.release();
   });
 
+  it('is opened by who comes after one that could not', async () => {
+    const files = new SimFs();
+    files.fault = (op) => (op === 'create' ? 'EIO' : undefined);
+    await expect(shareCasStore(PATH, { ...TINY, files })).rejects.toThrow('EIO');
+    files.fault = () => undefined;
+    const { release } = await shareCasStore(PATH, { ...TINY, files });
+    await release();
+  });
+
   it('is not gone on with when it shall be kept otherwise', async () => {
     const open = disk();
     const first = await open();

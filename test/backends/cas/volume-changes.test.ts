@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import type { StoreFile } from '../../../src/backends/cas/file-layer.ts';
@@ -13,6 +14,8 @@ const BLOCKS = 40;
 const SIZE = BLOCKS * BLOCK_SIZE;
 /** Its tree is higher. */
 const GROWN = 1000 * BLOCK_SIZE;
+/** Longer than a tiny store takes to be closed. */
+const LATE_MS = 20;
 const [BEFORE, AFTER, LATER] = [blocksOf(2, BLOCKS, 2), blocksOf(1002, BLOCKS, 2), blockOf(5000)];
 
 interface Change {
@@ -279,6 +282,25 @@ describe('a volume that gets the content of another one', () => {
     expect((await client.read(0, SIZE)).equals(await source.read(0, SIZE))).toBe(true);
     expect([...store.heldRoots]).toEqual([]);
     await store.close();
+  });
+});
+
+describe('a change that is under way', () => {
+  it('is made before the store is closed', async () => {
+    const { files, store } = await openChanged();
+    const { reader } = store;
+    const { loadRoot } = reader;
+    // The disk answers late.
+    reader.loadRoot = async (reference) => {
+      await delay(LATE_MS);
+      return loadRoot.call(reader, reference);
+    };
+    const cloning = store.changes.clone('before', 'copy');
+    await Promise.all([cloning, store.close()]);
+    const again = await openTiny(files);
+    const copy = clientOf(await again.openVolume('copy', SIZE));
+    expect((await copy.read(0, SIZE)).equals(BEFORE)).toBe(true);
+    await again.close();
   });
 });
 

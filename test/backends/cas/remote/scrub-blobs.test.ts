@@ -8,6 +8,7 @@ import {
 } from '../../../../src/backends/cas/remote/journal.ts';
 import type { Part } from '../../../../src/backends/cas/remote/journal-entry.ts';
 import { verifyPart } from '../../../../src/backends/cas/remote/part.ts';
+import { Repairs } from '../../../../src/backends/cas/remote/repairs.ts';
 import { scrubBlobs } from '../../../../src/backends/cas/remote/scrub-blobs.ts';
 import { scrub } from '../../../../src/backends/cas/scrub.ts';
 import type { Segment } from '../../../../src/backends/cas/segments.ts';
@@ -277,3 +278,14 @@ function flip({ blobs }: TraceBlobs, name: string, random: () => number): void {
   while (bytes[at] === 0) at = (at + 1) % bytes.length;
   bytes[at] = (bytes[at] as number) ^ (1 << Math.floor(random() * 8));
 }
+
+it('a repair has come about only when its round ends well, and is refused where none follows', async () => {
+  const repairs = new Repairs();
+  const failed = repairs.add(async () => true);
+  const round = repairs.before(() => Promise.reject(new Error('no route')));
+  await expect(round).rejects.toThrow('no route');
+  expect(await failed).toBe(false);
+  const refused = repairs.add(async () => true);
+  repairs.refuse();
+  expect(await refused).toBe(false);
+});

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { BLOCK_SIZE, FANOUT, HASH_WORDS, NODE_WORDS } from '../../../src/backends/cas/format.ts';
-import { REFERENCE_WORDS, Tree } from '../../../src/backends/cas/tree.ts';
+import { REFERENCE_WORDS, Tree, type TreeNode } from '../../../src/backends/cas/tree.ts';
 import { SimFs } from './sim-fs.ts';
 import { blockOf, clientOf, openTiny } from './tiny-store.ts';
 
@@ -49,5 +49,20 @@ describe('the map of a volume', () => {
     answers[1]?.();
     await second;
     expect(tree.peek(0)?.hasStored(0)).toBe(true);
+  });
+
+  it('knows where a leaf is stored that leaves the memory, though it was stored for a frozen one', () => {
+    const tree = new Tree(2 * LEAF_BYTES, undefined, () => Promise.reject(new Error('not stored')));
+    const content = new Uint32Array(REFERENCE_WORDS).fill(7);
+    tree.set(0, content, 0);
+    const leaf = tree.peek(0) as TreeNode;
+    tree.freeze();
+    tree.set(FANOUT, content, 0);
+    // As a checkpoint does with what is frozen.
+    leaf.reference = new Uint32Array(REFERENCE_WORDS).fill(9);
+    leaf.dirty = false;
+    for (let sweeps = 0; sweeps < 2; sweeps++) tree.sweep();
+    expect(tree.root.children[0]).toBeUndefined();
+    expect(tree.root.words.subarray(0, HASH_WORDS)).toEqual(leaf.reference.subarray(0, HASH_WORDS));
   });
 });

@@ -5,7 +5,7 @@ import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import type { CasStore } from '../../../src/backends/cas/store.ts';
 import { DeviceClient } from '../../../src/core/device-client.ts';
 import { CrashWalk, SimFs, seededRandom } from './sim-fs.ts';
-import { blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
+import { abandon, blockOf, blocksOf, clientOf, openTiny } from './tiny-store.ts';
 
 const BLOCKS = 40;
 const SIZE = BLOCKS * BLOCK_SIZE;
@@ -91,5 +91,20 @@ describe('a write that waits to be logged', () => {
     expected.fill(5, 4 * BLOCK_SIZE + 512, 4 * BLOCK_SIZE + 1024);
     expect((await client.read(0, SIZE)).equals(expected)).toBe(true);
     await store.close();
+  });
+
+  it('is durable when its device is closed', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files, { checkpointBytes: 1 << 30 });
+    const device = await store.openVolume('disk', SIZE);
+    await clientOf(device).write(0, blockOf(2));
+    await device.close();
+    await abandon(store);
+    const walk = new CrashWalk(files.base, seededRandom(1));
+    for (const entry of files.trace) walk.step(entry);
+    const again = await openTiny(new SimFs(walk.crash('none')));
+    const found = await clientOf(await again.openVolume('disk', SIZE)).read(0, BLOCK_SIZE);
+    expect(found.equals(blockOf(2))).toBe(true);
+    await again.close();
   });
 });

@@ -90,6 +90,18 @@ describe('the segments of a store', () => {
     await again.close();
   });
 
+  it('are removed again whose removal a crash has undone', async () => {
+    const files = new SimFs();
+    const store = await openTiny(files);
+    const { number } = await store.segments.activate('moved');
+    await store.segments.recycle(number);
+    await store.close();
+    const path = store.segments.pathOf(number);
+    await files.open(path, true);
+    await (await openTiny(files)).close();
+    expect(files.paths()).not.toContain(path);
+  });
+
   it('are counted while they are made of spares', async () => {
     const files = new SimFs();
     const store = await openTiny(files);

@@ -74,4 +74,19 @@ describe('the block cache', () => {
     expect([...cache.within(volume, 0, Number.POSITIVE_INFINITY)]).toEqual([]);
     expect([...cache.state].every((state) => state === SlotState.free)).toBe(true);
   });
+
+  it('lets nothing be logged that was dropped or lost', () => {
+    const cache = new BlockCache(4 * BLOCK_SIZE);
+    const volume = newVolume(1);
+    for (const state of [SlotState.dirty, SlotState.kept]) {
+      const dropped = cache.take(volume, 1, state);
+      cache.drop(dropped);
+      const lost = cache.take(volume, 2, state);
+      cache.lose(lost);
+      expect([dropped, lost].map((slot) => cache.isQueued(slot))).toEqual([false, false]);
+      expect([dropped, lost].map((slot) => cache.state[slot])).not.toContain(SlotState.free);
+    }
+    // They are free at their turn only.
+    expect(cache.take(volume, 3, SlotState.dirty)).toBe(-1);
+  });
 });

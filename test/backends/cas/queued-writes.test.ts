@@ -107,4 +107,45 @@ describe('a write that waits to be logged', () => {
     expect(found.equals(blockOf(2))).toBe(true);
     await again.close();
   });
+
+  it('is not durable before it is written, though the log is to go on in the next segment', async () => {
+    const files = new SimFs();
+    const open = files.open.bind(files);
+    const gates: (() => void)[] = [];
+    let isHeld = false;
+    files.open = async (path, create) => {
+      const file = await open(path, create);
+      const { write } = file;
+      file.write = async (...args) => {
+        if (isHeld) await new Promise<void>((resolve) => gates.push(resolve));
+        await write(...args);
+      };
+      return file;
+    };
+    const options = { batchBlocks: 6, checkpointBytes: 1 << 30, spareCount: 16 };
+    const store = await openTiny(files, options);
+    await store.segments.spares.replenish();
+    const client = clientOf(await store.openVolume('disk', SIZE));
+    isHeld = true;
+    // Two records of six blocks fill a segment.
+    await client.write(0, blocksOf(2, 12, 2));
+    let isFlushed = false;
+    const flushed = client.flush().then(() => {
+      isFlushed = true;
+    });
+    await client.write(12 * BLOCK_SIZE, blocksOf(102, 6, 2));
+    const later = client.flush();
+    const turns = async () => {
+      for (let turn = 0; turn < 50; turn++) await nextTurn();
+    };
+    await turns();
+    expect(gates).toHaveLength(1);
+    gates.shift()?.();
+    await turns();
+    expect(isFlushed).toBe(false);
+    isHeld = false;
+    for (const letGo of gates) letGo();
+    await Promise.all([flushed, later]);
+    await store.close();
+  });
 });

@@ -8,8 +8,7 @@
  * - A write that has the device to itself goes down together with its flush, where the device
  *   below executes them in this order. It is `#rider` until it comes back.
  * - When `writeCache` is on, writes pass through at once; flushes always go down.
- * - Own flushes of the device share a request index: there is one at a time, and none when the
- *   device is closed.
+ * - Of flushes only `#flush` goes down: one at a time, and none when the device is closed.
  * - After a failed flush nothing is promised any more: the storage may have dropped what it
  *   could not write. The device stays failed until it is opened anew; it can still be read.
  */
@@ -36,6 +35,7 @@ export class CommittedDevice extends DeviceLayer implements Completer {
   /** The only one of them. */
   #lone: BlockRequest | undefined;
   #rider: BlockRequest | undefined;
+  /** The last that was asked for by {@link flush}: none before it ends later. */
   #ownFlush: Promise<unknown> = Promise.resolve();
   #failed = false;
 
@@ -98,8 +98,13 @@ export class CommittedDevice extends DeviceLayer implements Completer {
 
   /** Makes durable whatever has come back from below. @returns how that went */
   flush(): Promise<BlockStatus> {
-    // Not shared with the one before: that one may have started before the last writes came back.
-    const flushed = this.#ownFlush.then(() => this.#flushNow());
+    const flushed = new Promise<BlockStatus>((resolve) => {
+      // It never goes down, so the index is free for it.
+      const request = new BlockRequest(this.#flush.index, NO_MEMORY, 0);
+      request.op = BlockOp.flush;
+      request.completer = { completed: ({ status }) => resolve(status) };
+      this.submit(request);
+    });
     this.#ownFlush = flushed;
     return flushed;
   }
@@ -107,16 +112,6 @@ export class CommittedDevice extends DeviceLayer implements Completer {
   override async close(): Promise<void> {
     await this.#ownFlush;
     await this.below.close();
-  }
-
-  #flushNow(): Promise<BlockStatus> {
-    return new Promise((resolve) => {
-      // It never goes down, so the index is free for it.
-      const request = new BlockRequest(this.#flush.index, NO_MEMORY, 0);
-      request.op = BlockOp.flush;
-      request.completer = { completed: ({ status }) => resolve(status) };
-      this.submit(request);
-    });
   }
 
   #submitBelow(request: BlockRequest): void {

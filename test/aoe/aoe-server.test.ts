@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { SavedTarget } from '../../src/aoe/state-store.ts';
 import { TargetTable } from '../../src/aoe/target-table.ts';
 import type { BlockDevice, BlockRequest } from '../../src/core/block-device.ts';
+import { BlockStatus } from '../../src/core/block-error.ts';
 import { DeviceLayer } from '../../src/core/layer.ts';
 import { Limits } from '../../src/core/limits.ts';
 import type { OutgoingFrame } from '../../src/net/link.ts';
@@ -65,6 +66,16 @@ class StalledDevice extends DeviceLayer {
   goOn(): void {
     for (const request of this.#held.splice(0)) this.below.submit(request);
     this.below.kick();
+  }
+}
+
+/** Fails whatever comes to it, while it does. */
+class FailingDevice extends DeviceLayer {
+  isFailing = false;
+
+  submit(request: BlockRequest): void {
+    if (this.isFailing) request.complete(BlockStatus.ioError);
+    else this.below.submit(request);
   }
 }
 
@@ -134,6 +145,17 @@ describe('AoeServer', () => {
     slab.fill(0xff);
     for (const { target } of targets) server.announce(target);
     expect(link.sent).toEqual([first]);
+  });
+
+  it('announces nothing on a link that has ended', async () => {
+    const { server, targets, slab } = open();
+    const second = new FakeLink({ ...LINK, slab: slab.buffer as ArrayBuffer });
+    const served = server.serve(second);
+    second.close();
+    await served;
+    second.sent.length = 0;
+    for (const { target } of targets) server.announce(target);
+    expect(second.sent).toEqual([]);
   });
 
   it('answers a question to all targets, and announces them, however many there are', async () => {
@@ -257,6 +279,29 @@ describe('AoeServer', () => {
     const read = ataRequest({ opcode: 0x24, aflags: 0x40, sectorCount: 1 });
     const [reply] = await (stage as Stage).deliver([read], nowUs - 300);
     expect(dataOf(reply as Buffer)).toEqual(sectors(1, 2));
+  });
+
+  it('goes on with no parts that are left of a command that failed', async () => {
+    let device: FailingDevice | undefined;
+    open({
+      cover: (raw) => {
+        device = new FailingDevice(raw);
+        return device;
+      },
+    });
+    const data = sectors(1, 1);
+    const verify = ataRequest({ opcode: 0x42, aflags: 0x40, sectorCount: 64 });
+    const write = ataRequest({ ...WRITE_EXT, lba: 100, data });
+    const read = ataRequest({ opcode: 0x24, aflags: 0x40, sectorCount: 1, lba: 100 });
+    // All of them are answered from the same place, one after the other.
+    for (const request of [write, read]) {
+      for (const isFailing of [true, false]) {
+        (device as FailingDevice).isFailing = isFailing;
+        const [reply] = await (stage as Stage).deliver([isFailing ? verify : request], NOW_US());
+        expect(reply?.readUInt8(27)).toBe(isFailing ? 0x41 : 0x40);
+        if (!isFailing && request === read) expect(dataOf(reply as Buffer)).toEqual(data);
+      }
+    }
   });
 
   it('refuses a change that cannot be saved by error 3, and forgets it', async () => {
@@ -419,6 +464,32 @@ describe('AoeServer', () => {
     expect(target.state).toMatchObject({ maskList: [INITIATOR], reserveList: [7] });
     expect(saved.at(-1)).toMatchObject({ maskList: [INITIATOR], reserveList: [7] });
     expect(target.isReservedAgainst(INITIATOR)).toBe(true);
+  });
+
+  it('saves one state after the other, the last with all changes, before it is closed', async () => {
+    const saves: (() => void)[] = [];
+    const saved: SavedTarget[] = [];
+    const save = async (state: SavedTarget) => {
+      saved.push(state);
+      await new Promise<void>((resolve) => saves.push(resolve));
+    };
+    const { targets } = open({ save });
+    const { target } = targets[0] as (typeof targets)[0];
+    const closed = vi.spyOn(target.device, 'close');
+    const lists = [{ reserveList: [7] }, { maskList: [INITIATOR] }];
+    const set = lists.map((list) => target.setLists(list));
+    const closing = target.close();
+    for (const count of [1, 2]) {
+      await vi.waitUntil(() => saves.length > 0);
+      expect(saved).toHaveLength(count);
+      expect(closed).not.toHaveBeenCalled();
+      saves.pop()?.();
+    }
+    await Promise.all([...set, closing]);
+    expect(closed).toHaveBeenCalledOnce();
+    for (const state of [saved.at(-1), target.state]) {
+      expect(state).toMatchObject({ maskList: [INITIATOR], reserveList: [7] });
+    }
   });
 
   it('tells the operator of a list that cannot be saved, and forgets it', async () => {

@@ -195,6 +195,16 @@ describe('CommittedDevice', () => {
       expect(requester.statusOf(writes[0] as BlockRequest)).toBeUndefined();
     });
 
+    it('lets no lone write go before those that wait for a flush', () => {
+      const waiting = submit(WRITE, 0);
+      below.end(waiting);
+      const lone = submit(WRITE, 1);
+      committed.kick();
+      below.endNext(FLUSH);
+      expect(below.pending).toEqual([lone]);
+      expect(requester.statusOf(waiting)).toBe(BlockStatus.ok);
+    });
+
     it('gives a write that follows the flush another one', async () => {
       const first = submit(WRITE, 0);
       committed.kick();
@@ -238,6 +248,15 @@ describe('CommittedDevice', () => {
       await settle();
       expect(requester.statusOf(write)).toBe(BlockStatus.ok);
       expect(below.pending).toEqual([]);
+    });
+
+    it('completes a lone write without one, too, above a device that executes in order', () => {
+      below.inOrder = true;
+      const write = submit(WRITE);
+      committed.kick();
+      expect(below.pending).toEqual([write]);
+      below.end(write);
+      expect(requester.statusOf(write)).toBe(BlockStatus.ok);
     });
 
     it('still answers a flush only when it is durable', async () => {
@@ -300,6 +319,22 @@ describe('CommittedDevice', () => {
       }
       committed.kick();
       await settle();
+      expect(below.pending).toEqual([]);
+    });
+
+    it('takes no write of whoever is told of it', async () => {
+      const write = requester.make(WRITE, 0);
+      let next = write;
+      write.completer = {
+        completed: () => {
+          next = submit(WRITE, 1);
+        },
+      };
+      committed.submit(write);
+      below.end(write);
+      await settle();
+      below.endNext(FLUSH, BlockStatus.ioError);
+      expect(requester.statusOf(next)).toBe(BlockStatus.failed);
       expect(below.pending).toEqual([]);
     });
 

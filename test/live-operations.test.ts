@@ -1,5 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
+import timers from 'node:timers/promises';
 import { pino } from 'pino';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -12,6 +14,7 @@ import { LiveServer } from './support/live-server.ts';
 
 const DISK_BYTES = 1 << 20;
 const RIVAL = new StartupError('e1.0 is already served on aoe0', 'stop that server');
+const STOPPING = 'the server is stopping';
 const FAILURE = new StartupError('the disk is gone', 'find it');
 const IMAGE = { path: 'disk.img', size: DISK_BYTES };
 const TARGETS: TomlTable[] = [
@@ -117,6 +120,15 @@ describe('a target that another server serves while it is drained', () => {
   });
 });
 
+it('adds no target that another server serves', async () => {
+  await start(TARGETS.slice(1));
+  vi.mocked(refuseRivals).mockRejectedValue(RIVAL);
+  file = TARGETS;
+  await expect(operations.reload()).rejects.toThrow(RIVAL);
+  expect(refuseRivals).toHaveBeenCalledWith(new Map([[0x100, 'e1.0']]), ['aoe0']);
+  expect(states()).toEqual(['e1.1 served']);
+});
+
 describe('targets that are resumed together', () => {
   it('are looked for at once, and not again when it is soon their turn', async () => {
     await start(TARGETS);
@@ -139,6 +151,51 @@ describe('a target that is served', () => {
     await start(TARGETS);
     vi.mocked(refuseRivals).mockRejectedValue(RIVAL);
     expect(await operations.readd('e1.0')).toMatchObject({ drained: false });
+  });
+});
+
+describe('a server that stops', () => {
+  it('waits for a change that goes on, and lets no other begin', async () => {
+    await start(TARGETS);
+    const end = holdTurn();
+    await new Promise(setImmediate);
+    const next = operations.setLists('e1.0', {}).catch(({ message }: Error) => message);
+    let isStopped = false;
+    const stopped = operations.stop().then(() => {
+      isStopped = true;
+    });
+    await new Promise(setImmediate);
+    expect(isStopped).toBe(false);
+    end();
+    await stopped;
+    expect(await next).toBe(STOPPING);
+  });
+
+  it('lets a change go no further that takes too long', async () => {
+    await start(TARGETS);
+    let find = (_targets: TomlTable[]) => {};
+    file = new Promise((resolve) => {
+      find = resolve;
+    });
+    const reloaded = expect(operations.reload()).rejects.toThrow(STOPPING);
+    await new Promise(setImmediate);
+    const sleep = timers.setTimeout;
+    vi.spyOn(timers, 'setTimeout').mockImplementation((_ms, ...more) => sleep(10, ...more));
+    syncBuiltinESMExports();
+    await operations.stop();
+    vi.restoreAllMocks();
+    syncBuiltinESMExports();
+    find(TARGETS.slice(1));
+    await reloaded;
+    expect(states()).toEqual(['e1.0 served', 'e1.1 served']);
+  });
+
+  it('looks out for rivals no more', async () => {
+    await start(TARGETS);
+    const [watch] = vi.mocked(RivalWatch).mock.instances as [RivalWatch];
+    const closed = vi.spyOn(watch, 'close');
+    await operations.close();
+    expect(closed).toHaveBeenCalledOnce();
   });
 });
 

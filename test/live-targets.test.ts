@@ -6,20 +6,30 @@ import timers from 'node:timers/promises';
 import { pino } from 'pino';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { AoeServer } from '../src/aoe/aoe-server.ts';
 import { AoeTarget } from '../src/aoe/aoe-target.ts';
+import { Exchange } from '../src/aoe/exchange.ts';
 import { StateStore } from '../src/aoe/state-store.ts';
 import { withOpenStore } from '../src/backends/cas/index.ts';
 import { openCasStore } from '../src/backends/cas/open.ts';
 import { CasStore } from '../src/backends/cas/store.ts';
 import { seldomTasks } from '../src/backends/file-tasks.ts';
+import { BlockStatus } from '../src/core/block-error.ts';
 import { CommittedDevice } from '../src/core/committed-device.ts';
+import { Limits } from '../src/core/limits.ts';
+import { RequestPool, slabBytes } from '../src/core/request-pool.ts';
 import { LiveTargets } from '../src/live-targets.ts';
 import { native } from '../src/native.ts';
 import type { TargetCalls } from '../src/worker-thread.ts';
+import { ataRequest, configRequest } from './protocol/frames.ts';
+import { FakeLink } from './support/fake-link.ts';
 import { LiveServer } from './support/live-server.ts';
+import { descriptorsOf } from './support/tools.ts';
 
 const DISK_BYTES = 1 << 20;
 const [EIO, EACCES, EINVAL] = [5, 13, 22];
+/** In this time several looks are taken whether requests have ended. */
+const LOOK_MS = 30;
 const STOPPING = 'the server is stopping';
 
 let directory: string;
@@ -294,13 +304,85 @@ describe('a target whose state file cannot be read', () => {
   });
 });
 
+describe('a target with requests in flight', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  it('is drained when they have ended, and then flushed', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0)]);
+    const flushed = vi.spyOn(CommittedDevice.prototype, 'flush');
+    const [target] = [...server.table] as [AoeTarget];
+    target.inFlight = 1;
+    const drained = server.drain('e1.0');
+    await timers.setTimeout(LOOK_MS);
+    expect([...server.table]).toEqual([]);
+    expect(flushed).not.toHaveBeenCalled();
+    target.inFlight = 0;
+    await drained;
+    expect(flushed).toHaveBeenCalledOnce();
+  });
+
+  it('is closed when they have ended, if it is removed', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0), imageTarget(1)]);
+    const closed = vi.spyOn(AoeTarget.prototype, 'close');
+    const [target] = [...server.table] as [AoeTarget];
+    target.inFlight = 1;
+    const removed = server.reload([imageTarget(1)]);
+    await vi.waitUntil(() => server.table.count === 1);
+    await timers.setTimeout(LOOK_MS);
+    expect(closed).not.toHaveBeenCalled();
+    target.inFlight = 0;
+    await removed;
+    expect(closed.mock.contexts).toEqual([target]);
+  });
+});
+
+it('serves all targets on of which one cannot be drained', async () => {
+  await using server = await LiveServer.start(directory, [imageTarget(0), imageTarget(1)]);
+  const flushed = vi.spyOn(CommittedDevice.prototype, 'flush');
+  flushed.mockResolvedValueOnce(BlockStatus.ok).mockResolvedValueOnce(BlockStatus.ioError);
+  const addresses = [...server.table].map(({ address }) => address);
+  await expect(server.live.drain(addresses)).rejects.toThrow('a flush of e1.1 failed');
+  expect(server.status().map(([, , state]) => state)).toEqual(['served', 'served']);
+  flushed.mockRestore();
+});
+
+it('lets no target take what another one that goes has open', async () => {
+  await using server = await LiveServer.start(directory, [imageTarget(0), imageTarget(1)]);
+  const taking = { ...imageTarget(0), file: { path: 'disk1.img' } };
+  await expect(server.reload([taking])).rejects.toMatchObject({
+    remedy: expect.stringMatching('^reload twice'),
+  });
+  expect(server.status().map(([, , state]) => state)).toEqual(['served', 'served']);
+});
+
+it('lets go of an image that is smaller than initiators have seen it', async () => {
+  const state = await StateStore.open(at('state'), native.lockFile);
+  await state.save('e1.0', { maskList: [], reserveList: [], sizeBytes: 2 * DISK_BYTES });
+  await state.close();
+  await expect(LiveServer.start(directory, [imageTarget(0)])).rejects.toThrow('have seen it with');
+  expect(descriptorsOf(at('disk0.img'))).toEqual([]);
+});
+
 describe('a drained target', () => {
+  it('is closed again when it was opened anew, and cannot be made durable', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0)]);
+    const synced = vi.spyOn(seldomTasks, 'flushDirectory').mockResolvedValue(-EIO);
+    await expect(server.readd('e1.0')).rejects.toThrow('e1.0 stays drained');
+    expect(descriptorsOf(at('disk0.img'))).toEqual([]);
+    synced.mockRestore();
+    await server.resume('e1.0');
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'served']]);
+  });
+
   it('goes over to where its image was moved', async () => {
     await using server = await LiveServer.start(directory, [imageTarget(0)]);
     const moved = [{ ...imageTarget(0), file: { path: 'moved.img' } }];
     await server.drain('e1.0');
     await rename(at('disk0.img'), at('moved.img'));
     await server.reload(moved);
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'drained']]);
     await server.resume('e1.0');
     expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'served']]);
     await rename(at('moved.img'), at('disk0.img'));
@@ -340,6 +422,57 @@ describe('a config string', () => {
       expect(stringOf(server)).toBe(set);
     }
   });
+});
+
+it('gets nothing that arrived before it was opened: what was there before may have had newer', async () => {
+  const earlierUs = Date.now() * 1000 - 1;
+  await using server = await LiveServer.start(directory, [
+    { ...imageTarget(0), write_cache: true },
+  ]);
+  const slab = new ArrayBuffer(slabBytes(4, Limits.requestSlotBytes));
+  const memory = { bytes: Buffer.from(slab), region: 0 };
+  const view = new DataView(slab);
+  const pool = new RequestPool<Exchange>(4, (index, all) => new Exchange(index, memory, view, all));
+  const aoe = new AoeServer({ targets: server.table, pool, allow: new Set() });
+  const registerMemory = (ring: ArrayBuffer) => ({ bytes: Buffer.from(ring), region: 0 });
+  const link = new FakeLink({ mac: 2, mtu: 1500, slab, registerMemory });
+  const served = aoe.serve(link);
+  link.sent.length = 0;
+  const write = { opcode: 0x34, aflags: 0x41, sectorCount: 1, data: Buffer.alloc(512) };
+  const switchCacheOn = { opcode: 0xef, feature: 0x02 };
+  await link.deliver([ataRequest(write), ataRequest(switchCacheOn)], earlierUs);
+  await link.deliver([configRequest({ ccmd: 4, text: 'old' })], earlierUs);
+  expect(link.sent).toEqual([]);
+  expect(pool.inFlight).toBe(0);
+  link.close();
+  await served;
+});
+
+it('refuses targets beyond those that there is room for, and takes them when others are closed', async () => {
+  const limits = Limits as { targetCount: number };
+  const { targetCount } = limits;
+  const [first, second, third] = [casTarget(0), casTarget(1), imageTarget(2)];
+  const noRoom = 'there is no room for e1.2';
+  limits.targetCount = 2;
+  const starting = LiveServer.start(directory, [first]);
+  await using server = await starting.finally(() => {
+    limits.targetCount = targetCount;
+  });
+  // One that cannot be opened takes no room.
+  await writeFile(at('state/e1.1.json'), '{}');
+  for (const _ of [1, 2]) {
+    await expect(server.reload([first, second])).rejects.toThrow('cannot use the state file');
+  }
+  await rm(at('state/e1.1.json'));
+  await server.reload([first, second]);
+  await server.drain('e1.1');
+  // The first of them is closed alone, and then once more with its store.
+  await server.readd('e1.0');
+  await server.resume('e1.1');
+  await expect(server.reload([first, second, third])).rejects.toThrow(noRoom);
+  await server.reload([first]);
+  await server.reload([first, third]);
+  expect(server.status().map(([name]) => name)).toEqual(['e1.0', 'e1.2']);
 });
 
 describe('a store that is opened anew', () => {
@@ -559,5 +692,54 @@ describe('targets of a server that stops', () => {
     await expect(live.whileDrained(1, work)).rejects.toThrow(STOPPING);
     await expect(live.whileDrained(1, work)).rejects.toThrow(STOPPING);
     expect(done).toEqual(['drained']);
+  });
+});
+
+describe('targets of several threads', () => {
+  const quiet = pino({ enabled: false });
+  /** What the threads were asked for, in this order. */
+  let asked: string[];
+
+  beforeEach(() => {
+    asked = [];
+  });
+
+  /** A thread that does nothing, but as `calls` say. */
+  function thread(name: string, calls: Partial<TargetCalls> = {}): { targets: TargetCalls } {
+    const answer = (call: string) => async (addresses: number[]) => {
+      asked.push(`${name} ${call}`);
+      return call === 'drain' || call === 'unclosed' ? (addresses ?? []) : undefined;
+    };
+    const get = (own: object, call: string) => Reflect.get(own, call) ?? answer(call);
+    return { targets: new Proxy(calls, { get }) as TargetCalls };
+  }
+
+  it('change in an order that can be undone until all is durable, and the old go last', async () => {
+    const live = new LiveTargets([thread('one')], quiet);
+    await live.change({ added: [], changed: [], removed: [] });
+    const order = 'try open drain close open remember serve remove';
+    expect(asked).toEqual(order.split(' ').map((call) => `one ${call}`));
+  });
+
+  it('are served on in all of them when one cannot drain its own', async () => {
+    const hanging = { drain: async () => Promise.reject(new Error('the storage hangs')) };
+    const live = new LiveTargets([thread('one'), thread('two', hanging)], quiet);
+    await expect(live.drain([7])).rejects.toThrow('hangs');
+    expect(asked).toEqual(['one drain', 'one resume', 'two resume']);
+  });
+
+  it('are discarded in none, though a change failed in one, while another still works on its own', async () => {
+    let end = () => {};
+    const failing = { remember: async () => Promise.reject(new Error('no room')) };
+    const slow = { remember: () => new Promise<void>((resolve) => (end = resolve)) };
+    const live = new LiveTargets([thread('one', failing), thread('two', slow)], quiet);
+    const changed = live.change({ added: [], changed: [], removed: [] });
+    const failed = expect(changed).rejects.toThrow('no room');
+    await vi.waitUntil(() => asked.includes('two open'));
+    await new Promise(setImmediate);
+    expect(asked).not.toContain('one discard');
+    end();
+    await failed;
+    expect(asked).toContain('two discard');
   });
 });

@@ -11,6 +11,7 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { whenOpens } from '../../src/backends/answer.ts';
 import { openHostDevice } from '../../src/backends/device.ts';
 import { openFileDevice } from '../../src/backends/file.ts';
 import { FileDevice } from '../../src/backends/file-device.ts';
@@ -86,6 +87,21 @@ describe('FileDevice', () => {
     expect(await client.read(0, PAGE)).toEqual(pattern(PAGE, 1));
     expect(statSync(path).atimeMs).toBe(1000);
     await device.close();
+    io.close();
+  });
+
+  it('lets go of a file that it cannot use, and of its lock', async () => {
+    const io = new FileIo(1);
+    const path = join(folder, 'image');
+    writeFileSync(path, Buffer.alloc(PAGE));
+    const image = { path, sizeBytes: undefined, offsetBytes: PAGE, lengthBytes: undefined };
+    expect(() => openFileDevice(io, { ...image, direct: false }, false)).toThrow('ends before');
+    expect(descriptorsOf(path)).toEqual([]);
+    const whole = openFileDevice(io, { ...image, offsetBytes: 0, direct: false }, false);
+    await whole.close();
+    expect(() => openHostDevice(io, { path, direct: false }, false)).toThrow('not a block device');
+    await whenOpens(path);
+    expect(descriptorsOf(path)).toEqual([]);
     io.close();
   });
 

@@ -18,6 +18,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type SavedTarget, StateStore } from '../../src/aoe/state-store.ts';
 import { StartupError } from '../../src/core/startup-error.ts';
 import { native } from '../../src/native.ts';
+import { descriptorsOf } from '../support/tools.ts';
 
 const SAVED: SavedTarget = {
   configString: new Uint8Array(Buffer.from('aoe-disk-1')),
@@ -156,6 +157,7 @@ describe('state store shared by two servers', () => {
     const error = await failureOf(openStore());
     expect(error.message).toContain(`${directory} is in use by another server`);
     expect(error.remedy).toContain('state_dir');
+    expect(descriptorsOf(join(directory, 'lock'))).toHaveLength(1);
     await first.close();
     await openStore();
   });
@@ -185,6 +187,7 @@ describe('state directory', () => {
     };
     const error = await failureOf(openStore(unsupported));
     expect(error.message).toContain('flock: not supported');
+    expect(descriptorsOf(join(directory, 'lock'))).toEqual([]);
   });
 
   it('with a link in the place of its lock is refused, and nothing made where it leads', async () => {

@@ -1,8 +1,9 @@
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { makeDirectory } from '../../src/core/directories.ts';
+import { watchSyncs } from '../support/tools.ts';
 
 describe('makeDirectory', () => {
   let root: string;
@@ -19,6 +20,14 @@ describe('makeDirectory', () => {
         expect((await stat(made)).mode & 0o777).toBe(0o700);
       }
     }
+  });
+
+  it('makes the names durable of what it makes, and of nothing else', async () => {
+    const synced: string[] = [];
+    await watchSyncs(async (path) => void synced.push(relative(root, path)));
+    for (const path of ['a/b/c', 'a/b/c', 'a/d']) await makeDirectory(join(root, path));
+    vi.restoreAllMocks();
+    expect(synced).toEqual(['', 'a', 'a/b', 'a']);
   });
 
   it('fails where there is a file, or where nothing can be made', async () => {

@@ -170,6 +170,13 @@ describe('OrderedDevice', () => {
       expect(requester.statusOf(trim)).toBe(BlockStatus.ioError);
     });
 
+    it('finds a conflict where its table begins anew', () => {
+      const tableSectors = 2 ** 26 / SECTOR_SIZE;
+      const first = write(tableSectors - 8, 16);
+      submit(READ, tableSectors);
+      expect(below.pending).toEqual([first]);
+    });
+
     it('finds a conflict with a trim that is wider than the table counts', () => {
       const trim = submit(TRIM, 0, 2048);
       const inside = write(2047);

@@ -1,8 +1,9 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { replaceFile } from '../../src/core/replace-file.ts';
+import { watchSyncs } from '../support/tools.ts';
 
 describe('replaceFile', () => {
   let root: string;
@@ -25,6 +26,21 @@ describe('replaceFile', () => {
     expect(replaced.ino).not.toBe(ino);
     expect(replaced.mode & 0o7777).toBe(0o640);
     expect(await readdir(root)).toEqual(['a']);
+  });
+
+  it('makes the content durable before it has the name, and then the name', async () => {
+    const synced: [string, string, string][] = [];
+    await writeFile(path, 'old');
+    await watchSyncs(async (one) => {
+      const content = one === root ? '' : await readFile(one, 'utf8');
+      synced.push([one, content, await readFile(path, 'utf8')]);
+    });
+    await replaceFile(path, 'new', { mode: 0o600 });
+    vi.restoreAllMocks();
+    expect(synced).toEqual([
+      [`${path}.aoe-server.tmp`, 'new', 'old'],
+      [root, '', 'new'],
+    ]);
   });
 
   it.skipIf(process.getuid?.() !== 0)('gives it to its owner (as root)', async () => {

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { accessSync, constants, readdirSync, readlinkSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { type FileHandle, mkdtemp, open, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -135,6 +135,17 @@ export function descriptorsOf(path: string): number[] {
       return [];
     }
   });
+}
+
+/** Has `look` told, in place of the disk, which file or directory is synced through a FileHandle. */
+export async function watchSyncs(look: (path: string) => Promise<void>): Promise<void> {
+  const handle = await open('/');
+  vi.spyOn(Object.getPrototypeOf(handle) as FileHandle, 'sync').mockImplementation(async function (
+    this: FileHandle,
+  ) {
+    await look(await readlink(`/proc/self/fd/${this.fd}`));
+  });
+  await handle.close();
 }
 
 /** System tools live in sbin, which is not on everyone's path. */

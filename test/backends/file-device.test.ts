@@ -5,6 +5,7 @@ import {
   openSync,
   rmSync,
   statSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -17,6 +18,7 @@ import { openFileDevice } from '../../src/backends/file.ts';
 import { FileDevice } from '../../src/backends/file-device.ts';
 import { FileIo, FileMode } from '../../src/backends/file-io.ts';
 import { seldomTasks } from '../../src/backends/file-tasks.ts';
+import { openMemoryDevice } from '../../src/backends/memory.ts';
 import { BlockOp, BlockRequest } from '../../src/core/block-device.ts';
 import { DeviceClient } from '../../src/core/device-client.ts';
 import { native } from '../../src/native.ts';
@@ -89,6 +91,87 @@ describe('FileDevice', () => {
     await device.close();
     io.close();
   });
+
+  it('grows with its file when it is looked at, and never shrinks', async () => {
+    const io = new FileIo(1);
+    const path = join(folder, 'image');
+    const image = { path, sizeBytes: PAGE, offsetBytes: 0, lengthBytes: undefined };
+    const device = openFileDevice(io, { ...image, direct: false }, false);
+    for (const [fileBytes, isNews] of [
+      [2 * PAGE, true],
+      [2 * PAGE + 100, false],
+      [PAGE, false],
+    ] as const) {
+      truncateSync(path, fileBytes);
+      expect(device.refresh()).toBe(isNews);
+      expect(device.sizeBytes).toBe(2 * PAGE);
+    }
+    await device.close();
+    io.close();
+  });
+
+  it('has no more of its file than the part that it was given', async () => {
+    const io = new FileIo(1);
+    const path = join(folder, 'image');
+    const part = { path, sizeBytes: 3 * PAGE, offsetBytes: PAGE, lengthBytes: PAGE, direct: false };
+    const device = openFileDevice(io, part, false);
+    truncateSync(path, 4 * PAGE);
+    expect(device.refresh()).toBe(false);
+    expect(device.sizeBytes).toBe(PAGE);
+    const beyond = { ...part, offsetBytes: 3 * PAGE, lengthBytes: 2 * PAGE };
+    expect(() => openFileDevice(io, beyond, false)).toThrow('ends before the target does');
+    await device.close();
+    io.close();
+  });
+
+  it('keeps its image from others until its file is closed', async () => {
+    const io = new FileIo(1);
+    const path = join(folder, 'image');
+    const image = { path, sizeBytes: PAGE, offsetBytes: 0, lengthBytes: undefined, direct: false };
+    const device = openFileDevice(io, image, false);
+    let end = (_result: number) => {};
+    const flushed = vi.spyOn(seldomTasks, 'flush').mockReturnValueOnce(
+      new Promise((resolve) => {
+        end = resolve;
+      }),
+    );
+    const closed = device.close();
+    await sleep(0);
+    expect(() => openFileDevice(io, image, false)).toThrow('holds data of another target');
+    end(0);
+    await closed;
+    await openFileDevice(io, image, false).close();
+    flushed.mockRestore();
+    io.close();
+  });
+
+  it.each([{ kicks: false }, { kicks: true }])(
+    'runs what those submit who are told of an end (and kick it: $kicks)',
+    async ({ kicks }) => {
+      const io = new FileIo(5);
+      const device = openMemoryDevice(io, PAGE, false);
+      const memory = io.registerMemory(native.allocateSlab(PAGE));
+      const ended: number[] = [];
+      const requests = Array.from({ length: 5 }, (_, index) => {
+        const request = new BlockRequest(index, memory, 0);
+        request.length = PAGE;
+        request.completer = { completed: () => ended.push(index) };
+        return request;
+      }) as [BlockRequest, ...BlockRequest[]];
+      requests[0].completer = {
+        completed: () => {
+          ended.push(0);
+          for (const request of requests.slice(3)) device.submit(request);
+          if (kicks) device.kick();
+        },
+      };
+      for (const request of requests.slice(0, 3)) device.submit(request);
+      device.kick();
+      expect(ended).toEqual([0, 1, 2, 3, 4]);
+      await device.close();
+      io.close();
+    },
+  );
 
   it('lets go of a file that it cannot use, and of its lock', async () => {
     const io = new FileIo(1);

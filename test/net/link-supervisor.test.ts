@@ -70,3 +70,16 @@ it('opens one link for an interface that is given by two of its names', () => {
   vi.advanceTimersByTime(MINUTE_MS);
   expect(used).toEqual(['lan', 'enp3s0']);
 });
+
+it('opens no link any more when none is to receive', () => {
+  let isOpen = true;
+  indexes = { one: 1, two: 2 };
+  start(['one', 'two'], () => {
+    if (!isOpen) throw new StartupError('no memory', 'wait');
+    isOpen = false;
+  });
+  isOpen = true;
+  supervisor?.stopReceiving();
+  vi.advanceTimersByTime(MINUTE_MS);
+  expect(used).toEqual(['one']);
+});

@@ -455,6 +455,30 @@ describe('AoeServer', () => {
     expect(target.lastAccessUs).toBeGreaterThan(0);
   });
 
+  it('lets no part of a trim overtake a write, in whatever order its ranges are', async () => {
+    const { targets } = open();
+    const [{ storage }] = targets as [(typeof targets)[0]];
+    const write = ataRequest({ ...WRITE_EXT, lba: 10, data: sectors(1, 1) });
+    // A range of no sectors, which may be anywhere, is none.
+    const ranges: [lba: number, sectorCount: number][] = [
+      [2, 1],
+      [0xffff, 0],
+      [10, 1],
+      [20, 1],
+    ];
+    for (const inOrder of [ranges, ranges.toReversed()]) {
+      const data = Buffer.alloc(512);
+      inOrder.forEach(([lba, sectorCount], index) => {
+        data.writeUInt16LE(lba, 8 * index);
+        data.writeUInt16LE(sectorCount, 8 * index + 6);
+      });
+      const trim = ataRequest({ opcode: 0x06, aflags: 0x41, feature: 1, sectorCount: 1, data });
+      const replies = await (stage as Stage).deliver([trim, write], NOW_US());
+      expect(replies.map((reply) => reply.readUInt8(27))).toEqual([0x40, 0x40]);
+      expect(await storage.read(10 * 512, 512)).toEqual(sectors(1, 1));
+    }
+  });
+
   it('lets the operator replace one list, whoever holds the target', async () => {
     const saved: SavedTarget[] = [];
     const { targets } = open({ save: async (state) => void saved.push(state) });

@@ -229,6 +229,17 @@ describe('CommittedDevice', () => {
       expect(requester.outcomes).toHaveLength(before);
     });
 
+    it('takes no flush along for a request that was a write before', async () => {
+      const request = submit(WRITE);
+      below.end(request);
+      await settle();
+      below.endNext(FLUSH);
+      request.op = READ;
+      committed.submit(request);
+      committed.kick();
+      expect(below.pending).toEqual([request]);
+    });
+
     it('fails the write when the flush fails', async () => {
       const write = submit(WRITE);
       committed.kick();

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { requestFilter } from '../../src/aoe/frame-filter.ts';
 import { Limits } from '../../src/core/limits.ts';
+import type { Memory } from '../../src/core/memory.ts';
 import { PacketLink } from '../../src/net/packet-link.ts';
 import { aoeRequest, TARGET_MAC } from '../protocol/frames.ts';
 import { describeWith, run, tryRun, waitUntil } from '../support/tools.ts';
@@ -21,6 +22,8 @@ class Pair {
   readonly near: string;
   readonly far: string;
   readonly slab = new ArrayBuffer(SLAB_BYTES);
+  /** Rings that may not be used any more. */
+  readonly forgotten: Memory[] = [];
 
   constructor(letter: string) {
     this.near = `aoe${letter}${process.pid}`;
@@ -47,7 +50,7 @@ class Pair {
       ringBytes: 4 << 20,
       filter: requestFilter({ index: 0, count: 1 }),
       registerMemory: (ring) => ({ bytes: Buffer.from(ring), region: 0 }),
-      unregisterMemory: () => {},
+      unregisterMemory: (ring) => this.forgotten.push(ring),
     });
   }
 
@@ -86,6 +89,20 @@ describeWith(['ip', 'sysctl'], 'a link without carrier', () => {
     });
     link.flush();
     expect(sentUs).toBeGreaterThan(0);
+  });
+
+  it('sends what is queued when it is closed, and lets its ring go', () => {
+    const closing = pair.open(pair.near);
+    let sentUs = 0;
+    closing.send({
+      ...{ frameOffset: 0, frameSize: FRAME_BYTES },
+      sent: (us) => {
+        sentUs = us;
+      },
+    });
+    closing.close();
+    expect(sentUs).toBeGreaterThan(0);
+    expect(pair.forgotten).toEqual([closing.ring]);
   });
 
   it('gives up what does not leave', async () => {

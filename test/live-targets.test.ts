@@ -329,7 +329,7 @@ describe('a target with requests in flight', () => {
     const [target] = [...server.table] as [AoeTarget];
     target.inFlight = 1;
     const removed = server.reload([imageTarget(1)]);
-    await vi.waitUntil(() => server.table.count === 1);
+    await expect.poll(() => server.table.count).toBe(1);
     await timers.setTimeout(LOOK_MS);
     expect(closed).not.toHaveBeenCalled();
     target.inFlight = 0;

@@ -366,6 +366,15 @@ it('lets go of an image that is smaller than initiators have seen it', async () 
 });
 
 describe('a drained target', () => {
+  it('is not made as large again as initiators know it, when its image was cut meanwhile', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0)]);
+    const closed = vi.spyOn(server.targets, 'closeStores');
+    closed.mockImplementationOnce(() => truncate(at('disk0.img'), 512));
+    await expect(server.readd('e1.0')).rejects.toThrow('have seen it with');
+    expect((await stat(at('disk0.img'))).size).toBe(512);
+    expect(server.status()).toEqual([['e1.0', DISK_BYTES, 'drained']]);
+  });
+
   it('is closed again when it was opened anew, and cannot be made durable', async () => {
     await using server = await LiveServer.start(directory, [imageTarget(0)]);
     const synced = vi.spyOn(seldomTasks, 'flushDirectory').mockResolvedValue(-EIO);

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Initiator } from '../../src/aoe/initiator/initiator.ts';
-import type { RemoteTarget } from '../../src/aoe/initiator/remote-target.ts';
+import { RemoteTarget } from '../../src/aoe/initiator/remote-target.ts';
 import { encodeConfig } from '../../src/aoe/initiator/request.ts';
 import { Limits } from '../../src/core/limits.ts';
 import { slabBytes } from '../../src/core/request-pool.ts';
@@ -138,17 +138,32 @@ describe('an initiator', () => {
     await initiator.close();
   });
 
-  it('keeps to its window, and sends the others in order as responses come', async () => {
+  it('keeps to its window, again and again, and sends the others in order as responses come', async () => {
     const { link, initiator } = open(() => []);
-    const requests = Array.from({ length: 10 }, () => newRequest(initiator));
-    const exchanges = requests.map((request) => initiator.exchange(request, { timeoutMs: 5000 }));
-    for (let index = 0; index < requests.length; index++) {
-      expect(link.sent).toHaveLength(Math.min(index + WINDOW, requests.length));
-      link.deliver(echo(link.sent[index] as Buffer));
-      await exchanges[index];
-      await new Promise((wake) => setImmediate(wake));
+    for (const _ of [1, 2]) {
+      const requests = Array.from({ length: 10 }, () => newRequest(initiator));
+      const exchanges = requests.map((request) => initiator.exchange(request, { timeoutMs: 5000 }));
+      for (let index = 0; index < requests.length; index++) {
+        expect(link.sent).toHaveLength(Math.min(index + WINDOW, requests.length));
+        link.deliver(echo(link.sent[index] as Buffer));
+        await exchanges[index];
+        await new Promise((wake) => setImmediate(wake));
+      }
+      expect(link.sent).toEqual(requests.map((request) => Buffer.from(request)));
+      link.sent.length = 0;
     }
-    expect(link.sent).toEqual(requests.map((request) => Buffer.from(request)));
+    await initiator.close();
+  });
+
+  it('takes no response to a READ that has less data than was asked for', async () => {
+    const { initiator } = open((frame) => {
+      const response = Buffer.concat([echo(frame).subarray(0, 36), Buffer.alloc(512)]);
+      response.writeUInt8(0x40, 27);
+      return [response];
+    });
+    const target = new RemoteTarget(initiator, 0x0200_0000_0002, 0x0100);
+    expect(await target.read(0, 1)).toHaveLength(512);
+    await expect(target.read(0, 2)).rejects.toThrow('548 bytes where 1060 are due');
     await initiator.close();
   });
 

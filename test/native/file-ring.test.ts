@@ -4,11 +4,16 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openFileDevice } from '../../src/backends/file.ts';
 import type { FileDevice } from '../../src/backends/file-device.ts';
 import { FileIo } from '../../src/backends/file-io.ts';
+import { BlockOp, BlockRequest } from '../../src/core/block-device.ts';
+import { BlockStatus } from '../../src/core/block-error.ts';
 import type { DeviceClient } from '../../src/core/device-client.ts';
+import type { Memory } from '../../src/core/memory.ts';
+import { native } from '../../src/native.ts';
 import { clientOf, pattern, REQUEST_COUNT } from '../conformance/block-device.ts';
 import { run } from '../support/tools.ts';
 
 const MIB = 1 << 20;
+const PAGE = 4096;
 
 /** On a disk: in memory no operation waits, and none of these engines is used. */
 const FOLDER = '/var/tmp/aoe-file-ring-';
@@ -79,6 +84,29 @@ for (const [uring, direct] of [
       await run('dd', [`if=${path}`, 'iflag=nocache', 'count=0']);
       await readAll();
       await readAll();
+    });
+
+    it('writes what there was at the kick, whatever becomes of that memory then', async () => {
+      const [stash, ring] = [PAGE, PAGE].map((bytes) => {
+        return io.registerMemory(native.allocateSlab(bytes));
+      }) as [Memory, Memory];
+      ring.bytes.set(pattern(PAGE, 1));
+      const write = new BlockRequest(2 * REQUEST_COUNT - 1, stash, 0);
+      Object.assign(write, { op: BlockOp.write, length: PAGE, data: ring });
+      const ended = new Promise<BlockStatus>((resolve) => {
+        write.completer = { completed: ({ status }) => resolve(status) };
+      });
+      device.submit(write);
+      device.kick();
+      ring.bytes.fill(0xee);
+      expect(await ended).toBe(BlockStatus.ok);
+      expect(await client.read(0, PAGE)).toEqual(pattern(PAGE, 1));
+    });
+
+    it('gives the number of memory that it has forgotten to other memory', () => {
+      const one = io.registerMemory(new ArrayBuffer(PAGE));
+      io.unregisterMemory(one);
+      expect(io.registerMemory(new ArrayBuffer(PAGE)).region).toBe(one.region);
     });
 
     it('carries reads, writes and flushes side by side', async () => {

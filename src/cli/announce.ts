@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { ask, type ControlOptions, controlCommand } from './control-client.ts';
+import { ask, controlCommand } from './control-client.ts';
+import { type PrintOptions, print } from './print.ts';
 
 interface Announced {
   readonly targets: readonly string[];
@@ -13,9 +14,9 @@ export function announceCommand(): Command {
     .action(announce);
 }
 
-async function announce(config: string, options: ControlOptions): Promise<void> {
+async function announce(config: string, options: PrintOptions): Promise<void> {
   const announced = (await ask(config, 'POST', '/v1/announce')) as Announced;
-  const { targets, interfaces } = announced;
-  if (options.json) console.log(JSON.stringify(announced, null, 2));
-  else console.log(`announced ${targets.join(', ')} on ${interfaces.join(', ') || 'no interface'}`);
+  print(announced, options, ({ targets, interfaces }) => {
+    return `announced ${targets.join(', ')} on ${interfaces.join(', ') || 'no interface'}`;
+  });
 }

@@ -13,12 +13,12 @@ import { StartupError } from '../core/startup-error.ts';
 import { formatMacAddress } from '../net/ethernet.ts';
 import { type Address, parseAddress } from './address.ts';
 import { listInterfaces } from './network-interfaces.ts';
+import { type PrintOptions, print } from './print.ts';
 import { formatTable } from './table.ts';
 
-interface BenchOptions {
+interface BenchOptions extends PrintOptions {
   readonly seconds: number;
   readonly overwrite?: true;
-  readonly json?: true;
 }
 
 type Workload = Pick<LoadOptions, 'op' | 'access' | 'sectorCount' | 'depth'>;
@@ -95,7 +95,7 @@ async function bench(
     rows.push(makeRow(load, result));
     latenciesUs ??= result.latenciesUs;
   }
-  console.log(options.json ? JSON.stringify(rows, null, 2) : formatRows(rows));
+  print(rows, options, formatRows);
   if (options.json || latenciesUs === undefined) return;
   console.log(`\nLatency of random reads at depth 1:\n${formatHistogram(latenciesUs)}`);
 }

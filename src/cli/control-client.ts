@@ -3,6 +3,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { type Argument, Command } from 'commander';
 import { loadControlPath } from '../config/load.ts';
+import type { PrintOptions } from './print.ts';
 
 const STATUS_OK = 200;
 const TIMEOUT_MS = 30_000;
@@ -10,11 +11,6 @@ const TIMEOUT_MS = 30_000;
 const CHANGE_TIMEOUT_MS = 600_000;
 /** Where the packaged server has its configuration. */
 const DEFAULT_CONFIG = '/etc/aoe-server.toml';
-
-/** What every command about a running server can be given. */
-export interface ControlOptions {
-  readonly json?: true;
-}
 
 /** The server cannot be reached, or refuses. */
 export class ControlError extends Error {
@@ -30,7 +26,7 @@ export class ControlError extends Error {
 export class RefusedError extends ControlError {}
 
 /** What a command about the targets of a running server can be given. */
-export interface ServerOptions extends ControlOptions {
+export interface ServerOptions extends PrintOptions {
   readonly config: string;
 }
 

@@ -5,6 +5,7 @@ import { targetName } from '../config/config.ts';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import { formatMacAddress } from '../net/ethernet.ts';
 import { listInterfaces } from './network-interfaces.ts';
+import type { PrintOptions } from './print.ts';
 import { formatRoundSize } from './round-size.ts';
 import { formatTable } from './table.ts';
 
@@ -41,7 +42,7 @@ export function discoverCommand(): Command {
 }
 
 /** @throws {StartupError} an interface cannot be used */
-async function discover(name: string | undefined, options: { json?: true }): Promise<void> {
+async function discover(name: string | undefined, options: PrintOptions): Promise<void> {
   const names = name === undefined ? listInterfaces() : [name];
   const rows = (await Promise.all(names.map(discoverOn))).flat();
   rows.sort((a, b) => a.shelf - b.shelf || a.slot - b.slot);

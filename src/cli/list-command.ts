@@ -1,7 +1,8 @@
 /** What `mask` and `reserve` have in common: both are about a list of a target's. */
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { isUnicastMac, parseMacAddress } from '../net/ethernet.ts';
-import { ask, type ControlOptions, controlCommand } from './control-client.ts';
+import { ask, controlCommand } from './control-client.ts';
+import { type PrintOptions, print } from './print.ts';
 
 interface ListCommandOptions {
   readonly name: string;
@@ -16,7 +17,7 @@ interface ListCommandOptions {
   describe(target: string, list: readonly string[]): string;
 }
 
-type Options = ControlOptions & { readonly clear?: true; readonly set?: readonly string[] };
+type Options = PrintOptions & { readonly clear?: true; readonly set?: readonly string[] };
 
 /** A command that shows, replaces or empties a list of a target. */
 export function listCommand(list: ListCommandOptions): Command {
@@ -50,7 +51,6 @@ async function run(
 ): Promise<void> {
   const url = `/v1/targets/${encodeURIComponent(target)}/${path}`;
   const method = options.clear ? 'DELETE' : options.set ? 'PUT' : 'GET';
-  const answer = await ask(config, method, url, options.set);
-  const list = (answer as Record<typeof key, string[]>)[key];
-  console.log(options.json ? JSON.stringify(answer, null, 2) : describe(target, list));
+  const answer = (await ask(config, method, url, options.set)) as Record<typeof key, string[]>;
+  print(answer, options, () => describe(target, answer[key]));
 }

@@ -1,6 +1,7 @@
 import { Argument, type Command } from 'commander';
 import { LOG_LEVELS } from '../config/schema.ts';
-import { ask, type ControlOptions, controlCommand } from './control-client.ts';
+import { ask, controlCommand } from './control-client.ts';
+import { type PrintOptions, print } from './print.ts';
 
 /** Changes what a running server logs, until its next start. */
 export function logLevelCommand(): Command {
@@ -10,7 +11,7 @@ export function logLevelCommand(): Command {
     .action(setLogLevel);
 }
 
-async function setLogLevel(config: string, level: string, options: ControlOptions): Promise<void> {
+async function setLogLevel(config: string, level: string, options: PrintOptions): Promise<void> {
   const answer = await ask(config, 'PUT', '/v1/log-level', { level });
-  console.log(options.json ? JSON.stringify(answer, null, 2) : `the log level is ${level}`);
+  print(answer, options, () => `the log level is ${level}`);
 }

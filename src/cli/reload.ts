@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { Reloaded } from '../status.ts';
-import { ask, type ControlOptions, controlCommand } from './control-client.ts';
+import { ask, controlCommand } from './control-client.ts';
+import { type PrintOptions, print } from './print.ts';
 
 /** Lets a running server follow its changed configuration file. */
 export function reloadCommand(): Command {
@@ -13,9 +14,9 @@ export function reloadCommand(): Command {
     .action(reload);
 }
 
-async function reload(config: string, options: ControlOptions): Promise<void> {
+async function reload(config: string, options: PrintOptions): Promise<void> {
   const reloaded = (await ask(config, 'POST', '/v1/reload')) as Reloaded;
-  console.log(options.json ? JSON.stringify(reloaded, null, 2) : describeReload(reloaded));
+  print(reloaded, options, describeReload);
 }
 
 /** @returns a line about what a reload has done */

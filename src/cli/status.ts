@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import type { LinkStatus, ServerStatus, TargetStatus } from '../status.ts';
 import type { JobStatus, StoreStatus } from '../stores/contract.ts';
-import { ask, type ControlOptions, controlCommand } from './control-client.ts';
+import { ask, controlCommand } from './control-client.ts';
+import { type PrintOptions, print } from './print.ts';
 import { formatRoundSize } from './round-size.ts';
 import { formatTable } from './table.ts';
 
@@ -42,13 +43,13 @@ export function statusCommand(): Command {
     .action(status);
 }
 
-async function status(config: string, options: ControlOptions): Promise<void> {
+async function status(config: string, options: PrintOptions): Promise<void> {
   const answer = (await ask(config, 'GET', '/v1/status')) as ServerStatus;
-  console.log(options.json ? JSON.stringify(answer, null, 2) : formatStatus(answer));
+  print(answer, options, formatStatus);
 }
 
 /** Writes a status for people. */
-export function formatStatus(status: ServerStatus): string {
+function formatStatus(status: ServerStatus): string {
   const parts = [
     formatTable(serverRows(status)),
     formatTable([

@@ -11,6 +11,7 @@ import type { Reloaded } from '../status.ts';
 import { type Address, parseAddress } from './address.ts';
 import { type ConfigText, changeConfig, findServer } from './config-file.ts';
 import { type ServerOptions, serverCommand } from './control-client.ts';
+import { print } from './print.ts';
 import { describeReload } from './reload.ts';
 import {
   addPair,
@@ -153,10 +154,8 @@ async function change(
   return changeConfig(await findServer(config), edit);
 }
 
-function tell({ json }: ServerOptions, reloaded: Reloaded, sentence: string): void {
-  console.log(
-    json ? JSON.stringify(reloaded, null, 2) : `${sentence} (${describeReload(reloaded)})`,
-  );
+function tell(options: ServerOptions, reloaded: Reloaded, sentence: string): void {
+  print(reloaded, options, () => `${sentence} (${describeReload(reloaded)})`);
 }
 
 interface FoundTarget {

@@ -1,22 +1,20 @@
+import type { Collected } from '../../stores/contract.ts';
+import { type PrintOptions, print } from '../print.ts';
 import { formatRoundSize } from '../round-size.ts';
 import { runJob } from './operate.ts';
 
-interface CollectCommandOptions {
+interface CollectCommandOptions extends PrintOptions {
   readonly rate?: number;
-  readonly json?: true;
 }
 
 /** @throws when the store cannot be opened, is damaged, or is full */
-export async function collectGarbage(
-  path: string,
-  { rate, json }: CollectCommandOptions,
-): Promise<void> {
-  const report = await runJob(path, { kind: 'collect', bytesPerSecondMax: rate });
-  if (json) {
-    console.log(JSON.stringify(report, null, 2));
-    return;
-  }
-  const examined = formatRoundSize(report.examinedBytes);
-  const freed = `${formatRoundSize(report.freedBytes)} freed in ${report.freedSegments} segments`;
-  console.log(`${examined} examined, ${freed}, ${formatRoundSize(report.movedBytes)} moved`);
+export async function collectGarbage(path: string, options: CollectCommandOptions): Promise<void> {
+  const collected = await runJob(path, { kind: 'collect', bytesPerSecondMax: options.rate });
+  print(collected, options, describeCollected);
+}
+
+function describeCollected(collected: Collected): string {
+  const { examinedBytes, freedBytes, freedSegments, movedBytes } = collected;
+  const freed = `${formatRoundSize(freedBytes)} freed in ${freedSegments} segments`;
+  return `${formatRoundSize(examinedBytes)} examined, ${freed}, ${formatRoundSize(movedBytes)} moved`;
 }

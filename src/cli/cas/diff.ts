@@ -1,4 +1,6 @@
 import { SECTOR_SIZE } from '../../core/block-device.ts';
+import type { JobResults } from '../../stores/contract.ts';
+import { type PrintOptions, print } from '../print.ts';
 import { formatRoundSize } from '../round-size.ts';
 import { formatTable } from '../table.ts';
 import { runJob } from './operate.ts';
@@ -8,16 +10,15 @@ export async function listDifferences(
   path: string,
   before: string,
   after: string,
-  { json }: { readonly json?: true },
+  options: PrintOptions,
 ): Promise<void> {
-  const extents = await runJob(path, { kind: 'diff', before, after });
-  if (json) {
-    console.log(JSON.stringify(extents, null, 2));
-    return;
-  }
+  print(await runJob(path, { kind: 'diff', before, after }), options, describeExtents);
+}
+
+function describeExtents(extents: JobResults['diff']): string {
+  if (extents.length === 0) return 'no difference';
   const rows = extents.map(({ lba, sectors }) => {
     return [`${lba}`, `${sectors}`, formatRoundSize(sectors * SECTOR_SIZE)];
   });
-  if (rows.length > 0) console.log(formatTable([['LBA', 'SECTORS', 'SIZE'], ...rows]));
-  else console.log('no difference');
+  return formatTable([['LBA', 'SECTORS', 'SIZE'], ...rows]);
 }

@@ -1,15 +1,16 @@
 import { formatSize } from '../../config/size.ts';
+import type { JobResults } from '../../stores/contract.ts';
+import { type PrintOptions, print } from '../print.ts';
 import { formatRoundSize } from '../round-size.ts';
 import { formatTable } from '../table.ts';
 import { runJob } from './operate.ts';
 
 /** @throws when the store cannot be opened, or is damaged */
-export async function showUsage(path: string, { json }: { readonly json?: true }): Promise<void> {
-  const usages = await runJob(path, { kind: 'usage' });
-  if (json) {
-    console.log(JSON.stringify(usages, null, 2));
-    return;
-  }
+export async function showUsage(path: string, options: PrintOptions): Promise<void> {
+  print(await runJob(path, { kind: 'usage' }), options, describeUsages);
+}
+
+function describeUsages(usages: JobResults['usage']): string {
   const rows = usages.map((usage) => [
     usage.kind,
     usage.name,
@@ -19,5 +20,5 @@ export async function showUsage(path: string, { json }: { readonly json?: true }
     formatRoundSize(usage.exclusiveBytes),
   ]);
   const head = ['KIND', 'NAME', 'SIZE', 'LOGICAL', 'REFERENCED', 'EXCLUSIVE'];
-  console.log(formatTable([head, ...rows]));
+  return formatTable([head, ...rows]);
 }

@@ -4,13 +4,13 @@ import { openOwnBlobs } from '../../backends/cas/remote/owner-file.ts';
 import { PersistentBlobs } from '../../backends/cas/remote/persistent-blobs.ts';
 import { SECTORS_PER_BLOCK } from '../../stores/sectors.ts';
 import { ExitCode } from '../exit-code.ts';
+import type { PrintOptions } from '../print.ts';
 import { Progress } from '../progress.ts';
 import { formatRoundSize } from '../round-size.ts';
 import { formatLost, type LostSectors } from './lost.ts';
 
-interface FsckCommandOptions {
+interface FsckCommandOptions extends PrintOptions {
   readonly remote?: true;
-  readonly json?: true;
 }
 
 /** A store is not as it should be; what is wrong has been printed. */

@@ -1,13 +1,13 @@
 import type { Scrubbed } from '../../stores/contract.ts';
+import type { PrintOptions } from '../print.ts';
 import { formatRoundSize } from '../round-size.ts';
 import { formatTable } from '../table.ts';
 import { formatLost } from './lost.ts';
 import { runJob } from './operate.ts';
 
-interface ScrubCommandOptions {
+interface ScrubCommandOptions extends PrintOptions {
   readonly rate?: number;
   readonly remote?: true;
-  readonly json?: true;
 }
 
 /** @throws when there is damage; what it affects has been printed then */

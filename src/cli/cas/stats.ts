@@ -1,12 +1,12 @@
 import type { StoreReport } from '../../stores/contract.ts';
+import { type PrintOptions, print } from '../print.ts';
 import { formatRoundSize } from '../round-size.ts';
 import { formatTable } from '../table.ts';
 import { runJob } from './operate.ts';
 
 /** @throws when the store cannot be opened, or is damaged */
-export async function showStats(path: string, { json }: { readonly json?: true }): Promise<void> {
-  const report = await runJob(path, { kind: 'stats' });
-  console.log(json ? JSON.stringify(report, null, 2) : formatReport(report));
+export async function showStats(path: string, options: PrintOptions): Promise<void> {
+  print(await runJob(path, { kind: 'stats' }), options, formatReport);
 }
 
 function formatReport(report: StoreReport): string {

@@ -3,12 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { loadControlPath } from '../../config/load.ts';
 import type { ServerStatus } from '../../status.ts';
-import { askSocket, type ControlOptions, controlCommand } from '../control-client.ts';
+import { askSocket, controlCommand } from '../control-client.ts';
+import type { PrintOptions } from '../print.ts';
 import { type Activity, measureActivity, type Sample } from './activity.ts';
 import { formatActivity, ORDER_COUNT } from './report.ts';
 import { Screen } from './screen.ts';
 
-interface TopOptions extends ControlOptions {
+interface TopOptions extends PrintOptions {
   readonly interval: number;
   readonly count?: number;
 }

@@ -6,7 +6,7 @@ import type { FrameCounters } from '../aoe/counters.ts';
 import type { DeviceCounters } from '../core/counted-device.ts';
 import type { Distribution } from '../core/histogram.ts';
 import type { LinkCounters } from '../net/link.ts';
-import type { LinkStatus, ServerStatus, TargetStatus } from '../status.ts';
+import type { ServerStatus } from '../status.ts';
 import { JOB_KINDS, type StoreStatus } from '../stores/contract.ts';
 
 export type Labels = Readonly<Record<string, string>>;
@@ -24,6 +24,9 @@ export interface DistributionMetric extends Metric<Distribution> {
   /** The bounds of buckets are the powers of two from this one to that, before the division. */
   readonly bits: readonly [least: number, most: number];
 }
+
+/** A value, or several with labels of their own; nothing where there is none. */
+type Measured<Value> = Value | readonly Sample<Value>[] | null | undefined;
 
 /** The values of one label, and the counter behind each. */
 type Split<Counters> = Readonly<Record<string, keyof Counters>>;
@@ -56,6 +59,22 @@ const FIGURES: Split<NonNullable<StoreStatus['measured']>['figures']> = {
 };
 const MOVED: Split<DeviceCounters> = { read: 'readBytes', write: 'writtenBytes' };
 
+const perTarget = perEach(
+  'target',
+  ({ targets }) => targets,
+  ({ name }) => name,
+);
+const perStore = perEach(
+  'store',
+  ({ stores }) => stores,
+  ({ path }) => path,
+);
+const perLink = perEach(
+  'interface',
+  ({ links }) => links,
+  (link) => link.interface,
+);
+
 /** Values that go up and down. */
 export const GAUGES: readonly Metric[] = [
   {
@@ -78,93 +97,76 @@ export const GAUGES: readonly Metric[] = [
     help: 'The most requests that can be in flight; frames beyond them are dropped',
     samples: ({ inFlightMax }) => [[{}, inFlightMax]],
   },
-  perLink('aoe_link_up', 'Whether the interface is served now', ({ mac }, labels) => [
-    [labels, mac === null ? 0 : 1],
-  ]),
-  perLink('aoe_link_mtu_bytes', 'The MTU in use on the interface', ({ mtu }, labels) =>
-    mtu === null ? [] : [[labels, mtu]],
+  perLink('aoe_link_up', 'Whether the interface is served now', ({ mac }) => Number(mac !== null)),
+  perLink('aoe_link_mtu_bytes', 'The MTU in use on the interface', ({ mtu }) => mtu),
+  perTarget('aoe_target_size_bytes', 'The size of the target', ({ sizeBytes }) => sizeBytes),
+  perTarget('aoe_target_failed', 'Whether a flush failed and no write succeeds', ({ failed }) =>
+    Number(failed),
   ),
-  perTarget('aoe_target_size_bytes', 'The size of the target', (target, labels) => [
-    [labels, target.sizeBytes],
-  ]),
-  perTarget(
-    'aoe_target_failed',
-    'Whether a flush failed and no write succeeds',
-    (target, labels) => [[labels, Number(target.failed)]],
+  perTarget('aoe_target_drained', 'Whether the target is kept silent', ({ drained }) =>
+    Number(drained),
   ),
-  perTarget('aoe_target_drained', 'Whether the target is kept silent', (target, labels) => [
-    [labels, Number(target.drained)],
-  ]),
   perTarget(
     'aoe_target_write_cache',
     'Whether writes are acknowledged before they are durable',
-    (target, labels) => [[labels, Number(target.writeCache)]],
+    ({ writeCache }) => Number(writeCache),
   ),
   perTarget(
     'aoe_target_requests_in_flight',
     'Requests to the target that are not answered yet',
-    (target, labels) => [[labels, target.inFlight]],
+    ({ inFlight }) => inFlight,
   ),
   perTarget(
     'aoe_target_mask_entries',
     'Length of the MAC mask list; at 0 any initiator is answered',
-    (target, labels) => [[labels, target.maskList.length]],
+    ({ maskList }) => maskList.length,
   ),
   perTarget(
     'aoe_target_reserve_entries',
     'Length of the reserve list; at 0 there is no reservation',
-    (target, labels) => [[labels, target.reserveList.length]],
+    ({ reserveList }) => reserveList.length,
   ),
-  perStore('aoe_store_damaged', 'Whether it is for reading only', (store, labels) => [
-    [labels, Number(store.damaged)],
-  ]),
-  perStore('aoe_store_failed', 'Whether nothing can be written any more', (store, labels) => [
-    [labels, Number(store.failed)],
-  ]),
-  perStore('aoe_store_volumes', 'Volumes in the store', (store, labels) => [
-    [labels, store.volumes],
-  ]),
-  perStore('aoe_store_snapshots', 'Snapshots in the store', (store, labels) => [
-    [labels, store.snapshots],
-  ]),
-  perStore('aoe_store_physical_bytes', 'Segment files, spares included', (store, labels) => [
-    [labels, store.physicalBytes],
-  ]),
-  perStore('aoe_store_used_bytes', 'Records in segments', (store, labels) => [
-    [labels, store.usedBytes],
-  ]),
+  perStore('aoe_store_damaged', 'Whether it is for reading only', ({ damaged }) => Number(damaged)),
+  perStore('aoe_store_failed', 'Whether nothing can be written any more', ({ failed }) =>
+    Number(failed),
+  ),
+  perStore('aoe_store_volumes', 'Volumes in the store', ({ volumes }) => volumes),
+  perStore('aoe_store_snapshots', 'Snapshots in the store', ({ snapshots }) => snapshots),
+  perStore(
+    'aoe_store_physical_bytes',
+    'Segment files, spares included',
+    ({ physicalBytes }) => physicalBytes,
+  ),
+  perStore('aoe_store_used_bytes', 'Records in segments', ({ usedBytes }) => usedBytes),
   perStore(
     'aoe_store_free_bytes',
     'Room in the filesystem for more segment files',
-    ({ freeBytes }, labels) => (freeBytes === null ? [] : [[labels, freeBytes]]),
+    ({ freeBytes }) => freeBytes,
   ),
   perStore(
     'aoe_store_lag_bytes',
     'Log that is not in the blob store yet',
-    ({ blobStore }, labels) => (blobStore === null ? [] : [[labels, blobStore.lagBytes]]),
+    ({ blobStore }) => blobStore?.lagBytes,
   ),
   perStore(
     'aoe_store_lag_seconds',
     'How long the oldest of what is not in the blob store has waited',
-    ({ blobStore }, labels) => (blobStore === null ? [] : [[labels, blobStore.lagSeconds]]),
+    ({ blobStore }) => blobStore?.lagSeconds,
   ),
-  perStore('aoe_store_index_bytes', 'Memory of the dedup index', (store, labels) => [
-    [labels, store.indexBytes],
-  ]),
+  perStore('aoe_store_index_bytes', 'Memory of the dedup index', ({ indexBytes }) => indexBytes),
   perStore(
     'aoe_store_measured_bytes',
     'What the store held when it was last measured, by figure',
-    ({ measured }, labels) =>
-      measured === null ? [] : split(measured.figures, 'figure', FIGURES, labels),
+    ({ measured }) => measured && split(measured.figures, 'figure', FIGURES),
   ),
   perStore(
     'aoe_store_measured_time_seconds',
     'When the store was last measured, since the epoch',
-    ({ measured }, labels) => (measured === null ? [] : [[labels, Date.parse(measured.at) / 1000]]),
+    ({ measured }) => measured && Date.parse(measured.at) / 1000,
   ),
-  perStore('aoe_store_jobs_running', 'Jobs that run, by kind', ({ jobs }, labels) =>
+  perStore('aoe_store_jobs_running', 'Jobs that run, by kind', ({ jobs }) =>
     JOB_KINDS.map((kind) => [
-      { ...labels, kind },
+      { kind },
       jobs.filter((job) => job.kind === kind && job.state === 'running').length,
     ]),
   ),
@@ -182,103 +184,87 @@ export const COUNTERS: readonly Metric[] = [
     help: 'Frames that were not taken up, by reason',
     samples: ({ frames }) => split(frames, 'reason', UNANSWERED),
   },
-  perLink('aoe_link_received_frames_total', 'Frames received', ({ counters }, labels) =>
-    counters === null ? [] : [[labels, counters.received]],
+  perLink(
+    'aoe_link_received_frames_total',
+    'Frames received',
+    ({ counters }) => counters?.received,
   ),
-  perLink('aoe_link_sent_frames_total', 'Frames sent', ({ counters }, labels) =>
-    counters === null ? [] : [[labels, counters.sent]],
+  perLink('aoe_link_sent_frames_total', 'Frames sent', ({ counters }) => counters?.sent),
+  perLink(
+    'aoe_link_lost_frames_total',
+    'Frames lost, by reason',
+    ({ counters }) => counters && split(counters, 'reason', LOST),
   ),
-  perLink('aoe_link_lost_frames_total', 'Frames lost, by reason', ({ counters }, labels) =>
-    counters === null ? [] : split(counters, 'reason', LOST, labels),
+  perTarget('aoe_target_requests_total', 'Requests that succeeded', ({ counters }) =>
+    split(counters, 'operation', ENDED),
   ),
-  perTarget('aoe_target_requests_total', 'Requests that succeeded', ({ counters }, labels) =>
-    split(counters, 'operation', ENDED, labels),
-  ),
-  perTarget('aoe_target_bytes_total', 'Bytes that were read or written', ({ counters }, labels) =>
-    split(counters, 'operation', MOVED, labels),
+  perTarget('aoe_target_bytes_total', 'Bytes that were read or written', ({ counters }) =>
+    split(counters, 'operation', MOVED),
   ),
   perTarget(
     'aoe_target_failures_total',
     'Requests that failed because of the storage',
-    ({ counters }, labels) => [[labels, counters.failures]],
+    ({ counters }) => counters.failures,
   ),
   perTarget(
     'aoe_target_stale_writes_total',
     'Writes that were overtaken by newer ones and not executed',
-    ({ counters }, labels) => [[labels, counters.stale]],
+    ({ counters }) => counters.stale,
   ),
   perTarget(
     'aoe_target_reservation_conflicts_total',
     'Commands refused because another initiator holds the reservation',
-    (target, labels) => [[labels, target.reservationConflicts]],
+    ({ reservationConflicts }) => reservationConflicts,
   ),
 ];
 
 export const DISTRIBUTIONS: readonly DistributionMetric[] = [
   {
-    ...perTarget<Distribution>(
+    ...perTarget(
       'aoe_target_latency_seconds',
       'From the arrival of a request until its response was sent',
-      ({ latencyUs }, labels) =>
-        Object.entries(latencyUs).map(([operation, latency]) => [
-          { ...labels, operation },
-          latency,
-        ]),
+      ({ latencyUs }) =>
+        Object.entries(latencyUs).map(([operation, latency]) => [{ operation }, latency]),
     ),
     scale: 1e6,
     bits: [4, 24],
   },
   {
-    ...perTarget<Distribution>(
+    ...perTarget(
       'aoe_target_group_size',
       'Writes and flushes that one flush answered',
-      ({ groups }, labels) => [[labels, groups]],
+      ({ groups }) => groups,
     ),
     scale: 1,
     bits: [1, 8],
   },
 ];
 
-function perTarget<Value = number>(
-  name: string,
-  help: string,
-  samples: (target: TargetStatus, labels: Labels) => readonly Sample<Value>[],
-): Metric<Value> {
-  return {
+/** @returns what makes metrics of which each of `all` has samples, with its name as `label` */
+function perEach<One>(
+  label: string,
+  all: (status: ServerStatus) => readonly One[],
+  nameOf: (one: One) => string,
+) {
+  return <Value = number>(
+    name: string,
+    help: string,
+    measure: (one: One) => Measured<Value>,
+  ): Metric<Value> => ({
     name,
     help,
-    *samples({ targets }) {
-      for (const one of targets) yield* samples(one, { target: one.name });
+    *samples(status) {
+      for (const one of all(status)) {
+        const own = { [label]: nameOf(one) };
+        for (const [labels, value] of samplesOf(measure(one))) yield [{ ...own, ...labels }, value];
+      }
     },
-  };
+  });
 }
 
-function perStore(
-  name: string,
-  help: string,
-  samples: (store: StoreStatus, labels: Labels) => readonly Sample<number>[],
-): Metric {
-  return {
-    name,
-    help,
-    *samples({ stores }) {
-      for (const one of stores) yield* samples(one, { store: one.path });
-    },
-  };
-}
-
-function perLink(
-  name: string,
-  help: string,
-  samples: (link: LinkStatus, labels: Labels) => readonly Sample<number>[],
-): Metric {
-  return {
-    name,
-    help,
-    *samples({ links }) {
-      for (const one of links) yield* samples(one, { interface: one.interface });
-    },
-  };
+function samplesOf<Value>(measured: Measured<Value>): readonly Sample<Value>[] {
+  if (measured === null || measured === undefined) return [];
+  return Array.isArray(measured) ? measured : [[{}, measured as Value]];
 }
 
 /** One sample for each value of `label`. */
@@ -286,10 +272,6 @@ function split<Counters extends { readonly [Name in keyof Counters]: number }>(
   counters: Counters,
   label: string,
   values: Split<Counters>,
-  labels: Labels = {},
 ): Sample<number>[] {
-  return Object.entries(values).map(([value, name]) => [
-    { ...labels, [label]: value },
-    counters[name],
-  ]);
+  return Object.entries(values).map(([value, name]) => [{ [label]: value }, counters[name]]);
 }

@@ -5,19 +5,11 @@
 import type { Logger } from 'pino';
 import { addressOf, takes } from './aoe/share.ts';
 import type { ListChange } from './aoe/target-state.ts';
-import { findMovedStorage } from './config/compare.ts';
+import { findMovedStorage, type TargetChange } from './config/compare.ts';
 import type { TargetConfig } from './config/config.ts';
 import { StartupError } from './core/startup-error.ts';
 import { whoAnswer } from './hanging-storage.ts';
 import type { TargetCalls } from './worker-thread.ts';
-
-/** What a new configuration does to targets. */
-export interface TargetChange {
-  readonly added: readonly TargetConfig[];
-  /** As they shall be. */
-  readonly changed: readonly TargetConfig[];
-  readonly removed: readonly TargetConfig[];
-}
 
 interface Part {
   readonly targets: TargetCalls;

@@ -1,8 +1,7 @@
 /** What a reload does, and what only a restart can. */
-import { compareConfigs, findShrunk } from './config/compare.ts';
+import { compareConfigs, findShrunk, type TargetChange } from './config/compare.ts';
 import type { Config } from './config/config.ts';
 import { StartupError } from './core/startup-error.ts';
-import type { TargetChange } from './live-targets.ts';
 
 /**
  * Plans how a server that runs by `now` follows `next`.

@@ -4,11 +4,15 @@ import type { BackendConfig, Config, TargetConfig } from './config.ts';
 import { findSharedStorage, findTornStores } from './rules.ts';
 import { formatSize } from './size.ts';
 
-export interface ConfigChange {
+/** What a new configuration does to targets. */
+export interface TargetChange {
   readonly added: readonly TargetConfig[];
   /** Those with other keys than before, as they shall be. */
   readonly changed: readonly TargetConfig[];
   readonly removed: readonly TargetConfig[];
+}
+
+interface ConfigChange extends TargetChange {
   /** What only a restart can change: `[server]`, and names of disks in memory. */
   readonly fixed: readonly string[];
 }

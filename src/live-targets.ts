@@ -9,6 +9,7 @@ import { findMovedStorage, type TargetChange } from './config/compare.ts';
 import type { TargetConfig } from './config/config.ts';
 import { StartupError } from './core/startup-error.ts';
 import { whoAnswer } from './hanging-storage.ts';
+import { allEnded } from './wait-while.ts';
 import type { TargetCalls } from './worker-thread.ts';
 
 interface Part {
@@ -215,8 +216,7 @@ export class LiveTargets {
 
   async #atOnce(work: (targets: TargetCalls) => Promise<void>): Promise<void> {
     this.#refuseWhenStopped();
-    const results = await Promise.allSettled(this.#parts.map(({ targets }) => work(targets)));
-    for (const result of results) if (result.status === 'rejected') throw result.reason;
+    await allEnded(this.#parts.map(({ targets }) => work(targets)));
   }
 
   #refuseWhenStopped(): void {

@@ -20,6 +20,7 @@ import { requireAnswers } from './hanging-storage.ts';
 import { tryTarget } from './open-target.ts';
 import type { TargetStatus } from './status.ts';
 import { type StoredTarget, TargetStorage, type TargetStorageOptions } from './target-storage.ts';
+import { allEnded } from './wait-while.ts';
 
 /** So that a start does not wait for one disk after the other. */
 const KEPT_AT_ONCE = 16;
@@ -119,13 +120,11 @@ export class ServedTargets {
     const served = this.#at(addresses).filter(({ target }) => {
       return this.#table.remove(target.address) !== undefined;
     });
-    const ended = await Promise.allSettled(
-      served.map((opened) => this.#storage.endRequests(opened)),
-    );
-    for (const result of ended) {
-      if (result.status === 'fulfilled') continue;
+    try {
+      await allEnded(served.map((opened) => this.#storage.endRequests(opened)));
+    } catch (error) {
       for (const { target } of served) this.#table.add(target);
-      throw result.reason;
+      throw error;
     }
     return served.map(({ target }) => target.address);
   }

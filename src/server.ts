@@ -14,6 +14,7 @@ import { DataPath } from './data-path.ts';
 import { LiveOperations } from './live-operations.ts';
 import { native } from './native.ts';
 import type { Reloaded } from './status.ts';
+import { allEnded } from './wait-while.ts';
 import { type Callable, WorkerThread } from './worker-thread.ts';
 
 export interface RunningServer {
@@ -144,9 +145,11 @@ class Server implements RunningServer {
     await this.#operations.stop();
     await this.#control?.close();
     await this.#operations.close();
-    const closed = await Promise.allSettled(this.#parts.map((part) => part.close()));
-    await this.#operations.stores.whenClosed();
-    await this.#state?.close();
-    for (const result of closed) if (result.status === 'rejected') throw result.reason;
+    try {
+      await allEnded(this.#parts.map((part) => part.close()));
+    } finally {
+      await this.#operations.stores.whenClosed();
+      await this.#state?.close();
+    }
   }
 }

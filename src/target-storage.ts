@@ -16,7 +16,7 @@ import { Limits } from './core/limits.ts';
 import { StartupError } from './core/startup-error.ts';
 import { hangs, requireAnswers, within } from './hanging-storage.ts';
 import { type OpenedTarget, openTarget, type TargetServices } from './open-target.ts';
-import { endsWithin, waitWhile } from './wait-while.ts';
+import { allEnded, endsWithin, waitWhile } from './wait-while.ts';
 
 const FLUSH_MS_MAX = 10_000;
 /** A store has more to do than to flush. */
@@ -157,14 +157,12 @@ export class TargetStorage {
   async closeAll(targets: Iterable<StoredTarget>): Promise<void> {
     const opened = [...targets].filter(({ closing }) => closing === undefined);
     const flushing = new Set(this.#flushes.values());
-    const closed = await Promise.allSettled(
-      opened.map(async (one) => {
-        const { target } = one;
-        if (target.inFlight > 0 || flushing.has(one)) throw this.#unended(one);
-        await within(CLOSE_MS_MAX, target.close(), target.name);
-      }),
-    );
-    for (const result of closed) if (result.status === 'rejected') throw result.reason;
+    const close = async (one: StoredTarget) => {
+      const { target } = one;
+      if (target.inFlight > 0 || flushing.has(one)) throw this.#unended(one);
+      await within(CLOSE_MS_MAX, target.close(), target.name);
+    };
+    await allEnded(opened.map(close));
   }
 
   async #makeRoom(path: string): Promise<boolean> {

@@ -11,6 +11,13 @@ export async function waitWhile(isBusy: () => boolean): Promise<boolean> {
   return !isBusy();
 }
 
+/** Waits until all `work` has ended, also when some has failed. @throws what the first of that threw */
+export async function allEnded(work: Iterable<Promise<unknown>>): Promise<void> {
+  for (const result of await Promise.allSettled(work)) {
+    if (result.status === 'rejected') throw result.reason;
+  }
+}
+
 /** Waits for `work`, which goes on nevertheless. @returns whether it has ended in time */
 export async function endsWithin(ms: number, work: Promise<unknown>): Promise<boolean> {
   const timer = new AbortController();

@@ -5,7 +5,7 @@ import { readConfig } from '../config/load.ts';
 import { parseAnswering } from '../hanging-storage.ts';
 import type { UnrestoredError } from '../live-targets.ts';
 import { createLogger } from '../log.ts';
-import { type RunningServer, startServer } from '../server.ts';
+import { startServer } from '../server.ts';
 import { endsWithin } from '../wait-while.ts';
 import { notifyServiceManager, Watchdog } from './service-manager.ts';
 
@@ -33,12 +33,13 @@ export async function serve(path: string): Promise<void> {
   const stopped = stopSignal(log);
   const starting = startServer(config, log, () => load(path));
   await Promise.race([starting, stopped]);
-  const server = await inTime(starting);
-  if (server === undefined) {
+  // Most starts are soon over.
+  if (!(await endsWithin(START_MS_MAX, starting))) {
     // Nothing that was confirmed is in this process alone: stores are not served before all are open.
     log.warn('stopped while starting');
     return;
   }
+  const server = await starting;
   reload = () => {
     server.reload().catch((error: Error) => {
       const { message, remedy, isUnrestored } = error as UnrestoredError;
@@ -54,11 +55,6 @@ export async function serve(path: string): Promise<void> {
   notifyServiceManager('STOPPING=1', log);
   await server.close();
   if (failure !== undefined) throw failure;
-}
-
-/** Waits for a start that is to be over, as most soon are. @returns undefined when it takes longer */
-async function inTime(starting: Promise<RunningServer>): Promise<RunningServer | undefined> {
-  return (await endsWithin(START_MS_MAX, starting)) ? starting : undefined;
 }
 
 function load(path: string): Promise<Config> {

@@ -17,7 +17,13 @@ import { StartupError } from './core/startup-error.ts';
 import { LiveTargets } from './live-targets.ts';
 import { setLogLevel } from './log.ts';
 import { planReload } from './reload-plan.ts';
-import { mergeStatus, type Reloaded, type ServerStatus, type TargetStatus } from './status.ts';
+import {
+  mergeStatus,
+  type PartStatus,
+  type Reloaded,
+  type ServerStatus,
+  type TargetStatus,
+} from './status.ts';
 import type { ServedStore } from './stores/served-store.ts';
 import { ServedStores } from './stores/served-stores.ts';
 import { VERSION } from './version.ts';
@@ -82,7 +88,7 @@ export class LiveOperations {
   }
 
   async status(): Promise<ServerStatus> {
-    const parts = await Promise.all(this.#parts.map((part) => part.status()));
+    const merged = await this.#statusOfParts();
     return {
       version: VERSION,
       pid: process.pid,
@@ -90,7 +96,7 @@ export class LiveOperations {
       startedAt: this.#startedAt.toISOString(),
       workers: this.#parts.length,
       logLevel: this.#log.level,
-      ...mergeStatus(parts),
+      ...merged,
       stores: await this.stores.status(),
     };
   }
@@ -106,7 +112,7 @@ export class LiveOperations {
   setLists(name: string, lists: ListChange): Promise<boolean> {
     // Not while the target is replaced: the new one would not know.
     return this.#change(async () => {
-      const target = this.#config.targets.find((one) => one.name === name);
+      const target = this.#configOf(name);
       return target !== undefined && (await this.#live.setLists(addressOf(target), lists));
     });
   }
@@ -173,7 +179,7 @@ export class LiveOperations {
   }
 
   async #findTarget(path: string, volume: string): Promise<TargetStatus | undefined> {
-    const config = this.#config.targets.find(({ name }) => name === volume);
+    const config = this.#configOf(volume);
     if (config?.backend.type !== 'cas' || config.backend.root !== undefined) return undefined;
     if (resolve(config.backend.blobStore.path) !== path) return undefined;
     return this.#statusOf(volume);
@@ -185,21 +191,25 @@ export class LiveOperations {
     work: (target: TargetConfig) => Promise<unknown>,
   ): Promise<TargetStatus | undefined> {
     return this.#changeServed(async () => {
-      const target = this.#config.targets.find((one) => one.name === name);
+      const target = this.#configOf(name);
       if (target === undefined) return undefined;
       await work(target);
       return this.#statusOf(name);
     });
   }
 
+  #configOf(name: string): TargetConfig | undefined {
+    return this.#config.targets.find((target) => target.name === name);
+  }
+
   async #statusOf(name: string): Promise<TargetStatus | undefined> {
-    const targets = await this.#targets();
+    const { targets } = await this.#statusOfParts();
     return targets.find((target) => target.name === name);
   }
 
   /** Does not ask stores, as {@link status} does: one that hangs must not delay a change. */
-  async #targets(): Promise<readonly TargetStatus[]> {
-    return mergeStatus(await Promise.all(this.#parts.map((part) => part.status()))).targets;
+  async #statusOfParts(): Promise<PartStatus> {
+    return mergeStatus(await Promise.all(this.#parts.map((part) => part.status())));
   }
 
   /**
@@ -271,9 +281,9 @@ export class LiveOperations {
   /** Others may serve what is drained here. */
   async #watchRivals(): Promise<void> {
     if (this.#isStopping) return;
-    const served = (await this.#targets()).filter(({ drained }) => !drained);
+    const { targets } = await this.#statusOfParts();
     this.#rivals ??= new RivalWatch(this.#config.server.interfaces, this.#log);
-    this.#rivals.targets = namesOf(served);
+    this.#rivals.targets = namesOf(targets.filter(({ drained }) => !drained));
   }
 }
 

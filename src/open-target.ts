@@ -252,9 +252,8 @@ function latencyOf(target: AoeTarget, op: BlockOp): Distribution {
 }
 
 function warnOfLargerVolume({ backend }: TargetConfig, sizeBytes: number, log: Logger): void {
-  if (backend.type !== 'cas' || backend.sizeBytes === undefined) return;
-  if (sizeBytes <= backend.sizeBytes) return;
-  const { sizeBytes: configuredBytes } = backend;
+  const configuredBytes = backend.type === 'cas' ? backend.sizeBytes : undefined;
+  if (configuredBytes === undefined || sizeBytes <= configuredBytes) return;
   log.warn(
     { sizeBytes, configuredBytes },
     'the volume is larger than configured, and served as it is: volumes never shrink',

@@ -60,16 +60,17 @@ export class ServedTargets {
    */
   async try(configs: readonly TargetConfig[]): Promise<void> {
     for (const next of configs) {
-      for (const { target, config } of this.#at([addressOf(next)])) {
-        const { sizeBytes } = target.device;
-        await this.#options.services.state.load(next.name);
-        await requireAnswers([next]);
-        // Storage that has grown never shrinks: whether a size can be saved must be known before.
-        if (tryTarget(next, sizeBytes)) await target.remember();
-        if (this.#table.find(target.address) === undefined) continue;
-        await requireAnswers([config]);
-        tryTarget(config, sizeBytes);
-      }
+      const opened = this.#opened.get(addressOf(next));
+      if (opened === undefined) continue;
+      const { target, config } = opened;
+      const { sizeBytes } = target.device;
+      await this.#options.services.state.load(next.name);
+      await requireAnswers([next]);
+      // Storage that has grown never shrinks: whether a size can be saved must be known before.
+      if (tryTarget(next, sizeBytes)) await target.remember();
+      if (this.#table.find(target.address) === undefined) continue;
+      await requireAnswers([config]);
+      tryTarget(config, sizeBytes);
     }
   }
 

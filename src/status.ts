@@ -1,8 +1,8 @@
 /**
  * What the server tells about itself: plain data, the same in every thread, as JSON on the control
  * socket and in the program's output. The schemas are the types, and the description that the
- * control socket gives of them. Counters count
- * from the start of the server, and those of a target from when it was opened last.
+ * control socket gives of them. Counters count from the start of the server, and those of a target
+ * from when it was opened last.
  */
 import { z } from 'zod';
 import { storeStatusSchema } from './stores/contract.ts';

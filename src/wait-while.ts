@@ -11,7 +11,7 @@ export async function waitWhile(isBusy: () => boolean): Promise<boolean> {
   return !isBusy();
 }
 
-/** Waits until all `work` has ended, also when some has failed. @throws what the first of that threw */
+/** Waits until all `work` has ended, also when some failed. @throws what the first of that threw */
 export async function allEnded(work: Iterable<Promise<unknown>>): Promise<void> {
   for (const result of await Promise.allSettled(work)) {
     if (result.status === 'rejected') throw result.reason;
@@ -23,6 +23,6 @@ export async function endsWithin(ms: number, work: Promise<unknown>): Promise<bo
   const timer = new AbortController();
   return await Promise.race([
     work.then(() => true),
-    sleep(ms, false, timer).catch(() => false),
+    sleep(ms, false, { signal: timer.signal }).catch(() => false),
   ]).finally(() => timer.abort());
 }

@@ -4,7 +4,7 @@
  */
 import { createRequire } from 'node:module';
 
-export interface PacketSocketOptions {
+interface PacketSocketOptions {
   interface: string;
   frameSizeMax: number;
   ringSize: number;
@@ -18,7 +18,7 @@ export interface PacketSocketOptions {
   sentUs: Float64Array;
 }
 
-export interface PacketStatistics {
+interface PacketStatistics {
   readonly received: number;
   readonly dropped: number;
   readonly truncated: number;
@@ -37,7 +37,7 @@ export interface PacketSocket {
   close(): void;
 }
 
-export interface FileRingOptions {
+interface FileRingOptions {
   requestCount: number;
   rows: Int32Array;
   offsets: Float64Array;
@@ -85,7 +85,7 @@ export interface InterfaceWatch {
   close(): void;
 }
 
-export interface NetworkInterface {
+interface NetworkInterface {
   readonly index: number;
   readonly mtu: number;
   readonly mac: number;
@@ -105,13 +105,7 @@ export interface CasEngine {
     record: Uint8Array,
     compress: boolean,
   ): number;
-  ingest(
-    slab: Uint8Array,
-    rows: Int32Array,
-    count: number,
-    record: Uint8Array,
-    compress: boolean,
-  ): Promise<number>;
+  ingest(...args: Parameters<CasEngine['ingestNow']>): Promise<number>;
   written(record: Uint8Array): void;
   readNow(
     segment: number,
@@ -122,15 +116,7 @@ export interface CasEngine {
     out: Uint8Array,
     outOffset: number,
   ): number;
-  read(
-    segment: number,
-    place: number,
-    kind: number,
-    words: Uint32Array,
-    index: number,
-    out: Uint8Array,
-    outOffset: number,
-  ): Promise<number>;
+  read(...args: Parameters<CasEngine['readNow']>): Promise<number>;
   /** Like {@link locate}, if that takes no waiting. @returns -1 when it does */
   locateNow(words: Uint32Array, index: number, out: Uint32Array): number;
   /** @returns 1 when it is known where that is, else 0 */

@@ -84,7 +84,7 @@ export const targetStatusSchema = z
   })
   .describe('A target.');
 
-export const linkStatusSchema = z
+const linkStatusSchema = z
   .strictObject({
     interface: z.string(),
     mac: z.string().nullable().describe('Null, as the rest, when it cannot be used now.'),
@@ -147,6 +147,13 @@ export const reloadedSchema = z
   })
   .describe('Names of targets.');
 
+/** Who was announced, and where. */
+export const announcedSchema = z.strictObject({
+  targets: z.array(z.string()),
+  interfaces: z.array(z.string()),
+});
+
+export type Announced = z.infer<typeof announcedSchema>;
 export type Reloaded = z.infer<typeof reloadedSchema>;
 export type TargetStatus = z.infer<typeof targetStatusSchema>;
 export type LinkStatus = z.infer<typeof linkStatusSchema>;

@@ -3,6 +3,8 @@ import { z } from 'zod';
 import { LIST_LENGTH_MAX } from '../aoe/target-state.ts';
 import { formatMacAddress, isUnicastMac, parseMacAddress } from '../net/ethernet.ts';
 import {
+  type Announced,
+  announcedSchema,
   type Reloaded,
   reloadedSchema,
   serverStatusSchema,
@@ -57,10 +59,6 @@ const macSchema = z.string().transform((text, context) => {
 });
 const listSchema = z.array(macSchema).max(LIST_LENGTH_MAX);
 const levelSchema = z.strictObject({ level: z.string() });
-const announcedSchema = z.strictObject({
-  targets: z.array(z.string()),
-  interfaces: z.array(z.string()),
-});
 
 export const ROUTES: readonly Route[] = [
   {
@@ -175,7 +173,7 @@ function check(route: Route, { body, bytes }: Inquiry): unknown {
   throw new RequestError(400, error.issues.map(({ message }) => message).join('; '));
 }
 
-async function announce(operations: Operations): Promise<z.infer<typeof announcedSchema>> {
+async function announce(operations: Operations): Promise<Announced> {
   await operations.announce();
   const { targets, links } = await operations.status();
   return {

@@ -1,11 +1,7 @@
 import type { Command } from 'commander';
+import type { Announced } from '../status.ts';
 import { ask, controlCommand } from './control-client.ts';
 import { type PrintOptions, print } from './print.ts';
-
-interface Announced {
-  readonly targets: readonly string[];
-  readonly interfaces: readonly string[];
-}
 
 /** Lets a running server tell all initiators about all targets. */
 export function announceCommand(): Command {

@@ -16,8 +16,6 @@ import { HttpListener } from './http-listener.ts';
 import { RequestError, type Responder } from './request.ts';
 import type { Routes } from './routes.ts';
 
-/** All but the owner's reading and writing. */
-const UMASK = 0o177;
 const METRICS_PATH = '/metrics';
 
 export interface ControlOptions {
@@ -100,7 +98,7 @@ export class ControlSocket {
 
 async function listen(listener: HttpListener, what: string, address: ListenAddress) {
   try {
-    await listener.listen(address, UMASK);
+    await listener.listen(address);
   } catch (cause) {
     const remedy =
       'path' in address

@@ -31,6 +31,8 @@ const WORK_MS_MAX = 600_000;
 /** For the other end of a stream, which may have to wait for storage as well. */
 const STREAM_IDLE_MS_MAX = 600_000;
 const CHECK_INTERVAL_MS = 1000;
+/** All but the owner's reading and writing. */
+const UMASK = 0o177;
 
 type ShortReply = Reply & { readonly content: string };
 
@@ -60,12 +62,9 @@ export class HttpListener {
     this.#server.on('request', (request, response) => void this.#handle(request, response));
   }
 
-  /**
-   * @param umask of the socket, when it is a file
-   * @throws the system's error
-   */
-  async listen(address: ListenAddress, umask: number): Promise<void> {
-    const usual = process.umask(umask);
+  /** A socket that is a file is for its owner. @throws the system's error */
+  async listen(address: ListenAddress): Promise<void> {
+    const usual = process.umask(UMASK);
     try {
       // The socket is made in this call; what comes later is the news of it.
       this.#server.listen(address);

@@ -27,7 +27,7 @@ let listener: HttpListener;
 async function listen(respond: Responder): Promise<void> {
   const log = pino({}, { write: (line: string) => void logged.push(JSON.parse(line).msg) });
   listener = new HttpListener(respond, log);
-  await listener.listen({ path }, 0o177);
+  await listener.listen({ path });
 }
 
 /** Answers with what `make` yields. */

@@ -9,6 +9,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { parse, stringify, type TomlTable, type TomlValue } from 'smol-toml';
 import { StartupError } from '../core/startup-error.ts';
 import { valueAt } from './explain.ts';
+import { formatKey } from './problem.ts';
 import { type KeyPath, type Statement, scan } from './scanner.ts';
 import { targetSchema } from './schema.ts';
 
@@ -200,20 +201,14 @@ function writeTable(path: KeyPath, table: TomlTable, header?: string): string[] 
   const tables = entries.filter(([, value]) => isTable(value));
   return [
     '',
-    header ?? `[${writeName(names)}]`,
+    header ?? `[${formatKey(names)}]`,
     ...lines.map(([name, value]) => writeKey([name], value)),
     ...tables.flatMap(([name, value]) => writeTable([...path, name], value as TomlTable)),
   ];
 }
 
 function writeKey(path: KeyPath, value: TomlValue): string {
-  return `${writeName(path)} = ${writeValue(value)}`;
-}
-
-function writeName(path: KeyPath): string {
-  return path
-    .map((part) => (/^[\w-]+$/.test(`${part}`) ? part : JSON.stringify(`${part}`)))
-    .join('.');
+  return `${formatKey(path)} = ${writeValue(value)}`;
 }
 
 /** On one line. */

@@ -1,6 +1,7 @@
 /** What a command line says of a target, as keys of the configuration file. */
 import { resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
+import { CAS_BLOCK_SIZE } from '../config/backend-schema.ts';
 import type { TargetConfig } from '../config/config.ts';
 import { readValue, type Setting } from '../config/edit.ts';
 import { valueAt } from '../config/explain.ts';
@@ -89,7 +90,7 @@ export function resizeKeys(
       if (valueAt(table, ['cas', 'total_sectors']) === undefined) {
         return [{ key: ['cas', 'size'], value }];
       }
-      return [{ key: ['cas', 'total_sectors'], value: sizeBytes / backend.blockSizeBytes }];
+      return [{ key: ['cas', 'total_sectors'], value: sizeBytes / CAS_BLOCK_SIZE }];
     }
     case 'device':
       throw new StartupError(

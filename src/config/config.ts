@@ -90,7 +90,6 @@ export interface MemoryBackendConfig {
 
 export interface CasBackendConfig {
   readonly type: 'cas';
-  readonly blockSizeBytes: number;
   /** Undefined exactly when there is a root. */
   readonly sizeBytes: number | undefined;
   /** Name or root hash of the snapshot to serve; undefined for a volume. */
@@ -214,7 +213,6 @@ function toBackendConfig(target: TargetTable, directory: string): BackendConfig 
       const sizeBytes = size ?? total_sectors * CAS_BLOCK_SIZE;
       return {
         type: 'cas',
-        blockSizeBytes: CAS_BLOCK_SIZE,
         sizeBytes: root === undefined ? sizeBytes : undefined,
         root,
         blobStore: toStoreConfig(blob_store, directory),

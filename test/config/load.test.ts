@@ -90,7 +90,6 @@ describe('parseConfig', () => {
       },
       {
         type: 'cas',
-        blockSizeBytes: 4096,
         sizeBytes: 8 * 2 ** 30,
         blobStore: { type: 'file', path: '/data/blobs' },
       },

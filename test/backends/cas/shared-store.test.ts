@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import {
   REMOTE_DEFAULTS,
   type RemoteOptions,
@@ -76,7 +75,7 @@ describe('a store that is shared', () => {
     const open = (indexMemoryBytes: number | undefined) =>
       openBackend(
         {
-          ...{ type: 'cas', blockSizeBytes: BLOCK_SIZE, sizeBytes: 1 << 20, root: undefined },
+          ...{ type: 'cas', sizeBytes: 1 << 20, root: undefined },
           blobStore: { type: 'file', path, indexMemoryBytes },
         },
         {

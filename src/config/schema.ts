@@ -15,6 +15,7 @@ import {
   boolean,
   integer,
   interfaceName,
+  listenAddress,
   macAddresses,
   oneOf,
   path,
@@ -72,30 +73,22 @@ const server = table(
         'relative path is relative to this file.',
       unset: 'control.sock in state_dir',
     }).optional(),
-    metrics: about(
-      z.string().refine((address) => parseListenAddress(address) !== undefined),
-      {
-        form: 'a loopback address and a port, or the path of a unix socket, with a slash in it',
-        example: '"127.0.0.1:9465"',
-        description:
-          'Where Prometheus finds /metrics. They are always on the control socket. A relative ' +
-          'path is relative to this file.',
-        unset: 'on the control socket only',
-      },
-    ).optional(),
-    dashboard: about(
-      z.string().refine((address) => parseListenAddress(address) !== undefined),
-      {
-        form: 'an IP address and a port, or the path of a unix socket, with a slash in it',
-        example: '"127.0.0.1:8088"',
-        description:
-          'Where browsers find a page that shows the server. Whoever changes something there needs ' +
-          'the token that the first start writes to dashboard-token in state_dir; at an address ' +
-          'that other machines can reach, so does whoever looks. A relative path is relative to ' +
-          'this file.',
-        unset: 'no such page',
-      },
-    ).optional(),
+    metrics: listenAddress('a loopback address', {
+      example: '"127.0.0.1:9465"',
+      description:
+        'Where Prometheus finds /metrics. They are always on the control socket. A relative ' +
+        'path is relative to this file.',
+      unset: 'on the control socket only',
+    }).optional(),
+    dashboard: listenAddress('an IP address', {
+      example: '"127.0.0.1:8088"',
+      description:
+        'Where browsers find a page that shows the server. Whoever changes something there needs ' +
+        'the token that the first start writes to dashboard-token in state_dir; at an address ' +
+        'that other machines can reach, so does whoever looks. A relative path is relative to ' +
+        'this file.',
+      unset: 'no such page',
+    }).optional(),
     buffer_count: integer(2, BUFFER_COUNT_MAX, {
       example: '64',
       description:

@@ -6,6 +6,7 @@
  */
 import { z } from 'zod';
 import { isUnicastMac, parseMacAddress } from '../net/ethernet.ts';
+import { parseListenAddress } from '../net/listen-address.ts';
 import { formatSize, parseSize } from './size.ts';
 
 /** What the reference and the error messages say about a key. */
@@ -95,7 +96,14 @@ export function interfaceName(texts: Omit<Texts, 'example'>) {
   return about(schema, { form: 'the name of a network interface', example: '"eth0"', ...texts });
 }
 
-/** A list of MAC addresses; parsed to numbers. Empty by default. */
+/** Where to listen. @param host what may stand before the port, for people */
+export function listenAddress(host: string, texts: Texts) {
+  const schema = z.string().refine((address) => parseListenAddress(address) !== undefined);
+  const form = `${host} and a port, or the path of a unix socket, with a slash in it`;
+  return about(schema, { form, ...texts });
+}
+
+/** A list of MAC addresses; parsed to numbers. */
 export function macAddresses(texts: Omit<Texts, 'form' | 'example'>) {
   const mac = z.string().transform((input, context) => {
     const parsed = parseMacAddress(input);

@@ -18,7 +18,7 @@ export interface Question {
   readonly action: string;
   readonly isDangerous?: boolean;
   /** @param given by name of the field; 'on' for a box that is checked */
-  act(given: Readonly<Record<string, string>>): Promise<void>;
+  act(given: Readonly<Record<string, string>>): Promise<unknown>;
 }
 
 const dialog = find<HTMLDialogElement>('dialog');

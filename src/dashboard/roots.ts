@@ -92,7 +92,7 @@ function taking(store: string, volume: string): Question {
     text: `It has every write that was acknowledged. ${NAME_HINT}`,
     fields: [{ name: 'name', label: 'Name of the snapshot', type: 'text', pattern: NAME_PATTERN }],
     action: 'Take snapshot',
-    act: ({ name }) => post(store, '/snapshots', { volume, name }),
+    act: ({ name }) => askStore(store, 'POST', '/snapshots', { volume, name }),
   };
 }
 
@@ -102,7 +102,7 @@ function cloning(store: string, source: string): Question {
     text: `Makes a new volume with this content. To serve it on shelf 1, slot 1, name it e1.1, add that target to the configuration, and reload. ${NAME_HINT}`,
     fields: [{ name: 'name', label: 'Name of the volume', type: 'text', pattern: NAME_PATTERN }],
     action: 'Clone',
-    act: ({ name }) => post(store, '/clones', { source, name }),
+    act: ({ name }) => askStore(store, 'POST', '/clones', { source, name }),
   };
 }
 
@@ -113,7 +113,8 @@ function goingBack(store: string, source: string, volume: string): Question {
     fields: [{ name: 'force', label: 'Even if initiators use it now', type: 'checkbox' }],
     action: 'Roll back',
     isDangerous: true,
-    act: ({ force }) => post(store, '/rollback', { volume, source, force: force === 'on' }),
+    act: ({ force }) =>
+      askStore(store, 'POST', '/rollback', { volume, source, force: force === 'on' }),
   };
 }
 
@@ -124,10 +125,6 @@ function deletion(store: string, name: string): Question {
     fields: [],
     action: 'Delete',
     isDangerous: true,
-    act: () => askStore(store, 'DELETE', `/roots/${encodeURIComponent(name)}`).then(() => {}),
+    act: () => askStore(store, 'DELETE', `/roots/${encodeURIComponent(name)}`),
   };
-}
-
-async function post(store: string, path: string, body: object): Promise<void> {
-  await askStore(store, 'POST', path, body);
 }

@@ -41,6 +41,7 @@ const DIRECTORIES = ':directories';
 const SOURCES: Readonly<Record<string, (config: string) => readonly string[]>> = {
   config: () => [FILES],
   image: () => [FILES],
+  path: () => [FILES],
   have: () => [FILES],
   store: () => [DIRECTORIES],
   interface: () => listInterfaces(),

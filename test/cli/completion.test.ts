@@ -43,6 +43,7 @@ describe('completeWords', () => {
     ['commands and files at first', [''], ['serve', 'cas', ':files']],
     ['a store behind a command for stores', ['cas', 'list', ''], [':directories']],
     ['a configuration', ['check', ''], [':files']],
+    ['an image for a target', ['targets', 'add', 'e1.5', '--path', ''], [':files']],
     ['levels to log', ['log-level', 'x.toml', 'd'], ['debug']],
     ['shells', ['completion', ''], ['bash', 'zsh', 'fish']],
   ])('offers %s', (_, words, expected) => {

@@ -12,10 +12,10 @@ import {
   type Chunk,
   chunksOf,
   dataRuns,
-  interruptible,
   LANE_COUNT,
   openClient,
 } from './cas/chunks.ts';
+import { interruptible } from './interruptible.ts';
 import { leadsTo } from './leads-to.ts';
 import { Progress } from './progress.ts';
 import { formatRoundSize } from './round-size.ts';

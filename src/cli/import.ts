@@ -7,15 +7,9 @@ import type { BlockDevice } from '../core/block-device.ts';
 import { BlockError } from '../core/block-error.ts';
 import { inLanes } from '../core/lanes.ts';
 import { StartupError } from '../core/startup-error.ts';
-import {
-  BLOCK_BYTES,
-  chunksOf,
-  dataRuns,
-  interruptible,
-  LANE_COUNT,
-  openClient,
-} from './cas/chunks.ts';
+import { BLOCK_BYTES, chunksOf, dataRuns, LANE_COUNT, openClient } from './cas/chunks.ts';
 import { parseName } from './cas/name.ts';
+import { interruptible } from './interruptible.ts';
 import { Progress } from './progress.ts';
 import { formatRoundSize } from './round-size.ts';
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { interruptible } from '../../src/cli/cas/chunks.ts';
+import { interruptible } from '../../src/cli/interruptible.ts';
 
 it('leaves a second signal to the system, whichever it is', async () => {
   const handlers = () => [...process.listeners('SIGINT'), ...process.listeners('SIGTERM')];

@@ -4,8 +4,8 @@ import { StartupError } from '../../core/startup-error.ts';
 import type { Job, JobKind, JobOf, JobResults, StoreOperations } from '../../stores/contract.ts';
 import { StoreActions } from '../../stores/store-actions.ts';
 import type { StoreStreams } from '../../stores/streams.ts';
+import { interruptible } from '../interruptible.ts';
 import { Progress } from '../progress.ts';
-import { interruptible } from './chunks.ts';
 import { RemoteStore } from './remote-store.ts';
 import { withStore } from './with-store.ts';
 

@@ -12,9 +12,9 @@ import {
   type Transfer,
 } from '../../backends/cas/index.ts';
 import { StartupError } from '../../core/startup-error.ts';
+import { interruptible } from '../interruptible.ts';
 import { Progress } from '../progress.ts';
 import { formatRoundSize } from '../round-size.ts';
-import { interruptible } from './chunks.ts';
 import { operate } from './operate.ts';
 import { withStoreOrNew } from './with-store.ts';
 

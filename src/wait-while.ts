@@ -11,7 +11,7 @@ export async function waitWhile(isBusy: () => boolean): Promise<boolean> {
   return !isBusy();
 }
 
-/** Waits until all `work` has ended, also when some failed. @throws what the first of that threw */
+/** Waits until all `work` has ended, also when some failed. @throws what the first such threw */
 export async function allEnded(work: Iterable<Promise<unknown>>): Promise<void> {
   for (const result of await Promise.allSettled(work)) {
     if (result.status === 'rejected') throw result.reason;

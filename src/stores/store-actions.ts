@@ -245,9 +245,8 @@ async function verify(
   pace: Pace,
   { onProgress }: JobWatch,
 ): Promise<Scrubbed> {
-  const { doneBytes, superblockCopies, damage, blobs, affected } = await scrub(store, {
-    ...{ pace, remote, onProgress },
-  });
+  const scrubbed = await scrub(store, { pace, remote, onProgress });
+  const { doneBytes, superblockCopies, damage, blobs, affected } = scrubbed;
   return {
     verifiedBytes: doneBytes,
     problems: [...store.problems],

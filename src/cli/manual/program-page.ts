@@ -71,10 +71,9 @@ export function programPage(program: Command, release: Release): string {
     item(bold('-h, --help'), 'Show help; behind a command, help about it.'),
     section('Commands'),
     ...[...commandsBelow(program)].flatMap(describeCommand),
-    ...blocks.flatMap((block) => [
-      ...(block.kind === 'list' ? [section(block.title)] : []),
-      block.kind === 'list' ? literal(block.lines) : writeBlock(block),
-    ]),
+    ...blocks.flatMap((block) =>
+      block.kind === 'list' ? [section(block.title), literal(block.lines)] : writeBlock(block),
+    ),
     section('Signals'),
     ...describeAll(SIGNALS),
     section('Files'),

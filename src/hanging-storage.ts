@@ -26,7 +26,8 @@ export async function within(ms: number, work: Promise<void>, name: string): Pro
 }
 
 /**
- * Checks the text of a configuration, once the storage of all targets has answered: it looks at that.
+ * Checks the text of a configuration. That looks at the storage of targets: all of it must answer
+ * before.
  *
  * @throws {ConfigError}; @throws {StartupError} storage hangs
  */

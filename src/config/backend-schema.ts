@@ -69,8 +69,8 @@ export const memory = table(
   'A disk in memory, empty after every start, for backend = "memory".',
 );
 
-export const BLOB_STORE_TYPES = ['file', 's3', 'azure'] as const;
-export const DURABILITIES = ['local', 'remote'] as const;
+const BLOB_STORE_TYPES = ['file', 's3', 'azure'] as const;
+const DURABILITIES = ['local', 'remote'] as const;
 
 const NAME_SIZE_MAX = 1024;
 const MEBIBYTE = 1 << 20;

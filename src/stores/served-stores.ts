@@ -12,7 +12,7 @@ const SURVEY_INTERVAL_MS = 3_600_000;
 const ROOM_INTERVAL_MS = 10_000;
 /** As long as requests in flight have to end. */
 const CLOSE_MS_MAX = 10_000;
-/** As long as storage has to make writes durable. */
+/** As long as the storage of a target has to be closed. */
 const LATE_MS_MAX = 60_000;
 
 export class ServedStores {

@@ -4,8 +4,8 @@ import { ask, controlCommand } from './control-client.ts';
 import { type PrintOptions, print } from './print.ts';
 
 /** Lets a running server tell all initiators about all targets. */
-export function announceCommand(): Command {
-  return controlCommand('announce', [], ['aoe-server announce /etc/aoe-server.toml'])
+export function addAnnounceCommand(program: Command): void {
+  controlCommand(program, 'announce', [], ['aoe-server announce /etc/aoe-server.toml'])
     .description('let a running server tell all initiators about its targets')
     .action(announce);
 }

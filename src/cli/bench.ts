@@ -2,7 +2,7 @@
  * Measures a target from this machine, by the project's own initiator: what a client would see,
  * without a kernel module. Reads only, unless told otherwise.
  */
-import { Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import type { Initiator } from '../aoe/initiator/initiator.ts';
 import { type LoadOptions, type LoadResult, runLoad } from '../aoe/initiator/load.ts';
 import type { RemoteTarget } from '../aoe/initiator/remote-target.ts';
@@ -57,8 +57,9 @@ The numbers are those of one process of this initiator. A Linux client has a fas
 page cache.`;
 
 /** Measures requests a second and latency of a target. */
-export function benchCommand(): Command {
-  return new Command('bench')
+export function addBenchCommand(program: Command): void {
+  program
+    .command('bench')
     .description('measure a target from here; reads only, unless told to overwrite it')
     .argument('<shelf.slot>', 'target, such as e1.0', parseAddress)
     .argument('[interface]', 'network interface; all Ethernet interfaces are tried without')

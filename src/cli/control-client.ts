@@ -1,7 +1,7 @@
 /** Asks a running server, on its control socket, for what the commands about it need. */
 import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
-import { type Argument, Command } from 'commander';
+import type { Argument, Command } from 'commander';
 import { loadControlPath } from '../config/load.ts';
 import type { PrintOptions } from './print.ts';
 
@@ -30,9 +30,10 @@ export interface ServerOptions extends PrintOptions {
   readonly config: string;
 }
 
-/** A command about targets of a running server. */
-export function serverCommand(name: string, examples: readonly string[]): Command {
-  return new Command(name)
+/** Adds a command about targets of a running server. */
+export function serverCommand(parent: Command, name: string, examples: readonly string[]): Command {
+  return parent
+    .command(name)
     .option(
       '--config <config>',
       'configuration file that the server was started with',
@@ -43,18 +44,20 @@ export function serverCommand(name: string, examples: readonly string[]): Comman
 }
 
 /**
- * A command about a running server.
+ * Adds a command about a running server.
  *
  * @param args its own arguments; the configuration file comes before them
  * @param examples lines of the help
  */
 export function controlCommand(
+  program: Command,
   name: string,
   args: readonly Argument[],
   examples: readonly string[],
 ): Command {
-  const command = new Command(name);
-  command.argument('<config>', 'configuration file that the server was started with');
+  const command = program
+    .command(name)
+    .argument('<config>', 'configuration file that the server was started with');
   for (const argument of args) command.addArgument(argument);
   return command.option('--json', 'print JSON').addHelpText('after', formatExamples(examples));
 }

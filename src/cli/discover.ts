@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import type { FoundTarget } from '../aoe/initiator/discover.ts';
 import type { DiskIdentityReply } from '../aoe/initiator/identity.ts';
 import { targetName } from '../config/config.ts';
@@ -33,8 +33,9 @@ const NOBODY = (names: readonly string[]) => `No target answered on ${names.join
     A server hears its own machine on no interface but lo.`;
 
 /** Lists the targets that answer on an interface. */
-export function discoverCommand(): Command {
-  return new Command('discover')
+export function addDiscoverCommand(program: Command): void {
+  program
+    .command('discover')
     .description('list the targets that answer on an interface, or on all Ethernet interfaces')
     .argument('[interface]', 'network interface')
     .option('--json', 'print a JSON array')

@@ -21,12 +21,12 @@ type Operation = 'drain' | 'resume' | 'readd';
 type Outcome = TargetStatus | RefusedError;
 
 /** Lets targets be silent, with all their writes durable. */
-export function drainCommand(): Command {
+export function addDrainCommand(program: Command): void {
   const examples = [
     'aoe-server drain e1.0              then its storage can be moved, or copied as it is',
     'aoe-server drain --all',
   ];
-  return targetsCommand('drain', examples, true)
+  targetsCommand(program, 'drain', examples, true)
     .description('take no more requests for targets, and make all writes durable, until resume')
     .addHelpText(
       'after',
@@ -37,20 +37,20 @@ writes fail there. The server forgets it when it ends: all targets are served af
 }
 
 /** Serves drained targets again. */
-export function resumeCommand(): Command {
+export function addResumeCommand(program: Command): void {
   const examples = ['aoe-server resume e1.0', 'aoe-server resume --all'];
-  return targetsCommand('resume', examples, true).description('serve drained targets again');
+  targetsCommand(program, 'resume', examples, true).description('serve drained targets again');
 }
 
 /** Lets targets go over to another file of the same name. */
-export function readdCommand(): Command {
+export function addReaddCommand(program: Command): void {
   const examples = [
     'aoe-server drain e1.0              move an image to another file system:',
     'cp --sparse=always /srv/aoe/disk1.img /new/disk1.img',
     'mv /new/disk1.img /srv/aoe/        here /srv/aoe is mounted anew, or a copy replaces it',
     'aoe-server readd e1.0              it is served from the new file',
   ];
-  return targetsCommand('readd', examples, false)
+  targetsCommand(program, 'readd', examples, false)
     .description('drain targets, open their storage anew by the same path, and serve them')
     .addHelpText(
       'after',
@@ -60,8 +60,13 @@ that has become smaller is refused. When the storage cannot be opened the target
     );
 }
 
-function targetsCommand(name: Operation, examples: readonly string[], hasAll: boolean): Command {
-  const command = serverCommand(name, examples);
+function targetsCommand(
+  program: Command,
+  name: Operation,
+  examples: readonly string[],
+  hasAll: boolean,
+): Command {
+  const command = serverCommand(program, name, examples);
   command.argument(
     hasAll ? '[target...]' : '<target...>',
     'their names, such as e1.0; one that is refused keeps none of the others back',

@@ -19,8 +19,8 @@ interface ListCommandOptions {
 
 type Options = PrintOptions & { readonly clear?: true; readonly set?: readonly string[] };
 
-/** A command that shows, replaces or empties a list of a target. */
-export function listCommand(list: ListCommandOptions): Command {
+/** Adds a command that shows, replaces or empties a list of a target. */
+export function addListCommand(program: Command, list: ListCommandOptions): void {
   const { name } = list;
   const examples = [
     `aoe-server ${name} /etc/aoe-server.toml e1.0            show the list`,
@@ -28,7 +28,7 @@ export function listCommand(list: ListCommandOptions): Command {
     `aoe-server ${name} /etc/aoe-server.toml e1.0 --set 02:00:00:00:00:0a 02:00:00:00:00:0b`,
   ];
   const target = new Argument('<target>', 'its name, such as e1.0');
-  return controlCommand(name, [target], examples)
+  controlCommand(program, name, [target], examples)
     .description(list.description)
     .option('--clear', list.clearHelp)
     .addOption(new Option('--set <mac...>', list.setHelp).argParser(addMac).conflicts('clear'))

@@ -4,9 +4,9 @@ import { ask, controlCommand } from './control-client.ts';
 import { type PrintOptions, print } from './print.ts';
 
 /** Changes what a running server logs, until its next start. */
-export function logLevelCommand(): Command {
+export function addLogLevelCommand(program: Command): void {
   const level = new Argument('<level>', 'the least severe kind of message').choices(LOG_LEVELS);
-  return controlCommand('log-level', [level], ['aoe-server log-level /etc/aoe-server.toml debug'])
+  controlCommand(program, 'log-level', [level], ['aoe-server log-level /etc/aoe-server.toml debug'])
     .description('change what a running server logs, until its next start')
     .action(setLogLevel);
 }

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
-import { listCommand } from './list-command.ts';
+import { addListCommand } from './list-command.ts';
 
 /** Shows and overrides the MAC mask list of a target. */
-export function maskCommand(): Command {
-  return listCommand({
+export function addMaskCommand(program: Command): void {
+  addListCommand(program, {
     name: 'mask',
     description: 'show or override which initiators a target answers (its MAC mask list)',
     path: 'mask-list',

@@ -2,23 +2,23 @@ import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { nearest } from '../config/problem.ts';
 import { VERSION } from '../version.ts';
-import { announceCommand } from './announce.ts';
-import { benchCommand } from './bench.ts';
+import { addAnnounceCommand } from './announce.ts';
+import { addBenchCommand } from './bench.ts';
 import { addCasCommand } from './cas/command.ts';
 import { check } from './check.ts';
 import { addCompletionCommands } from './completion.ts';
-import { discoverCommand } from './discover.ts';
-import { drainCommand, readdCommand, resumeCommand } from './drain.ts';
+import { addDiscoverCommand } from './discover.ts';
+import { addDrainCommand, addReaddCommand, addResumeCommand } from './drain.ts';
 import { ExitCode } from './exit-code.ts';
 import { addExportCommand } from './export.ts';
 import { addImportCommand } from './import.ts';
-import { logLevelCommand } from './log-level.ts';
-import { maskCommand } from './mask.ts';
-import { reloadCommand } from './reload.ts';
-import { reserveCommand } from './reserve.ts';
-import { statusCommand } from './status.ts';
-import { targetsCommand } from './targets.ts';
-import { topCommand } from './top/command.ts';
+import { addLogLevelCommand } from './log-level.ts';
+import { addMaskCommand } from './mask.ts';
+import { addReloadCommand } from './reload.ts';
+import { addReserveCommand } from './reserve.ts';
+import { addStatusCommand } from './status.ts';
+import { addTargetsCommand } from './targets.ts';
+import { addTopCommand } from './top/command.ts';
 
 const AFTER_HELP = `
 Examples:
@@ -62,25 +62,19 @@ export function createProgram(): Command {
     .description('check a configuration file and show what would be served')
     .argument('<config>', 'configuration file')
     .action(check);
-  const commands = [
-    discoverCommand(),
-    benchCommand(),
-    statusCommand(),
-    topCommand(),
-    maskCommand(),
-    reserveCommand(),
-    announceCommand(),
-    reloadCommand(),
-    targetsCommand(),
-    drainCommand(),
-    resumeCommand(),
-    readdCommand(),
-    logLevelCommand(),
-  ];
-  for (const command of commands) {
-    program.addCommand(command.copyInheritedSettings(program));
-    for (const child of command.commands) child.copyInheritedSettings(program);
-  }
+  addDiscoverCommand(program);
+  addBenchCommand(program);
+  addStatusCommand(program);
+  addTopCommand(program);
+  addMaskCommand(program);
+  addReserveCommand(program);
+  addAnnounceCommand(program);
+  addReloadCommand(program);
+  addTargetsCommand(program);
+  addDrainCommand(program);
+  addResumeCommand(program);
+  addReaddCommand(program);
+  addLogLevelCommand(program);
   addImportCommand(program);
   addExportCommand(program);
   addCasCommand(program);

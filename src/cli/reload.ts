@@ -4,12 +4,12 @@ import { ask, controlCommand } from './control-client.ts';
 import { type PrintOptions, print } from './print.ts';
 
 /** Lets a running server follow its changed configuration file. */
-export function reloadCommand(): Command {
+export function addReloadCommand(program: Command): void {
   const examples = [
     'aoe-server reload /etc/aoe-server.toml',
     'kill -HUP PID                             the same; the outcome is in the log',
   ];
-  return controlCommand('reload', [], examples)
+  controlCommand(program, 'reload', [], examples)
     .description('add, change and remove targets of a running server as its file now says')
     .action(reload);
 }

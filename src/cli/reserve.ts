@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
-import { listCommand } from './list-command.ts';
+import { addListCommand } from './list-command.ts';
 
 /** Shows and overrides the reserve list of a target. */
-export function reserveCommand(): Command {
-  return listCommand({
+export function addReserveCommand(program: Command): void {
+  addListCommand(program, {
     name: 'reserve',
     description: 'show or override who holds the reservation of a target (its reserve list)',
     path: 'reserve-list',

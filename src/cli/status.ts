@@ -32,12 +32,12 @@ States:
 `;
 
 /** Shows a running server. */
-export function statusCommand(): Command {
+export function addStatusCommand(program: Command): void {
   const examples = [
     'aoe-server status /etc/aoe-server.toml',
     "aoe-server status --json /etc/aoe-server.toml | jq '.targets[] | select(.failed).name'",
   ];
-  return controlCommand('status', [], examples)
+  controlCommand(program, 'status', [], examples)
     .description('show the targets, interfaces and counters of a running server')
     .addHelpText('after', AFTER_HELP)
     .action(status);

@@ -1,5 +1,5 @@
 /** Changes the targets of a running server, in its configuration file and in the server at once. */
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parse } from 'smol-toml';
 import { type TargetConfig, targetName } from '../config/config.ts';
 import { addTarget, removeTarget, setKeys, unsetKeys } from '../config/edit.ts';
@@ -39,22 +39,24 @@ Examples:
   aoe-server targets set e1.5 write_cache=true config_string="web server"
   aoe-server targets remove e1.5`;
 
-export function targetsCommand(): Command {
-  const targets = new Command('targets')
+export function addTargetsCommand(program: Command): void {
+  const targets = program
+    .command('targets')
     .description('add, remove and change targets of a running server, and its file with it')
     .addHelpText('after', AFTER_HELP);
-  const commands = [addCommand(), removeCommand(), resizeCommand(), setCommand()];
-  for (const command of commands) targets.addCommand(command);
-  return targets;
+  addAddCommand(targets);
+  addRemoveCommand(targets);
+  addResizeCommand(targets);
+  addSetCommand(targets);
 }
 
-function addCommand(): Command {
+function addAddCommand(targets: Command): void {
   const examples = [
     'aoe-server targets add e1.5 --backend file --path /srv/aoe/disk5.img --size 10G',
     'aoe-server targets add e1.6 --backend device --path /dev/vg0/disk6 --set read_only=true',
     'aoe-server targets add e1.7 --backend cas --path /srv/aoe/blobs --size 1T',
   ];
-  return serverCommand('add', examples)
+  serverCommand(targets, 'add', examples)
     .description('serve another target')
     .argument('<address>', 'its shelf and slot, such as e1.5', parseAddress)
     .addOption(
@@ -80,8 +82,8 @@ function addCommand(): Command {
     });
 }
 
-function removeCommand(): Command {
-  return serverCommand('remove', ['aoe-server targets remove e1.5'])
+function addRemoveCommand(targets: Command): void {
+  serverCommand(targets, 'remove', ['aoe-server targets remove e1.5'])
     .description('end a target; what is on its storage stays')
     .argument('<target>', 'its name, such as e1.5')
     .action(async (name: string, options: ServerOptions) => {
@@ -95,9 +97,9 @@ function removeCommand(): Command {
     });
 }
 
-function resizeCommand(): Command {
+function addResizeCommand(targets: Command): void {
   const examples = ['aoe-server targets resize e1.5 20G'];
-  return serverCommand('resize', examples)
+  serverCommand(targets, 'resize', examples)
     .description('make a target larger; initiators see it at once, or after aoe-revalidate')
     .argument('<target>', 'its name, such as e1.5')
     .argument('<size>', 'of the whole disk, such as 20G', parseSizeArgument)
@@ -113,14 +115,14 @@ function resizeCommand(): Command {
     });
 }
 
-function setCommand(): Command {
+function addSetCommand(targets: Command): void {
   const examples = [
     'aoe-server targets set e1.5 write_cache=true',
     'aoe-server targets set e1.5 allow=02:00:00:00:00:0a,02:00:00:00:00:0b file.direct=true',
     'aoe-server targets set e1.5 --unset allow file.direct',
   ];
-  const command = serverCommand('set', examples);
-  return command
+  const command = serverCommand(targets, 'set', examples);
+  command
     .description('change keys of a target but its address; it is silent for a moment')
     .argument('<target>', 'its name, such as e1.5')
     .argument('[key=value...]', 'keys as in the file, those of tables in it with dots', addPair)

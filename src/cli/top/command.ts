@@ -23,13 +23,13 @@ RESENT counts resends of writes that were not executed, because these, or newer 
 FAILED requests that failed because of the storage; both by second.`;
 const KEYS = 'Keys: q quits, s sorts by the next column.';
 
-export function topCommand(): Command {
+export function addTopCommand(program: Command): void {
   const examples = [
     'aoe-server top /etc/aoe-server.toml',
     'aoe-server top /etc/aoe-server.toml --interval 10 >>load.txt',
     "aoe-server top /etc/aoe-server.toml --json --count 60 | jq '.targets[0].reads'",
   ];
-  return controlCommand('top', [], examples)
+  controlCommand(program, 'top', [], examples)
     .description('show what each target of a running server does now')
     .option('--interval <seconds>', 'how long each interval is', parseInterval, 1)
     .option('--count <number>', 'how many intervals to show', parseCount)

@@ -26,14 +26,17 @@ export interface NewTarget {
   readonly set?: readonly Pair[];
 }
 
-/** What is where its storage is, by backend. */
-const PATH_KEYS: Readonly<Record<Backend, readonly string[] | undefined>> = {
+/** The key that says one thing, by backend; undefined where none does. */
+type BackendKeys = Readonly<Record<Backend, readonly string[] | undefined>>;
+
+/** Where its storage is. */
+const PATH_KEYS: BackendKeys = {
   file: ['file', 'path'],
   device: ['device', 'path'],
   memory: undefined,
   cas: ['cas', 'blob_store', 'path'],
 };
-const SIZE_KEYS: Readonly<Record<Backend, readonly string[] | undefined>> = {
+const SIZE_KEYS: BackendKeys = {
   file: ['file', 'size'],
   device: undefined,
   memory: ['memory', 'size'],
@@ -125,7 +128,7 @@ export function formatPair({ key, text }: Pair): string {
 }
 
 function keyOf(
-  keys: Readonly<Record<Backend, readonly string[] | undefined>>,
+  keys: BackendKeys,
   backend: Backend,
   option: string,
   given: string | undefined,

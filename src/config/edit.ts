@@ -157,7 +157,7 @@ function unsetKey(text: string, path: KeyPath): string {
   const inner = path.slice(at.length) as string[];
   if (inner.length === 0)
     return text.slice(0, startOfLine(text, start)) + text.slice(endOfLine(text, end));
-  const whole = structuredClone(valueAt(plain(text), at)) as TomlTable;
+  const whole = valueAt(plain(text), at) as TomlTable;
   delete (valueAt(whole, inner.slice(0, -1)) as TomlTable)[inner.at(-1) as string];
   return text.slice(0, valueStart) + writeValue(whole) + text.slice(end);
 }

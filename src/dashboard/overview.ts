@@ -76,6 +76,7 @@ function noticesOf({ targets, stores, links }: ServerStatus): Notice[] {
   const down = links.filter(({ mac }) => mac === null);
   const failed = targets.filter((target) => target.failed);
   const drained = targets.filter((target) => target.drained);
+  const failedStores = stores.filter((store) => store.failed);
   const damaged = stores.filter((store) => store.damaged);
   return [
     ...failed.map(({ name }) => ({
@@ -86,12 +87,10 @@ function noticesOf({ targets, stores, links }: ServerStatus): Notice[] {
       subject: `${name} is drained:`,
       text: 'it is silent for initiators until it is resumed.',
     })),
-    ...stores
-      .filter((store) => store.failed)
-      .map(({ path }) => ({
-        subject: `${path} has failed:`,
-        text: 'nothing can be written to this store until it is opened anew, by readd or a restart.',
-      })),
+    ...failedStores.map(({ path }) => ({
+      subject: `${path} has failed:`,
+      text: 'nothing can be written to this store until it is opened anew, by readd or a restart.',
+    })),
     ...damaged.map(({ path }) => ({
       subject: `${path} is damaged:`,
       text: 'this store was found so when it was opened, and is for reading only.',

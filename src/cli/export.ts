@@ -98,10 +98,9 @@ function requireAbsent(path: string): void {
 
 /** Opens a file, new or not, that nobody else makes an image of. */
 async function openAlone(path: string): Promise<FileHandle> {
-  const { native } = await import('../native.ts');
   const file = await create(path);
   try {
-    const isLocked = await lock(file, path, native.lockFile);
+    const isLocked = await lock(file, path);
     if (isLocked && (await leadsTo(path, file))) return file;
     throw new StartupError(
       `another export makes ${path}`,
@@ -114,13 +113,10 @@ async function openAlone(path: string): Promise<FileHandle> {
 }
 
 /** @returns whether nobody else has it; @throws {StartupError} its file system cannot tell */
-async function lock(
-  file: FileHandle,
-  path: string,
-  lockFile: (fd: number) => boolean,
-): Promise<boolean> {
+async function lock(file: FileHandle, path: string): Promise<boolean> {
+  const { native } = await import('../native.ts');
   try {
-    return lockFile(file.fd);
+    return native.lockFile(file.fd);
   } catch (cause) {
     // One that is empty was made here, or is missed by nobody.
     if ((await file.stat()).size === 0) await unlink(path);

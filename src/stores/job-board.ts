@@ -96,8 +96,8 @@ export class JobBoard {
 
 async function run(entry: Entry, work: (watch: JobWatch) => Promise<Job['result']>): Promise<void> {
   const { signal } = entry.controller;
-  const change = (change: Partial<Job>) => {
-    entry.job = { ...entry.job, ...change };
+  const change = (fields: Partial<Job>) => {
+    entry.job = { ...entry.job, ...fields };
   };
   try {
     signal.throwIfAborted();

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { Announced } from '../status.ts';
-import { ask, controlCommand } from './control-client.ts';
+import { ask } from './control-client.ts';
+import { controlCommand } from './control-command.ts';
 import { type PrintOptions, print } from './print.ts';
 
 /** Lets a running server tell all initiators about all targets. */

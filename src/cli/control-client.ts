@@ -1,16 +1,12 @@
-/** Asks a running server, on its control socket, for what the commands about it need. */
+/** Asks a running server on its control socket. */
 import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
-import type { Argument, Command } from 'commander';
 import { loadControlPath } from '../config/load.ts';
-import type { PrintOptions } from './print.ts';
 
 const STATUS_OK = 200;
 const TIMEOUT_MS = 30_000;
 /** For what changes something: it may have to wait for storage, and for other changes. */
 const CHANGE_TIMEOUT_MS = 600_000;
-/** Where the packaged server has its configuration. */
-const DEFAULT_CONFIG = '/etc/aoe-server.toml';
 
 /** The server cannot be reached, or refuses. */
 export class ControlError extends Error {
@@ -24,47 +20,6 @@ export class ControlError extends Error {
 
 /** The server was reached, and refuses. */
 export class RefusedError extends ControlError {}
-
-/** What a command about the targets of a running server can be given. */
-export interface ServerOptions extends PrintOptions {
-  readonly config: string;
-}
-
-/** Adds a command about targets of a running server. */
-export function serverCommand(parent: Command, name: string, examples: readonly string[]): Command {
-  return parent
-    .command(name)
-    .option(
-      '--config <config>',
-      'configuration file that the server was started with',
-      DEFAULT_CONFIG,
-    )
-    .option('--json', 'print JSON')
-    .addHelpText('after', formatExamples(examples));
-}
-
-/**
- * Adds a command about a running server.
- *
- * @param args its own arguments; the configuration file comes before them
- * @param examples lines of the help
- */
-export function controlCommand(
-  program: Command,
-  name: string,
-  args: readonly Argument[],
-  examples: readonly string[],
-): Command {
-  const command = program
-    .command(name)
-    .argument('<config>', 'configuration file that the server was started with');
-  for (const argument of args) command.addArgument(argument);
-  return command.option('--json', 'print JSON').addHelpText('after', formatExamples(examples));
-}
-
-function formatExamples(examples: readonly string[]): string {
-  return ['', 'Examples:', ...examples.map((line) => `  ${line}`)].join('\n');
-}
 
 /**
  * Sends a request to the server of the configuration file `config`.

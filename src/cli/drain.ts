@@ -3,7 +3,8 @@ import type { Command } from 'commander';
 import { loadControlPath } from '../config/load.ts';
 import { inLanes } from '../core/lanes.ts';
 import type { ServerStatus, TargetStatus } from '../status.ts';
-import { askSocket, RefusedError, type ServerOptions, serverCommand } from './control-client.ts';
+import { askSocket, RefusedError } from './control-client.ts';
+import { type ServerOptions, serverCommand } from './control-command.ts';
 import { reportError } from './report-error.ts';
 import { formatRoundSize } from './round-size.ts';
 

@@ -1,7 +1,8 @@
 /** What `mask` and `reserve` have in common: both are about a list of a target's. */
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { isUnicastMac, parseMacAddress } from '../net/ethernet.ts';
-import { ask, controlCommand } from './control-client.ts';
+import { ask } from './control-client.ts';
+import { controlCommand } from './control-command.ts';
 import { type PrintOptions, print } from './print.ts';
 
 interface ListCommandOptions {

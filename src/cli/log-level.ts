@@ -1,6 +1,7 @@
 import { Argument, type Command } from 'commander';
 import { LOG_LEVELS } from '../config/schema.ts';
-import { ask, controlCommand } from './control-client.ts';
+import { ask } from './control-client.ts';
+import { controlCommand } from './control-command.ts';
 import { type PrintOptions, print } from './print.ts';
 
 /** Changes what a running server logs, until its next start. */

@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import type { LinkStatus, ServerStatus, TargetStatus } from '../status.ts';
 import type { JobStatus, StoreStatus } from '../stores/contract.ts';
-import { ask, controlCommand } from './control-client.ts';
+import { ask } from './control-client.ts';
+import { controlCommand } from './control-command.ts';
 import { type PrintOptions, print } from './print.ts';
 import { formatRoundSize } from './round-size.ts';
 import { formatTable } from './table.ts';

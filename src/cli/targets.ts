@@ -10,7 +10,7 @@ import { StartupError } from '../core/startup-error.ts';
 import type { Reloaded } from '../status.ts';
 import { type Address, parseAddress } from './address.ts';
 import { type ConfigText, changeConfig, findServer } from './config-file.ts';
-import { type ServerOptions, serverCommand } from './control-client.ts';
+import { type ServerOptions, serverCommand } from './control-command.ts';
 import { print } from './print.ts';
 import { describeReload } from './reload.ts';
 import {

@@ -6,7 +6,7 @@ import { type PrintOptions, print } from './print.ts';
 
 /** Lets a running server tell all initiators about all targets. */
 export function addAnnounceCommand(program: Command): void {
-  controlCommand(program, 'announce', [], ['aoe-server announce /etc/aoe-server.toml'])
+  controlCommand(program, 'announce', ['aoe-server announce /etc/aoe-server.toml'])
     .description('let a running server tell all initiators about its targets')
     .action(announce);
 }

@@ -1,5 +1,5 @@
 /** The commands about a running server, as far as they are alike. */
-import type { Argument, Command } from 'commander';
+import type { Command } from 'commander';
 import type { PrintOptions } from './print.ts';
 
 /** Where the packaged server has its configuration. */
@@ -23,23 +23,17 @@ export function serverCommand(parent: Command, name: string, examples: readonly 
     .addHelpText('after', formatExamples(examples));
 }
 
-/**
- * Adds a command about a running server.
- *
- * @param args its own arguments; the configuration file comes before them
- * @param examples lines of the help
- */
+/** Adds a command about a running server, whose configuration file is the first argument. */
 export function controlCommand(
   program: Command,
   name: string,
-  args: readonly Argument[],
   examples: readonly string[],
 ): Command {
-  const command = program
+  return program
     .command(name)
-    .argument('<config>', 'configuration file that the server was started with');
-  for (const argument of args) command.addArgument(argument);
-  return command.option('--json', 'print JSON').addHelpText('after', formatExamples(examples));
+    .argument('<config>', 'configuration file that the server was started with')
+    .option('--json', 'print JSON')
+    .addHelpText('after', formatExamples(examples));
 }
 
 function formatExamples(examples: readonly string[]): string {

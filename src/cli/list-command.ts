@@ -1,5 +1,5 @@
 /** What `mask` and `reserve` have in common: both are about a list of a target's. */
-import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { isUnicastMac, parseMacAddress } from '../net/ethernet.ts';
 import { ask } from './control-client.ts';
 import { controlCommand } from './control-command.ts';
@@ -28,9 +28,9 @@ export function addListCommand(program: Command, list: ListCommandOptions): void
     `aoe-server ${name} /etc/aoe-server.toml e1.0 --clear    empty it`,
     `aoe-server ${name} /etc/aoe-server.toml e1.0 --set 02:00:00:00:00:0a 02:00:00:00:00:0b`,
   ];
-  const target = new Argument('<target>', 'its name, such as e1.0');
-  controlCommand(program, name, [target], examples)
+  controlCommand(program, name, examples)
     .description(list.description)
+    .argument('<target>', 'its name, such as e1.0')
     .option('--clear', list.clearHelp)
     .addOption(new Option('--set <mac...>', list.setHelp).argParser(addMac).conflicts('clear'))
     .action((config: string, target: string, options: Options) =>

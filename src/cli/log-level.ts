@@ -7,8 +7,9 @@ import { type PrintOptions, print } from './print.ts';
 /** Changes what a running server logs, until its next start. */
 export function addLogLevelCommand(program: Command): void {
   const level = new Argument('<level>', 'the least severe kind of message').choices(LOG_LEVELS);
-  controlCommand(program, 'log-level', [level], ['aoe-server log-level /etc/aoe-server.toml debug'])
+  controlCommand(program, 'log-level', ['aoe-server log-level /etc/aoe-server.toml debug'])
     .description('change what a running server logs, until its next start')
+    .addArgument(level)
     .action(setLogLevel);
 }
 

@@ -10,7 +10,7 @@ export function addReloadCommand(program: Command): void {
     'aoe-server reload /etc/aoe-server.toml',
     'kill -HUP PID                             the same; the outcome is in the log',
   ];
-  controlCommand(program, 'reload', [], examples)
+  controlCommand(program, 'reload', examples)
     .description('add, change and remove targets of a running server as its file now says')
     .action(reload);
 }

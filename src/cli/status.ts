@@ -38,7 +38,7 @@ export function addStatusCommand(program: Command): void {
     'aoe-server status /etc/aoe-server.toml',
     "aoe-server status --json /etc/aoe-server.toml | jq '.targets[] | select(.failed).name'",
   ];
-  controlCommand(program, 'status', [], examples)
+  controlCommand(program, 'status', examples)
     .description('show the targets, interfaces and counters of a running server')
     .addHelpText('after', AFTER_HELP)
     .action(status);

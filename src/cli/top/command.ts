@@ -30,7 +30,7 @@ export function addTopCommand(program: Command): void {
     'aoe-server top /etc/aoe-server.toml --interval 10 >>load.txt',
     "aoe-server top /etc/aoe-server.toml --json --count 60 | jq '.targets[0].reads'",
   ];
-  controlCommand(program, 'top', [], examples)
+  controlCommand(program, 'top', examples)
     .description('show what each target of a running server does now')
     .option('--interval <seconds>', 'how long each interval is', parseInterval, 1)
     .option('--count <number>', 'how many intervals to show', parseCount)

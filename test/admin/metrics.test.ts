@@ -83,6 +83,17 @@ it('escapes what stands in a path', async () => {
   expect(told).toContain('\naoe_store_damaged{store="/a \\"b\\"\\\\c\\nd"} 1\n');
 });
 
+it('tells nothing of what is not known', async () => {
+  const link = { interface: 'eth0', mac: null, mtu: null, counters: null };
+  const store = { path: '/a', freeBytes: null, jobs: [], measured: null, blobStore: null };
+  const status = { ...statusOf([], [store]), links: [link] } as ServerStatus;
+  const told = await text(renderMetrics(status));
+  expect(linesOf(told, 'aoe_link_')).toEqual(['aoe_link_up{interface="eth0"} 0']);
+  for (const name of ['free', 'lag', 'measured']) {
+    expect(linesOf(told, `aoe_store_${name}_`)).toEqual([]);
+  }
+});
+
 it('lets requests be served while it tells of many targets', async () => {
   const targets = Array.from({ length: 1000 }, (_, index) => targetOf(`e1.${index}`, index));
   let [turnCount, isDone] = [0, false];

@@ -33,7 +33,7 @@ export async function serve(path: string): Promise<void> {
   const stopped = stopSignal(log);
   const starting = startServer(config, log, () => load(path));
   await Promise.race([starting, stopped]);
-  // Most starts are soon over.
+  // Also when it is to stop: most starts are soon over.
   if (!(await endsWithin(START_MS_MAX, starting))) {
     // Nothing that was confirmed is in this process alone: stores are not served before all are open.
     log.warn('stopped while starting');

@@ -13,19 +13,18 @@
  *   may bring an entry back that was removed; it is followed by others, and nobody reads it.
  */
 import { BlobExistsError, type BlobStore } from '../blob-store.ts';
+import { JOURNAL_PREFIX, numberedName, numberOf, parseUniqueName } from './blob-names.ts';
 import type { EntryCopies } from './entry-copies.ts';
 import {
   type Entry,
   encodeEntry,
   FencedError,
   isNoEntry,
-  JOURNAL_PREFIX,
   type Owner,
   readEntry,
   UNKNOWN_OWNER,
   UnreadableEntryError,
 } from './journal-entry.ts';
-import { UniqueEntries } from './unique-entries.ts';
 
 export class ConditionalEntries {
   readonly #blobs: BlobStore;
@@ -56,7 +55,7 @@ export class ConditionalEntries {
   }
 
   nameOf({ number }: Entry): string {
-    return nameOf(number);
+    return numberedName(number);
   }
 
   /** Where the next entry belongs. */
@@ -90,7 +89,7 @@ export class ConditionalEntries {
   /** Is an entry that is there refused? There are services that overlook the condition. */
   async isExclusive(entry: Entry): Promise<boolean> {
     try {
-      await this.#blobs.put(nameOf(entry.number), encodeEntry(entry));
+      await this.#blobs.put(numberedName(entry.number), encodeEntry(entry));
       return false;
     } catch (error) {
       if (error instanceof BlobExistsError) return true;
@@ -100,7 +99,7 @@ export class ConditionalEntries {
 
   async #create(entry: Entry): Promise<Entry> {
     try {
-      await this.#blobs.put(nameOf(entry.number), encodeEntry(entry));
+      await this.#blobs.put(numberedName(entry.number), encodeEntry(entry));
       return entry;
     } catch (error) {
       if (!(error instanceof BlobExistsError)) throw error;
@@ -133,7 +132,7 @@ export class ConditionalEntries {
     const last = numbers.at(-1);
     if (last === number && numbers.includes(before)) return;
     if (last === undefined || last < number) {
-      throw new Error(`${nameOf(number)} was stored and is not listed`);
+      throw new Error(`${numberedName(number)} was stored and is not listed`);
     }
     throw new FencedError(await this.#ownerOf(last));
   }
@@ -148,7 +147,7 @@ export class ConditionalEntries {
   }
 
   #get(number: number): Promise<Entry> {
-    return readEntry(this.#blobs, this.#copies, nameOf(number), number);
+    return readEntry(this.#blobs, this.#copies, numberedName(number), number);
   }
 
   async #names(): Promise<string[]> {
@@ -160,13 +159,5 @@ export class ConditionalEntries {
 
 /** In their order, as names are listed. */
 function numbersOf(names: readonly string[]): number[] {
-  return names.filter((name) => !UniqueEntries.owns(name)).map(numberOf);
-}
-
-function nameOf(number: number): string {
-  return `${JOURNAL_PREFIX}${String(number).padStart(16, '0')}`;
-}
-
-function numberOf(name: string): number {
-  return Number(name.slice(JOURNAL_PREFIX.length));
+  return names.filter((name) => parseUniqueName(name) === undefined).map(numberOf);
 }

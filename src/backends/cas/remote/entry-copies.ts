@@ -12,7 +12,8 @@
  */
 import { join } from 'node:path';
 import { type FileLayer, readAll, withFile } from '../file-layer.ts';
-import { decodeEntry, type Entry, encodeEntry, JOURNAL_PREFIX } from './journal-entry.ts';
+import { JOURNAL_PREFIX } from './blob-names.ts';
+import { decodeEntry, type Entry, encodeEntry } from './journal-entry.ts';
 
 export class EntryCopies {
   readonly #files: FileLayer;

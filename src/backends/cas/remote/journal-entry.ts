@@ -62,8 +62,6 @@ export interface Entry {
 }
 
 export const VERSION = 1;
-/** What the names of all entries begin with. */
-export const JOURNAL_PREFIX = 'journal-';
 /** More than any entry has. */
 const ENTRY_BYTES_MAX = 1 << 30;
 /** Nowhere else: in a string quotes are escaped. */

@@ -16,12 +16,12 @@
 import { StartupError } from '../../../core/startup-error.ts';
 import { BlobConditionError, BlobMissingError, type BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
+import { JOURNAL_PREFIX, parsePartName, parseUniqueName, partName } from './blob-names.ts';
 import { ConditionalEntries } from './conditional-entries.ts';
 import type { EntryCopies } from './entry-copies.ts';
 import {
   type Entry,
   FencedError,
-  JOURNAL_PREFIX,
   newNonce,
   type Owner,
   type Part,
@@ -46,8 +46,6 @@ export interface Change {
   readonly removed?: readonly number[];
 }
 
-/** What the names of all parts begin with. */
-export const PART_PREFIX = 'segment-';
 const BASE_EVERY = 64;
 const READS_MAX = 3;
 
@@ -130,6 +128,13 @@ export class Journal {
   /** The entries that count, by the names of their blobs, in their order. */
   get entries(): ReadonlyMap<string, Entry> {
     return this.#entries;
+  }
+
+  /** Does the last entry name this part? */
+  names(part: string): boolean {
+    const { segment } = parsePartName(part);
+    const parts = this.#segments.get(segment) ?? [];
+    return parts.some((one) => partName(segment, one) === part);
   }
 
   /** Is another entry due, though nothing has changed? */
@@ -218,7 +223,7 @@ export class Journal {
     if (!isFirst) return;
     // Did somebody else get another answer? One who comes later sees our entry.
     for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) {
-      if (!UniqueEntries.owns(name)) continue;
+      if (parseUniqueName(name) === undefined) continue;
       await this.#blobs.delete(entries.nameOf(this.#last as Entry));
       throw new FencedError(UNKNOWN_OWNER);
     }
@@ -227,9 +232,10 @@ export class Journal {
   async #read(): Promise<void> {
     const names: string[] = [];
     for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) names.push(name);
-    const unique = names.filter(UniqueEntries.owns);
+    const unique = names.flatMap((name) => parseUniqueName(name) ?? []);
+    const hasEntries = unique.some(({ number }) => number > 0);
     // Marks of claims that got nowhere make no journal where there is one with conditions.
-    if (unique.length === names.length ? unique.length > 0 : unique.some(UniqueEntries.isEntry)) {
+    if (unique.length === names.length ? unique.length > 0 : hasEntries) {
       this.#blobEntries = new UniqueEntries(this.#blobs, this.#copies, this.#waitMs);
     }
     for (const entry of await this.#blobEntries.read(names)) this.#apply(entry);
@@ -283,13 +289,4 @@ export class Journal {
     for (const { number, parts } of entry.segments) this.#segments.set(number, parts);
     for (const segment of entry.removed) this.#segments.delete(segment);
   }
-}
-
-export function partName(segment: number, [from, to, epoch, , nonce]: Part): string {
-  const name = `${PART_PREFIX}${[segment, epoch, from, to].map(padded).join('-')}`;
-  return nonce === undefined ? name : `${name}-${nonce}`;
-}
-
-function padded(number: number): string {
-  return String(number).padStart(8, '0');
 }

@@ -5,7 +5,8 @@ import type { BlobStore } from '../blob-store.ts';
 import { isLogType, VALID } from '../format.ts';
 import { readRecord } from '../records.ts';
 import type { LoadParts } from '../store-files.ts';
-import { type Image, partName } from './journal.ts';
+import { partName } from './blob-names.ts';
+import type { Image } from './journal.ts';
 import { endOfParts, partAt } from './journal-entry.ts';
 import { recordsIn } from './part.ts';
 

@@ -7,7 +7,8 @@
  * by the sweep, those of earlier epochs that the journal does not name.
  */
 import type { BlobStore } from '../blob-store.ts';
-import { type Journal, PART_PREFIX, partName } from './journal.ts';
+import { PART_PREFIX, parsePartName } from './blob-names.ts';
+import type { Journal } from './journal.ts';
 
 /** Names to remember; a service that refuses to remove anything must not fill the memory. */
 const NAMES_MAX = 10_000;
@@ -77,23 +78,9 @@ export class ObsoleteBlobs {
     for await (const { name } of blobs.list(PART_PREFIX)) {
       if (this.#isStopped || this.#names.size === NAMES_MAX) return;
       // Those of later epochs are of a server that has taken over, though we may not know it yet.
-      const mayCount = epochOf(name) >= ours || isNamed(journal, name);
+      const mayCount = parsePartName(name).epoch >= ours || journal.names(name);
       if (!mayCount) this.#names.add(name);
     }
     this.#isSwept = true;
   }
-}
-
-/** Does the last entry name this part? */
-export function isNamed({ image }: Journal, name: string): boolean {
-  const segment = numberIn(name, 0);
-  return (image.segments.get(segment) ?? []).some((part) => partName(segment, part) === name);
-}
-
-function epochOf(name: string): number {
-  return numberIn(name, 1);
-}
-
-function numberIn(name: string, index: number): number {
-  return Number(name.slice(PART_PREFIX.length).split('-')[index]);
 }

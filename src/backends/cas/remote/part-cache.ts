@@ -18,7 +18,8 @@ import { alignUp, headLength, RECORD_ALIGNMENT, type RecordHeader, VALID } from 
 import type { FrameSource } from '../reader.ts';
 import { readRecord } from '../records.ts';
 import type { Segment, Segments } from '../segments.ts';
-import { type Journal, partName } from './journal.ts';
+import { partName } from './blob-names.ts';
+import type { Journal } from './journal.ts';
 import { endOfParts, type Part, partAt } from './journal-entry.ts';
 import { recordsIn } from './part.ts';
 import { PartFetcher } from './part-fetcher.ts';

@@ -8,9 +8,9 @@
 import type { CasEngine } from '../../../native.ts';
 import { BlobExistsError, type BlobStore } from '../blob-store.ts';
 import type { Segment } from '../segments.ts';
-import { type Journal, partName } from './journal.ts';
+import { partName } from './blob-names.ts';
+import type { Journal } from './journal.ts';
 import { endOfParts, FencedError, newNonce, type Owner, type Part } from './journal-entry.ts';
-import { isNamed } from './obsolete-blobs.ts';
 import { LocalDamageError, type MadePart, makePart } from './part.ts';
 import type { PartCache } from './part-cache.ts';
 
@@ -114,7 +114,7 @@ export class PartUploads {
       for (const part of parts) this.#replaced.add(partName(number, part));
     }
     // One whose answer was lost may name some: the next entry leaves them out.
-    const obsolete = [...this.#replaced].filter((name) => !isNamed(journal, name));
+    const obsolete = [...this.#replaced].filter((name) => !journal.names(name));
     for (const name of obsolete) this.#replaced.delete(name);
     return obsolete;
   }

@@ -11,9 +11,9 @@ import type { Pace } from '../pace.ts';
 import { frameHashes, RecordMemory, recordsOf } from '../records.ts';
 import type { SegmentDamage } from '../scrub.ts';
 import type { CasStore } from '../store.ts';
-import { type Journal, partName } from './journal.ts';
+import { partName } from './blob-names.ts';
+import type { Journal } from './journal.ts';
 import { decodeEntry, encodeEntry, type Part } from './journal-entry.ts';
-import { isNamed } from './obsolete-blobs.ts';
 import { type Stretch, verifyPart } from './part.ts';
 import { PersistentBlobs } from './persistent-blobs.ts';
 
@@ -56,7 +56,7 @@ export async function scrubBlobs(
   let doneBytes = 0;
   for (const { segment, part } of parts) {
     const name = partName(segment, part);
-    if (!isNamed(journal, name)) continue;
+    if (!journal.names(name)) continue;
     const bytes = await fetch(name, sizeOf(part));
     const [from, to] = part;
     const wrong =
@@ -67,8 +67,8 @@ export async function scrubBlobs(
     onProgress(doneBytes, totalBytes);
     await pace.spend(sizeOf(part));
     // Another one may have taken its place meanwhile, and it was removed.
-    if (wrong === undefined || !isNamed(journal, name)) continue;
-    const isReplaced = (await store.replica?.renew(segment, part)) || !isNamed(journal, name);
+    if (wrong === undefined || !journal.names(name)) continue;
+    const isReplaced = (await store.replica?.renew(segment, part)) || !journal.names(name);
     damage.push({ name, isMissing: bytes === undefined, isReplaced });
     if (isReplaced) continue;
     for (const stretch of wrong) suspects.push(...(await framesLost(store, segment, stretch)));

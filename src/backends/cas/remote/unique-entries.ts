@@ -29,13 +29,19 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { StartupError } from '../../../core/startup-error.ts';
 import type { BlobStore } from '../blob-store.ts';
+import {
+  JOURNAL_PREFIX,
+  numberOf,
+  parseUniqueName,
+  type UniqueName,
+  uniqueName,
+} from './blob-names.ts';
 import type { EntryCopies } from './entry-copies.ts';
 import {
   type Entry,
   encodeEntry,
   FencedError,
   isNoEntry,
-  JOURNAL_PREFIX,
   newNonce,
   type Owner,
   readEntry,
@@ -47,14 +53,6 @@ import {
 const WAITS_MAX = 20;
 export const WAIT_MS = 250;
 
-interface Found {
-  readonly name: string;
-  readonly epoch: number;
-  readonly number: number;
-}
-
-const NAME = /^journal-e(\d{16})-(\d{16})-([0-9a-f]+)$/;
-
 export class UniqueEntries {
   readonly #blobs: BlobStore;
   readonly #copies: EntryCopies | undefined;
@@ -65,7 +63,7 @@ export class UniqueEntries {
   #epoch = 0;
   #mark = '';
   /** The last entry that counts. */
-  #last: Found | undefined;
+  #last: UniqueName | undefined;
   #lastTried = 0;
   /** Names under which an entry that does not count yet may have been put. */
   readonly #attempts = new Set<string>();
@@ -76,18 +74,8 @@ export class UniqueEntries {
     this.#waitMs = waitMs;
   }
 
-  /** Is this the name of a blob of such a journal? */
-  static owns(name: string): boolean {
-    return NAME.test(name);
-  }
-
-  /** Is this the name of an entry, and not of a mark? */
-  static isEntry(name: string): boolean {
-    return (parse(name)?.number ?? 0) > 0;
-  }
-
-  nameOf({ epoch, number, nonce }: Entry): string {
-    return nameOf(epoch, number, nonce);
+  nameOf(entry: Entry): string {
+    return uniqueName(entry);
   }
 
   /** The entries that count, from the last one that says everything. */
@@ -107,10 +95,9 @@ export class UniqueEntries {
   /** Puts the mark of a claim. @returns its epoch @throws {FencedError} another server was first */
   async claim(owner: Owner): Promise<number> {
     const epoch = this.#epoch + 1;
-    const nonce = newNonce();
     this.#epoch = epoch;
-    this.#mark = nameOf(epoch, 0, nonce);
-    const mark = { version: VERSION, number: 0, epoch, owner, nonce };
+    const mark = { version: VERSION, number: 0, epoch, owner, nonce: newNonce() };
+    this.#mark = uniqueName(mark);
     try {
       await this.#blobs.put(this.#mark, encodeEntry(mark), true);
       await this.#winEpoch();
@@ -130,7 +117,7 @@ export class UniqueEntries {
 
   /** Puts an entry. @returns it: it counts then @throws {FencedError} */
   async append(entry: Entry): Promise<Entry> {
-    const name = nameOf(entry.epoch, entry.number, entry.nonce);
+    const name = uniqueName(entry);
     this.#attempts.add(name);
     await this.#blobs.put(name, encodeEntry(entry), true);
     const found = await this.#list(name);
@@ -156,7 +143,7 @@ export class UniqueEntries {
   }
 
   /** Lists, once no claim is under way any more, or for long enough. */
-  async #settled(): Promise<Found[]> {
+  async #settled(): Promise<UniqueName[]> {
     for (let waits = 0; ; waits++) {
       const found = await this.#list();
       const entries = found.filter(({ number }) => number > 0);
@@ -168,14 +155,14 @@ export class UniqueEntries {
   }
 
   /** Follows entries back from the last one. */
-  async #chain(last: Found, ours: readonly Found[]): Promise<Entry[]> {
+  async #chain(last: UniqueName, ours: readonly UniqueName[]): Promise<Entry[]> {
     const accounted = new Set<string>();
     const chain: Entry[] = [];
-    for (let at: Found | undefined = last; at !== undefined; ) {
+    for (let at: UniqueName | undefined = last; at !== undefined; ) {
       const entry: Entry = await readEntry(this.#blobs, this.#copies, at.name, at.number);
       chain.unshift(entry);
       for (const name of [at.name, ...(entry.abandoned ?? [])]) accounted.add(name);
-      at = entry.base === entry.number ? undefined : parse(entry.after ?? '');
+      at = entry.base === entry.number ? undefined : parseUniqueName(entry.after ?? '');
     }
     const { base } = chain[0] as Entry;
     const stray = ours.find(({ name, number }) => number >= base && !accounted.has(name));
@@ -190,7 +177,7 @@ export class UniqueEntries {
   async #winEpoch(): Promise<void> {
     for (let waits = 0; ; waits++) {
       const found = await this.#list(this.#mark);
-      const isNew = ({ name, epoch, number }: Found) =>
+      const isNew = ({ name, epoch, number }: UniqueName) =>
         epoch > this.#epoch || (number > 0 && !this.#known.has(name));
       const newer = found.find(isNew);
       if (newer !== undefined) throw new FencedError(await this.#ownerOf(newer));
@@ -206,7 +193,7 @@ export class UniqueEntries {
   }
 
   /** Other marks of our epoch are of claims that give up: they find ours. */
-  #isRival({ name, epoch, number }: Found): boolean {
+  #isRival({ name, epoch, number }: UniqueName): boolean {
     if (epoch !== this.#epoch) return epoch > this.#epoch;
     return number > (this.#last?.number ?? 0) && !this.#attempts.has(name);
   }
@@ -215,9 +202,9 @@ export class UniqueEntries {
    * Takes back what does not count. An attempt that was under way when the machine was copied may
    * count by now: the twin has gone on from it, or a claim has.
    */
-  async #giveUp(rival: Found): Promise<never> {
+  async #giveUp(rival: UniqueName): Promise<never> {
     const entry = await this.#entryOf(rival);
-    const after = parse(entry?.after ?? '');
+    const after = parseUniqueName(entry?.after ?? '');
     const isBeside = (after?.number ?? 0) <= (this.#last?.number ?? 0);
     const isFollower = after !== undefined && this.#attempts.has(after.name);
     const isTwins = entry !== undefined && rival.epoch === this.#epoch;
@@ -231,23 +218,25 @@ export class UniqueEntries {
   }
 
   /** @param own what must be there, or a higher epoch: it was put before */
-  async #list(own?: string): Promise<Found[]> {
-    const found: Found[] = [];
+  async #list(own?: string): Promise<UniqueName[]> {
+    const found: UniqueName[] = [];
     for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) {
       // Put with a condition, which somebody else was able to use: no claim goes over that.
-      found.push(parse(name) ?? { name, epoch: Number.POSITIVE_INFINITY, number: numberIn(name) });
+      found.push(
+        parseUniqueName(name) ?? { name, epoch: Number.POSITIVE_INFINITY, number: numberOf(name) },
+      );
     }
-    const isThere = ({ name, epoch }: Found) => name === own || epoch > this.#epoch;
+    const isThere = ({ name, epoch }: UniqueName) => name === own || epoch > this.#epoch;
     if (own === undefined || found.some(isThere)) return found;
     throw new Error(`${own} was stored and is not listed: the blob store is not consistent`);
   }
 
-  async #ownerOf(found: Found): Promise<Owner> {
+  async #ownerOf(found: UniqueName): Promise<Owner> {
     return (await this.#entryOf(found))?.owner ?? UNKNOWN_OWNER;
   }
 
   /** @returns undefined when it is gone, or cannot be read */
-  async #entryOf({ name, number }: Found): Promise<Entry | undefined> {
+  async #entryOf({ name, number }: UniqueName): Promise<Entry | undefined> {
     try {
       return await readEntry(this.#blobs, this.#copies, name, number);
     } catch (error) {
@@ -257,25 +246,8 @@ export class UniqueEntries {
   }
 }
 
-function ofHighestEpoch(entries: readonly Found[]): Found[] {
+function ofHighestEpoch(entries: readonly UniqueName[]): UniqueName[] {
   const highest = Math.max(...entries.map(({ epoch }) => epoch));
   const ours = entries.filter(({ epoch }) => epoch === highest);
   return ours.sort((one, other) => one.number - other.number);
-}
-
-function nameOf(epoch: number, number: number, nonce: string): string {
-  return `${JOURNAL_PREFIX}e${padded(epoch)}-${padded(number)}-${nonce}`;
-}
-
-function parse(name: string): Found | undefined {
-  const [, epoch, number] = NAME.exec(name) ?? [];
-  return epoch === undefined ? undefined : { name, epoch: Number(epoch), number: Number(number) };
-}
-
-function numberIn(name: string): number {
-  return Number(name.slice(JOURNAL_PREFIX.length));
-}
-
-function padded(number: number): string {
-  return String(number).padStart(16, '0');
 }

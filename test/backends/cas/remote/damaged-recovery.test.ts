@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
-import { type Journal, partName } from '../../../../src/backends/cas/remote/journal.ts';
+import { partName } from '../../../../src/backends/cas/remote/blob-names.ts';
+import type { Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import type { Part } from '../../../../src/backends/cas/remote/journal-entry.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { SimFs } from '../sim-fs.ts';

@@ -5,11 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BlobUnreachableError } from '../../../../src/backends/cas/blob-store.ts';
 import { collect } from '../../../../src/backends/cas/collect.ts';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
-import {
-  decodeEntry,
-  encodeEntry,
-  JOURNAL_PREFIX,
-} from '../../../../src/backends/cas/remote/journal-entry.ts';
+import { JOURNAL_PREFIX } from '../../../../src/backends/cas/remote/blob-names.ts';
+import { decodeEntry, encodeEntry } from '../../../../src/backends/cas/remote/journal-entry.ts';
 import { seededRandom } from '../sim-fs.ts';
 import { abandon, blockOf, blocksOf, clientOf } from '../tiny-store.ts';
 import {

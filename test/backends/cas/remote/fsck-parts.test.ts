@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { examine } from '../../../../src/backends/cas/fsck/index.ts';
-import { Journal, PART_PREFIX, partName } from '../../../../src/backends/cas/remote/journal.ts';
+import { PART_PREFIX, partName } from '../../../../src/backends/cas/remote/blob-names.ts';
+import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import type { Part } from '../../../../src/backends/cas/remote/journal-entry.ts';
 import { seededRandom } from '../sim-fs.ts';
 import {

@@ -1,4 +1,5 @@
 /** A store most of whose frames are only in blobs, for examinations of it. */
+
 import { cpSync } from 'node:fs';
 import { vi } from 'vitest';
 import { collect } from '../../../../src/backends/cas/collect.ts';
@@ -11,7 +12,8 @@ import {
 } from '../../../../src/backends/cas/format.ts';
 import { type Examination, examine } from '../../../../src/backends/cas/fsck/index.ts';
 import { openCasStore } from '../../../../src/backends/cas/open.ts';
-import { Journal, partName } from '../../../../src/backends/cas/remote/journal.ts';
+import { partName } from '../../../../src/backends/cas/remote/blob-names.ts';
+import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import { REMOTE_DEFAULTS } from '../../../../src/backends/cas/remote/remote-options.ts';
 import type { CasStore } from '../../../../src/backends/cas/store.ts';
 import { blockOf, blocksOf, clientOf, TINY } from '../tiny-store.ts';

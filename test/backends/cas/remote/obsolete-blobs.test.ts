@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
-import { Journal, partName } from '../../../../src/backends/cas/remote/journal.ts';
+import { partName } from '../../../../src/backends/cas/remote/blob-names.ts';
+import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import { SimFs } from '../sim-fs.ts';
 import { abandon, blockOf } from '../tiny-store.ts';
 import { openRemote, openVolume, WAIT } from './remote-store.ts';

@@ -1,11 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { BLOCK_SIZE } from '../../../../src/backends/cas/format.ts';
 import { Pace } from '../../../../src/backends/cas/pace.ts';
-import {
-  type Journal,
-  PART_PREFIX,
-  partName,
-} from '../../../../src/backends/cas/remote/journal.ts';
+import { PART_PREFIX, partName } from '../../../../src/backends/cas/remote/blob-names.ts';
+import type { Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import type { Part } from '../../../../src/backends/cas/remote/journal-entry.ts';
 import { verifyPart } from '../../../../src/backends/cas/remote/part.ts';
 import { Repairs } from '../../../../src/backends/cas/remote/repairs.ts';

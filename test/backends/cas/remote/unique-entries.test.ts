@@ -5,14 +5,14 @@ import {
   BlobMissingError,
   type BlobStore,
 } from '../../../../src/backends/cas/blob-store.ts';
-import { Journal, partName } from '../../../../src/backends/cas/remote/journal.ts';
+import { parseUniqueName, partName } from '../../../../src/backends/cas/remote/blob-names.ts';
+import { Journal } from '../../../../src/backends/cas/remote/journal.ts';
 import {
   type Entry,
   FencedError,
   newNonce,
   type Part,
 } from '../../../../src/backends/cas/remote/journal-entry.ts';
-import { UniqueEntries } from '../../../../src/backends/cas/remote/unique-entries.ts';
 import { seededRandom } from '../sim-fs.ts';
 
 const SCHEDULES = 300;
@@ -87,7 +87,7 @@ class Service {
 
   /** At most one server ever has an epoch. */
   #note(name: string, bytes: Uint8Array): void {
-    if (!UniqueEntries.isEntry(name)) return;
+    if ((parseUniqueName(name)?.number ?? 0) === 0) return;
     const { epoch, owner } = JSON.parse(new TextDecoder().decode(bytes)) as Entry;
     const first = this.#ownerOfEpoch.get(epoch) ?? owner.host;
     expect(owner.host).toBe(first);

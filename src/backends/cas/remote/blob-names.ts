@@ -32,11 +32,15 @@ export function numberOf(numberedName: string): number {
   return Number(numberedName.slice(JOURNAL_PREFIX.length));
 }
 
-/** An entry or a mark that has a name of its own. */
-export interface UniqueName {
+/** An entry by its name. */
+export interface EntryName {
   readonly name: string;
-  readonly epoch: number;
   readonly number: number;
+}
+
+/** An entry or a mark whose name nobody else ever uses. */
+export interface UniqueName extends EntryName {
+  readonly epoch: number;
 }
 
 export function uniqueName({

@@ -12,31 +12,20 @@
  *   has been removed finds that there is a later one, and is fenced, too. A late copy of a request
  *   may bring an entry back that was removed; it is followed by others, and nobody reads it.
  */
-import { BlobExistsError, type BlobStore } from '../blob-store.ts';
-import { JOURNAL_PREFIX, numberedName, numberOf, parseUniqueName } from './blob-names.ts';
-import type { EntryCopies } from './entry-copies.ts';
-import {
-  type Entry,
-  encodeEntry,
-  FencedError,
-  isNoEntry,
-  type Owner,
-  readEntry,
-  UNKNOWN_OWNER,
-  UnreadableEntryError,
-} from './journal-entry.ts';
+import { BlobExistsError } from '../blob-store.ts';
+import { type EntryName, numberedName, numberOf, parseUniqueName } from './blob-names.ts';
+import { type EntryBlobs, UnreadableEntryError } from './entry-blobs.ts';
+import { type Entry, FencedError } from './journal-entry.ts';
 
 export class ConditionalEntries {
-  readonly #blobs: BlobStore;
-  readonly #copies: EntryCopies | undefined;
+  readonly #blobs: EntryBlobs;
   /** The number of the last entry; 0 when there is none. */
   #last = 0;
   /** Nonces under which the next entry may have been created. */
   readonly #attempts = new Set<string>();
 
-  constructor(blobs: BlobStore, copies: EntryCopies | undefined) {
+  constructor(blobs: EntryBlobs) {
     this.#blobs = blobs;
-    this.#copies = copies;
   }
 
   /**
@@ -81,7 +70,7 @@ export class ConditionalEntries {
 
   /** Removes the entries before a base. */
   async forget(base: number): Promise<void> {
-    for (const name of await this.#names()) {
+    for (const name of await this.#blobs.names()) {
       if (numberOf(name) < base) await this.#blobs.delete(name);
     }
   }
@@ -89,7 +78,7 @@ export class ConditionalEntries {
   /** Is an entry that is there refused? There are services that overlook the condition. */
   async isExclusive(entry: Entry): Promise<boolean> {
     try {
-      await this.#blobs.put(numberedName(entry.number), encodeEntry(entry));
+      await this.#blobs.put(numberedName(entry.number), entry);
       return false;
     } catch (error) {
       if (error instanceof BlobExistsError) return true;
@@ -99,7 +88,7 @@ export class ConditionalEntries {
 
   async #create(entry: Entry): Promise<Entry> {
     try {
-      await this.#blobs.put(numberedName(entry.number), encodeEntry(entry));
+      await this.#blobs.put(numberedName(entry.number), entry);
       return entry;
     } catch (error) {
       if (!(error instanceof BlobExistsError)) throw error;
@@ -115,9 +104,9 @@ export class ConditionalEntries {
       return await this.#get(number);
     } catch (error) {
       if (!(error instanceof UnreadableEntryError)) throw error;
-      const last = numbersOf(await this.#names()).at(-1) ?? number;
+      const last = numbersOf(await this.#blobs.names()).at(-1) ?? number;
       if (last <= number) throw error;
-      throw new FencedError(await this.#ownerOf(last));
+      throw new FencedError(await this.#blobs.ownerOf(named(last)));
     }
   }
 
@@ -127,34 +116,23 @@ export class ConditionalEntries {
    * @throws {FencedError} no: another server's, which was in its place, has been removed
    */
   async #requireNotOvertaken({ number }: Entry): Promise<void> {
-    const numbers = numbersOf(await this.#names());
+    const numbers = numbersOf(await this.#blobs.names());
     const before = this.#last || number;
     const last = numbers.at(-1);
     if (last === number && numbers.includes(before)) return;
     if (last === undefined || last < number) {
       throw new Error(`${numberedName(number)} was stored and is not listed`);
     }
-    throw new FencedError(await this.#ownerOf(last));
-  }
-
-  async #ownerOf(number: number): Promise<Owner> {
-    try {
-      return (await this.#get(number)).owner;
-    } catch (error) {
-      if (!isNoEntry(error)) throw error;
-      return UNKNOWN_OWNER;
-    }
+    throw new FencedError(await this.#blobs.ownerOf(named(last)));
   }
 
   #get(number: number): Promise<Entry> {
-    return readEntry(this.#blobs, this.#copies, numberedName(number), number);
+    return this.#blobs.read(named(number));
   }
+}
 
-  async #names(): Promise<string[]> {
-    const names: string[] = [];
-    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) names.push(name);
-    return names;
-  }
+function named(number: number): EntryName {
+  return { name: numberedName(number), number };
 }
 
 /** In their order, as names are listed. */

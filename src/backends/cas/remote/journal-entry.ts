@@ -1,9 +1,7 @@
 /** An entry of the journal of a remote store, as it is stored. */
 import { createHash, randomBytes } from 'node:crypto';
 import { StartupError } from '../../../core/startup-error.ts';
-import { BlobMissingError, type BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
-import type { EntryCopies } from './entry-copies.ts';
 
 /**
  * A stretch of a segment that is a blob: records from byte `from` up to byte `to`. The nonce is
@@ -62,8 +60,6 @@ export interface Entry {
 }
 
 export const VERSION = 1;
-/** More than any entry has. */
-const ENTRY_BYTES_MAX = 1 << 30;
 /** Nowhere else: in a string quotes are escaped. */
 const TAIL_KEY = ',"sha256":';
 
@@ -76,36 +72,6 @@ export class FencedError extends StartupError {
     );
     this.name = 'FencedError';
   }
-}
-
-/** What is there is no entry, or none that can be understood. */
-export class UnreadableEntryError extends StartupError {
-  override readonly name = 'UnreadableEntryError';
-}
-
-/**
- * @param copies in case that it is damaged
- * @throws {UnreadableEntryError} it is damaged, or of another version
- */
-export async function readEntry(
-  blobs: BlobStore,
-  copies: EntryCopies | undefined,
-  name: string,
-  number: number,
-): Promise<Entry> {
-  const bytes = await blobs.getRange(name, 0, ENTRY_BYTES_MAX);
-  const entry = decodeEntry(bytes) ?? (await copies?.find(name, bytes));
-  if (entry === undefined) {
-    throw new UnreadableEntryError(
-      `${name} in the blob store is damaged`,
-      'bring back what the service has kept of it; aoe-server cas fsck --remote tells what is lost',
-    );
-  }
-  if (entry.version === VERSION && entry.number === number) return entry;
-  throw new UnreadableEntryError(
-    `${name} is no journal entry of version ${VERSION}`,
-    'use the version of aoe-server that has written it, or a later one',
-  );
 }
 
 /** The text of an entry ends with the hash of all before it; one of an earlier server has none. */
@@ -133,11 +99,6 @@ export function decodeEntry(bytes: Uint8Array): Entry | undefined {
 
 function tailOf(text: string): string {
   return `${TAIL_KEY}"${createHash('sha256').update(text).digest('hex')}"}`;
-}
-
-/** Whose entry it was cannot be told: it is gone, or cannot be read. */
-export function isNoEntry(error: unknown): boolean {
-  return error instanceof BlobMissingError || error instanceof UnreadableEntryError;
 }
 
 export function newNonce(): string {

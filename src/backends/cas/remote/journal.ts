@@ -16,8 +16,9 @@
 import { StartupError } from '../../../core/startup-error.ts';
 import { BlobConditionError, BlobMissingError, type BlobStore } from '../blob-store.ts';
 import type { Superblock } from '../superblock.ts';
-import { JOURNAL_PREFIX, parsePartName, parseUniqueName, partName } from './blob-names.ts';
+import { parsePartName, parseUniqueName, partName } from './blob-names.ts';
 import { ConditionalEntries } from './conditional-entries.ts';
+import { EntryBlobs } from './entry-blobs.ts';
 import type { EntryCopies } from './entry-copies.ts';
 import {
   type Entry,
@@ -50,8 +51,7 @@ const BASE_EVERY = 64;
 const READS_MAX = 3;
 
 export class Journal {
-  readonly #blobs: BlobStore;
-  readonly #copies: EntryCopies | undefined;
+  readonly #blobs: EntryBlobs;
   readonly #waitMs: number;
   /** Keeps them in order in the blob store. */
   #blobEntries: ConditionalEntries | UniqueEntries;
@@ -69,10 +69,9 @@ export class Journal {
   #claimed: { readonly before: Entry | undefined; readonly entry: Entry } | undefined;
 
   private constructor(blobs: BlobStore, copies: EntryCopies | undefined, waitMs: number) {
-    this.#blobs = blobs;
-    this.#copies = copies;
+    this.#blobs = new EntryBlobs(blobs, copies);
     this.#waitMs = waitMs;
-    this.#blobEntries = new ConditionalEntries(blobs, copies);
+    this.#blobEntries = new ConditionalEntries(this.#blobs);
   }
 
   /**
@@ -201,7 +200,7 @@ export class Journal {
     const { base, number } = this.#last as Entry;
     // What stays is removed with the next base.
     if (base === number) await this.#blobEntries.forget(number).catch(() => {});
-    await this.#copies?.keep(this.#entries);
+    await this.#blobs.copies?.keep(this.#entries);
   }
 
   /** Finds out whether the service knows conditions, when nobody has before. */
@@ -217,12 +216,12 @@ export class Journal {
           'use a service that does: this one does not, and cannot go on with it',
         );
       }
-      this.#blobEntries = new UniqueEntries(this.#blobs, this.#copies, this.#waitMs);
+      this.#blobEntries = new UniqueEntries(this.#blobs, this.#waitMs);
       return;
     }
     if (!isFirst) return;
     // Did somebody else get another answer? One who comes later sees our entry.
-    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) {
+    for (const name of await this.#blobs.names()) {
       if (parseUniqueName(name) === undefined) continue;
       await this.#blobs.delete(entries.nameOf(this.#last as Entry));
       throw new FencedError(UNKNOWN_OWNER);
@@ -230,16 +229,15 @@ export class Journal {
   }
 
   async #read(): Promise<void> {
-    const names: string[] = [];
-    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) names.push(name);
+    const names = await this.#blobs.names();
     const unique = names.flatMap((name) => parseUniqueName(name) ?? []);
     const hasEntries = unique.some(({ number }) => number > 0);
     // Marks of claims that got nowhere make no journal where there is one with conditions.
     if (unique.length === names.length ? unique.length > 0 : hasEntries) {
-      this.#blobEntries = new UniqueEntries(this.#blobs, this.#copies, this.#waitMs);
+      this.#blobEntries = new UniqueEntries(this.#blobs, this.#waitMs);
     }
     for (const entry of await this.#blobEntries.read(names)) this.#apply(entry);
-    if (this.#copies !== undefined && this.#copies.used.size > 0) this.sayAll();
+    if ((this.#blobs.copies?.used.size ?? 0) > 0) this.sayAll();
   }
 
   #describe(change: Change, closed: boolean): Entry {

@@ -28,23 +28,13 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { StartupError } from '../../../core/startup-error.ts';
-import type { BlobStore } from '../blob-store.ts';
-import {
-  JOURNAL_PREFIX,
-  numberOf,
-  parseUniqueName,
-  type UniqueName,
-  uniqueName,
-} from './blob-names.ts';
-import type { EntryCopies } from './entry-copies.ts';
+import { numberOf, parseUniqueName, type UniqueName, uniqueName } from './blob-names.ts';
+import type { EntryBlobs } from './entry-blobs.ts';
 import {
   type Entry,
-  encodeEntry,
   FencedError,
-  isNoEntry,
   newNonce,
   type Owner,
-  readEntry,
   UNKNOWN_OWNER,
   VERSION,
 } from './journal-entry.ts';
@@ -54,8 +44,7 @@ const WAITS_MAX = 20;
 export const WAIT_MS = 250;
 
 export class UniqueEntries {
-  readonly #blobs: BlobStore;
-  readonly #copies: EntryCopies | undefined;
+  readonly #blobs: EntryBlobs;
   readonly #waitMs: number;
   /** The names of all entries when the journal was read. */
   #known: ReadonlySet<string> = new Set();
@@ -68,9 +57,8 @@ export class UniqueEntries {
   /** Names under which an entry that does not count yet may have been put. */
   readonly #attempts = new Set<string>();
 
-  constructor(blobs: BlobStore, copies: EntryCopies | undefined, waitMs: number) {
+  constructor(blobs: EntryBlobs, waitMs: number) {
     this.#blobs = blobs;
-    this.#copies = copies;
     this.#waitMs = waitMs;
   }
 
@@ -99,7 +87,7 @@ export class UniqueEntries {
     const mark = { version: VERSION, number: 0, epoch, owner, nonce: newNonce() };
     this.#mark = uniqueName(mark);
     try {
-      await this.#blobs.put(this.#mark, encodeEntry(mark), true);
+      await this.#blobs.put(this.#mark, mark, true);
       await this.#winEpoch();
       return epoch;
     } catch (error) {
@@ -119,7 +107,7 @@ export class UniqueEntries {
   async append(entry: Entry): Promise<Entry> {
     const name = uniqueName(entry);
     this.#attempts.add(name);
-    await this.#blobs.put(name, encodeEntry(entry), true);
+    await this.#blobs.put(name, entry, true);
     const found = await this.#list(name);
     const rival = found.find((other) => this.#isRival(other));
     if (rival !== undefined) await this.#giveUp(rival);
@@ -159,7 +147,7 @@ export class UniqueEntries {
     const accounted = new Set<string>();
     const chain: Entry[] = [];
     for (let at: UniqueName | undefined = last; at !== undefined; ) {
-      const entry: Entry = await readEntry(this.#blobs, this.#copies, at.name, at.number);
+      const entry: Entry = await this.#blobs.read(at);
       chain.unshift(entry);
       for (const name of [at.name, ...(entry.abandoned ?? [])]) accounted.add(name);
       at = entry.base === entry.number ? undefined : parseUniqueName(entry.after ?? '');
@@ -180,13 +168,13 @@ export class UniqueEntries {
       const isNew = ({ name, epoch, number }: UniqueName) =>
         epoch > this.#epoch || (number > 0 && !this.#known.has(name));
       const newer = found.find(isNew);
-      if (newer !== undefined) throw new FencedError(await this.#ownerOf(newer));
+      if (newer !== undefined) throw new FencedError(await this.#blobs.ownerOf(newer));
       const [rival] = found.filter(
         ({ name, epoch }) => epoch === this.#epoch && name !== this.#mark,
       );
       if (rival === undefined) return;
       if (rival.name < this.#mark || waits === WAITS_MAX) {
-        throw new FencedError(await this.#ownerOf(rival));
+        throw new FencedError(await this.#blobs.ownerOf(rival));
       }
       await delay(this.#waitMs);
     }
@@ -203,7 +191,7 @@ export class UniqueEntries {
    * count by now: the twin has gone on from it, or a claim has.
    */
   async #giveUp(rival: UniqueName): Promise<never> {
-    const entry = await this.#entryOf(rival);
+    const entry = await this.#blobs.find(rival);
     const after = parseUniqueName(entry?.after ?? '');
     const isBeside = (after?.number ?? 0) <= (this.#last?.number ?? 0);
     const isFollower = after !== undefined && this.#attempts.has(after.name);
@@ -219,31 +207,17 @@ export class UniqueEntries {
 
   /** @param own what must be there, or a higher epoch: it was put before */
   async #list(own?: string): Promise<UniqueName[]> {
-    const found: UniqueName[] = [];
-    for await (const { name } of this.#blobs.list(JOURNAL_PREFIX)) {
-      // Put with a condition, which somebody else was able to use: no claim goes over that.
-      found.push(
-        parseUniqueName(name) ?? { name, epoch: Number.POSITIVE_INFINITY, number: numberOf(name) },
-      );
-    }
+    const names = await this.#blobs.names();
+    const found = names.map((name) => parseUniqueName(name) ?? ofOtherKind(name));
     const isThere = ({ name, epoch }: UniqueName) => name === own || epoch > this.#epoch;
     if (own === undefined || found.some(isThere)) return found;
     throw new Error(`${own} was stored and is not listed: the blob store is not consistent`);
   }
+}
 
-  async #ownerOf(found: UniqueName): Promise<Owner> {
-    return (await this.#entryOf(found))?.owner ?? UNKNOWN_OWNER;
-  }
-
-  /** @returns undefined when it is gone, or cannot be read */
-  async #entryOf({ name, number }: UniqueName): Promise<Entry | undefined> {
-    try {
-      return await readEntry(this.#blobs, this.#copies, name, number);
-    } catch (error) {
-      if (!isNoEntry(error)) throw error;
-      return undefined;
-    }
-  }
+/** Put with a condition, which somebody else was able to use: no claim goes over that. */
+function ofOtherKind(name: string): UniqueName {
+  return { name, epoch: Number.POSITIVE_INFINITY, number: numberOf(name) };
 }
 
 function ofHighestEpoch(entries: readonly UniqueName[]): UniqueName[] {

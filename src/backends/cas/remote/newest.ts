@@ -64,7 +64,7 @@ async function hasRecord(
   if (part === undefined) return true;
   const [from, to] = part;
   const bytes = await blobs.getRange(partName(segment, part), offset - from, to - offset);
-  for (const { record } of recordsIn(bytes, { store: superblock?.store, segment, from: offset })) {
+  for (const { record } of recordsIn(bytes, superblock?.store, segment, offset)) {
     return (await engine.verify(record)) === VALID;
   }
   return false;

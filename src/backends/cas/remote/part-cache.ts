@@ -174,7 +174,7 @@ export class PartCache implements FrameSource {
     const file = segments.table.get(segment)?.file;
     if (file === undefined) return;
     const store = journal.image.superblock?.store;
-    for (const { record, header } of recordsIn(bytes, { store, segment, from: part[0] })) {
+    for (const { record, header } of recordsIn(bytes, store, segment, part[0])) {
       if ((await engine.verify(record)) !== VALID) continue;
       await file.write(record, record.length, header.offset, false);
     }

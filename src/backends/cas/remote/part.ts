@@ -74,7 +74,7 @@ export async function makePart(
   const heads: Uint8Array[] = [];
   let headBytes = 0;
   let length = 0;
-  for (const { record, header } of recordsIn(bytes, { store, segment: number, from })) {
+  for (const { record, header } of recordsIn(bytes, store, number, from)) {
     if ((await engine.verify(record)) !== VALID) break;
     const head = record.subarray(0, headLength(header));
     heads.push(head);
@@ -92,17 +92,16 @@ export async function makePart(
   return { part: [from, from + length, epoch, headBytes], bytes: blob };
 }
 
-interface PartPlace {
-  readonly store: Uint8Array | undefined;
-  readonly segment: number;
-  /** Of its first byte in the segment. */
-  readonly from: number;
-}
-
-/** The records of a part, as far as their headers look right; nothing else is checked. */
+/**
+ * The records in bytes of a segment, as far as their headers look right; nothing else is checked.
+ *
+ * @param from of the first byte in the segment
+ */
 export function* recordsIn(
   bytes: Uint8Array,
-  { store, segment, from }: PartPlace,
+  store: Uint8Array | undefined,
+  segment: number,
+  from: number,
 ): Generator<{ readonly record: Uint8Array; readonly header: RecordHeader }> {
   for (let at = 0; at + RECORD_HEADER_SIZE <= bytes.length; ) {
     const header = readRecordHeader(bytes.subarray(at), store);
@@ -137,11 +136,7 @@ export async function verifyPart(
   let areHeadsRight = heads.length === headBytes;
   /** Records are right up to here, or up to the damage that begins here. */
   let end = from;
-  for (const { record, header } of recordsIn(blob.subarray(0, to - from), {
-    store,
-    segment,
-    from,
-  })) {
+  for (const { record, header } of recordsIn(blob.subarray(0, to - from), store, segment, from)) {
     if ((await engine.verify(record)) !== VALID) continue;
     // A length that is damaged may have led past some.
     if (header.offset > end) damaged.push({ from: end, to: header.offset });

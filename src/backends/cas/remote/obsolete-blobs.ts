@@ -45,7 +45,7 @@ export class ObsoleteBlobs {
   }
 
   /** Waits for what is under way. */
-  async removed(): Promise<void> {
+  async settled(): Promise<void> {
     await this.#removing;
   }
 

@@ -62,9 +62,9 @@ export class PartCache implements FrameSource {
   #trimming: Promise<void> | undefined;
   /** Something has changed since the trimming under way has looked. */
   #mustTrim = false;
-  /** Segments that the last two checkpoints leave alone, with their length. */
-  #settled: ReadonlyMap<number, number> = new Map();
-  #settledNext: ReadonlyMap<number, number> = new Map();
+  /** What {@link headsOnlySegments} says of the last checkpoint but one, and of the last. */
+  #headsOnly: ReadonlyMap<number, number> = new Map();
+  #headsOnlyNext: ReadonlyMap<number, number> = new Map();
   /** Segments whose parts are known, with these. */
   readonly #enrolled = new Map<number, readonly Part[]>();
   #closed = false;
@@ -129,8 +129,8 @@ export class PartCache implements FrameSource {
 
   /** Takes up a checkpoint that is durable here. */
   checkpointed(catalog: Catalog): void {
-    this.#settled = this.#settledNext;
-    this.#settledNext = settledSegments(catalog);
+    this.#headsOnly = this.#headsOnlyNext;
+    this.#headsOnlyNext = headsOnlySegments(catalog);
   }
 
   /** Gives up what does not fit any more. */
@@ -148,7 +148,7 @@ export class PartCache implements FrameSource {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#trimming;
-    await this.#fetcher.ended();
+    await this.#fetcher.settled();
   }
 
   get #isBounded(): boolean {
@@ -178,7 +178,7 @@ export class PartCache implements FrameSource {
       if ((await engine.verify(record)) !== VALID) continue;
       await file.write(record, record.length, header.offset, false);
     }
-    if (!this.#settled.has(segment) || this.#residents.has(name)) return;
+    if (!this.#headsOnly.has(segment) || this.#residents.has(name)) return;
     this.#enter(stored, part[1] - part[0]);
   }
 
@@ -218,8 +218,8 @@ export class PartCache implements FrameSource {
   /** Takes up segments that have become complete. */
   async #enroll(): Promise<void> {
     for (const number of this.#enrolled.keys())
-      if (!this.#settled.has(number)) this.#enrolled.delete(number);
-    for (const [number, usedBytes] of this.#settled) {
+      if (!this.#headsOnly.has(number)) this.#enrolled.delete(number);
+    for (const [number, usedBytes] of this.#headsOnly) {
       const stored = this.#parts.journal.image.segments.get(number);
       if (stored === undefined || endOfParts(stored) !== usedBytes) continue;
       if (this.#enrolled.get(number) === stored) continue;
@@ -257,7 +257,7 @@ export class PartCache implements FrameSource {
 
   #mayGo({ name, segment, part }: Resident): boolean {
     const { journal, segments } = this.#parts;
-    const usedBytes = this.#settled.get(segment);
+    const usedBytes = this.#headsOnly.get(segment);
     const isComplete = endOfParts(journal.image.segments.get(segment)) === usedBytes;
     const isStored = this.#find(segment, part[0])?.name === name;
     return isComplete && isStored && segments.table.has(segment);
@@ -291,7 +291,7 @@ function framePages(header: RecordHeader): [number, number] {
  * no replay from this checkpoint on reads them. Nodes stay: every read needs some, and a hundredth
  * of all are nodes.
  */
-export function settledSegments({ segments, streams }: Catalog): Map<number, number> {
+export function headsOnlySegments({ segments, streams }: Catalog): Map<number, number> {
   return new Map(
     segments
       .filter(({ number, stream, sealed, condemnedIn }) => {

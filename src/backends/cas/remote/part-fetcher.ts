@@ -46,7 +46,7 @@ export class PartFetcher {
   }
 
   /** Waits for what is under way. */
-  async ended(): Promise<void> {
+  async settled(): Promise<void> {
     await Promise.allSettled(this.#fetching.values());
   }
 

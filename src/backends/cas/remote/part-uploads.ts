@@ -106,7 +106,7 @@ export class PartUploads {
   }
 
   /** Takes notice that the journal says so. @returns names of parts that it names no more */
-  settle(ends: ReadonlyMap<number, number>): string[] {
+  journaled(ends: ReadonlyMap<number, number>): string[] {
     const { journal } = this.#parts;
     for (const [number, parts] of this.#stored) {
       if (ends.has(number)) continue;

@@ -175,7 +175,7 @@ export class Replica {
   async close(): Promise<void> {
     const limit = setTimeout(() => this.#abort(), CLOSE_MS_MAX);
     await this.#rounds.finish();
-    await this.#obsolete.removed();
+    await this.#obsolete.settled();
     clearTimeout(limit);
     this.#progress.refuse();
     // Not all of it is stored: nobody else may go on from there.
@@ -280,7 +280,7 @@ export class Replica {
     if (changes.segments.size > 0 || changes.removed.length > 0 || journal.isDue) {
       await journal.append({ superblock, segmentBytes: segments.segmentBytes, ...changes });
     }
-    this.#obsolete.add(this.#uploads.settle(ends));
+    this.#obsolete.add(this.#uploads.journaled(ends));
     this.#obsolete.remove();
     stored();
     this.#progress.advance({ sequence, generation: superblock.generation });

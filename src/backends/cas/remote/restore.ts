@@ -16,7 +16,7 @@ import { partName } from './blob-names.ts';
 import type { Image } from './journal.ts';
 import { endOfParts, type Part, partAt } from './journal-entry.ts';
 import { type FoundHead, headsIn } from './part.ts';
-import { settledSegments } from './part-cache.ts';
+import { headsOnlySegments } from './part-cache.ts';
 
 const DOWNLOADS_MAX = 4;
 
@@ -33,9 +33,9 @@ export interface RestoreParts {
 
 export async function restore(parts: RestoreParts): Promise<void> {
   const { files, engine, path, image, superblock } = parts;
-  const settled = parts.headsOnly ? settledSegments(await getCatalog(parts)) : new Map();
+  const enough = parts.headsOnly ? headsOnlySegments(await getCatalog(parts)) : new Map();
   await inLanes(DOWNLOADS_MAX, image.segments.entries(), async ([number, stored]) => {
-    const isEnough = endOfParts(stored) === settled.get(number);
+    const isEnough = endOfParts(stored) === enough.get(number);
     await restoreSegment(parts, number, stored, isEnough ? putHeads : putAll);
   });
   await files.syncDirectory(join(path, 'segments'));

@@ -68,7 +68,7 @@ export class UniqueEntries {
 
   /** The entries that count, from the last one that says everything. */
   async read(): Promise<Entry[]> {
-    const found = await this.#settled();
+    const found = await this.#listAfterClaims();
     const other = found.find(({ epoch }) => epoch === Number.POSITIVE_INFINITY);
     if (other !== undefined) throw new Error(`${other.name} is of another kind of journal`);
     const entries = found.filter(({ number }) => number > 0);
@@ -131,7 +131,7 @@ export class UniqueEntries {
   }
 
   /** Lists, once no claim is under way any more, or for long enough. */
-  async #settled(): Promise<UniqueName[]> {
+  async #listAfterClaims(): Promise<UniqueName[]> {
     for (let waits = 0; ; waits++) {
       const found = await this.#list();
       const entries = found.filter(({ number }) => number > 0);

@@ -23,11 +23,7 @@ import type { Journal } from './journal.ts';
 import { endOfParts, type Part, partAt } from './journal-entry.ts';
 import { recordsIn } from './part.ts';
 import { PartFetcher } from './part-fetcher.ts';
-
-/** Reads are noted by stretches of 1 MiB: a place holds the offset / 16 in its upper 23 bits. */
-const STRETCH_SHIFT = 20;
-const PLACE_SHIFT = STRETCH_SHIFT - 4 + 9;
-const STRETCHES_MAX = 2 ** (32 - PLACE_SHIFT);
+import { RecentReads } from './recent-reads.ts';
 
 export interface PartCacheParts {
   readonly journal: Journal;
@@ -55,8 +51,7 @@ export class PartCache implements FrameSource {
   /** What may be given up and takes room: the next one to go comes first. */
   readonly #residents = new Map<string, Resident>();
   #residentBytes = 0;
-  /** Stretches that were read since they were last looked at. */
-  readonly #touched = new Set<number>();
+  readonly #reads = new RecentReads();
   readonly #holds = new Map<number, number>();
   #evicting: { readonly name: string; readonly done: Promise<void> } | undefined;
   #trimming: Promise<void> | undefined;
@@ -76,7 +71,7 @@ export class PartCache implements FrameSource {
 
   /** Takes notice of a read. */
   touch(segment: number, place: number): void {
-    if (this.#isBounded) this.#touched.add(segment * STRETCHES_MAX + (place >>> PLACE_SHIFT));
+    if (this.#isBounded) this.#reads.note(segment, place);
   }
 
   /**
@@ -157,7 +152,7 @@ export class PartCache implements FrameSource {
 
   #find(segment: number, offset: number): StoredPart | undefined {
     const part = partAt(this.#parts.journal.image.segments.get(segment), offset);
-    return part && { name: partName(segment, part), segment, part };
+    return part && storedPart(segment, part);
   }
 
   #fetch(stored: StoredPart): Promise<void> {
@@ -170,7 +165,7 @@ export class PartCache implements FrameSource {
 
   async #write(stored: StoredPart, bytes: Uint8Array): Promise<void> {
     const { engine, segments, journal } = this.#parts;
-    const { name, segment, part } = stored;
+    const { segment, part } = stored;
     const file = segments.table.get(segment)?.file;
     if (file === undefined) return;
     const store = journal.image.superblock?.store;
@@ -178,11 +173,12 @@ export class PartCache implements FrameSource {
       if ((await engine.verify(record)) !== VALID) continue;
       await file.write(record, record.length, header.offset, false);
     }
-    if (!this.#headsOnly.has(segment) || this.#residents.has(name)) return;
-    this.#enter(stored, part[1] - part[0]);
+    if (this.#headsOnly.has(segment)) this.#enter(stored, part[1] - part[0]);
   }
 
+  /** @param bytes that it takes on this disk */
   #enter(stored: StoredPart, bytes: number): void {
+    if (this.#residents.has(stored.name)) return;
     this.#residents.set(stored.name, { ...stored, bytes });
     this.#residentBytes += bytes;
   }
@@ -201,7 +197,7 @@ export class PartCache implements FrameSource {
       const [resident] = this.#residents.values();
       if (resident === undefined) return;
       this.#residents.delete(resident.name);
-      if (this.holds(resident.segment) || this.#wasTouched(resident)) {
+      if (this.holds(resident.segment) || this.#wasRead(resident)) {
         this.#residents.set(resident.name, resident);
         continue;
       }
@@ -226,10 +222,8 @@ export class PartCache implements FrameSource {
       this.#enrolled.set(number, stored);
       await this.holding(number, async () => {
         for (const part of stored) {
-          const name = partName(number, part);
           const bytes = await this.#bytesHere(number, part);
-          if (bytes > 0 && !this.#residents.has(name))
-            this.#enter({ name, segment: number, part }, bytes);
+          if (bytes > 0) this.#enter(storedPart(number, part), bytes);
         }
       });
     }
@@ -247,20 +241,15 @@ export class PartCache implements FrameSource {
   }
 
   /** Second chance: was any of it read since the last look? */
-  #wasTouched({ segment, part: [from, to] }: Resident): boolean {
-    let found = false;
-    for (let at = from >> STRETCH_SHIFT; at <= (to - 1) >> STRETCH_SHIFT; at++) {
-      found = this.#touched.delete(segment * STRETCHES_MAX + at) || found;
-    }
-    return found;
+  #wasRead({ segment, part: [from, to] }: Resident): boolean {
+    return this.#reads.take(segment, from, to);
   }
 
-  #mayGo({ name, segment, part }: Resident): boolean {
+  #mayGo({ name, segment }: Resident): boolean {
     const { journal, segments } = this.#parts;
     const usedBytes = this.#headsOnly.get(segment);
     const isComplete = endOfParts(journal.image.segments.get(segment)) === usedBytes;
-    const isStored = this.#find(segment, part[0])?.name === name;
-    return isComplete && isStored && segments.table.has(segment);
+    return isComplete && journal.names(name) && segments.table.has(segment);
   }
 
   /** Gives up whole pages of frames: a page that holds some of a head stays. */
@@ -278,6 +267,10 @@ export class PartCache implements FrameSource {
       offset = end;
     }
   }
+}
+
+function storedPart(segment: number, part: Part): StoredPart {
+  return { name: partName(segment, part), segment, part };
 }
 
 /** The pages of a record that hold frames only. */

@@ -36,7 +36,7 @@ export async function restore(parts: RestoreParts): Promise<void> {
   const enough = parts.headsOnly ? headsOnlySegments(await getCatalog(parts)) : new Map();
   await inLanes(DOWNLOADS_MAX, image.segments.entries(), async ([number, stored]) => {
     const isEnough = endOfParts(stored) === enough.get(number);
-    await restoreSegment(parts, number, stored, isEnough ? putHeads : putAll);
+    await restoreSegment(parts, number, stored, isEnough);
   });
   await files.syncDirectory(join(path, 'segments'));
   await withFile(files.open(join(path, SUPERBLOCK_NAME), true), (file) =>
@@ -61,13 +61,14 @@ async function restoreSegment(
   parts: RestoreParts,
   number: number,
   stored: readonly Part[],
-  put: PutPart,
+  headsOnly: boolean,
 ): Promise<void> {
   const { files, path, image } = parts;
   const name = join(path, 'segments', segmentName(number));
   await withFile(files.open(name, true), async (file) => {
     await file.allocate(image.segmentBytes);
-    if (put === putHeads) await file.punch(0, image.segmentBytes);
+    if (headsOnly) await file.punch(0, image.segmentBytes);
+    const put = headsOnly ? putHeads : putAll;
     for (const part of stored) await put(parts, file, partName(number, part), part);
     await file.sync();
   });

@@ -16,7 +16,13 @@ import { readSuperblocks, SUPERBLOCK_NAME, type Superblock } from '../superblock
 import { EntryCopies } from './entry-copies.ts';
 import { Journal } from './journal.ts';
 import { outOfDate } from './newest.ts';
-import { describeOwner, isOwner, readOwnerFile, writeOwnerFile } from './owner-file.ts';
+import {
+  describeOwner,
+  isOwner,
+  type OwnerFile,
+  readOwnerFile,
+  writeOwnerFile,
+} from './owner-file.ts';
 import { PersistentBlobs } from './persistent-blobs.ts';
 import type { RemoteOptions } from './remote-options.ts';
 import { restore } from './restore.ts';
@@ -74,32 +80,11 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {
   for (const name of copies.used) {
     options.onTrouble(new Error(`${name} is damaged: the copy on this disk counts`));
   }
-  const { image, owner } = journal;
+  const { image } = journal;
   const known = await readOwnerFile(parts);
   const local = await readLocal(parts);
-  const isMine = isOwner(known, owner);
-  if (owner && !isMine && !journal.isFree && options.takeOver !== owner.id) {
-    throw new StartupError(
-      `the blob store of ${path} is in use by the server on ${owner.host}`,
-      `stop that server; if it is gone for good, write take_over = "${owner.id}" in blob_store`,
-    );
-  }
-  if (local !== undefined && image.superblock !== undefined) {
-    if (Buffer.compare(local.store, image.superblock.store) !== 0) {
-      throw new StartupError(
-        `${path} is not the store that is in its blob store`,
-        'name another prefix or bucket, or another directory',
-      );
-    }
-    if (!isMine || local.generation < image.superblock.generation) throw outOfDate(path);
-  }
-  if (local !== undefined && image.superblock === undefined && known?.isPartial) {
-    throw new StartupError(
-      `${path} is only a part of a store, and the rest is not in this blob store`,
-      'write the same type, bucket and prefix in blob_store as before',
-    );
-  }
-  const me = describeOwner(known, owner, options);
+  requireOurs(parts, journal, known, local);
+  const me = describeOwner(known, journal.owner, options);
   await writeOwnerFile(parts, me);
   await journal.claim({ id: me.id, host: me.host });
   const missing = local === undefined ? image.superblock : undefined;
@@ -119,6 +104,37 @@ async function claim(parts: ClaimParts, blobs: BlobStore): Promise<Claim> {
     await release().catch(() => {});
     throw error;
   }
+}
+
+/** @throws {StartupError} another server has the store, or this directory does not belong to it */
+function requireOurs(
+  { options, path }: ClaimParts,
+  { image: { superblock }, owner, isFree }: Journal,
+  known: OwnerFile | undefined,
+  local: Superblock | undefined,
+): void {
+  const isMine = isOwner(known, owner);
+  if (owner && !isMine && !isFree && options.takeOver !== owner.id) {
+    throw new StartupError(
+      `the blob store of ${path} is in use by the server on ${owner.host}`,
+      `stop that server; if it is gone for good, write take_over = "${owner.id}" in blob_store`,
+    );
+  }
+  if (local === undefined) return;
+  if (superblock === undefined) {
+    if (!known?.isPartial) return;
+    throw new StartupError(
+      `${path} is only a part of a store, and the rest is not in this blob store`,
+      'write the same type, bucket and prefix in blob_store as before',
+    );
+  }
+  if (Buffer.compare(local.store, superblock.store) !== 0) {
+    throw new StartupError(
+      `${path} is not the store that is in its blob store`,
+      'name another prefix or bucket, or another directory',
+    );
+  }
+  if (!isMine || local.generation < superblock.generation) throw outOfDate(path);
 }
 
 /** @throws {StartupError} the service would let two servers write */

@@ -10,8 +10,7 @@ import type { Image } from './journal.ts';
 import { endOfParts, partAt } from './journal-entry.ts';
 import { recordsIn } from './part.ts';
 
-/** A place in the log. */
-interface Place {
+interface LogEnd {
   readonly segment: number;
   readonly offset: number;
 }
@@ -27,10 +26,10 @@ export async function requireNewest(
   image: Image,
   blobs: BlobStore,
 ): Promise<string[]> {
-  const place = await findEnd(parts, image);
-  if (place === undefined) return [];
-  const { segment, offset } = place;
-  if (await hasRecord(parts.engine, image, blobs, place)) throw outOfDate(parts.path);
+  const end = await findEnd(parts, image);
+  if (end === undefined) return [];
+  const { segment, offset } = end;
+  if (await hasRecord(parts.engine, image, blobs, end)) throw outOfDate(parts.path);
   return [`the log is damaged in the blob store: segment ${segment}, byte ${offset}`];
 }
 
@@ -38,13 +37,13 @@ export async function requireNewest(
 async function findEnd(
   { engine, segments: local }: LoadParts,
   { segments, superblock }: Image,
-): Promise<Place | undefined> {
+): Promise<LogEnd | undefined> {
   if (superblock === undefined) return undefined;
   const { store } = superblock;
-  for (const [number, parts] of [...segments].sort(([one], [other]) => one - other)) {
+  for (const [number, stored] of [...segments].sort(([one], [other]) => one - other)) {
     const segment = local.table.get(number);
     if (number >= local.nextNumber) return { segment: number, offset: 0 };
-    if (segment?.stream !== 'data' || endOfParts(parts) <= segment.usedBytes) continue;
+    if (segment?.stream !== 'data' || endOfParts(stored) <= segment.usedBytes) continue;
     // Nodes and moved frames that no checkpoint needs any more were looked at as if they were log.
     const first = await readRecord({ engine, store }, segment, 0);
     const isLog = first === undefined || isLogType(first.header.type);
@@ -53,12 +52,12 @@ async function findEnd(
   return undefined;
 }
 
-/** Is there a whole record in the blob store? */
+/** Is there a whole record behind that in the blob store? */
 async function hasRecord(
   engine: CasEngine,
   { segments, superblock }: Image,
   blobs: BlobStore,
-  { segment, offset }: Place,
+  { segment, offset }: LogEnd,
 ): Promise<boolean> {
   const part = partAt(segments.get(segment), offset);
   if (part === undefined) return true;

@@ -4,8 +4,7 @@
  *
  * Invariants:
  * - One round at a time; what it has set out to store stays on this disk until it has ended.
- * - A round is a state that a crash could have left: the newest checkpoint with all segments that
- *   it names, up to the length that it says, and the log up to a durable record.
+ * - A round is a state that a crash could have left; see `planRound`.
  * - Only what is durable here is stored there: what a crash could still change must not be.
  */
 import { BlockStatus } from '../../../core/block-error.ts';
@@ -26,6 +25,7 @@ import { PartUploads } from './part-uploads.ts';
 import { type Milestone, Progress } from './progress.ts';
 import type { RemoteOptions } from './remote-options.ts';
 import { Repairs } from './repairs.ts';
+import { type Checkpoint, planRound } from './round-plan.ts';
 import { Rounds } from './rounds.ts';
 
 /** Uploads at a time; each takes a part's size of memory. */
@@ -56,11 +56,6 @@ export interface ReplicaState {
   readonly unreachable: Error | undefined;
   /** The same, when this disk was. */
   readonly damage: LocalDamageError | undefined;
-}
-
-interface Checkpoint {
-  readonly superblock: Superblock;
-  readonly catalog: Catalog;
 }
 
 export class Replica {
@@ -265,7 +260,7 @@ export class Replica {
     // Whatever is in a segment before the last one is durable.
     const unsyncedBytes = last === undefined ? 0 : last.usedBytes - log.durableBytesOf(last);
     const stored = this.#lag.storing(unsyncedBytes);
-    const ends = this.#plan(this.#checkpoint);
+    const ends = planRound(this.#checkpoint, log, segments);
     this.#pinned = ends;
     try {
       await inLanes(UPLOADS_MAX, ends.entries(), async ([number, end]) => {
@@ -285,18 +280,5 @@ export class Replica {
     stored();
     this.#progress.advance({ sequence, generation: superblock.generation });
     this.#parts.cache.trim();
-  }
-
-  /** What is to be stored: segments, and up to where. */
-  #plan({ superblock, catalog }: Checkpoint): Map<number, number> {
-    const ends = new Map(catalog.segments.map(({ number, usedBytes }) => [number, usedBytes]));
-    ends.set(superblock.segment, superblock.offset + superblock.length);
-    const { durable } = this.#parts.log;
-    for (const { number, stream, usedBytes } of this.#parts.segments.table.values()) {
-      const isLog = stream === 'data' && number >= catalog.streams.data.segment;
-      if (isLog && number < durable.segment) ends.set(number, usedBytes);
-    }
-    if (durable.segment > 0) ends.set(durable.segment, durable.offset);
-    return ends;
   }
 }

@@ -10,13 +10,6 @@ import { CHECKSUM_START, checksumOf } from './hash.ts';
 
 const MAGIC = 0x52434f41;
 
-/** Where a record stands, and in which store. */
-export interface RecordPlace {
-  readonly store: Buffer;
-  readonly segment: number;
-  readonly offset: number;
-}
-
 export interface ReadEntry {
   readonly kind: number;
   readonly volume: number;
@@ -43,15 +36,21 @@ export const CUT_OFF = 'is cut off';
 
 /**
  * @param bytes from the start of the record on; frames need not be among them
+ * @param offset of the record in its segment
  * @returns what is wrong
  */
-export function parseRecord(bytes: Buffer, at: RecordPlace): ReadRecord | string {
+export function parseRecord(
+  bytes: Buffer,
+  store: Buffer,
+  segment: number,
+  offset: number,
+): ReadRecord | string {
   if (bytes.length < RECORD_HEADER_SIZE) return 'is missing';
   if (bytes.readUInt32LE(0) !== MAGIC) return 'is none';
   if (bytes.readUInt16LE(4) !== RECORD_VERSION) return `has version ${bytes.readUInt16LE(4)}`;
-  if (!bytes.subarray(8, 24).equals(at.store)) return 'belongs to another store';
-  if (bytes.readUInt32LE(24) !== at.segment) return 'belongs to another segment';
-  if (bytes.readUInt32LE(28) * RECORD_ALIGNMENT !== at.offset) return 'belongs elsewhere';
+  if (!bytes.subarray(8, 24).equals(store)) return 'belongs to another store';
+  if (bytes.readUInt32LE(24) !== segment) return 'belongs to another segment';
+  if (bytes.readUInt32LE(28) * RECORD_ALIGNMENT !== offset) return 'belongs elsewhere';
   const [entryCount, length] = [bytes.readUInt32LE(56), bytes.readUInt32LE(60)];
   const inlineStart = RECORD_HEADER_SIZE + entryCount * ENTRY_SIZE;
   const inlineEnd = inlineStart + bytes.readUInt32LE(64);

@@ -86,7 +86,7 @@ export async function readRecord(
   const length = head.readUInt32LE(60);
   if (length === 0 || length > end - offset) return 'is none';
   const bytes = await directory.readSegment(segment, offset, length);
-  const record = parseRecord(bytes, { store, segment, offset });
+  const record = parseRecord(bytes, store, segment, offset);
   if (typeof record !== 'string' && bytes.length === length) return { record, bytes };
   if (typeof record === 'string' && record !== CUT_OFF) return record;
   return why(CUT_OFF, length);

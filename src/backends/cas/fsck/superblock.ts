@@ -177,7 +177,7 @@ export async function readCatalog(
   { store, segment, offset, length }: SuperblockCopy,
 ): Promise<ReadCatalog | string> {
   const bytes = await source.readSegment(segment, offset, length);
-  const record = parseRecord(bytes, { store, segment, offset });
+  const record = parseRecord(bytes, store, segment, offset);
   if (typeof record === 'string') return record;
   if (record.type !== RecordType.catalog) return 'is a record of another type';
   if (record.length !== length) return 'has another length';

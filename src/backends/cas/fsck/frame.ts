@@ -1,14 +1,26 @@
 /** Restores frames, trusting nothing: LZ4 block format, decoded with every bound checked. */
 import { BLOCK_SIZE, EntryKind, NODE_SIZE } from '../format.ts';
+import { hashOf } from './hash.ts';
 
-/** Bytes that an entry of this kind restores to; undefined when it has no frame. */
-export function rawSizeOf(kind: number): number | undefined {
-  if (kind === EntryKind.block) return BLOCK_SIZE;
-  return kind === EntryKind.node ? NODE_SIZE : undefined;
+/** What a frame is of. */
+export type Content = 'block' | 'node';
+
+const RAW_SIZES: Readonly<Record<Content, number>> = { block: BLOCK_SIZE, node: NODE_SIZE };
+
+/** @returns undefined when an entry of this kind has no frame */
+export function contentOf(kind: number): Content | undefined {
+  if (kind === EntryKind.block) return 'block';
+  return kind === EntryKind.node ? 'node' : undefined;
+}
+
+/** @returns what a frame restores to; undefined when that does not have this hash */
+export function restoreFrame(frame: Buffer, content: Content, hash: Buffer): Buffer | undefined {
+  const raw = decodeFrame(frame, RAW_SIZES[content]);
+  return raw !== undefined && hashOf(content, raw).equals(hash) ? raw : undefined;
 }
 
 /** @returns undefined when it is no frame of this size */
-export function decodeFrame(frame: Buffer, rawSize: number): Buffer | undefined {
+function decodeFrame(frame: Buffer, rawSize: number): Buffer | undefined {
   if (frame.length === rawSize) return frame;
   if (frame.length < 2 || frame.length > rawSize) return undefined;
   const end = 2 + frame.readUInt16LE(0);

@@ -1,12 +1,8 @@
 /** Blocks and nodes that were found intact, and where; and those that are not on this disk. */
-import { BLOCK_SIZE, EntryKind, NODE_SIZE } from '../format.ts';
 import { HashTable } from '../hash-table.ts';
-import { decodeFrame } from './frame.ts';
-import { hashOf } from './hash.ts';
+import { type Content, restoreFrame } from './frame.ts';
 import { frameExtent } from './record.ts';
 import type { SegmentSource } from './store-directory.ts';
-
-export type Content = 'block' | 'node';
 
 /** Who learns of the frames of a record. */
 export interface FrameTaker {
@@ -127,16 +123,11 @@ export class Inventory implements FrameTaker {
     const { offset, size } = frameExtent(place);
     for (const source of [this.#directory, this.#blobs]) {
       const frame = await source?.readSegment(segment, offset, size);
-      const raw = frame && decodeFrame(frame, content === 'block' ? BLOCK_SIZE : NODE_SIZE);
-      if (raw !== undefined && hashOf(content, raw).equals(hash)) return raw;
+      const raw = frame && restoreFrame(frame, content, hash);
+      if (raw !== undefined) return raw;
     }
     return undefined;
   }
-}
-
-export function contentOf(kind: number): Content | undefined {
-  if (kind === EntryKind.block) return 'block';
-  return kind === EntryKind.node ? 'node' : undefined;
 }
 
 export function wordsOf(hash: Buffer): Uint32Array {

@@ -7,9 +7,8 @@ import {
   RecordType,
 } from '../format.ts';
 import type { Findings } from './findings.ts';
-import { decodeFrame, rawSizeOf } from './frame.ts';
-import { hashOf } from './hash.ts';
-import { contentOf, type FrameTaker, type Inventory } from './inventory.ts';
+import { contentOf, restoreFrame } from './frame.ts';
+import type { FrameTaker, Inventory } from './inventory.ts';
 import { CUT_OFF, frameExtent, parseRecord, type ReadEntry, type ReadRecord } from './record.ts';
 import type { SegmentSource, StoreDirectory } from './store-directory.ts';
 import type { ReadCatalog, SuperblockCopy } from './superblock.ts';
@@ -137,10 +136,8 @@ export function examineContent(
     const start = frame.offset - offset;
     const end = start + frame.size;
     const isInside = start >= record.inlineEnd && end <= record.length && entry.segment === segment;
-    const raw = isInside
-      ? decodeFrame(bytes.subarray(start, end), rawSizeOf(entry.kind) as number)
-      : undefined;
-    if (raw !== undefined && hashOf(content, raw).equals(entry.hash)) {
+    const raw = isInside && restoreFrame(bytes.subarray(start, end), content, entry.hash);
+    if (raw) {
       const isMoved = record.type === RecordType.moved;
       inventory.add(content, entry.hash, segment, entry.place, isMoved);
     } else if (isPartial && isInside && isHole(bytes, start, end, record.inlineEnd)) {

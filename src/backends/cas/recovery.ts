@@ -20,16 +20,14 @@ import {
   RECORD_ALIGNMENT,
   type RecordHeader,
   RecordType,
-  readRecordHeader,
 } from './format.ts';
+import { findLoss } from './log-loss.ts';
 import {
   aheadOfHeads,
   type FoundRecord,
-  isAt,
   RecordMemory,
   type RecordParts,
   RecordScanner,
-  readRecord,
   unlessUnreadable,
 } from './records.ts';
 import type { Segment, Segments } from './segments.ts';
@@ -38,9 +36,8 @@ import type { StreamPosition } from './stream.ts';
 import type { Volume } from './volume.ts';
 import type { LoggedSnapshot } from './volume-table.ts';
 
-/** Read at once of the log, and of what is behind its end. */
+/** Read at once of the log. */
 const AHEAD_BYTES = 8 << 20;
-const SCAN_BYTES = 1 << 20;
 
 export interface RecoveryParts extends RecordParts {
   /** Of the checkpoint: the log that follows it has no lower one. */
@@ -103,8 +100,8 @@ export async function replay(
     const { number } = later.segment;
     problems.add(`record ${sequence} of the log is damaged, but segment ${number} follows it`);
   } else {
-    const losses = await findLosses(parts, segment, offset, sequence, epoch, candidates);
-    for (const loss of losses) problems.add(loss);
+    const loss = await findLoss(parts, segment, offset, sequence, epoch, candidates);
+    if (loss !== undefined) problems.add(loss);
   }
   for (const [number, byte] of unreadable) {
     // What the log has left behind it does not need.
@@ -143,65 +140,6 @@ async function readFirsts(
     if (header !== undefined && isLogType(header.type)) firsts.push({ segment, header });
   }
   return firsts;
-}
-
-/** Looks behind the end of the log for proof that there had been more. */
-async function findLosses(
-  parts: RecoveryParts,
-  segment: Segment | undefined,
-  end: number,
-  sequence: number,
-  epoch: number,
-  candidates: readonly Segment[],
-): Promise<string[]> {
-  const unread = candidates.filter((candidate) => candidate.usedBytes === 0);
-  const places = unread.map((candidate) => ({ candidate, from: 0 }));
-  if (segment !== undefined) places.push({ candidate: segment, from: end });
-  const chunk = new Uint8Array(Math.min(SCAN_BYTES, parts.segments.segmentBytes));
-  for (const { candidate, from } of places) {
-    for await (const header of headersIn(parts, candidate, from, chunk)) {
-      if (!isLogType(header.type) || header.epoch < epoch) continue;
-      if (header.durableSequence <= sequence) continue;
-      return [
-        `record ${sequence} of the log is damaged (segment ${segment?.number ?? 0}, byte ${end}): ` +
-          `record ${header.sequence} shows that it had been durable`,
-      ];
-    }
-  }
-  return [];
-}
-
-/**
- * Every whole record header in a segment from `start` on, wherever it stands; `chunk` at a time. Pages
- * that cannot be read have none.
- */
-async function* headersIn(
-  parts: RecoveryParts,
-  segment: Segment,
-  start: number,
-  chunk: Uint8Array,
-): AsyncGenerator<RecordHeader> {
-  for (let offset = start; offset < parts.segments.segmentBytes; offset += chunk.length) {
-    const length = await readPages(segment, chunk, offset);
-    for (let at = 0; at + RECORD_ALIGNMENT <= length; at += RECORD_ALIGNMENT) {
-      const header = readRecordHeader(chunk.subarray(at, at + RECORD_ALIGNMENT), parts.store);
-      if (header === undefined || !isAt(header, segment, offset + at)) continue;
-      const found = await readRecord(parts, segment, offset + at).catch(unlessUnreadable);
-      if (found !== undefined) yield found.header;
-    }
-  }
-}
-
-/** Reads a part of a segment; pages that cannot be read are zeroes. @returns its length */
-async function readPages({ file }: Segment, bytes: Uint8Array, position: number): Promise<number> {
-  const length = await file.read(bytes, position).catch(unlessUnreadable);
-  if (length !== undefined) return length;
-  bytes.fill(0);
-  for (let at = 0; at < bytes.length; at += RECORD_ALIGNMENT) {
-    const page = bytes.subarray(at, at + RECORD_ALIGNMENT);
-    await file.read(page, position + at).catch(unlessUnreadable);
-  }
-  return bytes.length;
 }
 
 /** @returns what could not be applied, for people */

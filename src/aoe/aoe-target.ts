@@ -12,7 +12,7 @@ import type { Logger } from 'pino';
 import { isOvertaken } from '../core/arrival.ts';
 import { type BlockDevice, BlockOp } from '../core/block-device.ts';
 import { Histogram } from '../core/histogram.ts';
-import { formatMacAddress } from '../net/ethernet.ts';
+import { ETHERNET_HEADER_BYTES, formatMacAddress } from '../net/ethernet.ts';
 import { type AtaDisk, sectorsPerFrame } from './ata/ata-disk.ts';
 import { ClientTable } from './client-table.ts';
 import {
@@ -28,7 +28,6 @@ import type { Exchange, ExchangeOwner } from './exchange.ts';
 import type { SavedTarget } from './state-store.ts';
 import type { ControlFrame, ControlResponse, ListChange, TargetState } from './target-state.ts';
 
-const ETHERNET_HEADER_BYTES = 14;
 const FIRMWARE_VERSION = 1;
 /** A frame's data area in whole pages suits initiators: their blocks are not torn. */
 const ALIGNED_SECTOR_COUNTS = [16, 8];

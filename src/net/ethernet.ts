@@ -6,6 +6,9 @@
  */
 export type MacAddress = number;
 
+/** Both addresses and the type. */
+export const ETHERNET_HEADER_BYTES = 6 + 6 + 2;
+
 export const BROADCAST_MAC: MacAddress = 0xffff_ffff_ffff;
 
 const MAC_TEXT = /^[0-9a-f]{2}([:-])(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}$/i;

@@ -15,11 +15,10 @@ import type { Memory } from '../core/memory.ts';
 import { ReusedList } from '../core/reused-list.ts';
 import { StartupError } from '../core/startup-error.ts';
 import { native, type PacketSocket, type SystemError } from '../native.ts';
-import type { MacAddress } from './ethernet.ts';
+import { ETHERNET_HEADER_BYTES, type MacAddress } from './ethernet.ts';
 import type { FrameBatch, Link, LinkCounters, OutgoingFrame } from './link.ts';
 import { SpinBudget } from './spin-budget.ts';
 
-const ETHERNET_HEADER_BYTES = 14;
 /** Longest stretch without a turn of the event loop. */
 const BREATH_MS = 2;
 /** The driver's queue is full: time enough for it to send some frames. */

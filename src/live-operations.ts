@@ -8,8 +8,8 @@
  */
 import { resolve } from 'node:path';
 import type { Logger } from 'pino';
+import { addressOf } from './aoe/codec/header.ts';
 import { RivalWatch, refuseRivals } from './aoe/rival-watch.ts';
-import { addressOf } from './aoe/share.ts';
 import type { ListChange } from './aoe/target-state.ts';
 import type { Config, TargetConfig } from './config/config.ts';
 import { LOG_LEVELS } from './config/schema.ts';

@@ -3,7 +3,8 @@
  * others are served. One change at a time.
  */
 import type { Logger } from 'pino';
-import { addressOf, takes } from './aoe/share.ts';
+import { addressOf } from './aoe/codec/header.ts';
+import { takes } from './aoe/share.ts';
 import type { ListChange } from './aoe/target-state.ts';
 import { findMovedStorage, type TargetChange } from './config/compare.ts';
 import type { TargetConfig } from './config/config.ts';

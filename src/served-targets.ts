@@ -10,7 +10,8 @@
  *   Until then nothing of it is durable, so that the old one can be opened again as it was.
  */
 import type { Logger } from 'pino';
-import { addressOf, type Share, takes } from './aoe/share.ts';
+import { addressOf } from './aoe/codec/header.ts';
+import { type Share, takes } from './aoe/share.ts';
 import type { ListChange } from './aoe/target-state.ts';
 import type { TargetTable } from './aoe/target-table.ts';
 import { storePathOf, whenStoreClosed } from './backends/index.ts';

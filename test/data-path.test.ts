@@ -7,7 +7,7 @@ import { pino } from 'pino';
 import { stringify, type TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { AoeTarget } from '../src/aoe/aoe-target.ts';
-import { addressOf } from '../src/aoe/share.ts';
+import { addressOf } from '../src/aoe/codec/header.ts';
 import { StateStore } from '../src/aoe/state-store.ts';
 import { openCasStore } from '../src/backends/cas/index.ts';
 import { parseConfig } from '../src/config/load.ts';

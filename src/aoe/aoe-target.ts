@@ -21,7 +21,7 @@ import {
   executeConfig,
   writeConfigReply,
 } from './codec/config-query.ts';
-import { Aoe, AoeCommand, AoeError, setAoeError } from './codec/header.ts';
+import { Aoe, AoeCommand, AoeError, addressOf, setAoeError } from './codec/header.ts';
 import { executeMacMask } from './codec/mac-mask.ts';
 import { executeReserve, isReservedAgainst } from './codec/reserve-release.ts';
 import type { Exchange, ExchangeOwner } from './exchange.ts';
@@ -84,7 +84,7 @@ export class AoeTarget implements ExchangeOwner {
     this.name = options.name;
     this.shelf = options.shelf;
     this.slot = options.slot;
-    this.address = (options.shelf << 8) | options.slot;
+    this.address = addressOf(options);
     this.device = options.device;
     this.disk = options.disk;
     this.#options = options;

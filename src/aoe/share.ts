@@ -9,11 +9,6 @@ export interface Share {
   readonly count: number;
 }
 
-/** shelf * 256 + slot */
-export function addressOf({ shelf, slot }: { shelf: number; slot: number }): number {
-  return (shelf << 8) | slot;
-}
-
 /**
  * Does the target with this address belong to `share`?
  *

@@ -3,10 +3,10 @@
  * without a kernel module. Reads only, unless told otherwise.
  */
 import { type Command, InvalidArgumentError } from 'commander';
+import { addressOf } from '../aoe/codec/header.ts';
 import type { Initiator } from '../aoe/initiator/initiator.ts';
 import { type LoadOptions, type LoadResult, runLoad } from '../aoe/initiator/load.ts';
 import type { RemoteTarget } from '../aoe/initiator/remote-target.ts';
-import { addressOf } from '../aoe/share.ts';
 import { targetName } from '../config/config.ts';
 import { SECTOR_SIZE } from '../core/block-device.ts';
 import { StartupError } from '../core/startup-error.ts';

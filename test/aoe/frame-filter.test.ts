@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { addressOf } from '../../src/aoe/codec/header.ts';
 import { requestFilter, responseFilter } from '../../src/aoe/frame-filter.ts';
-import { addressOf, takes } from '../../src/aoe/share.ts';
+import { takes } from '../../src/aoe/share.ts';
 import { native, type PacketSocket } from '../../src/native.ts';
 import { BROADCAST_MAC, configRequest, padded, TARGET_MAC } from '../protocol/frames.ts';
 import { describeWith, run, tryRun, waitUntil } from '../support/tools.ts';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { stringify, type TomlTable } from 'smol-toml';
-import { addressOf } from '../../src/aoe/share.ts';
+import { addressOf } from '../../src/aoe/codec/header.ts';
 import { StateStore } from '../../src/aoe/state-store.ts';
 import { TargetTable } from '../../src/aoe/target-table.ts';
 import { FileIo } from '../../src/backends/file-io.ts';

@@ -76,9 +76,14 @@ export function aoeErrorOf(frame: DataView, at: number): number {
 }
 
 /**
- * The address as one number: shelf * 256 + slot. Targets are looked up by it, and it sorts as
+ * An address as one number: shelf * 256 + slot. Targets are looked up by it, and it sorts as
  * people expect.
  */
+export function addressOf({ shelf, slot }: { shelf: number; slot: number }): number {
+  return (shelf << 8) | slot;
+}
+
+/** The address that a frame is for, or from, as {@link addressOf} makes it. */
 export function aoeAddress(frame: DataView, at: number): number {
   return (frame.getUint16(at + Aoe.shelf) << 8) | frame.getUint8(at + Aoe.slot);
 }

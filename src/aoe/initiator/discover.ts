@@ -1,7 +1,14 @@
 /** Finds the targets on a segment. */
 import { BROADCAST_MAC, type MacAddress } from '../../net/ethernet.ts';
 import { ConfigCommand, type ConfigReply, decodeConfigReply } from '../codec/config-query.ts';
-import { Aoe, AoeCommand, aoeErrorOf, SHELF_WILDCARD, SLOT_WILDCARD } from '../codec/header.ts';
+import {
+  Aoe,
+  AoeCommand,
+  addressOf,
+  aoeErrorOf,
+  SHELF_WILDCARD,
+  SLOT_WILDCARD,
+} from '../codec/header.ts';
 import type { Initiator } from './initiator.ts';
 import { encodeConfig } from './request.ts';
 import type { AoeResponse } from './response.ts';
@@ -9,7 +16,7 @@ import type { AoeResponse } from './response.ts';
 /** One query, or a response to it, can be lost. */
 const QUERY_COUNT = 2;
 const QUERY_MS = 500;
-const EVERY_TARGET = (SHELF_WILDCARD << 8) | SLOT_WILDCARD;
+const EVERY_TARGET = addressOf({ shelf: SHELF_WILDCARD, slot: SLOT_WILDCARD });
 
 /** A target at one MAC address. One that is served on two ports is found twice. */
 export interface FoundTarget {

@@ -50,30 +50,33 @@ export function executeConfig(
   const { request, requestAt, requestSize } = frame;
   if (requestSize < Config.headerSize) return undefined;
   const command = request.getUint8(requestAt + Config.versionCommand) & 0x0f;
-  if (command === ConfigCommand.read) return reply(state, fields, command, frame);
+  const { configString } = state;
+  const reply = (said: Uint8Array): ControlResponse => {
+    const { response, responseAt, responseSizeMax } = frame;
+    return {
+      size: writeConfigReply(response, responseAt, command, fields, said, responseSizeMax),
+    };
+  };
+  if (command === ConfigCommand.read) return reply(configString);
   const given = givenString(frame);
   if (given === undefined) return undefined;
-  const { configString } = state;
   switch (command) {
     case ConfigCommand.test:
-      return isEqual(given, configString) ? reply(state, fields, command, frame) : undefined;
-    case ConfigCommand.prefix:
-      return isEqual(given, configString.subarray(0, given.length))
-        ? reply(state, fields, command, frame)
-        : undefined;
+      return isEqual(given, configString) ? reply(configString) : undefined;
+    case ConfigCommand.prefix: {
+      const start = configString.subarray(0, given.length);
+      return isEqual(given, start) ? reply(configString) : undefined;
+    }
     case ConfigCommand.set:
       // A resent Set finds its own string, and must not fail.
       if (configString.length > 0 && !isEqual(given, configString)) {
-        return {
-          ...reply(state, fields, command, frame),
-          error: AoeError.configStringPresent,
-        };
+        return { ...reply(configString), error: AoeError.configStringPresent };
       }
-      return replace(state, given, fields, command, frame);
+      return { ...reply(given), next: replaced(state, given) };
     case ConfigCommand.forceSet:
-      return replace(state, given, fields, command, frame);
+      return { ...reply(given), next: replaced(state, given) };
     default:
-      return { ...reply(state, fields, command, frame), error: AoeError.badArgument };
+      return { ...reply(configString), error: AoeError.badArgument };
   }
 }
 
@@ -140,24 +143,8 @@ function givenString(frame: ControlFrame): Uint8Array | undefined {
   return bytesOf(request, requestAt + Config.headerSize, length);
 }
 
-function replace(
-  state: TargetState,
-  given: Uint8Array,
-  fields: ConfigFields,
-  command: number,
-  frame: ControlFrame,
-): ControlResponse {
-  const next = { ...state, configString: given.slice() };
-  return { ...reply(next, fields, command, frame), next };
-}
-
-function reply(
-  { configString }: TargetState,
-  fields: ConfigFields,
-  command: number,
-  { response, responseAt, responseSizeMax: sizeMax }: ControlFrame,
-): ControlResponse {
-  return { size: writeConfigReply(response, responseAt, command, fields, configString, sizeMax) };
+function replaced(state: TargetState, given: Uint8Array): TargetState {
+  return { ...state, configString: given.slice() };
 }
 
 function writeCommandAndString(

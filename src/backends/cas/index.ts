@@ -4,7 +4,8 @@
  */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { BlockCapabilities, BlockDevice, BlockRequest } from '../../core/block-device.ts';
+import type { BlockDevice, BlockRequest } from '../../core/block-device.ts';
+import { DeviceLayer } from '../../core/layer.ts';
 import { explainFailure, StartupError } from '../../core/startup-error.ts';
 import { shareCasStore } from './shared-store.ts';
 import type { CasStore } from './store.ts';
@@ -130,40 +131,23 @@ async function openShared(
 }
 
 /** Gives the store back when it is closed. */
-class SharedDevice implements BlockDevice {
-  readonly #below: BlockDevice;
+class SharedDevice extends DeviceLayer {
   #release: (() => Promise<void>) | undefined;
 
   constructor(below: BlockDevice, release: () => Promise<void>) {
-    this.#below = below;
+    super(below);
     this.#release = release;
   }
 
-  get sizeBytes(): number {
-    return this.#below.sizeBytes;
-  }
-
-  get capabilities(): BlockCapabilities {
-    return this.#below.capabilities;
-  }
-
   submit(request: BlockRequest): void {
-    this.#below.submit(request);
+    this.below.submit(request);
   }
 
-  kick(): void {
-    this.#below.kick();
-  }
-
-  refresh(): boolean {
-    return this.#below.refresh();
-  }
-
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     const release = this.#release;
     this.#release = undefined;
     try {
-      await this.#below.close();
+      await this.below.close();
     } finally {
       await release?.();
     }

@@ -79,7 +79,7 @@ export class PartUploads {
     );
     if (made === undefined) return false;
     const parts: Part[] = [];
-    for (const { part, bytes } of made) parts.push(await this.#putUnique(number, part, bytes));
+    for (const one of made) parts.push(await this.#putUnique(number, one));
     const stored = this.#stored.get(number) ?? [];
     const isIt = (other: Part) => partName(number, other) === name;
     this.#stored.set(
@@ -133,12 +133,18 @@ export class PartUploads {
   }
 
   /** @returns undefined when it is not whole on this disk */
-  async #makeAgain(segment: Segment, [from, to]: Part, store: Uint8Array) {
+  async #makeAgain(
+    segment: Segment,
+    [from, to]: Part,
+    store: Uint8Array,
+  ): Promise<MadePart[] | undefined> {
     const { journal, engine } = this.#parts;
     const made: MadePart[] = [];
     try {
-      for (let at = from; at < to; at = (made.at(-1) as MadePart).part[1]) {
-        made.push(await makePart({ engine, store }, segment, at, to, journal.epoch));
+      for (let at = from; at < to; ) {
+        const one = await makePart({ engine, store }, segment, at, to, journal.epoch);
+        made.push(one);
+        at = one.part[1];
       }
       return made;
     } catch (error) {
@@ -148,10 +154,11 @@ export class PartUploads {
   }
 
   /** @returns what it is called there */
-  async #put(segment: number, { part, bytes }: MadePart): Promise<Part> {
+  async #put(segment: number, made: MadePart): Promise<Part> {
     const { journal, blobs, signal } = this.#parts;
     signal.throwIfAborted();
-    if (journal.needsUniqueNames) return this.#putUnique(segment, part, bytes);
+    if (journal.needsUniqueNames) return this.#putUnique(segment, made);
+    const { part, bytes } = made;
     const name = partName(segment, part);
     try {
       await blobs.put(name, bytes);
@@ -165,7 +172,7 @@ export class PartUploads {
   }
 
   /** Under a name that nobody else ever uses: a twin of this machine would put other bytes there. */
-  async #putUnique(segment: number, part: Part, bytes: Uint8Array): Promise<Part> {
+  async #putUnique(segment: number, { part, bytes }: MadePart): Promise<Part> {
     const [from, to, epoch, headBytes] = part;
     const unique: Part = [from, to, epoch, headBytes, newNonce()];
     const name = partName(segment, unique);

@@ -1,6 +1,6 @@
 /**
- * Immutable, uniquely named blobs: what a store needs of an object store to keep sealed segments
- * and catalogs in it. A name is written once and never changed.
+ * Immutable, uniquely named blobs: what a store needs of an object store to be kept there as well.
+ * A name is written once and never changed.
  */
 import { StartupError } from '../../core/startup-error.ts';
 
@@ -18,7 +18,12 @@ export interface BlobStore {
    * @throws {BlobConditionError} the service cannot create what is not there only
    */
   put(name: string, bytes: Uint8Array, isUnique?: boolean): Promise<void>;
-  /** @returns the bytes, fewer only at the end of the blob. @throws {BlobMissingError} */
+  /**
+   * Reads `length` bytes from byte `offset` on.
+   *
+   * @returns the bytes, fewer only at the end of the blob
+   * @throws {BlobMissingError}
+   */
   getRange(name: string, offset: number, length: number): Promise<Uint8Array>;
   /** Blobs whose names start with `prefix`, in the order of their names. */
   list(prefix: string): AsyncIterable<BlobInfo>;
@@ -54,7 +59,7 @@ export class BlobMissingError extends Error {
   }
 }
 
-/** The blob store could not be asked; it may answer later. */
+/** What is in the blob store cannot be had now, for the service or for this disk; it may be later. */
 export class BlobUnreachableError extends Error {
   readonly code = 'AOE_BLOB_UNREACHABLE';
 

@@ -31,6 +31,10 @@ export interface RestoreParts {
   readonly headsOnly: boolean;
 }
 
+/**
+ * @throws {BlobMissingError}
+ * @throws what is damaged or cut off there, or the disk's error: there is no store here then
+ */
 export async function restore(parts: RestoreParts): Promise<void> {
   const { files, engine, path, image, superblock } = parts;
   const enough = parts.headsOnly ? headsOnlySegments(await getCatalog(parts)) : new Map();

@@ -161,6 +161,19 @@ function changeCopy(path: string, number: number, change: (copy: Buffer) => void
   writeFileSync(file, bytes);
 }
 
+/** Changes the records of a segment and makes them right in themselves again. */
+function rewriteRecords(file: string, change: (record: Buffer) => void): void {
+  const bytes = readFileSync(file);
+  const engine = new native.CasEngine(0);
+  for (let at = 0; at < bytes.length && bytes.readUInt32LE(at) === 0x52434f41; ) {
+    const record = bytes.subarray(at, at + bytes.readUInt32LE(at + 60));
+    change(record);
+    engine.seal(record);
+    at += record.length;
+  }
+  writeFileSync(file, bytes);
+}
+
 /** A record behind the log's end that was half written. */
 function tearTail(path: string): void {
   const last = newest(recordsOfType(path, 1));
@@ -526,6 +539,31 @@ describe('an examination of a store', () => {
     expect([last.outdated, last.logRecords]).toEqual([true, 11]);
     const behind = await examineWorn(CRASHED, segment, endPage + 1);
     expect([behind.findings, behind.logRecords]).toEqual([[], 12]);
+  });
+
+  it('follows the log past a segment that an earlier epoch has left behind', async () => {
+    const path = join(directory, 'left-behind');
+    cpSync(CRASHED, path, { recursive: true });
+    const whole = await examine(path);
+    const { segment } = logEnd;
+    const later = segment + 100;
+    const file = join(path, 'segments', segmentName(segment));
+    // The log goes on in a later segment: this one has the same record of an epoch before.
+    cpSync(file, join(path, 'segments', segmentName(later)));
+    rewriteRecords(join(path, 'segments', segmentName(later)), (record) => {
+      record.writeUInt32LE(later, 24);
+      const entryCount = record.readUInt32LE(56);
+      for (let at = 128; at < 128 + 64 * entryCount; at += 64) {
+        if (record.readUInt32LE(at + 48) === segment) record.writeUInt32LE(later, at + 48);
+      }
+    });
+    rewriteRecords(file, (record) => record.writeBigUInt64LE(0n, 40));
+
+    const { findings, logRecords } = await examine(path);
+    expect([findings, logRecords]).toEqual([[], whole.logRecords]);
+    const store = await openOnHost(path);
+    expect(store.problems).toEqual([]);
+    await store.close();
   });
 
   it('takes up a snapshot that only the log has', async () => {

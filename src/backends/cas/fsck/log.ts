@@ -50,16 +50,8 @@ export async function examineLog(parts: ExamineParts): Promise<ReadLog> {
   const snapshots: LoggedSnapshot[] = [];
   let recordCount = 0;
   for (;;) {
-    let record = await takeNext(parts, at);
-    if (record === undefined) {
-      const next = await findFirst(parts, candidates, ({ sequence }) => sequence === at.sequence);
-      if (next === undefined) break;
-      const behind: Position = { ...at, segment: next, offset: 0 };
-      record = await takeNext(parts, behind);
-      if (record === undefined) break;
-      Object.assign(at, behind);
-      candidates.splice(candidates.indexOf(next), 1);
-    }
+    const record = (await takeNext(parts, at)) ?? (await takeFirst(parts, at, candidates));
+    if (record === undefined) break;
     if (record.type === RecordType.data) apply(volumes, record);
     else snapshots.push(...readSnapshot(parts, volumes, record));
     parts.onProgress(record.length);
@@ -88,6 +80,23 @@ async function takeNext(parts: ExamineParts, at: Position): Promise<ReadRecord |
   at.sequence++;
   at.epoch = epoch;
   return record;
+}
+
+/** The same where the log goes on at the beginning of a candidate, which is none any more then. */
+async function takeFirst(
+  parts: ExamineParts,
+  at: Position,
+  candidates: number[],
+): Promise<ReadRecord | undefined> {
+  for (const [index, segment] of candidates.entries()) {
+    const start: Position = { ...at, segment, offset: 0 };
+    const record = await takeNext(parts, start);
+    if (record === undefined) continue;
+    Object.assign(at, start);
+    candidates.splice(index, 1);
+    return record;
+  }
+  return undefined;
 }
 
 function apply(volumes: Map<number, LoggedBlocks>, { entries }: ReadRecord): void {
@@ -131,17 +140,18 @@ function readSnapshot(
   }
 }
 
-async function findFirst(
+/** Does a segment begin with a later record of the log than the one that is missing? */
+async function isFollowed(
   parts: ExamineParts,
+  { sequence }: Position,
   candidates: readonly number[],
-  isWanted: (record: ReadRecord) => boolean,
-): Promise<number | undefined> {
+): Promise<boolean> {
   for (const number of candidates) {
     const found = await readRecord(parts, number, 0, parts.catalog.segmentBytes);
-    if (typeof found === 'string' || !isLogType(found.record.type)) continue;
-    if (isWanted(found.record)) return number;
+    if (typeof found === 'string') continue;
+    if (isLogType(found.record.type) && found.record.sequence > sequence) return true;
   }
-  return undefined;
+  return false;
 }
 
 /** Looks behind the end of the log for proof that there had been more. */
@@ -150,8 +160,7 @@ async function findLosses(
   at: Position,
   candidates: readonly number[],
 ): Promise<void> {
-  const later = await findFirst(parts, candidates, ({ sequence }) => sequence > at.sequence);
-  let isLoss = later !== undefined;
+  let isLoss = await isFollowed(parts, at, candidates);
   const behind: ReadRecord[] = [];
   const places = candidates.map((segment) => ({ segment, offset: 0 }));
   if (at.segment !== 0) places.unshift(at);

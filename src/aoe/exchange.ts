@@ -83,14 +83,9 @@ export class Exchange extends BlockRequest implements OutgoingFrame {
 
   /** Prepares a write of data that lies in the receive ring. */
   prepareWrite(offset: number, length: number, dataOffset: number, completer: Completer): void {
-    this.#accesses = true;
-    this.#partMaker = noParts;
-    this.op = BlockOp.write;
-    this.offset = offset;
-    this.length = length;
+    this.prepare(BlockOp.write, offset, length, completer);
     this.data = this.link.ring;
     this.dataOffset = dataOffset;
-    this.completer = completer;
   }
 
   /** Makes a prepared request one of several parts, {@link nextStep} to {@link endStep}. */

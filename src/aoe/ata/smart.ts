@@ -98,20 +98,11 @@ function respondEmpty(exchange: Exchange, signature: number): void {
 
 /** READ DATA: attribute values. */
 export function buildSmartData(health: SmartHealth): Uint8Array {
+  const hours = Math.floor(health.servedMs / 3_600_000);
   const value = health.failed ? VALUE_WORST : VALUE_BEST;
   return buildPage([
-    {
-      id: Attribute.powerOnHours,
-      flags: ONLINE,
-      values: [VALUE_BEST, VALUE_BEST],
-      raw: Math.floor(health.servedMs / 3_600_000),
-    },
-    {
-      id: Attribute.reportedFailures,
-      flags: PREFAIL_ONLINE,
-      values: [value, value],
-      raw: health.failures,
-    },
+    { id: Attribute.powerOnHours, flags: ONLINE, value: VALUE_BEST, raw: hours },
+    { id: Attribute.reportedFailures, flags: PREFAIL_ONLINE, value, raw: health.failures },
   ]);
 }
 
@@ -131,8 +122,8 @@ export function buildSmartThresholds(): Uint8Array {
 interface AttributeEntry {
   readonly id: number;
   readonly flags: number;
-  /** Current and worst. */
-  readonly values: readonly [number, number];
+  /** The current one, and the worst so far. */
+  readonly value: number;
   readonly raw: number;
 }
 
@@ -140,12 +131,12 @@ function buildPage(attributes: readonly AttributeEntry[]): Uint8Array {
   const page = new Uint8Array(PAGE_BYTES);
   const view = new DataView(page.buffer);
   view.setUint16(0, STRUCTURE_REVISION, true);
-  attributes.forEach(({ id, flags, values, raw }, index) => {
+  attributes.forEach(({ id, flags, value, raw }, index) => {
     const at = ATTRIBUTE_OFFSET + index * ATTRIBUTE_BYTES;
     view.setUint8(at, id);
     view.setUint16(at + 1, flags, true);
-    view.setUint8(at + 3, values[0]);
-    view.setUint8(at + 4, values[1]);
+    view.setUint8(at + 3, value);
+    view.setUint8(at + 4, value);
     view.setUint32(at + 5, raw, true);
   });
   return seal(page);

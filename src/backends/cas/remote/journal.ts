@@ -53,8 +53,8 @@ const READS_MAX = 3;
 export class Journal {
   readonly #blobs: EntryBlobs;
   readonly #waitMs: number;
-  /** Keeps them in order in the blob store. */
-  #blobEntries: ConditionalEntries | UniqueEntries;
+  /** Keeps its entries in one order there; which kind it is depends on the service. */
+  #order: ConditionalEntries | UniqueEntries;
   readonly #segments = new Map<number, readonly Part[]>();
   /** The entries that say this, from the last one on that says everything, by their names. */
   readonly #entries = new Map<string, Entry>();
@@ -71,7 +71,7 @@ export class Journal {
   private constructor(blobs: BlobStore, copies: EntryCopies | undefined, waitMs: number) {
     this.#blobs = new EntryBlobs(blobs, copies);
     this.#waitMs = waitMs;
-    this.#blobEntries = new ConditionalEntries(this.#blobs);
+    this.#order = new ConditionalEntries(this.#blobs);
   }
 
   /**
@@ -121,7 +121,7 @@ export class Journal {
 
   /** Must blobs have names that nobody else ever uses, as the service cannot tell what is there? */
   get needsUniqueNames(): boolean {
-    return this.#blobEntries instanceof UniqueEntries;
+    return this.#order instanceof UniqueEntries;
   }
 
   /** The entries that count, by the names of their blobs, in their order. */
@@ -156,10 +156,10 @@ export class Journal {
     const before = this.#last;
     this.#me = me;
     this.#epoch = (before?.epoch ?? 0) + 1;
-    const entries = this.#blobEntries;
+    const entries = this.#order;
     if (entries instanceof ConditionalEntries) await this.#claimOnCondition(entries);
-    if (this.#blobEntries instanceof UniqueEntries) {
-      this.#epoch = await this.#blobEntries.claim(me);
+    if (this.#order instanceof UniqueEntries) {
+      this.#epoch = await this.#order.claim(me);
       await this.append({});
     }
     this.#claimed = { before, entry: this.#last as Entry };
@@ -175,7 +175,7 @@ export class Journal {
 
   /** Does the blob store keep two servers apart? Everything rests on it. */
   async isExclusive(): Promise<boolean> {
-    const entries = this.#blobEntries;
+    const entries = this.#order;
     return entries instanceof UniqueEntries || entries.isExclusive(this.#last as Entry);
   }
 
@@ -192,14 +192,14 @@ export class Journal {
   async append(change: Change, closed = false): Promise<void> {
     for (let isStored = false; !isStored; ) {
       const entry = this.#describe(change, closed);
-      const stored = await this.#blobEntries.append(entry);
+      const stored = await this.#order.append(entry);
       // An attempt of ours whose answer was lost: what it said has happened.
       this.#apply(stored);
       isStored = stored === entry;
     }
     const { base, number } = this.#last as Entry;
     // What stays is removed with the next base.
-    if (base === number) await this.#blobEntries.forget(number).catch(() => {});
+    if (base === number) await this.#order.forget(number).catch(() => {});
     await this.#blobs.copies?.keep(this.#entries);
   }
 
@@ -216,7 +216,7 @@ export class Journal {
           'use a service that does: this one does not, and cannot go on with it',
         );
       }
-      this.#blobEntries = new UniqueEntries(this.#blobs, this.#waitMs);
+      this.#order = new UniqueEntries(this.#blobs, this.#waitMs);
       return;
     }
     if (!isFirst) return;
@@ -234,15 +234,15 @@ export class Journal {
     const hasEntries = unique.some(({ number }) => number > 0);
     // Marks of claims that got nowhere make no journal where there is one with conditions.
     if (unique.length === names.length ? unique.length > 0 : hasEntries) {
-      this.#blobEntries = new UniqueEntries(this.#blobs, this.#waitMs);
+      this.#order = new UniqueEntries(this.#blobs, this.#waitMs);
     }
-    for (const entry of await this.#blobEntries.read(names)) this.#apply(entry);
+    for (const entry of await this.#order.read(names)) this.#apply(entry);
     if ((this.#blobs.copies?.used.size ?? 0) > 0) this.sayAll();
   }
 
   #describe(change: Change, closed: boolean): Entry {
-    const place = this.#blobEntries.next();
-    const { number } = place;
+    const next = this.#order.next();
+    const { number } = next;
     const before = this.#last?.base ?? number;
     const isNewEpoch = this.needsUniqueNames && this.#last?.epoch !== this.#epoch;
     const isFirst = number === 1 || isNewEpoch;
@@ -253,7 +253,7 @@ export class Journal {
     const superblock = change.superblock ?? this.#superblock;
     return {
       version: VERSION,
-      ...place,
+      ...next,
       base: isBase ? number : before,
       epoch: this.#epoch,
       owner: this.#me as Owner,
@@ -283,7 +283,7 @@ export class Journal {
       this.#entries.clear();
       this.#mustSayAll = false;
     }
-    this.#entries.set(this.#blobEntries.nameOf(entry), entry);
+    this.#entries.set(this.#order.nameOf(entry), entry);
     for (const { number, parts } of entry.segments) this.#segments.set(number, parts);
     for (const segment of entry.removed) this.#segments.delete(segment);
   }

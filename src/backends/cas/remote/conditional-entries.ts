@@ -77,25 +77,25 @@ export class ConditionalEntries {
 
   /** Is an entry that is there refused? There are services that overlook the condition. */
   async isExclusive(entry: Entry): Promise<boolean> {
-    try {
-      await this.#blobs.put(numberedName(entry.number), entry);
-      return false;
-    } catch (error) {
-      if (error instanceof BlobExistsError) return true;
-      throw error;
-    }
+    return !(await this.#put(entry));
   }
 
   async #create(entry: Entry): Promise<Entry> {
-    try {
-      await this.#blobs.put(numberedName(entry.number), entry);
-      return entry;
-    } catch (error) {
-      if (!(error instanceof BlobExistsError)) throw error;
-    }
+    if (await this.#put(entry)) return entry;
     const found = await this.#readNext(entry.number);
     if (!this.#attempts.has(found.nonce)) throw new FencedError(found.owner);
     return found;
+  }
+
+  /** @returns false when an entry of this number is there already */
+  async #put(entry: Entry): Promise<boolean> {
+    try {
+      await this.#blobs.put(numberedName(entry.number), entry);
+      return true;
+    } catch (error) {
+      if (error instanceof BlobExistsError) return false;
+      throw error;
+    }
   }
 
   /** @throws {FencedError} it cannot be read, and another one follows it: neither is ours */

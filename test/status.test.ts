@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { newFrameCounters } from '../src/aoe/counters.ts';
+import { FrameCounters } from '../src/aoe/counters.ts';
 import { type LinkStatus, mergeStatus, type PartStatus } from '../src/status.ts';
 
 const CLOSED: LinkStatus = { interface: 'eth0', mac: null, mtu: null, counters: null };
@@ -10,7 +10,7 @@ const OPEN: LinkStatus = {
 
 function linkOf(...links: LinkStatus[]): LinkStatus | undefined {
   const parts = links.map((link): PartStatus => {
-    return { inFlight: 0, inFlightMax: 1, frames: newFrameCounters(), links: [link], targets: [] };
+    return { inFlight: 0, inFlightMax: 1, frames: new FrameCounters(), links: [link], targets: [] };
   });
   return mergeStatus(parts).links[0];
 }

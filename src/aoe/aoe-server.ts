@@ -25,7 +25,7 @@ import {
   writeResponseHeader,
   writeUnsolicitedHeader,
 } from './codec/header.ts';
-import { newFrameCounters } from './counters.ts';
+import { FrameCounters } from './counters.ts';
 import type { Exchange } from './exchange.ts';
 import type { TargetTable } from './target-table.ts';
 
@@ -58,7 +58,7 @@ class IncomingFrame {
 }
 
 export class AoeServer {
-  readonly counters = newFrameCounters();
+  readonly counters = new FrameCounters();
   readonly #targets: TargetTable;
   readonly #pool: RequestPool<Exchange>;
   readonly #allow: ReadonlySet<number>;

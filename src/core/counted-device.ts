@@ -3,30 +3,21 @@ import { BlockOp, type BlockRequest, type Completer } from './block-device.ts';
 import { BlockStatus } from './block-error.ts';
 import { DeviceLayer } from './layer.ts';
 
-export interface DeviceCounters {
-  reads: number;
-  writes: number;
-  flushes: number;
-  trims: number;
-  readBytes: number;
-  writtenBytes: number;
+export class DeviceCounters {
+  reads = 0;
+  writes = 0;
+  flushes = 0;
+  trims = 0;
+  readBytes = 0;
+  writtenBytes = 0;
   /** Requests that failed because of the storage. */
-  failures: number;
+  failures = 0;
   /** Writes that were overtaken by newer ones and not executed. */
-  stale: number;
+  stale = 0;
 }
 
 export class CountedDevice extends DeviceLayer implements Completer {
-  readonly counters: DeviceCounters = {
-    reads: 0,
-    writes: 0,
-    flushes: 0,
-    trims: 0,
-    readBytes: 0,
-    writtenBytes: 0,
-    failures: 0,
-    stale: 0,
-  };
+  readonly counters = new DeviceCounters();
 
   submit(request: BlockRequest): void {
     request.intercept(this);

@@ -1,7 +1,7 @@
 import { text } from 'node:stream/consumers';
 import { expect, it } from 'vitest';
 import { renderMetrics } from '../../src/admin/metrics.ts';
-import { newFrameCounters } from '../../src/aoe/counters.ts';
+import { FrameCounters } from '../../src/aoe/counters.ts';
 import { Histogram } from '../../src/core/histogram.ts';
 import type { ServerStatus, TargetStatus } from '../../src/status.ts';
 import type { StoreStatus } from '../../src/stores/contract.ts';
@@ -27,7 +27,7 @@ function targetOf(name: string, ...readsUs: number[]): TargetStatus {
 function statusOf(targets: TargetStatus[], stores: Partial<StoreStatus>[] = []): ServerStatus {
   return {
     ...{ version: '1.2.3', startedAt: '2026-01-01T00:00:00.500Z', inFlight: 0, inFlightMax: 8 },
-    ...{ frames: newFrameCounters(), links: [], targets, stores },
+    ...{ frames: new FrameCounters(), links: [], targets, stores },
   } as unknown as ServerStatus;
 }
 

@@ -2,8 +2,8 @@
 import { BlockOp } from '../../core/block-device.ts';
 import { BlockStatus } from '../../core/block-error.ts';
 
-export const AtaStatus = { error: 0x01, deviceFault: 0x20, ready: 0x40 } as const;
-export const AtaError = { abort: 0x04, idNotFound: 0x10, uncorrectable: 0x40 } as const;
+const AtaStatus = { error: 0x01, deviceFault: 0x20, ready: 0x40 } as const;
+const AtaError = { abort: 0x04, idNotFound: 0x10, uncorrectable: 0x40 } as const;
 
 /** A whole outcome: status in the low byte, error in the next. */
 export type AtaOutcome = number;

@@ -59,7 +59,7 @@ export class BlobMissingError extends Error {
   }
 }
 
-/** What is in the blob store cannot be had now, for the service or for this disk; it may be later. */
+/** Because of the service, or of this disk, a blob cannot be had now; it may be later. */
 export class BlobUnreachableError extends Error {
   readonly code = 'AOE_BLOB_UNREACHABLE';
 

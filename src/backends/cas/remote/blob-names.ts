@@ -5,7 +5,7 @@
  *     journal-NNNNNNNNNNNNNNNN                              number, from 1 on
  *     journal-eEEEEEEEEEEEEEEEE-NNNNNNNNNNNNNNNN-NONCE      epoch, number (0: the mark of a claim)
  */
-import type { Part } from './journal-entry.ts';
+import type { Entry, Part } from './journal-entry.ts';
 
 export const PART_PREFIX = 'segment-';
 export const JOURNAL_PREFIX = 'journal-';
@@ -28,8 +28,9 @@ export function numberedName(number: number): string {
   return `${JOURNAL_PREFIX}${padded(number, 16)}`;
 }
 
-export function numberOf(numberedName: string): number {
-  return Number(numberedName.slice(JOURNAL_PREFIX.length));
+/** @returns NaN when it is a name of another kind */
+export function numberOf(name: string): number {
+  return Number(name.slice(JOURNAL_PREFIX.length));
 }
 
 /** An entry by its name. */
@@ -43,11 +44,8 @@ export interface UniqueName extends EntryName {
   readonly epoch: number;
 }
 
-export function uniqueName({
-  epoch,
-  number,
-  nonce,
-}: Omit<UniqueName, 'name'> & { readonly nonce: string }): string {
+export function uniqueName(entry: Pick<Entry, 'epoch' | 'number' | 'nonce'>): string {
+  const { epoch, number, nonce } = entry;
   return `${JOURNAL_PREFIX}e${padded(epoch, 16)}-${padded(number, 16)}-${nonce}`;
 }
 

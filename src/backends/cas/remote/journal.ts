@@ -53,7 +53,7 @@ const READS_MAX = 3;
 export class Journal {
   readonly #blobs: EntryBlobs;
   readonly #waitMs: number;
-  /** Keeps its entries in one order there; which kind it is depends on the service. */
+  /** Keeps the entries in one order; which of them does depends on the service. */
   #order: ConditionalEntries | UniqueEntries;
   readonly #segments = new Map<number, readonly Part[]>();
   /** The entries that say this, from the last one on that says everything, by their names. */

@@ -33,7 +33,7 @@ export interface RestoreParts {
 
 /**
  * @throws {BlobMissingError}
- * @throws what is damaged or cut off there, or the disk's error: there is no store here then
+ * @throws that something is damaged or cut off there, or the error of the service or of the disk
  */
 export async function restore(parts: RestoreParts): Promise<void> {
   const { files, engine, path, image, superblock } = parts;

@@ -1,5 +1,4 @@
 /** A store most of whose frames are only in blobs, for examinations of it. */
-
 import { cpSync } from 'node:fs';
 import { vi } from 'vitest';
 import { collect } from '../../../../src/backends/cas/collect.ts';

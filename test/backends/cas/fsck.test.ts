@@ -14,7 +14,7 @@ import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { collect } from '../../../src/backends/cas/collect.ts';
 import { hostFiles } from '../../../src/backends/cas/file-layer.ts';
-import { BLOCK_SIZE, FANOUT, HINT_WORD } from '../../../src/backends/cas/format.ts';
+import { BLOCK_SIZE, FANOUT, frameOffset, HINT_WORD } from '../../../src/backends/cas/format.ts';
 import { type Examination, examine } from '../../../src/backends/cas/fsck/index.ts';
 import { openCasStore } from '../../../src/backends/cas/open.ts';
 import { segmentName } from '../../../src/backends/cas/segments.ts';
@@ -171,6 +171,17 @@ function rewriteRecords(file: string, change: (record: Buffer) => void): void {
     engine.seal(record);
     at += record.length;
   }
+  writeFileSync(file, bytes);
+}
+
+function toEpochZero(record: Buffer): void {
+  record.writeBigUInt64LE(0n, 40);
+}
+
+function tearFirstFrame(file: string): void {
+  const bytes = readFileSync(file);
+  const frame = frameOffset(bytes.readUInt32LE(128 + 52));
+  bytes.fill(0, frame, frame + 512);
   writeFileSync(file, bytes);
 }
 
@@ -541,14 +552,17 @@ describe('an examination of a store', () => {
     expect([behind.findings, behind.logRecords]).toEqual([[], 12]);
   });
 
-  it('follows the log past a segment that an earlier epoch has left behind', async () => {
-    const path = join(directory, 'left-behind');
+  it.each([
+    ['an earlier epoch has left behind', (file: string) => rewriteRecords(file, toEpochZero)],
+    ['has a torn frame at its beginning', tearFirstFrame],
+  ])('follows the log past a segment that %s', async (name, leaveBehind) => {
+    const path = join(directory, name);
     cpSync(CRASHED, path, { recursive: true });
     const whole = await examine(path);
     const { segment } = logEnd;
     const later = segment + 100;
     const file = join(path, 'segments', segmentName(segment));
-    // The log goes on in a later segment: this one has the same record of an epoch before.
+    // The log goes on in a later segment: this one has the same record, but not for it.
     cpSync(file, join(path, 'segments', segmentName(later)));
     rewriteRecords(join(path, 'segments', segmentName(later)), (record) => {
       record.writeUInt32LE(later, 24);
@@ -557,7 +571,7 @@ describe('an examination of a store', () => {
         if (record.readUInt32LE(at + 48) === segment) record.writeUInt32LE(later, at + 48);
       }
     });
-    rewriteRecords(file, (record) => record.writeBigUInt64LE(0n, 40));
+    leaveBehind(file);
 
     const { findings, logRecords } = await examine(path);
     expect([findings, logRecords]).toEqual([[], whole.logRecords]);

@@ -53,8 +53,8 @@ Examples:
   aoe-server bench 1.0 eth0 --seconds 10
   aoe-server bench 1.0 --overwrite      write, too: DESTROYS what is on the disk
 
-The numbers are those of one process of this initiator. A Linux client has a faster one, and its
-page cache.`;
+The numbers are those of one process with an initiator of its own. A Linux client, whose initiator is
+in the kernel and which has a page cache, is faster.`;
 
 /** Measures requests a second and latency of a target. */
 export function addBenchCommand(program: Command): void {
@@ -62,7 +62,7 @@ export function addBenchCommand(program: Command): void {
     .command('bench')
     .description('measure a target from here; reads only, unless told to overwrite it')
     .argument('<shelf.slot>', 'target, such as e1.0', parseAddress)
-    .argument('[interface]', 'network interface; all Ethernet interfaces are tried without')
+    .argument('[interface]', 'network interface; by default all Ethernet interfaces are tried')
     .option('--seconds <count>', 'how long each measurement takes', parseSeconds, 3)
     .option('--overwrite', 'measure writes as well, which DESTROYS the data of the target')
     .option('--json', 'print a JSON array')

@@ -33,7 +33,7 @@ export function addDrainCommand(program: Command): void {
       'after',
       `
 A drained target is silent. Initiators keep trying: Linux for 180 s (aoe_deadsecs), then reads and
-writes fail there. The server forgets it when it ends: all targets are served after a start.`,
+writes fail there. A server that is started again serves all targets, drained or not.`,
     );
 }
 

@@ -16,8 +16,8 @@ import { formatRoundSize } from './round-size.ts';
 const AFTER_HELP = `
 Makes a new volume with the content of the image, and a new store when there is none. Blocks that
 the store has already, and zeroes, take no room. No server may have the store open. Run it as the
-user that the server runs as, so that it can write what is made. The image must not change meanwhile:
-that is refused, but not noticed of a device that is mounted.
+user that the server runs as, so that it can write what is made. The image must not change meanwhile.
+An image that does is refused; changes of a device that is mounted are not noticed.
 
 The volume gets its name when it is complete. An import that was killed leaves VOLUME.importing, which
 the next one replaces.

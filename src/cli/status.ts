@@ -27,9 +27,9 @@ States:
   ok         a target or store is served
   drained    a target is kept silent until it is resumed
   FAILED     writing has failed: nothing more is written until it is opened anew (readd)
-  DAMAGED    a store has damage: it is for reading only, or its blob service is not kept up; cas
-             scrub tells where
-  BEHIND     the blob service of a store does not answer and has not the latest
+  DAMAGED    a store has damage: it is read-only, or some of it cannot be stored in its blob
+             service; cas scrub tells where
+  BEHIND     the blob service of a store does not answer, and lacks what was written last
 `;
 
 /** Shows a running server. */

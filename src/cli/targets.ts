@@ -126,7 +126,7 @@ function addSetCommand(targets: Command): void {
     .description('change keys of a target but its address; it is silent for a moment')
     .argument('<target>', 'its name, such as e1.5')
     .argument('[key=value...]', 'keys as in the file, those of tables in it with dots', addPair)
-    .option('--unset <key...>', 'keys to take out of the file: what they are without it')
+    .option('--unset <key...>', 'keys to take out of the file, so that their defaults apply')
     .action(async (name: string, given: readonly Pair[] | undefined, options: SetOptions) => {
       const [pairs, unset] = [given ?? [], options.unset ?? []];
       if (pairs.length + unset.length === 0) {

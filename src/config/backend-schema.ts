@@ -93,15 +93,15 @@ const blobStore = table(
     path: path({
       example: '"/srv/aoe/blobs"',
       description:
-        'The directory: the store itself, or what of it is on this machine. A relative path is ' +
-        'relative to the configuration file.',
+        'The directory of the store; of one in S3 or Azure, of the part that this machine keeps. A ' +
+        'relative path is relative to the configuration file.',
     }),
     index_memory: size(MEBIBYTE, INDEX_MEMORY_MIN, {
       example: '"256MiB"',
       description:
-        'How much memory may tell where blocks are that are written again: 20 bytes for each ' +
-        'block, so 5 GiB of data for 25 MiB. Beyond it blocks of the oldest data are stored ' +
-        'anew. It takes more only for what collections have moved.',
+        'The most memory for the index that finds duplicates. It takes 20 bytes a block, so 25 MiB ' +
+        'for 5 GiB of data. Duplicates of the oldest data that does not fit are stored again. Only ' +
+        'what collections have moved may take more.',
       unset: '"1GiB"',
     }).optional(),
     bucket: text(NAME_SIZE_MAX, {
@@ -127,7 +127,7 @@ const blobStore = table(
     take_over: text(NAME_SIZE_MAX, {
       example: '"0f1e2d3c4b5a69788796a5b4c3d2e1f0"',
       description:
-        'The server that the blob store is taken from: one that is gone for good, with its disk. ' +
+        'The server to take the blob store from, when that server and its disk are gone for good. ' +
         'The message that refuses the blob store names it.',
       unset: 'a blob store that another server has is refused',
     }).optional(),

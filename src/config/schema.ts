@@ -36,8 +36,8 @@ const server = table(
   {
     interface: interfaceName({
       description:
-        'The network interface to serve on. Name a bond or a bridge, and not its parts: those hear ' +
-        'nothing.',
+        'The network interface to serve on. Of a bond or bridge name the bond or bridge itself: its ' +
+        'parts receive no requests.',
       unset: 'see interfaces',
     }).optional(),
     interfaces: about(
@@ -76,17 +76,16 @@ const server = table(
     metrics: listenAddress('a loopback address', {
       example: '"127.0.0.1:9465"',
       description:
-        'Where Prometheus finds /metrics. They are always on the control socket. A relative ' +
-        'path is relative to this file.',
+        'Where Prometheus finds /metrics, besides the control socket, which always has them. A ' +
+        'relative path is relative to this file.',
       unset: 'on the control socket only',
     }).optional(),
     dashboard: listenAddress('an IP address', {
       example: '"127.0.0.1:8088"',
       description:
-        'Where browsers find a page that shows the server. Whoever changes something there needs ' +
-        'the token that the first start writes to dashboard-token in state_dir; at an address ' +
-        'that other machines can reach, so does whoever looks. A relative path is relative to ' +
-        'this file.',
+        'Where browsers find a page that shows the server. Changes there need the token that the ' +
+        'first start writes to dashboard-token in state_dir. At an address that other machines can ' +
+        'reach, looking needs it, too. A relative path is relative to this file.',
       unset: 'no such page',
     }).optional(),
     buffer_count: integer(2, BUFFER_COUNT_MAX, {
@@ -123,8 +122,8 @@ const server = table(
       example: '4',
       description:
         'How many threads serve. Targets are divided among them by shelf plus slot: ascending ' +
-        'shelves, or slots, are spread evenly. More threads than busy targets bring nothing, and ' +
-        'content-addressed stores need one.',
+        'shelves, or slots, are spread evenly. More threads than busy targets make nothing faster. ' +
+        'With content-addressed stores there can be only one.',
     }).default(1),
   },
   'What applies to all targets.',

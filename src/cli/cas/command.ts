@@ -28,10 +28,10 @@ to what they share. EXCLUSIVE is what nothing else needs: what deleting this one
 const TRANSFER = 'tuesday --from monday | ssh backup aoe-server cas receive /srv/aoe/blobs tuesday';
 
 const AFTER_HAVE = `
-For a store that has much of the same under no common snapshot: a copy of another disk, or after the
-snapshots that both had were deleted. It lists the hashes, of 32 bytes, of the blocks and tree nodes
-that volumes and snapshots hold; of nothing when there is no store yet. The list may be old or of
-another store: what is missing then is noticed and named, and nothing is made.
+For two stores with much the same data but no snapshot in common: one has a copy of the other's disk,
+or the snapshots that both had were deleted. The list has the hashes, 32 bytes each, of all blocks and
+tree nodes that volumes and snapshots hold; without a store it is empty. If it is out of date, or of
+another store, receive names what is missing, and makes nothing.
 
 To a backup on another machine:
   ssh backup aoe-server cas have /srv/aoe/blobs |
@@ -44,8 +44,9 @@ there is a common snapshot; both may be given. A running server sends 64 MiB a s
 goes on with a snapshot that is deleted meanwhile.`;
 
 const AFTER_RECEIVE = `
-The snapshot appears when all of it has arrived and its root hash is the one that was sent. Changes
-need a store with the same base, under whatever name. Makes a new store when there is none.
+The snapshot appears when all of it has arrived and its root hash is the one that was sent. A stream
+that was made with --from needs a snapshot with the same content here, under whatever name. Makes a new
+store when there is none.
 
 It waits for the end of its input, as nothing may follow a stream: through nc the sender has to
 tell it (nc -N, or nc -q 0).
@@ -57,11 +58,10 @@ In a running server this goes on beside its clients, at 64 MiB a second if nothi
 one at a time. SIGINT cancels it, and so does aoe-server cas cancel.`;
 
 const AFTER_SCRUB = `
-Of a store in S3 or Azure what is not on the local disk is fetched and verified. With --remote all
-of it is: what the service charges for reading that much is paid each time. A blob that is damaged or
-gone is stored anew, under another name, if the local disk has all that it should hold. If not, the
-sectors are listed that are lost: write them anew, or delete what has them; a collection removes the
-blob then.`;
+Of a store in S3 or Azure, what is not on the local disk is fetched and verified. With --remote every
+blob is, which costs whatever the service charges for reading that much. A blob that is damaged or gone
+is stored anew, under another name, if the local disk has all that it should hold. If not, the lost
+sectors are listed: write them anew, or delete what has them; then a collection removes the blob.`;
 
 const AFTER_CANCEL = `
 aoe-server status lists the jobs of a server's stores with their numbers. What a collection has
@@ -70,14 +70,14 @@ emptied by then is given back.`;
 const AFTER_FSCK = `
 Reads superblock, catalog, segments, log and trees with code of its own, trusts none of them, and
 computes every hash anew. Changes nothing. Works on a store that a server cannot open.
-Of a store in S3 or Azure what is not on the local disk is only counted. With --remote the journal and
-every part that counts are fetched and verified, too, and blobs that are missing or damaged are named:
-what the service charges for reading that much is paid each time. Nothing is changed there, and
-nobody's claim is touched.
+Of a store in S3 or Azure, what is not on the local disk is only counted. With --remote the journal and
+every part that counts are fetched and verified, too, and blobs that are missing or damaged are named.
+That costs whatever the service charges for reading that much. Nothing is changed there, and nobody's
+claim is touched.
 
-A crash may leave a torn record at the end of the log, or copies of the superblock of two generations,
-of which a note tells: neither is an inconsistency. A torn copy is one, which affects nothing. The next
-start puts all this right.
+A crash may leave a torn record at the end of the log, or copies of the superblock of two generations.
+Both are noted, and are no inconsistencies. A torn copy of the superblock counts as one, though it
+affects nothing. The next start puts all this right.
 
 Exit codes:
   ${ExitCode.ok}  consistent

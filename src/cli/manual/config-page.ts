@@ -17,8 +17,8 @@ const DESCRIPTION = [
     'server serves, and which disks: one table [[target]] for each, with a table for its storage.',
   'aoe-server check tells what a file would serve, and everything that is wrong with it. A running ' +
     'server follows a changed file after aoe-server reload: targets are added, changed and ' +
-    'removed. What is in [server], but for log_level, and changes of disks in memory take a ' +
-    'restart, which initiators wait for.',
+    'removed. Changes in [server], except of log_level, and changes of disks in memory need a ' +
+    'restart, for which initiators wait.',
 ];
 
 const EXAMPLE = `[server]

@@ -40,7 +40,7 @@ const FILES = [
   ['/var/lib/aoe-server/control.sock', 'The control socket, which speaks HTTP.'],
   [
     '/var/lib/aoe-server/dashboard-token',
-    'What changes on the dashboard take; made at the first start with one.',
+    'The token that changes on the dashboard need; made at the first start with a dashboard.',
   ],
 ] as const;
 

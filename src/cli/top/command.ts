@@ -20,8 +20,8 @@ type Outcome = Activity | Error;
 
 const INTERVAL_SECONDS_MAX = 3600;
 const AFTER_HELP = `
-RESENT counts resends of writes that were not executed, because these, or newer ones, already were;
-FAILED requests that failed because of the storage; both by second.`;
+RESENT counts resent writes that were not executed, because the original or a newer write already was.
+FAILED counts requests that failed because of the storage. Both are per second.`;
 const KEYS = 'Keys: q quits, s sorts by the next column.';
 
 export function addTopCommand(program: Command): void {

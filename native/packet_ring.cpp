@@ -110,7 +110,7 @@ SystemError PacketRing::OpenSender() {
   if (auto failure = SetPacketOption(send_fd_.get(), PACKET_QDISC_BYPASS, 1,
                                      "setsockopt(PACKET_QDISC_BYPASS)"))
     return failure;
-  // Where there is no such option frames take more memory, and that is all.
+  // Where there is no such option frames lie in pages, and that is all.
   takes_virtio_ =
       !SetPacketOption(send_fd_.get(), PACKET_VNET_HDR, 1, "setsockopt(PACKET_VNET_HDR)");
   // What the driver has not sent yet counts. Who may not have that much gets what the system allows.

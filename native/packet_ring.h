@@ -1,5 +1,5 @@
 // The AF_PACKET side of one interface: a memory-mapped receive ring and a batch sender.
-// Plain C++: no N-API, no libuv, no knowledge of AoE beyond its EtherType and the length of its headers.
+// Plain C++: no N-API, no libuv, no knowledge of AoE beyond its EtherType and the size of its frames.
 //
 // Receive: PACKET_RX_RING with TPACKET_V2. Slots [tail_, head_) are with the reader; Release()
 // gives them back to the kernel, and nothing may look at them afterwards. All other slots belong
@@ -7,8 +7,8 @@
 //
 // Send: sendmmsg on a second socket, so that PACKET_QDISC_BYPASS needs no receive queue. The
 // kernel copies each frame, so memory is free for reuse when Send() returns. A virtio header goes
-// before each (PACKET_VNET_HDR) and tells how long an ATA response's headers are: its data then
-// fills whole pages of the kernel's; else 4 KiB take two of them, and 8 KiB four.
+// before each (PACKET_VNET_HDR) and tells how long its headers are, which decides in what memory the
+// kernel keeps the frame: see kHeadersMax.
 //
 // Threading: one thread at a time.
 #pragma once

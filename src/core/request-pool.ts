@@ -38,9 +38,9 @@ export class RequestPool<Request extends Pooled> {
 
 /**
  * Where data lies in its slot, in bytes: at a whole sector, so that direct I/O works, but not at
- * a page. The kernel copies what is sent to the start of a page, or where the first byte behind the
- * Ethernet header begins one, and `rep movsb` is ten times slower on AMD's processors when the target
- * is a few bytes behind the source, counted within a page: headers would put it there.
+ * a page. The kernel copies what is sent to near the start of a page, with or without the headers, and
+ * `rep movsb` is ten times slower on AMD's processors when the target is a few bytes behind the
+ * source, counted within a page: data that began a page here would put it there.
  */
 const DATA_OFFSET = 512;
 

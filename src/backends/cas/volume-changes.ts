@@ -178,6 +178,7 @@ export class VolumeChanges {
     const { volumes, writer, cache, checkpointer } = this.#parts;
     const volume = volumes.requireUnused(name);
     await writer.flushed();
+    await this.#requireRoom();
     await checkpointer.run(() => {
       volumes.requireUnused(name);
       for (const slot of cache.within(volume, 0, Infinity)) cache.drop(slot);
@@ -188,6 +189,7 @@ export class VolumeChanges {
   async #deleteSnapshot(name: string): Promise<void> {
     const { volumes, checkpointer, whenSnapshotsStored } = this.#parts;
     await whenSnapshotsStored();
+    await this.#requireRoom();
     await checkpointer.run(() => {
       volumes.requireUnusedSnapshot(name);
       volumes.snapshots = volumes.snapshots.filter((entry) => entry.name !== name);
@@ -217,8 +219,7 @@ export class VolumeChanges {
    */
   async #apply(change: () => void): Promise<void> {
     const { checkpointer, writer } = this.#parts;
-    // Finds out beforehand whether there is room.
-    await checkpointer.run();
+    await this.#requireRoom();
     let isApplied = false;
     try {
       await checkpointer.run(() => {
@@ -229,6 +230,11 @@ export class VolumeChanges {
       if (isApplied) writer.log.fail(error as Error);
       throw error;
     }
+  }
+
+  /** A change that a checkpoint has taken up cannot be taken back: what it fails for is found before. */
+  async #requireRoom(): Promise<void> {
+    await this.#parts.checkpointer.run();
   }
 
   /** Finds what a volume is to get; of another volume, or itself, what was written to it so far. */

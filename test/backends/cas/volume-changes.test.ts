@@ -315,6 +315,25 @@ describe('a volume that is being deleted', () => {
   });
 });
 
+describe.each([
+  ['volume', (store: CasStore) => store.changes.deleteVolume('disk')],
+  ['snapshot', (store: CasStore) => store.changes.deleteSnapshot('before')],
+])('a %s that is deleted', (_, remove) => {
+  it('stays when a checkpoint finds no room', async () => {
+    const { files, store } = await openChanged();
+    await store.close();
+    const again = await openTiny(files);
+    refuseSuperblock(files, 0);
+    await expect(remove(again)).rejects.toThrow('EIO');
+    files.fault = () => undefined;
+    await again.checkpoint();
+    const copy = await again.changes.clone('before', 'copy');
+    expect(again.findVolume('disk')?.sizeBytes).toBe(copy.sizeBytes);
+    await remove(again);
+    await again.close();
+  });
+});
+
 describe('a snapshot that is being opened', () => {
   it('is in use until all its devices are closed, and keeps its content', async () => {
     const { store } = await openChanged();

@@ -28,8 +28,6 @@ export interface RoomKeeperOptions {
 export class RoomKeeper {
   readonly #options: RoomKeeperOptions;
   readonly #policy = new CollectPolicy();
-  /** Of the store when its room was looked at. */
-  #generation = 0;
   /** Writes wait for this. */
   #making: Promise<boolean> | undefined;
   #resting = false;
@@ -58,9 +56,7 @@ export class RoomKeeper {
   async keep(): Promise<void> {
     const { path, board, collect } = this.#options;
     const looked = await withOpenStore(path, async (store) => {
-      const { generation } = store;
-      if (store.readOnly || generation === this.#generation) return undefined;
-      this.#generation = generation;
+      if (store.readOnly) return undefined;
       const freeBytes = (await measureFree(store)) ?? Number.MAX_SAFE_INTEGER;
       return { usedBytes: store.stats().usedBytes, freeBytes };
     });

@@ -1,17 +1,17 @@
 import { syncBuiltinESMExports } from 'node:module';
 import timers from 'node:timers/promises';
-import { pino } from 'pino';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, type Mock, vi } from 'vitest';
 import { BLOCK_SIZE } from '../../src/backends/cas/format.ts';
 import { shareCasStore } from '../../src/backends/cas/index.ts';
 import type { CasStore } from '../../src/backends/cas/store.ts';
-import type { StoreReport } from '../../src/stores/contract.ts';
+import type { Collected, JobWatch, StoreReport } from '../../src/stores/contract.ts';
 import { JobBoard } from '../../src/stores/job-board.ts';
 import { RoomKeeper } from '../../src/stores/room-keeper.ts';
 import type { ServedStore } from '../../src/stores/served-store.ts';
-import { ServedStores } from '../../src/stores/served-stores.ts';
+import type { ServedStores } from '../../src/stores/served-stores.ts';
 import { SimFs } from '../backends/cas/sim-fs.ts';
 import { blockOf, clientOf, makeGarbage, TINY } from '../backends/cas/tiny-store.ts';
+import { quietStores } from './quiet-stores.ts';
 
 const GIB = 1 << 30;
 /** What a survey finds, as far as it counts here. */
@@ -27,11 +27,7 @@ describe('a store that is served', () => {
   beforeEach(async () => {
     files = new SimFs();
     ({ store, release } = await shareCasStore('/served', { ...TINY, files }));
-    stores = new ServedStores({
-      findTarget: async () => undefined,
-      whilePaused: (_target, work) => work(),
-      log: pino({ enabled: false }),
-    });
+    stores = quietStores();
     served = stores.find('/served') as ServedStore;
   });
   afterEach(async () => {
@@ -135,6 +131,28 @@ describe('a store that is served', () => {
     expect(await collections()).toEqual(['failed', 'done']);
   });
 
+  it('is collected when a survey ends, though nothing has changed since its room was looked at', async () => {
+    await change(2);
+    await served.room.keep();
+    expect(await collections()).toEqual([]);
+    served.room.surveyed(WASTEFUL);
+    await served.room.keep();
+    expect(await collections()).toEqual(['done']);
+  });
+
+  it('is not collected once more while it is, nor when it is for reading only', async () => {
+    await change(2);
+    served.startJob({ kind: 'collect' });
+    served.room.surveyed(WASTEFUL);
+    await served.room.keep();
+    expect(await collections()).toEqual(['done']);
+    const readOnly = vi.spyOn(store, 'readOnly', 'get').mockReturnValue(true);
+    served.room.surveyed(WASTEFUL);
+    await served.room.keep();
+    readOnly.mockRestore();
+    expect(await collections()).toEqual(['done']);
+  });
+
   it('lets writes that wait for room wait for one of them only', async () => {
     await change(2);
     files.fault = (op) => (op === 'read' ? 'EIO' : undefined);
@@ -162,6 +180,47 @@ describe('writes that wait for a collection', () => {
     syncBuiltinESMExports();
   });
 
+  const freed: Collected = {
+    ...{ examinedBytes: 1, liveBytes: 0, movedBytes: 0, freedSegments: 1, freedBytes: 1 },
+  };
+  let board: JobBoard;
+  let collect: Mock<() => number | undefined>;
+  let onScrubCancelled: Mock<() => void>;
+  let keeper: RoomKeeper;
+
+  beforeEach(() => {
+    board = new JobBoard();
+    collect = vi.fn(() => board.start({ kind: 'collect' }, async () => freed)?.id);
+    onScrubCancelled = vi.fn();
+    keeper = new RoomKeeper({ path: '/nowhere', board, collect, onScrubCancelled });
+  });
+
+  it('do not wait for a scrub, which is cancelled for it', async () => {
+    const untilCancelled = ({ signal }: JobWatch) =>
+      new Promise<null>((_, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason));
+      });
+    const id = board.start({ kind: 'scrub' }, untilCancelled)?.id as number;
+    expect(await keeper.make()).toBe(true);
+    expect(board.find(id)?.state).toBe('cancelled');
+    expect(onScrubCancelled).toHaveBeenCalledOnce();
+  });
+
+  it('have enough of one that goes on, if that frees something', async () => {
+    board.start({ kind: 'collect' }, async () => freed);
+    expect(await keeper.make()).toBe(true);
+    expect(collect).not.toHaveBeenCalled();
+    board.start({ kind: 'collect' }, async () => ({ ...freed, freedSegments: 0 }));
+    expect(await keeper.make()).toBe(true);
+    expect(collect).toHaveBeenCalledOnce();
+  });
+
+  it('share it', async () => {
+    expect(await Promise.all([keeper.make(), keeper.make()])).toEqual([true, true]);
+    expect(collect).toHaveBeenCalledOnce();
+    expect(keeper.isUrgent).toBe(false);
+  });
+
   it('wait for a minute of it at most', async () => {
     const waits: unknown[] = [];
     vi.spyOn(timers, 'setTimeout').mockImplementation(async (ms, value) => {
@@ -169,9 +228,9 @@ describe('writes that wait for a collection', () => {
       return value as never;
     });
     syncBuiltinESMExports();
-    const board = new JobBoard();
-    const collect = () => board.start({ kind: 'collect' }, () => new Promise(() => {}))?.id;
-    const keeper = new RoomKeeper({ path: '/nowhere', board, collect, onScrubCancelled() {} });
+    collect.mockImplementation(
+      () => board.start({ kind: 'collect' }, () => new Promise(() => {}))?.id,
+    );
     expect(await keeper.make()).toBe(false);
     expect(waits).toEqual([60_000]);
   });

@@ -161,7 +161,7 @@ export class LiveOperations {
   #change<T>(work: () => Promise<T>): Promise<T> {
     const changed = this.#changing.then(() => {
       if (!this.#isStopping) return work();
-      throw new StartupError('the server is stopping', 'start it');
+      throw new StartupError('the server is stopping', 'start it again');
     });
     this.#changing = changed.catch(() => {});
     return changed;

@@ -212,7 +212,6 @@ export class LiveTargets {
       this.#refuseWhenStopped();
       await work(targets);
     }
-    this.#refuseWhenStopped();
   }
 
   async #atOnce(work: (targets: TargetCalls) => Promise<void>): Promise<void> {
@@ -221,7 +220,7 @@ export class LiveTargets {
   }
 
   #refuseWhenStopped(): void {
-    if (this.#isStopped) throw new StartupError('the server is stopping', 'start it');
+    if (this.#isStopped) throw new StartupError('the server is stopping', 'start it again');
   }
 }
 

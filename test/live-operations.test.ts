@@ -6,6 +6,7 @@ import { pino } from 'pino';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { RivalWatch, refuseRivals } from '../src/aoe/rival-watch.ts';
+import type { LogLevel } from '../src/config/schema.ts';
 import { StartupError } from '../src/core/startup-error.ts';
 import { LiveOperations } from '../src/live-operations.ts';
 import type { PartStatus } from '../src/status.ts';
@@ -30,6 +31,10 @@ let server: LiveServer;
 let operations: LiveOperations;
 /** What a reload finds in the configuration file. */
 let file: TomlTable[] | Promise<TomlTable[]>;
+/** The log level there. */
+let logLevel: LogLevel;
+/** Sets that of a thread. */
+const setLogLevel = vi.fn<Callable['setLogLevel']>();
 
 async function open(targets: TomlTable[]): Promise<void> {
   server = await LiveServer.start(directory, targets);
@@ -37,12 +42,18 @@ async function open(targets: TomlTable[]): Promise<void> {
   const part: Partial<Callable> = {
     targets: server.targets,
     status: async () => ({ targets: [...server.targets.status()] }) as PartStatus,
+    setLogLevel,
+  };
+  logLevel = 'info';
+  const read = (tables: TomlTable[]) => {
+    const config = server.read(tables);
+    return { ...config, server: { ...config.server, logLevel } };
   };
   operations = new LiveOperations({
-    config: server.read(targets),
+    config: read(targets),
     parts: [part as Callable],
-    log: pino({ enabled: false }),
-    loadAgain: async () => server.read(await file),
+    log: pino({ base: null }, { write: () => {} }),
+    loadAgain: async () => read(await file),
   });
 }
 
@@ -80,8 +91,10 @@ beforeEach(async () => {
     this.close = () => {};
   } as never);
   vi.mocked(refuseRivals).mockResolvedValue();
+  setLogLevel.mockResolvedValue();
 });
 afterEach(async () => {
+  setLogLevel.mockReset();
   vi.mocked(refuseRivals).mockReset();
   vi.mocked(RivalWatch).mockReset();
   vi.restoreAllMocks();
@@ -152,6 +165,77 @@ describe('a target that is served', () => {
     vi.mocked(refuseRivals).mockRejectedValue(RIVAL);
     expect(await operations.readd('e1.0')).toMatchObject({ drained: false });
   });
+
+  it('is left as it is when it is to be resumed', async () => {
+    await start(TARGETS);
+    const disks = [...server.table];
+    expect(await operations.resume('e1.0')).toMatchObject({ drained: false });
+    expect([...server.table]).toEqual(disks);
+  });
+});
+
+describe('a disk in memory', () => {
+  it('is not opened anew, as it would be empty', async () => {
+    await start(TARGETS);
+    const disks = [...server.table];
+    await expect(operations.readd('e1.1')).rejects.toThrow('opened anew, it would be empty');
+    expect([...server.table]).toEqual(disks);
+  });
+});
+
+describe('a volume that has the name of a target', () => {
+  it('is rolled back beside that one when it serves another store, or a snapshot', async () => {
+    const [one, two] = ['store', 'other'].map((path) => join(directory, path)) as [string, string];
+    const other = { ...CAS, blob_store: { type: 'file', path: 'other' } };
+    const volumes: TomlTable[] = [
+      { shelf: 1, slot: 0, backend: 'cas', cas: CAS },
+      { shelf: 1, slot: 1, backend: 'cas', cas: other },
+    ];
+    await start(volumes);
+    await operations.store(two)?.clone('e1.1', 'e1.0');
+    await operations.store(one)?.snapshot('e1.0', 'monday');
+    await operations.store(one)?.clone('monday', 'e1.2');
+    const snapshot = { blob_store: CAS.blob_store, root: 'monday' };
+    file = [...volumes, { shelf: 1, slot: 2, backend: 'cas', cas: snapshot }];
+    await operations.reload();
+    for (const target of server.table) target.lastAccessUs = Date.now() * 1000;
+
+    const { signal } = new AbortController();
+    const rollBack = (path: string, name: string, source: string) =>
+      operations.store(path)?.rollback(name, source, false, signal);
+    await expect(rollBack(two, 'e1.0', 'e1.1')).resolves.toMatchObject({ name: 'e1.0' });
+    await expect(rollBack(one, 'e1.2', 'monday')).resolves.toMatchObject({ name: 'e1.2' });
+    await expect(rollBack(one, 'e1.0', 'monday')).rejects.toThrow('have e1.0 in use');
+  });
+});
+
+describe('a log level', () => {
+  it('is that of all threads', async () => {
+    await start(TARGETS);
+    expect(await operations.setLogLevel('debug')).toBe(true);
+    expect(setLogLevel.mock.calls).toEqual([['debug']]);
+    expect(await operations.setLogLevel('loud')).toBe(false);
+    expect(setLogLevel).toHaveBeenCalledOnce();
+  });
+
+  it('that the operator has set stays until the configuration has another one', async () => {
+    await start(TARGETS);
+    await operations.reload();
+    expect(setLogLevel).not.toHaveBeenCalled();
+    logLevel = 'warn';
+    await operations.reload();
+    await operations.reload();
+    expect(setLogLevel.mock.calls).toEqual([['warn']]);
+  });
+
+  it('that cannot be set keeps no targets from being what a reload has made of them', async () => {
+    await start(TARGETS);
+    setLogLevel.mockRejectedValue(new Error('the thread has ended'));
+    logLevel = 'warn';
+    file = TARGETS.slice(1);
+    await expect(operations.reload()).resolves.toMatchObject({ removed: ['e1.0'] });
+    await expect(operations.reload()).resolves.toMatchObject({ removed: [] });
+  });
 });
 
 describe('a server that stops', () => {
@@ -188,6 +272,24 @@ describe('a server that stops', () => {
     find(TARGETS.slice(1));
     await reloaded;
     expect(states()).toEqual(['e1.0 served', 'e1.1 served']);
+  });
+
+  it('waits for the end of work on its stores', async () => {
+    await start(TARGETS);
+    let end = () => {};
+    const closed = vi.spyOn(operations.stores, 'close').mockReturnValueOnce(
+      new Promise((resolve) => {
+        end = resolve;
+      }),
+    );
+    let isClosed = false;
+    const closing = operations.close().then(() => {
+      isClosed = true;
+    });
+    await new Promise(setImmediate);
+    expect([closed.mock.calls.length, isClosed]).toEqual([1, false]);
+    end();
+    await closing;
   });
 
   it('looks out for rivals no more', async () => {

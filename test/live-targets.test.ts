@@ -2,7 +2,7 @@ import fs, { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
-import timers from 'node:timers/promises';
+import timers, { setImmediate as turn } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { TomlTable } from 'smol-toml';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -231,6 +231,46 @@ describe('an image in whose place another one is put', () => {
     synced.mockRestore();
   });
 
+  it('is durable itself before the name that leads to it is', async () => {
+    const done: string[] = [];
+    const flushed = vi.spyOn(CommittedDevice.prototype, 'flush').mockImplementation(async () => {
+      await turn();
+      done.push('content');
+      return BlockStatus.ok;
+    });
+    const synced = vi.spyOn(seldomTasks, 'flushDirectory').mockImplementation(async () => {
+      done.push('name');
+      return 0;
+    });
+    await using _server = await LiveServer.start(directory, [imageTarget(0)]);
+    expect(done.slice(0, 2)).toEqual(['content', 'name']);
+    flushed.mockRestore();
+    synced.mockRestore();
+  });
+
+  it('is served when it cannot be flushed, unless it is larger than initiators know', async () => {
+    const first = await LiveServer.start(directory, [imageTarget(0)]);
+    await first[Symbol.asyncDispose]();
+    const flushed = vi.spyOn(CommittedDevice.prototype, 'flush');
+    const failed = vi.spyOn(CommittedDevice.prototype, 'failed', 'get');
+    const failNext = () => {
+      flushed.mockResolvedValueOnce(BlockStatus.ioError);
+      failed.mockReturnValueOnce(false).mockReturnValue(true);
+    };
+    failNext();
+    const second = await LiveServer.start(directory, [imageTarget(0)]);
+    expect([...second.targets.status()]).toMatchObject([{ failed: true }]);
+    await second[Symbol.asyncDispose]();
+
+    failNext();
+    const large = { ...imageTarget(0), file: { path: 'disk0.img', size: 2 * DISK_BYTES } };
+    await expect(LiveServer.start(directory, [large])).rejects.toThrow('a flush of e1.0 failed');
+    const saved = await StateStore.attach(at('state')).load('e1.0');
+    expect(saved?.sizeBytes).toBe(DISK_BYTES);
+    flushed.mockRestore();
+    failed.mockRestore();
+  });
+
   it('is served, and that is told, when it is not durable for long', async () => {
     let end = (_result: number): void => {};
     const synced = vi.spyOn(seldomTasks, 'flushDirectory').mockReturnValue(
@@ -336,6 +376,46 @@ describe('a target with requests in flight', () => {
     await removed;
     expect(closed.mock.contexts).toEqual([target]);
   });
+
+  it('is closed no earlier though they take long, if it is removed', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0), imageTarget(1)]);
+    const closed = vi.spyOn(AoeTarget.prototype, 'close');
+    const [target] = [...server.table] as [AoeTarget];
+    target.inFlight = 1;
+    // The time that they have is over at once, and it is soon looked again.
+    let nowMs = performance.now();
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => {
+      nowMs += 1000;
+      return nowMs;
+    });
+    const sleep = timers.setTimeout;
+    const waits = vi
+      .spyOn(timers, 'setTimeout')
+      .mockImplementation((ms, value, options) =>
+        sleep(Math.min(ms ?? 0, LOOK_MS / 3), value, options),
+      );
+    syncBuiltinESMExports();
+    await server.reload([imageTarget(1)]);
+    expect(server.log).toEqual(['e1.0 was removed, but could not be closed']);
+    await sleep(LOOK_MS);
+    expect(closed).not.toHaveBeenCalled();
+    target.inFlight = 0;
+    await vi.waitUntil(() => server.log.length === 2);
+    expect(closed.mock.contexts).toEqual([target]);
+    clock.mockRestore();
+    waits.mockRestore();
+    syncBuiltinESMExports();
+  });
+
+  it('counts as used as before when it is replaced', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0)]);
+    const [target] = [...server.table] as [AoeTarget];
+    target.lastAccessUs = Date.parse('2026-01-01') * 1000;
+    await server.reload([{ ...imageTarget(0), write_cache: true }]);
+    expect([...server.targets.status()]).toMatchObject([
+      { writeCache: true, lastAccess: '2026-01-01T00:00:00.000Z' },
+    ]);
+  });
 });
 
 it('serves all targets on of which one cannot be drained', async () => {
@@ -433,28 +513,87 @@ describe('a config string', () => {
   });
 });
 
-it('gets nothing that arrived before it was opened: what was there before may have had newer', async () => {
-  const earlierUs = Date.now() * 1000 - 1;
-  await using server = await LiveServer.start(directory, [
-    { ...imageTarget(0), write_cache: true },
-  ]);
-  const slab = new ArrayBuffer(slabBytes(4, Limits.requestSlotBytes));
-  const memory = { bytes: Buffer.from(slab), region: 0 };
-  const view = new DataView(slab);
-  const pool = new RequestPool<Exchange>(4, (index, all) => new Exchange(index, memory, view, all));
-  const aoe = new AoeServer({ targets: server.table, pool, allow: new Set() });
-  const registerMemory = (ring: ArrayBuffer) => ({ bytes: Buffer.from(ring), region: 0 });
-  const link = new FakeLink({ mac: 2, mtu: 1500, slab, registerMemory });
-  const served = aoe.serve(link);
-  link.sent.length = 0;
-  const write = { opcode: 0x34, aflags: 0x41, sectorCount: 1, data: Buffer.alloc(512) };
-  const switchCacheOn = { opcode: 0xef, feature: 0x02 };
-  await link.deliver([ataRequest(write), ataRequest(switchCacheOn)], earlierUs);
-  await link.deliver([configRequest({ ccmd: 4, text: 'old' })], earlierUs);
-  expect(link.sent).toEqual([]);
-  expect(pool.inFlight).toBe(0);
-  link.close();
-  await served;
+describe('a target that gets requests', () => {
+  /** Delivers frames to the targets of a server. */
+  async function deliver(
+    { table }: LiveServer,
+    frames: readonly Buffer[],
+    arrivalUs = Date.now() * 1000,
+  ) {
+    const slab = new ArrayBuffer(slabBytes(4, Limits.requestSlotBytes));
+    const memory = { bytes: Buffer.from(slab), region: 0 };
+    const view = new DataView(slab);
+    const make = (index: number, all: RequestPool<Exchange>) =>
+      new Exchange(index, memory, view, all);
+    const pool = new RequestPool<Exchange>(4, make);
+    const aoe = new AoeServer({ targets: table, pool, allow: new Set() });
+    const registerMemory = (ring: ArrayBuffer) => ({ bytes: Buffer.from(ring), region: 0 });
+    const link = new FakeLink({ mac: 2, mtu: 1500, slab, registerMemory });
+    const served = aoe.serve(link);
+    link.sent.length = 0;
+    await link.deliver(frames, arrivalUs);
+    await vi.waitUntil(() => pool.inFlight === 0);
+    const replies = [...link.sent];
+    link.close();
+    await served;
+    return replies;
+  }
+
+  it('gets none that arrived before it was opened: what was there before may have had newer', async () => {
+    const earlierUs = Date.now() * 1000 - 1;
+    await using server = await LiveServer.start(directory, [
+      { ...imageTarget(0), write_cache: true },
+    ]);
+    const write = { opcode: 0x34, aflags: 0x41, sectorCount: 1, data: Buffer.alloc(512) };
+    const switchCacheOn = { opcode: 0xef, feature: 0x02 };
+    const frames = [
+      ataRequest(write),
+      ataRequest(switchCacheOn),
+      configRequest({ ccmd: 4, text: 'old' }),
+    ];
+    expect(await deliver(server, frames, earlierUs)).toEqual([]);
+  });
+
+  it('leaves its write cache off when it is replaced, and on again', async () => {
+    const targets = (config_string: string) => [
+      { ...imageTarget(0), write_cache: true, config_string },
+    ];
+    const isOn = ({ targets: all }: LiveServer) => [...all.status()][0]?.writeCache;
+    await using server = await LiveServer.start(directory, targets('one'));
+    expect(isOn(server)).toBe(true);
+    for (const [feature, isOnThen] of [
+      [0x82, false],
+      [0x02, true],
+    ] as const) {
+      expect(await deliver(server, [ataRequest({ opcode: 0xef, feature })])).toHaveLength(1);
+      for (const text of ['two', 'three']) {
+        await server.reload(targets(text));
+        expect(isOn(server)).toBe(isOnThen);
+      }
+    }
+  });
+
+  it('tells of a larger size when it is durable and saved, and not when it has failed', async () => {
+    const identify = ataRequest({ opcode: 0xec, sectorCount: 1 });
+    const targets = [{ shelf: 1, slot: 0, backend: 'file', file: { path: 'disk0.img' } }];
+    await writeFile(at('disk0.img'), '');
+    await truncate(at('disk0.img'), DISK_BYTES);
+    await using server = await LiveServer.start(directory, targets);
+    const flushed = vi.spyOn(CommittedDevice.prototype, 'flush');
+    const saved = vi.spyOn(StateStore.prototype, 'save');
+    await truncate(at('disk0.img'), 2 * DISK_BYTES);
+    await deliver(server, [identify]);
+    expect(saved).toHaveBeenCalledOnce();
+    const [[flushOrder], [saveOrder]] = [flushed, saved].map(
+      (one) => one.mock.invocationCallOrder,
+    ) as [number[], number[]];
+    expect(flushOrder).toBeLessThan(saveOrder as number);
+    const failed = vi.spyOn(CommittedDevice.prototype, 'failed', 'get').mockReturnValue(true);
+    await truncate(at('disk0.img'), 3 * DISK_BYTES);
+    await deliver(server, [identify]);
+    expect(saved).toHaveBeenCalledOnce();
+    for (const spy of [flushed, saved, failed]) spy.mockRestore();
+  });
 });
 
 it('refuses targets beyond those that there is room for, and takes them when others are closed', async () => {
@@ -586,19 +725,24 @@ it('tells the status of none that has gone while it was told', async () => {
 describe('a target whose storage hangs when it is closed', () => {
   const sleep = timers.setTimeout;
   let end = () => {};
+  /** What closing may take: a minute, once nothing is made to hang. */
+  let patienceMs = 0;
 
   beforeEach(() => {
+    patienceMs = 10;
     const closed = new Promise<void>((resolve) => {
-      end = resolve;
+      end = () => {
+        patienceMs = 60_000;
+        resolve();
+      };
     });
     const { close } = AoeTarget.prototype;
     vi.spyOn(AoeTarget.prototype, 'close').mockImplementationOnce(async function (this: AoeTarget) {
       await closed;
       await close.call(this);
     });
-    // The minute that closing may take.
     vi.spyOn(timers, 'setTimeout').mockImplementation((ms, value, options) =>
-      sleep(ms === 60_000 ? 10 : ms, value, options),
+      sleep(ms === 60_000 ? patienceMs : ms, value, options),
     );
     syncBuiltinESMExports();
   });
@@ -619,9 +763,31 @@ describe('a target whose storage hangs when it is closed', () => {
     const [stuck, idle] = [...server.table] as [AoeTarget, AoeTarget];
     stuck.inFlight = 1;
     end();
+    patienceMs = 10;
     await expect(server.targets.closeAll()).rejects.toThrow('the storage of e1.0 hangs');
     expect(vi.mocked(AoeTarget.prototype.close).mock.contexts).toEqual([idle]);
     stuck.inFlight = 0;
+    patienceMs = 60_000;
+  });
+
+  it('is not closed once more by a server that stops', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0)]);
+    await expect(server.readd('e1.0')).rejects.toThrow('e1.0 stays drained: the storage of e1.0');
+    await server.targets.closeAll();
+    expect(AoeTarget.prototype.close).toHaveBeenCalledOnce();
+  });
+
+  it('lends its storage to no other target while it may still be written to', async () => {
+    await using server = await LiveServer.start(directory, [imageTarget(0), imageTarget(1)]);
+    await server.reload([imageTarget(1)]);
+    const taking = { ...imageTarget(2), file: { path: 'disk0.img' } };
+    await expect(server.reload([imageTarget(1), taking])).rejects.toMatchObject({
+      remedy: expect.stringMatching('if its storage hangs, wait until it is closed$'),
+    });
+    end();
+    await expect.poll(() => server.log.at(-1)).toMatch(/closed at last/);
+    await server.reload([taking]);
+    expect(server.status()).toEqual([['e1.2', DISK_BYTES, 'served']]);
   });
 
   it('is added again only when it is closed, also with other storage', async () => {
@@ -635,6 +801,7 @@ describe('a target whose storage hangs when it is closed', () => {
       });
     }
     await server.reload([casTarget(1), casTarget(2)]);
+    await expect(server.reload([casTarget(0), casTarget(1), casTarget(2)])).rejects.toThrow('hung');
     end();
     await expect.poll(() => server.log.at(-1)).toMatch(/^the storage of e1.0.* closed at last/);
     await server.reload([casTarget(0), casTarget(1), casTarget(2)]);
@@ -644,6 +811,25 @@ describe('a target whose storage hangs when it is closed', () => {
         .map(([name]) => name)
         .sort(),
     ).toEqual(['e1.0', 'e1.1', 'e1.2']);
+  });
+});
+
+describe('a target whose storage fails when it is closed', () => {
+  it('is gone when it is removed, and can be added again', async () => {
+    const targets = [imageTarget(0), imageTarget(1)];
+    await using server = await LiveServer.start(directory, targets);
+    const { close } = AoeTarget.prototype;
+    const failing = vi.spyOn(AoeTarget.prototype, 'close').mockImplementationOnce(async function (
+      this: AoeTarget,
+    ) {
+      await close.call(this);
+      throw new Error('EIO: i/o error, close');
+    });
+    await server.reload(targets.slice(1));
+    expect(server.log).toEqual(['the storage of e1.0 failed while it was closed']);
+    await server.reload(targets);
+    expect(server.status()).toContainEqual(['e1.0', DISK_BYTES, 'served']);
+    failing.mockRestore();
   });
 });
 

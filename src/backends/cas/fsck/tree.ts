@@ -97,7 +97,7 @@ class TreeWalker {
           : await this.#visit(root, next, level - 1, lba);
       sound &&= right;
     }
-    if (sound && isInside) this.#sound.set(words, 0, 1);
+    if (sound) this.#sound.set(words, 0, 1);
     return sound;
   }
 

@@ -13,8 +13,10 @@ import { openCasStore } from '../src/backends/cas/index.ts';
 import { parseConfig } from '../src/config/load.ts';
 import type { BlockStatus } from '../src/core/block-error.ts';
 import { CommittedDevice } from '../src/core/committed-device.ts';
+import { RequestPool } from '../src/core/request-pool.ts';
 import { DataPath } from '../src/data-path.ts';
 import { native } from '../src/native.ts';
+import { LinkSupervisor } from '../src/net/link-supervisor.ts';
 
 const SIZE = 1 << 20;
 const FLUSH_MS_MAX = 10_000;
@@ -43,6 +45,21 @@ it('tells the status of targets one after the other, with turns of the event loo
   expect(targets.map(({ name }) => name)).toEqual(['e1.0', 'e1.1']);
   expect(turnCount).toBe(1);
   await path.close();
+  await state.close();
+});
+
+it('takes no more requests when it stops, and answers until none is in flight', async () => {
+  const memory = { backend: 'memory', memory: { size: SIZE } };
+  const { path, state } = await open([{ shelf: 1, slot: 0, ...memory }]);
+  const stopped = vi.spyOn(LinkSupervisor.prototype, 'stopReceiving');
+  const closed = vi.spyOn(LinkSupervisor.prototype, 'close');
+  const inFlight = vi.spyOn(RequestPool.prototype, 'inFlight', 'get').mockReturnValue(1);
+  const closing = path.close();
+  await timers.setTimeout(20);
+  expect([stopped.mock.calls.length, closed.mock.calls.length]).toEqual([1, 0]);
+  inFlight.mockReturnValue(0);
+  await closing;
+  expect(closed).toHaveBeenCalledOnce();
   await state.close();
 });
 

@@ -1,17 +1,23 @@
 import { syncBuiltinESMExports } from 'node:module';
-import timers from 'node:timers/promises';
+import timers, { setImmediate as turn } from 'node:timers/promises';
 import { pino } from 'pino';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { FileLayer } from '../../src/backends/cas/file-layer.ts';
 import { BLOCK_SIZE } from '../../src/backends/cas/format.ts';
 import { openStorePaths, shareCasStore } from '../../src/backends/cas/index.ts';
 import { REMOTE_DEFAULTS } from '../../src/backends/cas/remote/remote-options.ts';
-import { ServedStores } from '../../src/stores/served-stores.ts';
+import type { CasStore } from '../../src/backends/cas/store.ts';
+import type { TargetStatus } from '../../src/status.ts';
+import type { StoreVolume } from '../../src/stores/contract.ts';
+import { RoomKeeper } from '../../src/stores/room-keeper.ts';
+import { ServedStore } from '../../src/stores/served-store.ts';
+import type { ServedStores } from '../../src/stores/served-stores.ts';
 import { WAIT } from '../backends/cas/remote/remote-store.ts';
 import { TraceBlobs } from '../backends/cas/remote/trace-blobs.ts';
 import { SimFs } from '../backends/cas/sim-fs.ts';
 import { blockOf, clientOf, TINY } from '../backends/cas/tiny-store.ts';
 import { target } from '../cli/top/statuses.ts';
+import { quietStores } from './quiet-stores.ts';
 
 describe('the status of a store that is kept in blobs', () => {
   it('tells whether the blob store or the local disk is to blame', async () => {
@@ -19,11 +25,7 @@ describe('the status of a store that is kept in blobs', () => {
     const blobs = new TraceBlobs();
     const remote = { ...REMOTE_DEFAULTS, blobs, delayMs: 1 };
     const { store, release } = await shareCasStore('/served', { ...TINY, files, remote });
-    const stores = new ServedStores({
-      findTarget: async () => undefined,
-      whilePaused: (_target, work) => work(),
-      log: pino({ enabled: false }),
-    });
+    const stores = quietStores();
     const client = clientOf(await store.openVolume('v', BLOCK_SIZE));
     const status = async () => (await stores.status())[0]?.blobStore;
 
@@ -56,11 +58,7 @@ describe('the status of a store whose file system hangs', () => {
   it('is told all the same, without the room there, which is asked for once', async () => {
     const files: FileLayer = new SimFs();
     const { release } = await shareCasStore('/served', { ...TINY, files });
-    const stores = new ServedStores({
-      findTarget: async () => undefined,
-      whilePaused: (_target, work) => work(),
-      log: pino({ enabled: false }),
-    });
+    const stores = quietStores();
     let end = (_bytes: number): void => {};
     // What the store itself asks for, of its directory of segments, is not meant.
     const { freeBytes } = files;
@@ -83,48 +81,153 @@ describe('the status of a store whose file system hangs', () => {
 });
 
 describe('a rollback', () => {
-  it('is refused when the volume came into use while it waited for its turn', async () => {
-    const { store, release } = await shareCasStore('/served', { ...TINY, files: new SimFs() });
+  let store: CasStore;
+  let release: () => Promise<void>;
+  /** What serves the volume, as it is found one time after the other. */
+  let found: (TargetStatus | undefined)[];
+  const pause = vi.fn<() => void>();
+  let stores: ServedStores;
+
+  beforeEach(async () => {
+    ({ store, release } = await shareCasStore('/served', { ...TINY, files: new SimFs() }));
     await store.openVolume('e1.0', BLOCK_SIZE);
-    const idle = target('e1.0');
-    const used = { ...idle, lastAccess: new Date().toISOString() };
-    const found = [idle, used];
-    const stores = new ServedStores({
+    await store.changes.snapshot('e1.0', 'monday');
+    found = [];
+    pause.mockReset();
+    stores = quietStores({
       findTarget: async () => found.shift(),
-      whilePaused: (_target, work) => work(),
-      log: pino({ enabled: false }),
+      whilePaused: (_target, work) => {
+        pause();
+        return work();
+      },
     });
-    const served = stores.find('/served');
-    await served?.snapshot('e1.0', 'monday');
-    const { signal } = new AbortController();
-    const rollBack = (force: boolean) => served?.rollback('e1.0', 'monday', force, signal);
-    await expect(rollBack(false)).rejects.toThrow(/e1.0 in use: .* ago/);
-    found.push(idle, used);
-    await expect(rollBack(true)).resolves.toMatchObject({ name: 'e1.0' });
+  });
+  afterEach(async () => {
     await stores.close();
     await release();
   });
 
-  it('is not done when whoever asked for it has gone while it waited for its turn', async () => {
-    const { store, release } = await shareCasStore('/served', { ...TINY, files: new SimFs() });
-    await store.openVolume('e1.0', BLOCK_SIZE);
-    const asking = new AbortController();
-    const stores = new ServedStores({
-      findTarget: async () => target('e1.0'),
-      whilePaused: (_target, work) => {
-        asking.abort(new Error('the client is gone'));
-        return work();
-      },
-      log: pino({ enabled: false }),
+  function rollBack(force: boolean, { signal } = new AbortController()): Promise<StoreVolume> {
+    const served = stores.find('/served') as ServedStore;
+    return served.rollback('e1.0', 'monday', force, signal);
+  }
+
+  it.each([
+    ['accessed just now', { lastAccess: new Date().toISOString() }, /accessed \d s ago$/],
+    ['reserved', { reserveList: ['02:00:00:00:00:01'] }, /reserved for 02:00:00:00:00:01$/],
+    ['waiting for a response', { inFlight: 1 }, /a request is in flight$/],
+  ])('pauses no target that is %s, unless it is forced', async (_, use, message) => {
+    const used = { ...target('e1.0'), ...use };
+    found.push(used);
+    await expect(rollBack(false)).rejects.toThrow(message);
+    expect(pause).not.toHaveBeenCalled();
+    found.push(used, used);
+    await expect(rollBack(true)).resolves.toMatchObject({ name: 'e1.0' });
+    expect(pause).toHaveBeenCalledOnce();
+  });
+
+  it('takes a volume from nobody who is no target, though it is forced', async () => {
+    await expect(rollBack(true)).rejects.toThrow('in use');
+    // The target has gone while this waited for its turn.
+    found.push(target('e1.0'), undefined);
+    await expect(rollBack(true)).rejects.toThrow('in use');
+  });
+
+  it('is told when it is as durable as asked for, with its target served again', async () => {
+    const confirmed = vi.spyOn(store, 'confirm').mockImplementation(async () => {
+      expect(pause).toHaveBeenCalledOnce();
+      throw new Error('the blob store does not answer');
     });
-    const served = stores.find('/served');
-    await served?.snapshot('e1.0', 'monday');
+    found.push(target('e1.0'), target('e1.0'));
+    await expect(rollBack(false)).rejects.toThrow('the blob store does not answer');
+    expect(confirmed).toHaveBeenCalledOnce();
+  });
+  it('is refused when the volume came into use while it waited for its turn', async () => {
+    const idle = target('e1.0');
+    const used = { ...idle, lastAccess: new Date().toISOString() };
+    found.push(idle, used);
+    await expect(rollBack(false)).rejects.toThrow(/e1.0 in use: .* ago/);
+    found.push(idle, used);
+    await expect(rollBack(true)).resolves.toMatchObject({ name: 'e1.0' });
+  });
+
+  it('is not done when whoever asked for it has gone while it waited for its turn', async () => {
+    const asking = new AbortController();
+    pause.mockImplementation(() => asking.abort(new Error('the client is gone')));
+    found.push(target('e1.0'));
     const rolledBack = vi.spyOn(store.changes, 'rollback');
-    const rollingBack = served?.rollback('e1.0', 'monday', true, asking.signal);
-    await expect(rollingBack).rejects.toThrow('the client is gone');
+    await expect(rollBack(true, asking)).rejects.toThrow('the client is gone');
     expect(rolledBack).not.toHaveBeenCalled();
+  });
+});
+
+describe('a store that is served', () => {
+  let store: CasStore;
+  let stores: ServedStores;
+  let served: ServedStore;
+  let release: () => Promise<void>;
+
+  beforeEach(async () => {
+    ({ store, release } = await shareCasStore('/served', { ...TINY, files: new SimFs() }));
+    stores = quietStores();
+    served = stores.find('/served') as ServedStore;
+  });
+  afterEach(async () => {
     await stores.close();
     await release();
+  });
+
+  it('is cared for in time, and goes on when that fails, until the server stops', async () => {
+    vi.useFakeTimers();
+    const errors: string[] = [];
+    const cared = quietStores({
+      log: pino({ base: null }, { write: (line: string) => errors.push(JSON.parse(line).msg) }),
+    });
+    const kept = vi.spyOn(RoomKeeper.prototype, 'keep').mockRejectedValue(new Error('EIO'));
+    const surveyed = vi.spyOn(ServedStore.prototype, 'survey').mockResolvedValue();
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect([errors, kept.mock.calls.length]).toEqual([['/served gets no care'], 1]);
+    await vi.advanceTimersByTimeAsync(50_000);
+    expect([kept.mock.calls.length, surveyed.mock.calls.length]).toEqual([6, 1]);
+    await vi.advanceTimersByTimeAsync(3_600_000);
+    expect(surveyed).toHaveBeenCalledTimes(2);
+    await cared.close();
+    expect(vi.getTimerCount()).toBe(0);
+    vi.useRealTimers();
+    vi.restoreAllMocks();
+  });
+
+  it('is measured again when it has changed', async () => {
+    const survey = async () => {
+      await served.survey();
+      const jobs = async () => (await served.status())?.jobs ?? [];
+      const isMeasured = async () => (await jobs()).every(({ state }) => state === 'done');
+      await expect.poll(isMeasured).toBe(true);
+      return (await jobs()).length;
+    };
+    expect([await survey(), await survey()]).toEqual([1, 1]);
+    await served.list();
+    expect(await survey()).toBe(2);
+  });
+
+  it('is waited for at a stop while something is changed', async () => {
+    await store.openVolume('v', BLOCK_SIZE);
+    let end = () => {};
+    const confirmed = vi.spyOn(store, 'confirm').mockReturnValueOnce(
+      new Promise((resolve) => {
+        end = resolve;
+      }),
+    );
+    const taken = served.snapshot('v', 'monday');
+    await vi.waitUntil(() => confirmed.mock.calls.length > 0);
+    let isClosed = false;
+    const closing = stores.close().then(() => {
+      isClosed = true;
+    });
+    await turn();
+    expect(isClosed).toBe(false);
+    end();
+    await Promise.all([closing, taken]);
   });
 });
 
@@ -143,9 +246,7 @@ describe('work on a store whose storage hangs', () => {
       const { store: path, msg } = JSON.parse(line);
       messages.push(`${path}: ${msg}`);
     };
-    const stores = new ServedStores({
-      findTarget: async () => undefined,
-      whilePaused: (_target, work) => work(),
+    const stores = quietStores({
       log: pino({ level: 'warn' }, { write }),
     });
     let end = () => {};

@@ -52,6 +52,37 @@ it('finds what differs in what was last written, though nobody flushed it', asyn
   await store.close();
 });
 
+it('tells no more extents that differ than it may, nor any of a store that is damaged', async () => {
+  const store = await openTiny(new SimFs());
+  const volume = await store.openVolume('disk', BLOCKS * BLOCK_SIZE);
+  await store.changes.snapshot('disk', 'empty');
+  for (const lba of [3, 5]) await clientOf(volume).write(lba * BLOCK_SIZE, blockOf(1));
+  const job = { kind: 'diff', before: 'empty', after: 'disk' } as const;
+  const watch = { signal: new AbortController().signal, onProgress: () => {} };
+  const compare = (extentsMax: number) => new StoreActions(store, { extentsMax }).run(job, watch);
+  expect(await compare(2)).toHaveLength(2);
+  await expect(compare(1)).rejects.toThrow('more than 1 extents');
+  vi.spyOn(store, 'readOnly', 'get').mockReturnValue(true);
+  await expect(compare(2)).rejects.toThrow('damaged, so what it has of its volumes');
+  vi.restoreAllMocks();
+  await store.close();
+});
+
+it('lists volumes as they are, and deletes a snapshot that was taken just now', async () => {
+  const store = await openTiny(new SimFs());
+  const actions = new StoreActions(store);
+  const client = clientOf(await store.openVolume('disk', BLOCKS * BLOCK_SIZE));
+  const rootOf = async () => (await actions.list()).volumes[0]?.root;
+  const before = await rootOf();
+  await client.write(0, blockOf(1));
+  await client.flush();
+  expect(await rootOf()).not.toBe(before);
+  await store.changes.snapshot('disk', 'monday');
+  expect(await actions.delete('monday')).toEqual({ name: 'monday', kind: 'snapshot' });
+  await expect(actions.delete('monday')).rejects.toThrow('no volume or snapshot monday');
+  await store.close();
+});
+
 it('ends a comparison that is cancelled, though all that differs is one extent', async () => {
   const store = await openTiny(new SimFs());
   const content = Buffer.alloc(8 * FANOUT * BLOCK_SIZE, blockOf(1));

@@ -3,7 +3,8 @@
  *
  * The recording has dm-log-writes' format: a sector with a header, then for each write a sector
  * with where it went and its flags, followed by its data. After a cut, writes that a later flush
- * covers are there; of the others each may be there, or not, or in some of its sectors only.
+ * covers are there; of the others each may be there, or not, or in some of its sectors only (but
+ * for a superblock).
  */
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { SECTOR_SIZE } from './setup.ts';
@@ -12,6 +13,11 @@ const MAGIC = 0x6a736677736872n;
 const FLAG_FLUSH = 1n;
 const FLAG_FUA = 2n;
 const FLAG_DISCARD = 4n;
+/**
+ * Where ext4 has its superblock, of two sectors. It relies on disks never to tear that: it checks the
+ * superblock before it replays the journal, and then refuses to mount.
+ */
+const SUPERBLOCK = 1024;
 
 export interface LoggedWrite {
   /** In bytes. */
@@ -79,8 +85,10 @@ export class CrashStates {
 }
 
 function apply(disk: Buffer, write: LoggedWrite, keeps: () => boolean): void {
+  let isKept = true;
   for (let at = 0; at < write.length; at += SECTOR_SIZE) {
-    if (!keeps()) continue;
+    if (write.offset + at !== SUPERBLOCK + SECTOR_SIZE) isKept = keeps();
+    if (!isKept) continue;
     const sector = write.data?.subarray(at, at + SECTOR_SIZE) ?? Buffer.alloc(SECTOR_SIZE);
     sector.copy(disk, write.offset + at);
   }

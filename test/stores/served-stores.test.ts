@@ -113,11 +113,11 @@ describe('a rollback', () => {
   }
 
   it.each([
-    ['accessed just now', { lastAccess: new Date().toISOString() }, /accessed \d s ago$/],
-    ['reserved', { reserveList: ['02:00:00:00:00:01'] }, /reserved for 02:00:00:00:00:01$/],
-    ['waiting for a response', { inFlight: 1 }, /a request is in flight$/],
+    ['accessed just now', () => ({ lastAccess: new Date().toISOString() }), /accessed \d s ago$/],
+    ['reserved', () => ({ reserveList: ['02:00:00:00:00:01'] }), /reserved for 02:00:00:00:00:01$/],
+    ['waiting for a response', () => ({ inFlight: 1 }), /a request is in flight$/],
   ])('pauses no target that is %s, unless it is forced', async (_, use, message) => {
-    const used = { ...target('e1.0'), ...use };
+    const used = { ...target('e1.0'), ...use() };
     found.push(used);
     await expect(rollBack(false)).rejects.toThrow(message);
     expect(pause).not.toHaveBeenCalled();
@@ -173,6 +173,8 @@ describe('a store that is served', () => {
     served = stores.find('/served') as ServedStore;
   });
   afterEach(async () => {
+    vi.useRealTimers();
+    vi.restoreAllMocks();
     await stores.close();
     await release();
   });
@@ -193,8 +195,6 @@ describe('a store that is served', () => {
     expect(surveyed).toHaveBeenCalledTimes(2);
     await cared.close();
     expect(vi.getTimerCount()).toBe(0);
-    vi.useRealTimers();
-    vi.restoreAllMocks();
   });
 
   it('is measured again when it has changed', async () => {

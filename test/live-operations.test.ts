@@ -147,6 +147,8 @@ describe('targets that are resumed together', () => {
     await start(TARGETS);
     for (const name of ['e1.0', 'e1.1']) await operations.drain(name);
     vi.mocked(refuseRivals).mockClear();
+    // However long that is here.
+    vi.spyOn(performance, 'now').mockReturnValue(performance.now());
     const end = holdTurn();
     const resumed = Promise.all(['e1.0', 'e1.1'].map((name) => operations.resume(name)));
     await expect.poll(() => vi.mocked(refuseRivals).mock.calls.length).toBe(2);

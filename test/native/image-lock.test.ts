@@ -1,8 +1,7 @@
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, linkSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, linkSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { native } from '../../src/native.ts';
 import { createFile, ExportedFile, Ext4, STORAGE_TOOLS } from '../faults/storage.ts';
@@ -11,8 +10,6 @@ import { describeWith, disposeAll, run, TempDirectory, waitUntil } from '../supp
 const PROGRAM = join(import.meta.dirname, 'addon.mjs');
 const MIB = 1 << 20;
 const HANG_SECONDS = 10;
-/** Until then a thread of the kernel has started the write. */
-const STARTED_MS = 500;
 
 function unlock(lock: number): void {
   const last = lock > 0 ? native.unlockImage(lock) : -1;
@@ -26,6 +23,12 @@ function isFree(path: string): boolean {
   unlock(lock);
   closeSync(fd);
   return lock > 0;
+}
+
+/** Has the kernel begun to write to a disk for this process? */
+function hasWritten({ pid }: ChildProcess): boolean {
+  const bytes = readFileSync(`/proc/${pid}/io`, 'utf8').match(/^write_bytes: (\d+)$/m)?.[1];
+  return Number(bytes) > 0;
 }
 
 describeWith(STORAGE_TOOLS, 'the lock of an image', () => {
@@ -54,7 +57,7 @@ describeWith(STORAGE_TOOLS, 'the lock of an image', () => {
     holder = spawn(process.execPath, [PROGRAM, 'hold', image]);
     const [ended] = await once(holder.stdout, 'data');
     expect(`${ended}`).toBe('0\n');
-    await sleep(STARTED_MS);
+    await waitUntil('the write is on the way', () => hasWritten(holder as ChildProcess));
     holder.kill('SIGKILL');
     await once(holder, 'exit');
     expect(isFree(image)).toBe(false);

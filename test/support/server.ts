@@ -13,9 +13,9 @@ export const PROGRAM = resolve(
 );
 const START_TIMEOUT_MS = 25_000;
 
-/** A line of the server's log, as pino writes it. */
+/** A line of the server's log. */
 export interface LogLine {
-  level: number;
+  level: string;
   msg: string;
   [field: string]: unknown;
 }
@@ -77,6 +77,11 @@ export class AoeServer implements AsyncDisposable {
     await this.#end('SIGKILL');
   }
 
+  /** What the server logged of its own failures. */
+  get errors(): LogLine[] {
+    return this.log.filter(({ level }) => ['error', 'fatal'].includes(level));
+  }
+
   /** The log as text, for messages. */
   logText(): string {
     return this.log.map((line) => JSON.stringify(line)).join('\n');
@@ -107,6 +112,6 @@ function parseLogLine(line: string): LogLine {
   try {
     return JSON.parse(line) as LogLine;
   } catch {
-    return { level: 0, msg: line };
+    return { level: '', msg: line };
   }
 }

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import type { z } from 'zod';
 import { STORE_ROUTES } from '../../src/admin/store-routes.ts';
 import type { ServerStatus } from '../../src/status.ts';
-import type { Job, StoreStatus } from '../../src/stores/contract.ts';
+import type { Job, JobStatus, StoreStatus } from '../../src/stores/contract.ts';
 import { PROGRAM } from '../cli/run.ts';
 import { MIB, SECTOR_SIZE, Setup, TOOLS, UNHARMED } from '../faults/setup.ts';
 import { askControl, askStatus } from '../support/control.ts';
@@ -67,6 +67,11 @@ function status(): Promise<ServerStatus> {
 
 async function storeStatus(): Promise<StoreStatus> {
   return (await status()).stores[0] as StoreStatus;
+}
+
+/** The last scrub, also when the server has begun to measure the store since. */
+async function lastScrub(): Promise<JobStatus | undefined> {
+  return (await storeStatus()).jobs.findLast(({ kind }) => kind === 'scrub');
 }
 
 async function reload(targets: TomlTable[]): Promise<string> {
@@ -246,7 +251,7 @@ describeWith(TOOLS, 'a store that is served', () => {
     const latest = await knowledge('journal');
     await expectBetween('1.0', latest, latest);
     await expectBetween('1.1', atSnapshot, sentBySnapshot);
-    expect(setup.server.logText()).not.toMatch(/"level":(40|50|60).*store/);
+    expect(setup.server.logText()).not.toMatch(/"level":"(warn|error|fatal)".*store/);
   });
 
   it('shows how far a job is, and ends it when the command is interrupted', async () => {
@@ -269,8 +274,8 @@ describeWith(TOOLS, 'a store that is served', () => {
   it('ends a job when it is told its number, and says when there is none', async () => {
     const command = start('cas', 'scrub', store, '--rate', '1MiB');
     const exited = once(command, 'exit');
-    await eventually(async () => expect((await storeStatus()).jobs.at(-1)?.state).toBe('running'));
-    const { id } = (await storeStatus()).jobs.at(-1) as Job;
+    await eventually(async () => expect((await lastScrub())?.state).toBe('running'));
+    const { id } = (await lastScrub()) as JobStatus;
     expect(await cas('cancel', `${id}`)).toBe(`job ${id}, scrub: cancelled\n`);
     expect(await exited).toEqual([1, null]);
     expect(await refusal('cas', 'cancel', store, '99999')).toMatch(/no job 99999/);
@@ -342,7 +347,7 @@ describeWith(TOOLS, 'a store that is served', () => {
   it('tells the same when no server has it open', async () => {
     const served = [await cas('list'), await cas('du'), await cas('diff', 'monday', 'e1.0')];
     const job = start('cas', 'scrub', store, '--rate', '1MiB');
-    await eventually(async () => expect((await storeStatus()).jobs.at(-1)?.state).toBe('running'));
+    await eventually(async () => expect((await lastScrub())?.state).toBe('running'));
     const exited = once(job, 'exit');
     expect(await setup.server.stop()).toBe(0);
     await exited;

@@ -37,7 +37,11 @@ let directory: string;
 beforeEach(async () => {
   directory = await mkdtemp('/dev/shm/aoe-live-');
 });
-afterEach(() => rm(directory, { recursive: true }));
+afterEach(async () => {
+  vi.restoreAllMocks();
+  syncBuiltinESMExports();
+  await rm(directory, { recursive: true });
+});
 
 function at(name: string): string {
   return join(directory, name);
@@ -134,10 +138,6 @@ describe('a volume that is larger than configured', () => {
 });
 
 describe('an image that others have grown', () => {
-  afterEach(() => {
-    vi.restoreAllMocks();
-  });
-
   it('is durable in its new size before that is remembered', async () => {
     const targets = [{ shelf: 1, slot: 0, backend: 'file', file: { path: 'disk0.img' } }];
     await writeFile(at('disk0.img'), '');
@@ -159,11 +159,6 @@ describe('an image that others have grown', () => {
 });
 
 describe('an image that a change makes, or makes larger', () => {
-  afterEach(() => {
-    vi.restoreAllMocks();
-    syncBuiltinESMExports();
-  });
-
   it('is durable before that is remembered, and halts no other target for it', async () => {
     await using server = await LiveServer.start(directory, [imageTarget(0)]);
     const halted = [vi.spyOn(fs, 'fsyncSync'), vi.spyOn(fs, 'fdatasyncSync')];
@@ -345,10 +340,6 @@ describe('a target whose state file cannot be read', () => {
 });
 
 describe('a target with requests in flight', () => {
-  afterEach(() => {
-    vi.restoreAllMocks();
-  });
-
   it('is drained when they have ended, and then flushed', async () => {
     await using server = await LiveServer.start(directory, [imageTarget(0)]);
     const flushed = vi.spyOn(CommittedDevice.prototype, 'flush');
@@ -400,7 +391,7 @@ describe('a target with requests in flight', () => {
     await sleep(LOOK_MS);
     expect(closed).not.toHaveBeenCalled();
     target.inFlight = 0;
-    await vi.waitUntil(() => server.log.length === 2);
+    await expect.poll(() => server.log).toHaveLength(2);
     expect(closed.mock.contexts).toEqual([target]);
     clock.mockRestore();
     waits.mockRestore();
@@ -532,7 +523,7 @@ describe('a target that gets requests', () => {
     const served = aoe.serve(link);
     link.sent.length = 0;
     await link.deliver(frames, arrivalUs);
-    await vi.waitUntil(() => pool.inFlight === 0);
+    await expect.poll(() => pool.inFlight).toBe(0);
     const replies = [...link.sent];
     link.close();
     await served;
@@ -746,11 +737,7 @@ describe('a target whose storage hangs when it is closed', () => {
     );
     syncBuiltinESMExports();
   });
-  afterEach(() => {
-    end();
-    vi.restoreAllMocks();
-    syncBuiltinESMExports();
-  });
+  afterEach(() => end());
 
   it('keeps no server from stopping', async () => {
     await using server = await LiveServer.start(directory, [imageTarget(0), imageTarget(1)]);

@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { TARGET } from '../config/samples.ts';
+import { stopChild } from '../support/netns.ts';
 import { eventually } from '../support/tools.ts';
 import { PROGRAM } from './run.ts';
 
@@ -42,8 +43,10 @@ type Server = ChildProcessByStdio<null, null, Readable>;
 const started: Server[] = [];
 const receivers: ChildProcess[] = [];
 let listenerCount = 0;
-afterEach(() => {
-  for (const child of [...started.splice(0), ...receivers.splice(0)]) child.kill('SIGKILL');
+// The next server uses the same state directory.
+afterEach(async () => {
+  const children = [...started.splice(0), ...receivers.splice(0)];
+  await Promise.all(children.map((child) => stopChild(child, 'SIGKILL')));
 });
 
 const directory = mkdtempSync(join(tmpdir(), 'aoe-serve-'));
@@ -232,7 +235,7 @@ describe.skipIf(!isRoot)('aoe-server serving (as root)', () => {
     await once(terminal, 'exit');
     process.kill(Number(readFileSync(pid, 'utf8')), 'SIGTERM');
     await eventually(() => expect(readFileSync(status, 'utf8')).toBe('0\n'));
-    expect(said.join('')).toMatch(/STOPPING=1/);
+    await eventually(() => expect(said.join('')).toMatch(/STOPPING=1/));
   });
 
   it('exits with 1 and without a stack trace when an interface does not exist', async () => {

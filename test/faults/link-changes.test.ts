@@ -111,6 +111,8 @@ describeWith(TOOLS, 'a link that changes under load', () => {
     await setup.serverNetwork.run('ip', ['link', 'add', 'br0', 'type', 'bridge']);
     expect(parts()).toEqual([]);
     await change(['set', 's0', 'master', 'br0']);
+    // The line after that of the opening may come by itself.
+    await waitUntil('the server tells of the bridge', () => parts().length > 0);
     expect(parts()).toMatchObject([{ level: 'warn', interface: 's0', master: 'br0' }]);
     await change(['set', 's0', 'nomaster']);
     expect(parts()).toHaveLength(1);

@@ -35,7 +35,7 @@ export interface ServerOptions {
 
 /** One run of the aoe-server program: from ready to serve until stopped. */
 export class AoeServer implements AsyncDisposable {
-  /** What the server logged so far, in order. Lines that are not JSON appear as `msg` alone. */
+  /** What the server logged so far, in order. Other lines, such as a crash's, appear as fatal. */
   readonly log: LogLine[] = [];
   readonly #child: ChildProcess;
   readonly #logEnd: Promise<unknown>;
@@ -112,6 +112,6 @@ function parseLogLine(line: string): LogLine {
   try {
     return JSON.parse(line) as LogLine;
   } catch {
-    return { level: '', msg: line };
+    return { level: 'fatal', msg: line };
   }
 }

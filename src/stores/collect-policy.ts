@@ -31,7 +31,7 @@ export interface StoreRoom {
 
 export class CollectPolicy {
   #found: Pick<StoreReport, 'liveBytes' | 'garbageBytes'> = { liveBytes: 0, garbageBytes: 0 };
-  /** Records after the last collection. */
+  /** Records when a collection was asked for, or had ended, last. */
   #usedBytes = 0;
   #vainUntilMs = 0;
 
@@ -40,7 +40,7 @@ export class CollectPolicy {
     this.#found = { liveBytes, garbageBytes };
   }
 
-  /** Takes notice of a collection that has ended, whether it has freed something or not. */
+  /** Takes notice of a collection that was asked for, or has ended, with whatever result. */
   collected(usedBytes: number): void {
     this.#found = { liveBytes: 0, garbageBytes: 0 };
     this.#usedBytes = usedBytes;

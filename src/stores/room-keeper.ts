@@ -62,8 +62,11 @@ export class RoomKeeper {
     });
     const room = looked?.result;
     if (room === undefined || this.#resting || board.unfinished('collect').length > 0) return;
-    if (this.#policy.isWasteful()) collect(undefined);
-    else if (this.#policy.isScarce(room)) collect(this.#policy.enoughBytes(room.usedBytes));
+    const isWasteful = this.#policy.isWasteful();
+    if (!isWasteful && !this.#policy.isScarce(room)) return;
+    const id = collect(isWasteful ? undefined : this.#policy.enoughBytes(room.usedBytes));
+    // One that is cancelled before its turn is not asked for again either.
+    if (id !== undefined) this.#policy.collected(room.usedBytes);
   }
 
   /** Collects the store because writes wait for room. @returns whether there is some now */

@@ -131,6 +131,26 @@ describe('a store that is served', () => {
     expect(await collections()).toEqual(['failed', 'done']);
   });
 
+  it('is not collected again at once when that was cancelled before its turn', async () => {
+    await change(2);
+    const board = new JobBoard();
+    board.start({ kind: 'scrub' }, () => new Promise(() => {}));
+    const collect = vi.fn(() => board.start({ kind: 'collect' }, async () => null)?.id);
+    const options = { path: '/served', board, collect, onScrubCancelled: () => {} };
+    const keeper = new RoomKeeper(options);
+    collect.mockReturnValueOnce(undefined);
+    keeper.surveyed(WASTEFUL);
+    // There are too many jobs at first.
+    for (let look = 0; look < 3; look++) {
+      await keeper.keep();
+      for (const id of board.unfinished('collect')) board.cancel(id);
+    }
+    expect(collect).toHaveBeenCalledTimes(2);
+    keeper.surveyed(WASTEFUL);
+    await keeper.keep();
+    expect(collect).toHaveBeenCalledTimes(3);
+  });
+
   it('is collected when a survey ends, though nothing has changed since its room was looked at', async () => {
     await change(2);
     await served.room.keep();

@@ -1,10 +1,8 @@
 import { constants, lstatSync } from 'node:fs';
 import { type FileHandle, open, rename, unlink } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CasStore } from '../backends/cas/index.ts';
 import type { BlockDevice } from '../core/block-device.ts';
-import { syncDirectory } from '../core/directories.ts';
 import { inLanes } from '../core/lanes.ts';
 import { StartupError } from '../core/startup-error.ts';
 import {
@@ -44,6 +42,7 @@ export function addExportCommand(program: Command): void {
 
 /**
  * @throws {StartupError} the store cannot be opened, has no such disk, or the image exists
+ * @throws {StartupError} the image is there, but a power cut may undo that
  * @throws when reading or writing fails, or a signal ends it; the image is gone then
  */
 async function exportImage(storePath: string, name: string, imagePath: string): Promise<void> {
@@ -72,21 +71,35 @@ async function makeImage<T>(
   requireAbsent(path);
   const partial = `${path}.partial`;
   const image = await openAlone(partial);
+  let result: T;
   try {
     // Of one that was killed.
     await image.truncate();
-    const result = await fillImage(image);
+    result = await fillImage(image);
     await image.sync();
     // It was long ago that it was looked for.
     requireAbsent(path);
     await rename(partial, path);
-    await syncDirectory(dirname(resolve(path)));
-    return result;
   } catch (error) {
     await unlink(partial).catch(() => {});
     throw explainNoRoom(path, error as Error);
   } finally {
     await image.close();
+  }
+  await keepName(path);
+  return result;
+}
+
+async function keepName(path: string): Promise<void> {
+  const { keepImageName } = await import('../backends/file.ts');
+  try {
+    await keepImageName({ path });
+  } catch (cause) {
+    throw new StartupError(
+      `${path} is whole, but after a power cut it may be missing: ${(cause as Error).message}`,
+      'keep what it was made from, until its file system has been put right and synced',
+      { cause },
+    );
   }
 }
 

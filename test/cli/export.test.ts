@@ -10,10 +10,13 @@ import {
 } from 'node:fs/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { openCasStore } from '../../src/backends/cas/index.ts';
+import { seldomTasks } from '../../src/backends/file-tasks.ts';
 import { createProgram } from '../../src/cli/program.ts';
 import { DeviceClient } from '../../src/core/device-client.ts';
 import { native } from '../../src/native.ts';
 import { TempDirectory } from '../support/tools.ts';
+
+const [EIO, EINVAL] = [5, 22];
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -65,6 +68,27 @@ describe('aoe-server export', () => {
       const partial = await readFile(`${image}.partial`, 'utf8').catch(() => undefined);
       expect(partial).toBe(left);
     }
+  });
+
+  it('leaves an image that is whole when its folder cannot be synced, and says so', async () => {
+    await using directory = await TempDirectory.create();
+    const [store, image] = [directory.join('store'), directory.join('disk.img')];
+    await writeFile(directory.join('raw'), Buffer.alloc(4096, 'x'));
+    await run('import', directory.join('raw'), store, 'e1.0');
+    const synced = vi.spyOn(seldomTasks, 'flushDirectory').mockImplementation(async () => {
+      // By now another export may make an image of this name.
+      await writeFile(`${image}.partial`, 'of another export');
+      return -EIO;
+    });
+    await expect(run('export', store, 'e1.0', image)).rejects.toMatchObject({
+      message: expect.stringMatching(/disk.img is whole, but after a power cut .*EIO/),
+      remedy: expect.stringContaining('keep what it was made from'),
+    });
+    expect(await readFile(image)).toEqual(Buffer.alloc(4096, 'x'));
+    expect(await readFile(`${image}.partial`, 'utf8')).toBe('of another export');
+    // A file system that has nothing of the kind.
+    synced.mockResolvedValue(-EINVAL);
+    await run('export', store, 'e1.0', directory.join('other.img'));
   });
 
   it('does not replace a file that is made meanwhile', async () => {

@@ -644,6 +644,17 @@ describe('a store that is opened anew', () => {
     ]);
   });
 
+  it('is revived when it has failed, though its idle targets have not heard of that', async () => {
+    await withOpenStore(at('store'), async ({ writer }) => writer.log.fail(new Error('EIO')));
+    const failed = () => Array.from(server.targets.status(), (status) => status.failed);
+    for (const name of ['e1.0', 'e1.1']) await server.drain(name);
+    expect(failed()).toEqual([true, true]);
+    await server.readd('e1.0');
+    await server.resume('e1.1');
+    expect(server.status().map(([, , state]) => state)).toEqual(['served', 'served']);
+    expect(failed()).toEqual([false, false]);
+  });
+
   it('is not closed while others of its targets are served', async () => {
     await expect(server.readd('e1.0')).rejects.toMatchObject({
       message: `other targets have the store ${at('store')} open`,

@@ -133,6 +133,8 @@ export interface BlockDevice {
   /** Bytes, a multiple of {@link SECTOR_SIZE}; grows only, and only in `refresh`. */
   readonly sizeBytes: number;
   readonly capabilities: BlockCapabilities;
+  /** Can no write and no flush succeed any more? A device without this does not know. */
+  readonly failed?: boolean;
   /** Takes a request. It may be gathered until `kick`. */
   submit(request: BlockRequest): void;
   /** Starts everything gathered. Call once after a batch of submissions. */

@@ -52,8 +52,9 @@ export class CommittedDevice extends DeviceLayer implements Completer {
     this.#flush.completer = { completed: (request) => this.#flushed(request.status) };
   }
 
-  get failed(): boolean {
-    return this.#failed;
+  /** The storage below may know first: a store fails with all its volumes. */
+  override get failed(): boolean {
+    return this.#failed || super.failed;
   }
 
   submit(request: BlockRequest): void {

@@ -19,6 +19,10 @@ export abstract class DeviceLayer implements BlockDevice {
     return this.below.capabilities;
   }
 
+  get failed(): boolean {
+    return this.below.failed ?? false;
+  }
+
   abstract submit(request: BlockRequest): void;
 
   kick(): void {

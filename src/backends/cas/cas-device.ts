@@ -50,6 +50,10 @@ export class CasDevice implements BlockDevice {
     return this.#volume.servedBytes;
   }
 
+  get failed(): boolean {
+    return this.#parts.writer.failed && !this.#parts.readOnly;
+  }
+
   submit(request: BlockRequest): void {
     switch (request.op) {
       case BlockOp.read:

@@ -24,7 +24,7 @@ import type { TreeNode } from '../../../src/backends/cas/tree.ts';
 import { native } from '../../../src/native.ts';
 import { hashOf } from './oracle.ts';
 import { seededRandom } from './sim-fs.ts';
-import { abandon, blockOf, blocksOf, clientOf, makeGarbage, TINY } from './tiny-store.ts';
+import { abandon, blockOf, blocksOf, clientOf, copyOpen, makeGarbage, TINY } from './tiny-store.ts';
 
 const { O_RDONLY, O_RDWR, O_WRONLY } = constants;
 const BLOCKS = 2 * FANOUT + 40;
@@ -59,7 +59,7 @@ async function makeStores(): Promise<void> {
     await client.write(lba * BLOCK_SIZE, blockOf(4000 + lba));
     await client.flush();
   }
-  cpSync(CLOSED, CRASHED, { recursive: true });
+  await copyOpen(store, CRASHED);
   logEnd = store.log.position;
   await store.close();
 }
@@ -107,9 +107,9 @@ type WholeRead = (
 ) => Promise<{ readonly bytesRead: number }>;
 
 /** What an examination says of a store that is open. */
-async function examineCopy(path: string) {
-  const copy = mkdtempSync(join(directory, 'copy-'));
-  cpSync(path, copy, { recursive: true });
+async function examineCopy(store: CasStore) {
+  const copy = `${store.path}-copy`;
+  await copyOpen(store, copy);
   const { findings, notes } = await examine(copy);
   return [findings, notes];
 }
@@ -278,9 +278,7 @@ describe('an examination of a store', () => {
       // The superblock may not change under the copier's hands.
       await store.whenSnapshotsStored();
       const copy = join(directory, `crash${round}`);
-      // A spare that the store is still making gets its name under the copier's hands.
-      const isWhole = (file: string) => !basename(file).startsWith('making-');
-      cpSync(path, copy, { recursive: true, filter: isWhole });
+      await copyOpen(store, copy);
       tearTail(copy);
       await store.close();
       for (const state of [copy, path]) expect((await examine(state)).findings).toEqual([]);
@@ -345,7 +343,7 @@ describe('an examination of a store', () => {
       expect(notes).toEqual([expect.stringContaining(`copy ${number}`)]);
       expect(examination).toMatchObject({ generation, unreadable: false });
       const store = await openOnHost(path);
-      expect(await examineCopy(path)).toEqual([[], []]);
+      expect(await examineCopy(store)).toEqual([[], []]);
       await store.close();
     },
   );
@@ -600,8 +598,10 @@ describe('an examination of a store', () => {
     await store.changes.snapshot('disk', 'logged');
     await client.write(0, blocksOf(601, 2));
     await client.flush();
+    // That of the snapshot has come to its end then.
+    await expect(store.checkpoint()).rejects.toThrow('blocked');
     const crashed = join(directory, 'logged-crashed');
-    cpSync(path, crashed, { recursive: true });
+    await copyOpen(store, crashed);
     isBlocked = false;
     await store.close();
     expect((await examine(path)).findings).toEqual([]);

@@ -1,4 +1,5 @@
 /** Small stores on a simulated disk, and content for them. */
+import { cpSync } from 'node:fs';
 import type { CasDevice } from '../../../src/backends/cas/cas-device.ts';
 import { BLOCK_SIZE } from '../../../src/backends/cas/format.ts';
 import { openCasStore } from '../../../src/backends/cas/open.ts';
@@ -52,6 +53,13 @@ export function orderedClient(
 
 export function openTiny(files: SimFs, options: Partial<StoreOptions> = {}): Promise<CasStore> {
   return openCasStore('/store', { ...TINY, files, ...options });
+}
+
+/** Copies the directory of a store that is open, and that is at rest but for the spares it makes. */
+export async function copyOpen(store: CasStore, to: string): Promise<void> {
+  // A file that gets its name under the copier's hands would be missed.
+  await store.segments.spares.replenish();
+  cpSync(store.path, to, { recursive: true });
 }
 
 /** Overwrites blocks again and again but for a few of each round. @returns their seeds */

@@ -1,6 +1,6 @@
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BlobUnreachableError } from '../../../../src/backends/cas/blob-store.ts';
 import { collect } from '../../../../src/backends/cas/collect.ts';
@@ -12,7 +12,7 @@ import {
   encodeEntry,
 } from '../../../../src/backends/cas/remote/journal-entry.ts';
 import { seededRandom } from '../sim-fs.ts';
-import { abandon, blockOf, blocksOf, clientOf } from '../tiny-store.ts';
+import { abandon, blockOf, blocksOf, clientOf, copyOpen } from '../tiny-store.ts';
 import {
   bytesOf,
   COUNT,
@@ -167,9 +167,7 @@ describe.each([
     };
     await write(0);
     await store.whenSnapshotsStored();
-    // A spare that the store is still making gets its name under the copier's hands.
-    const isWhole = (file: string) => !basename(file).startsWith('making-');
-    cpSync(newest, older, { recursive: true, filter: isWhole });
+    await copyOpen(store, older);
     await write(1);
     await store.close();
     expect(messagesOf(await examineAll(older, blobs))).toEqual(

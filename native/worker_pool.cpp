@@ -1,9 +1,11 @@
 #include "worker_pool.h"
 
 #include <linux/fs.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -16,6 +18,31 @@
 namespace aoe {
 
 namespace {
+
+// The kernel's struct sched_attr in its first version. Its header and glibc's <sched.h> exclude each other.
+struct SchedulingAttributes {
+  uint32_t size;
+  uint32_t policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime_ns;
+  uint64_t deadline_ns;
+  uint64_t period_ns;
+};
+
+constexpr uint64_t kSliceNs = 100'000;  // the shortest that there is
+
+// Asks for short turns, so that the calling thread gets its own soon after it was woken (Linux 6.12, and
+// without effect before): the disk then works while the event loop goes on. Its share of the processor
+// stays what it is.
+void TakeShortTurns() {
+  SchedulingAttributes attributes{};
+  if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) < 0) return;
+  if (attributes.policy != SCHED_OTHER) return;
+  attributes.runtime_ns = kSliceNs;
+  syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
 
 int Read(Operation* operation) {
   const int error = ReadOn(operation->fd, operation->data, operation->length, operation->offset,
@@ -140,6 +167,7 @@ bool WorkerPool::NextRun(Run* run, Lane** lane) {
 }
 
 void WorkerPool::Work() {
+  TakeShortTurns();
   Run run;
   Lane* lane = nullptr;
   while (NextRun(&run, &lane)) {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, truncateSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openFileDevice } from '../../src/backends/file.ts';
@@ -17,6 +17,14 @@ const PAGE = 4096;
 
 /** On a disk: in memory no operation waits, and none of these engines is used. */
 const FOLDER = '/var/tmp/aoe-file-ring-';
+
+/** The turn that each thread of this process asks for, as far as the kernel tells. */
+function slicesNs(): number[] {
+  return readdirSync('/proc/self/task').flatMap((thread) => {
+    const text = readFileSync(`/proc/self/task/${thread}/sched`, 'utf8');
+    return [...text.matchAll(/^se\.slice +: +(\d+)$/gm)].map(([, slice]) => Number(slice));
+  });
+}
 
 for (const [uring, direct] of [
   [true, false],
@@ -50,6 +58,15 @@ for (const [uring, direct] of [
     it('uses the engine that it was asked for', () => {
       expect(io.engine).toBe(engine);
     });
+
+    it.skipIf(slicesNs().length === 0)(
+      'has its operations done by threads whose turns are short',
+      async () => {
+        await client.write(0, pattern(4096, 1));
+        await client.flush();
+        expect(slicesNs()).toContain(100_000);
+      },
+    );
 
     it('fails a read beyond the end of a file that was cut, and reads what is left', async () => {
       await client.write(0, pattern(8192, 1));
